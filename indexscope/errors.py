@@ -1,0 +1,31 @@
+"""The one family of errors that a user is meant to read."""
+
+from __future__ import annotations
+
+
+class IndexscopeError(Exception):
+    """Something a user can put right: what is wrong, where, and what to do about it.
+
+    Args:
+        where: The file, setting or module that is at fault.
+        reason: What is wrong with it.
+        remedy: What the user can do.
+    """
+
+    exit_code = 2
+
+    def __init__(self, where: object, reason: str, remedy: str) -> None:
+        self.where = one_line(where)
+        self.reason = one_line(reason)
+        self.remedy = one_line(remedy)
+        super().__init__(f"{self.where}: {self.reason}; {self.remedy}")
+
+    def __reduce__(self) -> tuple[type[IndexscopeError], tuple[str, str, str]]:
+        """Rebuild from the three parts, so that the error crosses process borders whole."""
+        return type(self), (self.where, self.reason, self.remedy)
+
+
+def one_line(text: object) -> str:
+    """Fold white space and drop control characters, since names and messages come from foreign files."""
+    folded = " ".join(str(text).split())
+    return "".join(character for character in folded if character.isprintable())
