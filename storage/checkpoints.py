@@ -1,0 +1,155 @@
+"""Checkpoints: where they lie, what they say of themselves, and their tokenizers. Safetensors only, no remote code."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from indexscope.errors import IndexscopeError
+from storage.fingerprints import fingerprint
+from storage.hub import download_model, is_hub_name
+from storage.model_loading import load_model, resolve_device
+from storage.quiet import quiet
+from storage.safetensors_header import read_header
+from storage.weight_files import read_config, weight_files
+
+__all__ = ["CheckpointInfo", "describe", "fingerprint", "load_model", "load_tokenizer", "resolve", "resolve_device"]
+
+BUILTIN = "builtin:"
+BUILTIN_FOLDER = Path(__file__).with_name("builtin")
+HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.tiktoken", "merges.txt", "vocab.txt")
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint says of itself, read without loading it. None where its configuration does not say.
+
+    Attributes:
+        family: model_type of the configuration, such as "deepseek_v32".
+        architecture: Class that it was saved from.
+        parameters: Numbers stored in the weight files (tied weights are stored once).
+        bytes: Size of the weight files.
+        dtypes: Types of the stored weights, most numerous first.
+        layers: Decoder layers.
+        hidden_size: Width of the residual stream.
+        attention_heads: Query heads a layer.
+        vocab_size: Number of token ids.
+        max_positions: Longest sequence that it was made for, in tokens.
+        indexer_heads: Heads of the lightning indexer; None for a model without one.
+        indexer_dim: Width of an indexer head.
+        index_topk: Keys that the indexer selects for a query.
+    """
+
+    family: str
+    architecture: str | None
+    parameters: int
+    bytes: int
+    dtypes: tuple[str, ...]
+    layers: int | None
+    hidden_size: int | None
+    attention_heads: int | None
+    vocab_size: int | None
+    max_positions: int | None
+    indexer_heads: int | None
+    indexer_dim: int | None
+    index_topk: int | None
+
+
+def resolve(name_or_path: str | os.PathLike[str]) -> Path:
+    """Find the folder of a checkpoint.
+
+    Args:
+        name_or_path: "builtin:<name>", a folder, or a hub name (`owner/name`, `owner/name@revision`).
+
+    Raises:
+        IndexscopeError: There is no such checkpoint.
+    """
+    text = os.fspath(name_or_path)
+    if text.startswith(BUILTIN):
+        return _builtin(text)
+    # os.path answers False where a foreign string is no possible path; pathlib raises.
+    folder = os.path.expanduser(text)
+    if os.path.isdir(folder):
+        return Path(folder).resolve()
+    if os.path.exists(folder):
+        raise IndexscopeError(text, "is a file, not a checkpoint folder", "give the folder that holds config.json")
+    if not is_hub_name(text):
+        raise IndexscopeError(text, "does not exist", "give a checkpoint folder, builtin:<name> or a hub name")
+    with quiet():
+        return download_model(text, HUB_FILES)
+
+
+def builtin_names() -> list[str]:
+    """Names of the checkpoints that come with Indexscope, sorted."""
+    return sorted(path.parent.name for path in BUILTIN_FOLDER.glob("*/config.json"))
+
+
+def describe(path: Path) -> CheckpointInfo:
+    """Read what a checkpoint says of itself, without loading it.
+
+    Raises:
+        IndexscopeError: The folder is no checkpoint, or a file is truncated.
+    """
+    config = read_config(path)
+    headers = [read_header(file) for file in weight_files(path)]
+    counts: dict[str, int] = {}
+    for tensor in (tensor for header in headers for tensor in header.tensors):
+        counts[tensor.dtype] = counts.get(tensor.dtype, 0) + tensor.elements
+    architectures = config.get("architectures")
+    text = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
+    return CheckpointInfo(
+        family=config["model_type"],
+        architecture=str(architectures[0]) if isinstance(architectures, list) and architectures else None,
+        parameters=sum(counts.values()),
+        bytes=sum(header.size for header in headers),
+        dtypes=tuple(sorted(counts, key=lambda dtype: (-counts[dtype], dtype))),
+        layers=_integer(text, "num_hidden_layers", "n_layer"),
+        hidden_size=_integer(text, "hidden_size", "n_embd"),
+        attention_heads=_integer(text, "num_attention_heads", "n_head"),
+        vocab_size=_integer(text, "vocab_size"),
+        max_positions=_integer(text, "max_position_embeddings", "n_positions"),
+        indexer_heads=_integer(text, "index_n_heads"),
+        indexer_dim=_integer(text, "index_head_dim"),
+        index_topk=_integer(text, "index_topk"),
+    )
+
+
+def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a checkpoint folder, without remote code and without the network.
+
+    Raises:
+        IndexscopeError: The folder has no tokenizer that transformers knows.
+    """
+    remedy = "save one there with save_pretrained, or give token ids in a column input_ids"
+    if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
+        raise IndexscopeError(path, "has no tokenizer", remedy)
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    # A foreign tokenizer can fail in any way that a parser can.
+    except Exception as error:
+        raise IndexscopeError(path, f"has a tokenizer that cannot be loaded ({error})", remedy) from error
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise IndexscopeError(path, "has no tokenizer", remedy)
+    return tokenizer
+
+
+def _builtin(text: str) -> Path:
+    name = text.removeprefix(BUILTIN)
+    names = builtin_names()
+    if name in names:
+        return BUILTIN_FOLDER / name
+    if not names:
+        reason = "is not in this installation, which has no built-in checkpoints"
+        raise IndexscopeError(text, reason, "make them with `indexscope train-demo`, or reinstall the package")
+    choices = ", ".join(BUILTIN + known for known in names)
+    raise IndexscopeError(text, "is no built-in checkpoint", f"choose one of {choices}")
+
+
+def _integer(config: Any, *names: str) -> int | None:
+    values = (config.get(name) for name in names)
+    return next((value for value in values if type(value) is int), None)

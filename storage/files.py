@@ -1,0 +1,227 @@
+"""Folders on a disk or in a bucket, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import fsspec
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from indexscope.errors import IndexscopeError
+from storage.locks import file_lock
+
+TEMPORARY = ".tmp"
+#: A temporary file older than this belongs to a run that died.
+STALE_SECONDS = 24 * 3600
+REFUSED = {errno.EACCES, errno.EEXIST, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+
+
+class Staged(Protocol):
+    """Bytes that are safe but not yet visible."""
+
+    def publish(self) -> None:
+        """Make the file visible, whole, in one step."""
+
+    def discard(self) -> None:
+        """Forget the bytes; nothing was visible."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of any fsspec filesystem. Names are relative to it and use forward slashes.
+
+    Attributes:
+        fs: The filesystem.
+        root: The folder's path on it.
+        url: What the user wrote, for messages.
+    """
+
+    fs: fsspec.AbstractFileSystem
+    root: str
+    url: str
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the folder lies on this machine's disk."""
+        return isinstance(self.fs, LocalFileSystem)
+
+    def path(self, name: str) -> str:
+        """Path of a file on the filesystem."""
+        return f"{self.root}/{name}" if name else self.root
+
+    def child(self, name: str) -> Folder:
+        """A folder inside this one."""
+        return Folder(self.fs, self.path(name), f"{self.url.rstrip('/')}/{name}")
+
+    def read(self, name: str) -> bytes:
+        """Read a whole file; FileNotFoundError if there is none."""
+        data: bytes = self.fs.cat_file(self.path(name))
+        return data
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file; None if there is no such file."""
+        self.fs.invalidate_cache()
+        try:
+            info = self.fs.info(self.path(name))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return int(info["size"]) if info["type"] == "file" else None
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return self.size(name) is not None
+
+    def sizes(self, name: str = "") -> dict[str, int]:
+        """Bytes of every visible file below a folder, by name relative to this folder; empty if there is none."""
+        self.fs.invalidate_cache()
+        start = len(self.root) + 1
+        found: dict[str, dict[str, Any]] = self.fs.find(self.path(name), detail=True)
+        sizes = {path[start:]: int(info["size"]) for path, info in found.items()}
+        return {inside: size for inside, size in sorted(sizes.items()) if not inside.rpartition("/")[2].startswith(".")}
+
+    def modified(self, name: str) -> datetime | None:
+        """When a file was last written, in UTC; None where the filesystem does not say."""
+        try:
+            stamp = self.fs.modified(self.path(name))
+        except (FileNotFoundError, NotImplementedError, KeyError):
+            return None
+        if not isinstance(stamp, datetime):
+            return None
+        return stamp.astimezone(UTC) if stamp.tzinfo else stamp.replace(tzinfo=UTC)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file so that a reader sees the old one or the new one, whole, whenever the machine stops."""
+        staged = self.stage(name, data)
+        try:
+            staged.publish()
+        except BaseException:
+            staged.discard()
+            raise
+
+    def stage(self, name: str, data: bytes) -> Staged:
+        """Bring bytes into safety beside their final place without showing them."""
+        with self.refusals():
+            if self.is_local:
+                return _LocalStaged(Path(self.path(name)), data)
+            return _RemoteStaged(self, name, data)
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it is there."""
+        with self.refusals(), contextlib.suppress(FileNotFoundError):
+            self.fs.rm_file(self.path(name))
+
+    def lock(self, name: str) -> AbstractContextManager[None]:
+        """Keep other writers of this machine out of a local folder; a bucket has no locks."""
+        if not self.is_local:
+            return nullcontext()
+        path = Path(self.path(name))
+        with self.refusals():
+            make_folders(path.parent)
+        return file_lock(path)
+
+    def remove_stale(self) -> None:
+        """Remove what writers that died left below a local folder."""
+        if not self.is_local:
+            return
+        oldest = time.time() - STALE_SECONDS
+        for path in Path(self.root).rglob(f".*{TEMPORARY}"):
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
+
+    @contextlib.contextmanager
+    def refusals(self) -> Iterator[None]:
+        """Turn what no retry can mend into one line; leave passing I/O errors as they are."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in REFUSED:
+                raise
+            reason = f"cannot be written ({error.strerror})"
+            raise IndexscopeError(self.url, reason, "choose a folder that you may write to") from error
+
+
+def open_store(url: str | os.PathLike[str]) -> Folder:
+    """Open a folder by path or fsspec URL (memory://, s3://, gs://, …); nothing is created.
+
+    Raises:
+        IndexscopeError: The protocol is unknown, or its package is not installed.
+    """
+    text = os.fspath(url)
+    if not text.strip():
+        raise IndexscopeError("store", "is empty", "give a folder or a URL such as s3://bucket/folder")
+    try:
+        fs, root = url_to_fs(text)
+    except (ImportError, ValueError) as error:
+        remedy = "install that filesystem or use a local folder"
+        raise IndexscopeError(text, f"cannot be opened ({error})", remedy) from error
+    return Folder(fs, root.rstrip("/"), text)
+
+
+def make_folders(folder: Path) -> None:
+    """Make a folder and those above it, and make sure that they outlive a crash."""
+    if folder.is_dir():
+        return
+    make_folders(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+class _LocalStaged:
+    def __init__(self, target: Path, data: bytes) -> None:
+        make_folders(target.parent)
+        self._target = target
+        self._temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}{TEMPORARY}")
+        try:
+            with self._temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            self.discard()
+            raise
+
+    def publish(self) -> None:
+        os.replace(self._temporary, self._target)
+        _sync_folder(self._target.parent)
+
+    def discard(self) -> None:
+        self._temporary.unlink(missing_ok=True)
+
+
+class _RemoteStaged:
+    def __init__(self, folder: Folder, name: str, data: bytes) -> None:
+        self._folder = folder
+        self._path = folder.path(name)
+        self._data = data
+
+    def publish(self) -> None:
+        # One put: object stores show an object whole or not at all.
+        with self._folder.refusals():
+            self._folder.fs.pipe_file(self._path, self._data)
+
+    def discard(self) -> None:
+        self._data = b""
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable. Systems that cannot open a folder do not need it."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,157 @@
+"""Loading a causal language model with everything that could be wrong with it said in one line."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
+
+from indexscope.errors import IndexscopeError
+from storage.quiet import quiet
+from storage.safetensors_header import read_header
+from storage.weight_files import read_config, weight_files
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+#: Elements looked at together when weights are checked for NaN.
+CHECKED_AT_ONCE = 1 << 24
+#: Characters of a foreign message that are passed on.
+LONGEST_REASON = 300
+_log = logging.getLogger(__name__)
+
+
+def load_model(path: Path, dtype: Dtype = "float32", device: str = "auto") -> PreTrainedModel:
+    """Load a checkpoint folder for inference: safetensors only, no remote code, no network.
+
+    Safe to call from several threads: loads happen one at a time. Gradients are off.
+
+    Args:
+        path: Folder with config.json and safetensors files.
+        dtype: Type of the weights in memory.
+        device: "auto" (CUDA if there is one), "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        IndexscopeError: The folder is no checkpoint; weights are pickled, truncated, missing, of another shape, or not
+            finite; the model needs code that transformers does not have; the device does not exist or is too small.
+    """
+    target = resolve_device(device)
+    if dtype not in DTYPES:
+        raise IndexscopeError("dtype", f"{dtype!r} is unknown", f"choose one of {', '.join(DTYPES)}")
+    _check_config(path, read_config(path))
+    stored = {tensor.name for file in weight_files(path) for tensor in read_header(file).tensors}
+    if not stored:
+        raise IndexscopeError(path, "holds no weights", "save the model with save_pretrained")
+    model, info = _from_pretrained(path, DTYPES[dtype])
+    _check_loading(path, info)
+    try:
+        torch.nn.Module.to(model, target)
+    except torch.OutOfMemoryError as error:
+        remedy = "use dtype bfloat16, another device, or a smaller model"
+        raise IndexscopeError(path, f"does not fit into the memory of {target}", remedy) from error
+    check_finite(model, path)
+    model.train(False)
+    model.requires_grad_(False)
+    return model
+
+
+def resolve_device(device: str) -> str:
+    """Name the device that a setting means: "auto" is CUDA where there is one, else the CPU.
+
+    Raises:
+        IndexscopeError: It is no device that torch can use here.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    remedy = "choose auto, cpu, cuda or cuda:N"
+    try:
+        known = torch.device(device)
+    except RuntimeError as error:
+        raise IndexscopeError("device", f"{device!r} is unknown", remedy) from error
+    if known.type not in ("cpu", "cuda"):
+        raise IndexscopeError("device", f"{device!r} is not supported", remedy)
+    if known.type == "cuda" and (known.index or 0) >= torch.cuda.device_count():
+        reason = f"{device!r} is not here: torch sees {torch.cuda.device_count()} CUDA devices"
+        raise IndexscopeError("device", reason, "choose auto or cpu, or install the CUDA build of torch")
+    return device
+
+
+def check_finite(model: torch.nn.Module, where: object) -> None:
+    """Refuse a model with a weight that is NaN or infinite.
+
+    Raises:
+        IndexscopeError: It names the first such weight and how many of its elements are not finite.
+    """
+    for name, parameter in model.named_parameters():
+        pieces = torch.split(parameter.detach().flatten(), CHECKED_AT_ONCE)
+        # Types of eight bits have no isfinite of their own.
+        bad = sum(int((~torch.isfinite(piece.float())).sum()) for piece in pieces)
+        if bad:
+            reason = f"weight {name} has {bad} of {parameter.numel()} elements that are NaN or infinite"
+            raise IndexscopeError(where, reason, "use an intact checkpoint, or dtype float32 if this type overflowed")
+
+
+def _check_config(path: Path, config: dict[str, Any]) -> None:
+    family = config["model_type"]
+    if family not in CONFIG_MAPPING:
+        reason, remedy = f"model type {family!r} is unknown to transformers", "upgrade transformers"
+        if "auto_map" in config:
+            reason = f"model type {family!r} needs code of its own"
+            remedy = "use a model that transformers ships; remote code is never run"
+        raise IndexscopeError(path / "config.json", reason, remedy)
+    if "transformers_weights" in config:
+        reason = "names a weight file of its own (transformers_weights)"
+        raise IndexscopeError(path / "config.json", reason, "save the model again with save_pretrained")
+    if (path / "adapter_config.json").is_file():
+        reason = "holds an adapter beside the model"
+        raise IndexscopeError(path, reason, "merge it into the model and save that, or remove adapter_config.json")
+
+
+def _from_pretrained(path: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, dict[str, Any]]:
+    try:
+        with quiet():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                path,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+                # Reported by _check_loading, in one line.
+                ignore_mismatched_sizes=True,
+            )
+    except SafetensorError as error:
+        raise IndexscopeError(path, f"has unreadable weights ({error})", "download the checkpoint again") from error
+    except MemoryError:
+        raise
+    except torch.OutOfMemoryError as error:
+        raise IndexscopeError(path, "does not fit into memory", "use dtype bfloat16 or a smaller model") from error
+    # A foreign configuration can fail anywhere inside transformers; the reason is in its own words.
+    except Exception as error:
+        reason = str(error)[:LONGEST_REASON] or type(error).__name__
+        remedy = "check that it is a causal language model saved with save_pretrained"
+        raise IndexscopeError(path, f"cannot be loaded ({reason})", remedy) from error
+    model, info = loaded
+    return model, info
+
+
+def _check_loading(path: Path, info: dict[str, Any]) -> None:
+    remedy = "save the whole model again; a weight that is not in the file would be random"
+    missing = sorted(info["missing_keys"])
+    if missing:
+        reason = f"lacks weights that the model needs: {len(missing)}, first {missing[0]}"
+        raise IndexscopeError(path, reason, remedy)
+    mismatched = sorted(info["mismatched_keys"])
+    if mismatched:
+        name, stored, needed = mismatched[0]
+        reason = f"weight {name} has shape {tuple(stored)} where config.json asks for {tuple(needed)}"
+        raise IndexscopeError(path, reason, "use the config.json that belongs to these weights")
+    if info["error_msgs"]:
+        raise IndexscopeError(path, f"cannot be loaded ({info['error_msgs'][0]})", remedy)
+    unexpected = sorted(info["unexpected_keys"])
+    if unexpected:
+        # Extra heads (multi-token prediction, value heads) are common and change nothing here.
+        _log.warning("%s: weights that the model does not use: %d, first %s", path, len(unexpected), unexpected[0])

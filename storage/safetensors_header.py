@@ -1,0 +1,79 @@
+"""What a safetensors file says of itself, read without loading a tensor and checked against the file's size.
+
+Format: eight bytes of little-endian header length, a JSON header, the data. See
+https://github.com/huggingface/safetensors#format
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from indexscope.errors import IndexscopeError
+
+#: The format's own limit.
+LONGEST_HEADER = 100_000_000
+REMEDY = "copy or download the checkpoint again"
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """One tensor of a file: name, dtype as written there, shape, and its bytes in the file."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header of a safetensors file: its own text, the file's size in bytes, and its tensors by offset."""
+
+    text: bytes
+    size: int
+    tensors: tuple[TensorEntry, ...]
+
+
+def read_header(path: Path) -> Header:
+    """Read and check the header of a file.
+
+    Raises:
+        IndexscopeError: The file is no safetensors file, or shorter or longer than its header says.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(LONGEST_HEADER, size - 8):
+                raise IndexscopeError(path, f"is truncated or no safetensors file ({size} bytes)", REMEDY)
+            text = file.read(length)
+    except OSError as error:
+        raise IndexscopeError(path, f"cannot be read ({error.strerror})", REMEDY) from error
+    try:
+        content = json.loads(text)
+        entries = [_entry(name, value, 8 + length) for name, value in content.items() if name != "__metadata__"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise IndexscopeError(path, "has an unreadable safetensors header", REMEDY) from error
+    tensors = tuple(sorted(entries, key=lambda entry: (entry.start, entry.stop)))
+    end = max((entry.stop for entry in tensors), default=8 + length)
+    if end != size:
+        raise IndexscopeError(path, f"is truncated or damaged: {size} bytes where its header says {end}", REMEDY)
+    return Header(text, size, tensors)
+
+
+def _entry(name: str, value: dict[str, Any], offset: int) -> TensorEntry:
+    start, stop = value["data_offsets"]
+    shape = tuple(int(length) for length in value["shape"])
+    if not 0 <= start <= stop:
+        raise ValueError(name)
+    return TensorEntry(name, str(value["dtype"]), shape, offset + start, offset + stop)

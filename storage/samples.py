@@ -1,0 +1,49 @@
+"""Samples: token sequences with a name, their fingerprint, and the shards they are worked on in."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One token sequence.
+
+    Attributes:
+        index: Its place in the dataset, from 0.
+        name: Where it comes from: the document's name, with "@n" where the sequence begins at its token n > 0.
+        input_ids: Token ids.
+    """
+
+    index: int
+    name: str
+    input_ids: tuple[int, ...]
+
+
+def dataset_fingerprint(samples: Sequence[Sample]) -> str:
+    """Hash the token ids of all samples in order; names and origins are no part of it.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    digest = hashlib.sha256(len(samples).to_bytes(8, "little"))
+    for sample in samples:
+        ids = array("q", sample.input_ids)
+        digest.update(len(ids).to_bytes(8, "little"))
+        digest.update(ids.tobytes())
+    return digest.hexdigest()
+
+
+def shard(samples: Sequence[Sample], size: int) -> list[tuple[str, list[Sample]]]:
+    """Cut samples into named shards of a fixed size; the last may be smaller.
+
+    >>> [(name, len(part)) for name, part in shard([Sample(i, "", (1, 2)) for i in range(3)], 2)]
+    [('shard-00000', 2), ('shard-00001', 1)]
+    """
+    if size < 1:
+        raise ValueError(f"shard size {size} is below 1")
+    starts = range(0, len(samples), size)
+    return [(f"shard-{number:05d}", list(samples[start : start + size])) for number, start in enumerate(starts)]

@@ -1,0 +1,110 @@
+"""A fingerprint follows the model: not its folder, not its file names, and every tensor of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from indexscope.errors import IndexscopeError
+from storage import fingerprints
+from storage.fingerprints import fingerprint
+from storage.safetensors_header import read_header
+
+
+def rewrite(folder: Path, name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    weights[name] = change(weights[name].clone())
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def test_a_moved_or_renamed_copy_is_the_same_checkpoint(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    folder = checkpoint()
+    copy = tmp_path / "elsewhere" / "other name"
+    shutil.copytree(folder, copy)
+    (copy / "README.md").write_text("a card changes nothing")
+    (copy / "training.bin").write_bytes(b"nor does a file that no load reads")
+    assert fingerprint(copy) == fingerprint(folder)
+    assert len(fingerprint(folder)) == 64
+
+
+def test_volatile_keys_of_the_configuration_do_not_count_and_others_do(checkpoint: Callable[..., Path]) -> None:
+    folder = checkpoint()
+    before = fingerprint(folder)
+    file = folder / "config.json"
+    config = json.loads(file.read_text())
+    config |= {"_name_or_path": "/somewhere", "transformers_version": "99"}
+    file.write_text(json.dumps(dict(reversed(config.items())), indent=7))
+    assert fingerprint(folder) == before
+    file.write_text(json.dumps(config | {"rms_norm_eps": 1e-3}))
+    assert fingerprint(folder) != before
+
+
+@pytest.mark.parametrize("element", [0, 511, 1023])
+def test_any_changed_number_of_a_small_file_changes_it(checkpoint: Callable[..., Path], element: int) -> None:
+    folder = checkpoint()
+    before = fingerprint(folder)
+
+    def nudge(weight: torch.Tensor) -> torch.Tensor:
+        weight.view(-1)[element] += 1e-3
+        return weight
+
+    rewrite(folder, "model.layers.1.self_attn.q_proj.weight", nudge)
+    assert fingerprint(folder) != before
+
+
+def test_in_a_large_file_every_tensor_counts(checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprints, "FULL_FILE", 0)
+    monkeypatch.setattr(fingerprints, "FULL_TENSOR", 64)
+    monkeypatch.setattr(fingerprints, "BLOCK", 16)
+    folder = checkpoint()
+    original = (folder / "model.safetensors").read_bytes()
+    seen = {fingerprint(folder)}
+    names = sorted(load_file(folder / "model.safetensors"))
+    for name in names:
+        (folder / "model.safetensors").write_bytes(original)
+        rewrite(folder, name, lambda weight: weight * 1.001)
+        seen.add(fingerprint(folder))
+    assert len(seen) == 1 + len(names)
+
+
+def test_a_large_file_is_read_in_part_only(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    save_file({"big": torch.zeros(2**18), "small": torch.zeros(4)}, file)
+    header = read_header(file)
+    blocks = {entry.name: fingerprints._blocks(entry) for entry in header.tensors}
+    big = next(entry for entry in header.tensors if entry.name == "big")
+    assert [length for _, length in blocks["big"]] == [fingerprints.BLOCK] * 3
+    assert blocks["big"][0][0] == big.start
+    assert sum(blocks["big"][2]) == big.stop
+    assert [length for _, length in blocks["small"]] == [16]
+
+
+def test_shards_count_whatever_their_names(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    folder = checkpoint(max_shard_size="20KB")
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    renamed = tmp_path / "renamed"
+    renamed.mkdir()
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    names = {
+        name: f"z{20 - number}.safetensors" for number, name in enumerate(sorted(set(index["weight_map"].values())))
+    }
+    for old, new in names.items():
+        shutil.copy(folder / old, renamed / new)
+    index["weight_map"] = {weight: names[file] for weight, file in index["weight_map"].items()}
+    (renamed / "model.safetensors.index.json").write_text(json.dumps(index))
+    shutil.copy(folder / "config.json", renamed)
+    assert fingerprint(renamed) == fingerprint(folder)
+
+
+def test_a_truncated_file_has_no_fingerprint(checkpoint: Callable[..., Path]) -> None:
+    file = checkpoint() / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(IndexscopeError, match="truncated"):
+        fingerprint(file.parent)
