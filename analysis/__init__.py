@@ -1,0 +1,1 @@
+"""The science: pure functions on tensors, arrays and frames. No Prefect, no files, no network."""

@@ -1,0 +1,76 @@
+"""What a model is made of, as one row."""
+
+from __future__ import annotations
+
+import polars as pl
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from analysis.capture.indexer import indexers
+from analysis.capture.model import AttentionChunk, CapturedModel, capture_sparse
+
+FACTS = {
+    "family": pl.String,
+    "parameters": pl.Int64,
+    "indexer_parameters": pl.Int64,
+    "attention_parameters": pl.Int64,
+    "layers": pl.Int32,
+    "attention_heads": pl.Int32,
+    "key_width": pl.Int32,
+    "value_width": pl.Int32,
+    "indexer_layers": pl.Int32,
+    "indexer_heads": pl.Int32,
+    "indexer_dim": pl.Int32,
+    "index_topk": pl.Int32,
+    "dtype": pl.String,
+    "device": pl.String,
+}
+
+
+def model_facts(model: PreTrainedModel) -> pl.DataFrame:
+    """Family, parameter counts and widths of attention and indexer.
+
+    Widths are read off the tensors that reach the attention, so that they hold for any architecture.
+
+    Returns:
+        One row; indexer_heads, indexer_dim and index_topk are null without an indexer.
+    """
+    widths: list[tuple[int, int, int]] = []
+
+    def observe(chunk: AttentionChunk) -> torch.Tensor:
+        widths.append((chunk.query.shape[1], chunk.query.shape[-1], chunk.value.shape[-1]))
+        return capture_sparse(chunk)
+
+    for _ in CapturedModel(model).run(torch.zeros((1, 2), dtype=torch.int64, device=model.device), observe, 2):
+        pass
+    fitted = indexers(model)
+    config = model.config
+    row = {
+        "family": config.model_type,
+        "parameters": _count(model),
+        "indexer_parameters": sum(map(_count, fitted)),
+        "attention_parameters": sum(map(_count, attentions(model))) - sum(map(_count, fitted)),
+        "layers": len(widths),
+        "attention_heads": widths[0][0],
+        "key_width": widths[0][1],
+        "value_width": widths[0][2],
+        "indexer_layers": len(fitted),
+        "indexer_heads": config.index_n_heads if fitted else None,
+        "indexer_dim": config.index_head_dim if fitted else None,
+        "index_topk": config.index_topk if fitted else None,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": model.device.type,
+    }
+    return pl.DataFrame([row], schema=FACTS)
+
+
+def attentions(model: nn.Module) -> list[nn.Module]:
+    """The attention modules, one a layer: those that know their layer and project to an output."""
+    return [
+        module for module in model.modules() if "Attention" in type(module).__name__ and hasattr(module, "layer_idx")
+    ]
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

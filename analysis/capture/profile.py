@@ -1,0 +1,143 @@
+"""What indexer and attention cost: measured time, counted and computed floating-point operations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import polars as pl
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedModel
+
+from analysis.capture.facts import attentions, model_facts
+from analysis.capture.indexer import indexers
+from analysis.capture.model import own_attention
+from analysis.settings import ExtractSettings
+
+PROFILE = {
+    "component": pl.String,
+    "length": pl.Int32,
+    "repeats": pl.Int32,
+    "milliseconds": pl.Float64,
+    "milliseconds_low": pl.Float64,
+    "milliseconds_high": pl.Float64,
+    "flops_formula": pl.Float64,
+    "flops_counted": pl.Float64,
+}
+
+
+def profile_model(model: PreTrainedModel, settings: ExtractSettings) -> pl.DataFrame:
+    """Time and count one prefill of the model with its own attention, at several lengths.
+
+    Returns:
+        A row for each component (indexer, attention without indexer, model) and length that the model's positions
+        allow: median, 5th and 95th percentile of the milliseconds over all layers; FLOPs by formula (eligible pairs
+        only; a multiply-add is 2) and as counted by torch, which counts executed pairs, masked ones included, and
+        sees no elementwise work. The two are kept apart for that reason.
+    """
+    longest = getattr(model.config, "max_position_embeddings", None) or max(settings.profile_lengths)
+    lengths = [length for length in settings.profile_lengths if length <= longest]
+    facts = model_facts(model).row(0, named=True)
+    random = torch.Generator().manual_seed(0)
+    rows: list[dict[str, object]] = []
+    with own_attention(model), torch.inference_mode():
+        for length in lengths:
+            ids = torch.randint(model.config.vocab_size, (1, length), generator=random).to(model.device)
+            counted = _counted_flops(model, ids)
+            times = _times(model, ids, settings.profile_repeats)
+            for component, formula in flops_formula(facts, length).items():
+                if component == "indexer" and not facts["indexer_layers"]:
+                    continue
+                low, median, high = np.quantile(times[component], (0.05, 0.5, 0.95)) * 1e3
+                rows.append(
+                    {
+                        "component": component,
+                        "length": length,
+                        "repeats": settings.profile_repeats,
+                        "milliseconds": median,
+                        "milliseconds_low": low,
+                        "milliseconds_high": high,
+                        "flops_formula": formula,
+                        "flops_counted": counted[component],
+                    }
+                )
+    return pl.DataFrame(rows, schema=PROFILE)
+
+
+def flops_formula(facts: dict[str, int], length: int) -> dict[str, float]:
+    """FLOPs of one prefill by formula, all layers together.
+
+    Projections cost 2 per parameter and token. An indexer pair costs 2 H_I d_I for the products and 2 H_I for the
+    weighted sum; an attention pair costs 2 H (d_qk + d_v). The indexer scores all n_t pairs, sparse attention reads
+    min(n_t, k).
+    """
+    pairs = length * (length + 1) / 2
+    k = min(facts["index_topk"] or length, length)
+    attended = k * (k + 1) / 2 + (length - k) * k
+    heads, dim = facts["indexer_heads"] or 0, facts["indexer_dim"] or 0
+    indexer = 2 * facts["indexer_parameters"] * length + facts["indexer_layers"] * 2 * heads * (dim + 1) * pairs
+    pair = 2 * facts["attention_heads"] * (facts["key_width"] + facts["value_width"])
+    attention = 2 * facts["attention_parameters"] * length + facts["layers"] * pair * attended
+    rest = facts["parameters"] - facts["indexer_parameters"] - facts["attention_parameters"]
+    return {"indexer": indexer, "attention": attention, "model": indexer + attention + 2 * rest * length}
+
+
+def _times(model: PreTrainedModel, ids: torch.Tensor, repeats: int) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {"indexer": [], "attention": [], "model": []}
+    model(input_ids=ids, use_cache=False)  # the first call also allocates
+    for _ in range(repeats):
+        with (
+            _clock(indexers(model), model.device) as indexer,
+            _clock(attentions(model), model.device) as attention,
+            _clock([model], model.device) as whole,
+        ):
+            model(input_ids=ids, use_cache=False)
+        times["indexer"].append(indexer[0])
+        times["attention"].append(attention[0] - indexer[0])
+        times["model"].append(whole[0])
+    return times
+
+
+@contextmanager
+def _clock(modules: list[nn.Module], device: torch.device) -> Iterator[list[float]]:
+    """Add up the seconds that the modules' calls take."""
+    total = [0.0]
+    started: list[float] = []
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    def start(*_: object) -> None:
+        started.append(now())
+
+    def stop(*_: object) -> None:
+        total[0] += now() - started.pop()
+
+    handles = [module.register_forward_pre_hook(start) for module in modules]
+    handles += [module.register_forward_hook(stop) for module in modules]
+    try:
+        yield total
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _counted_flops(model: PreTrainedModel, ids: torch.Tensor) -> dict[str, float]:
+    counter = FlopCounterMode(display=False)
+    with counter:
+        model(input_ids=ids, use_cache=False)
+    by_module = {name: float(sum(counts.values())) for name, counts in counter.get_flop_counts().items()}
+    names = {module: name for name, module in model.named_modules()}
+    root = type(model).__name__
+
+    def total(modules: list[nn.Module]) -> float:
+        return sum(by_module.get(f"{root}.{names[module]}", 0.0) for module in modules)
+
+    indexer = total(indexers(model))
+    return {"indexer": indexer, "attention": total(attentions(model)) - indexer, "model": by_module["Global"]}

@@ -1,0 +1,50 @@
+"""Where the attention goes by distance, and to tokens that invite it (DESIGN, section 4)."""
+
+from __future__ import annotations
+
+import torch
+
+from analysis.features.rows import AttentionRows
+
+
+def locality(rows: AttentionRows, window: int, sink_keys: int) -> dict[str, torch.Tensor]:
+    """Mass within `window` keys (self included), on the first keys, on the query itself and on its predecessor.
+
+    Returns:
+        Masses and the mean distance in tokens, [batch, heads, queries].
+    """
+    p, distance = rows.p, rows.distance
+    mean_key = torch.einsum("bhqk,k->bhq", p, rows.keys.to(p.dtype))
+    return {
+        "local_mass": rows.mass((distance >= 0) & (distance < window)),
+        "sink_mass": p[..., rows.keys < sink_keys].sum(-1),
+        "self_mass": _at_distance(rows, 0),
+        "previous_mass": _at_distance(rows, 1),
+        # Rounding can leave a row that only sees itself a hair below zero.
+        "mean_distance": (rows.position.to(p.dtype) - mean_key).clamp_(min=0.0),
+    }
+
+
+def _at_distance(rows: AttentionRows, distance: int) -> torch.Tensor:
+    key = rows.position - distance - rows.keys[0]
+    index = key.clamp(min=0).view(1, 1, -1, 1).expand(*rows.p.shape[:3], 1)
+    return torch.where(key >= 0, rows.p.gather(-1, index).squeeze(-1), 0.0)
+
+
+def induction(rows: AttentionRows, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Mass on keys that follow an earlier copy of the query's token: token[s - 1] = token[t], s - 1 < t.
+
+    Source: Olsson et al. 2022, In-context Learning and Induction Heads.
+
+    Args:
+        rows: The chunk.
+        input_ids: The whole sequences, [batch, sequence].
+
+    Returns:
+        [batch, heads, queries].
+    """
+    previous = input_ids.roll(1, dims=1)[:, rows.keys]
+    match = previous[:, None, :] == input_ids[:, rows.position][:, :, None]
+    match &= rows.keys > 0
+    # s = t + 1 - 0 never happens among eligible keys, since s <= t and so s - 1 < t.
+    return {"induction_mass": rows.mass(match)}

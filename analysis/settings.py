@@ -1,0 +1,122 @@
+"""Every setting of the science in one place: frozen values, passed down, never read from the environment."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _increasing(values: tuple[float, ...]) -> tuple[float, ...]:
+    if any(later <= earlier for earlier, later in pairwise(values)):
+        raise ValueError("the values must increase")
+    return values
+
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Length = Annotated[int, Field(ge=1)]
+Lengths = Annotated[tuple[Length, ...], Field(min_length=1), AfterValidator(_increasing)]
+Quantiles = Annotated[tuple[Share, ...], Field(min_length=1), AfterValidator(_increasing)]
+
+
+class Frozen(BaseModel):
+    """The base of all settings: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BootstrapSettings(Frozen):
+    """How uncertainty is estimated: by resampling samples (documents) with replacement."""
+
+    resamples: int = Field(
+        default=500, ge=10, description="Bootstrap resamples of the samples, for confidence intervals."
+    )
+    confidence: float = Field(default=0.95, gt=0.0, lt=1.0, description="Coverage of the confidence intervals.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of the bootstrap.")
+
+
+class ExtractSettings(Frozen):
+    """How a model is run, and what counts as sparse, local and sink."""
+
+    chunk: int = Field(default=256, ge=1, description="Queries fed to the model at once; bounds the memory.")
+    batch: int = Field(default=1, ge=1, description="Samples run side by side.")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        default="float32", description="Precision in which the model runs."
+    )
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="auto, cpu, cuda or cuda:N; auto takes a GPU where there is one.",
+    )
+    sparsity_threshold: float = Field(
+        default=0.01, gt=0.0, lt=1.0, description="Attention weights below this count towards the sparsity ratio."
+    )
+    local_window: int = Field(default=32, ge=1, description="Keys, the query's own included, that count as local.")
+    sink_keys: int = Field(default=4, ge=1, description="First keys of a sequence that count as the sink.")
+    top_k: int = Field(default=64, ge=1, description="Concentration budget (keys) of models without an indexer.")
+    dense_reference: bool = Field(
+        default=True, description="Run a second forward with every key selected, for dense_nll."
+    )
+    profile_lengths: Lengths = Field(default=(128, 256, 512), description="Lengths (tokens) at which latency is timed.")
+    profile_repeats: int = Field(default=5, ge=1, description="Timed repeats at each length.")
+
+
+class DistributionSettings(BootstrapSettings):
+    """How metrics and the distributions of index scores are summarised."""
+
+    quantiles: Quantiles = Field(
+        default=(0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0),
+        description="Quantiles of the index scores to report; 0 and 1 are the exact extremes.",
+    )
+    histogram_bins: int = Field(
+        default=60, ge=1, le=10_000, description="Equal bins between a layer's smallest and largest index score."
+    )
+
+
+class ClusteringSettings(Frozen):
+    """How attention patterns are grouped."""
+
+    clusters: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default="auto", description="Number of clusters, or auto: chosen by the silhouette."
+    )
+    max_clusters: int = Field(default=8, ge=2, description="Largest number of clusters that auto tries.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of k-means and of the subsample.")
+    max_rows: int = Field(
+        default=20_000,
+        ge=10,
+        description="Rows (sample, layer, head) to fit on; further rows join the nearest cluster.",
+    )
+
+
+class PositionalBiasSettings(BootstrapSettings):
+    """How the uncertainty of the positional lift is estimated."""
+
+
+class EfficiencySettings(BootstrapSettings):
+    """To which context lengths the cost formulas are projected, and the score's uncertainty."""
+
+    project_lengths: Lengths = Field(
+        default=(4096, 16384, 65536, 262144, 1048576), description="Context lengths (tokens) of the projection."
+    )
+
+
+class ComparisonSettings(BootstrapSettings):
+    """How two models are compared on the same samples."""
+
+    resamples: int = Field(default=2000, ge=10, description="Bootstrap resamples of the paired samples.")
+
+
+class AnalysisSettings(Frozen):
+    """The settings of the four analyses that follow extraction."""
+
+    distribution: DistributionSettings = Field(
+        default=DistributionSettings(), description="Metrics and the distributions of index scores."
+    )
+    clustering: ClusteringSettings = Field(
+        default=ClusteringSettings(), description="Clusters and types of attention patterns."
+    )
+    positional: PositionalBiasSettings = Field(
+        default=PositionalBiasSettings(), description="Positional bias of the selection."
+    )
+    efficiency: EfficiencySettings = Field(default=EfficiencySettings(), description="Costs and their projection.")
