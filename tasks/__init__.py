@@ -1,0 +1,1 @@
+"""One Prefect task per step: read from storage, call analysis, write to storage."""

@@ -1,0 +1,69 @@
+"""The steps that make the built-in models."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import torch
+from prefect import task
+from transformers import PreTrainedTokenizerFast
+
+from analysis.capture.facts import model_facts
+from analysis.demo.card import model_card
+from analysis.demo.evaluate import Evaluation, evaluate
+from analysis.demo.pretrain import Progress, pretrain, training_batches
+from analysis.demo.recipe import DemoRecipe, IndexerVariant
+from analysis.demo.tokenizer import token_stream, train_tokenizer
+from analysis.demo.warmup import warm_up_indexers, with_indexers
+from analysis.features import extract_samples
+from analysis.settings import ExtractSettings
+from storage.datasets import DatasetSettings, load_samples
+from storage.demo_models import body_key, load_body, save_body, save_checkpoint
+from storage.stdlib import stdlib_documents
+
+Body = dict[str, torch.Tensor]
+WARM_UP_SEQUENCES = 2048
+
+
+@task(name="train tokenizer")
+def make_tokenizer(recipe: DemoRecipe) -> PreTrainedTokenizerFast:
+    """Train the tokenizer on the training split."""
+    return train_tokenizer((document.text for document in stdlib_documents("train")), recipe.vocab_size)
+
+
+@task(name="pre-train body")
+def make_body(recipe: DemoRecipe, tokenizer: PreTrainedTokenizerFast, work: Path, progress: Progress | None) -> Body:
+    """Pre-train the body, or take up the one that an earlier run of the same recipe left."""
+    documents = stdlib_documents("train")
+    key = body_key(recipe.pretraining(), documents)
+    body = load_body(work, key)
+    if body is None:
+        tokens = token_stream(tokenizer, (document.text for document in documents))
+        body = dict(pretrain(recipe, tokens, progress).state_dict())
+        save_body(work, key, body)
+    return body
+
+
+@task(name="fit indexer", task_run_name="fit indexer {variant.name}")
+def make_variant(
+    recipe: DemoRecipe,
+    variant: IndexerVariant,
+    tokenizer: PreTrainedTokenizerFast,
+    body: Body,
+    out: Path,
+    progress: Progress | None,
+) -> Evaluation:
+    """Warm one variant's indexers up, measure it on held-out text and write its checkpoint."""
+    model = with_indexers(body, recipe, variant)
+    tokens = token_stream(tokenizer, (document.text for document in stdlib_documents("train")))
+    batches = training_batches(tokens, recipe)
+    sequences = torch.cat([torch.from_numpy(next(batches)) for _ in range(WARM_UP_SEQUENCES // recipe.batch)])
+    warm_up_indexers(model, sequences[:, :-1], recipe, progress)
+    held_out = load_samples(DatasetSettings(max_length=recipe.context), tokenizer, recipe.vocab_size)
+    found = evaluate(extract_samples(model, held_out, ExtractSettings()))
+    facts = model_facts(model).row(0, named=True)
+    python = platform.python_version()
+    card = model_card(recipe, variant, found, facts["parameters"], facts["indexer_parameters"], python)
+    save_checkpoint(out / variant.name, model, tokenizer, card)
+    return found
