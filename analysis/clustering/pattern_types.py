@@ -1,0 +1,96 @@
+"""Pattern types by rules: a name that a reader knows, and how near the next name is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from analysis.statistics import Array
+
+MIXED = "mixed"
+TYPED = {"layer": pl.Int16, "pattern_type": pl.String, "share": pl.Float64, "count": pl.Int64}
+
+
+@dataclass(frozen=True)
+class PatternRule:
+    """A type applies where its evidence reaches the threshold and no earlier rule applies.
+
+    Attributes:
+        name: The pattern type.
+        evidence: A share from 0 to 1, as an expression over the pattern rows.
+        threshold: What it must reach.
+        meaning: The rule in words.
+    """
+
+    name: str
+    evidence: pl.Expr
+    threshold: float
+    meaning: str
+
+
+RULES = (
+    PatternRule("uniform", pl.col("normalized_entropy"), 0.95, "normalised entropy of at least 0.95"),
+    PatternRule("sink", pl.col("sink_mass"), 0.5, "at least half of the attention on the first keys"),
+    PatternRule("previous-token", pl.col("previous_mass"), 0.5, "at least half on the token before the query"),
+    PatternRule("self", pl.col("self_mass"), 0.5, "at least half on the query itself (the diagonal)"),
+    PatternRule("induction", pl.col("induction_mass"), 0.4, "at least 0.4 on keys that follow a copy of the query"),
+    PatternRule("slash", pl.col("slash_mass"), 0.3, "at least 0.3 at one single distance of 2 or more"),
+    PatternRule("vertical", pl.col("vertical_mass"), 0.3, "at least 0.3 on four keys other than the sinks"),
+    PatternRule("local", pl.col("local_mass"), 0.6, "at least 0.6 within the local window"),
+    PatternRule(
+        "global", 1 - pl.col("local_mass") - pl.col("sink_mass"), 0.5, "at least half beyond the window and the sinks"
+    ),
+)
+TYPES = (*(rule.name for rule in RULES), MIXED)
+
+
+def classify(rows: pl.DataFrame) -> tuple[list[str], Array]:
+    """The type of every pattern row and its margin.
+
+    The first rule that applies gives the type; where none does it is mixed. The margin is the smallest change of one
+    evidence that would change the type: how far the rule's own evidence is above its threshold, or an earlier rule's
+    below, whichever is less.
+
+    Returns:
+        Types and margins (shares of attention), one a row.
+    """
+    evidence = rows.select(rule.evidence.alias(rule.name) for rule in RULES).to_numpy()
+    excess = evidence - np.array([rule.threshold for rule in RULES])
+    passed = excess >= 0
+    first: NDArray[np.int64] = np.where(passed.any(axis=1), passed.argmax(axis=1), len(RULES))
+    own = np.where(
+        first < len(RULES),
+        np.take_along_axis(np.c_[excess, np.full(len(excess), np.inf)], first[:, None], 1)[:, 0],
+        np.inf,
+    )
+    earlier = np.where(np.arange(len(RULES)) < first[:, None], -excess, np.inf).min(axis=1, initial=np.inf)
+    return [TYPES[place] for place in first], np.minimum(own, earlier)
+
+
+def type_shares(assignments: pl.DataFrame) -> pl.DataFrame:
+    """Share and count of every type that occurs, over all layers (layer null) and in each.
+
+    Args:
+        assignments: Columns layer and pattern_type.
+    """
+    if assignments.is_empty():
+        return pl.DataFrame(schema=TYPED)
+    occurring = pl.DataFrame({"pattern_type": [name for name in TYPES if name in set(assignments["pattern_type"])]})
+    layers = pl.DataFrame({"layer": [None, *sorted(assignments["layer"].unique())]}, schema={"layer": pl.Int16})
+    both = pl.concat(
+        [
+            assignments.select(pl.lit(None, dtype=pl.Int16).alias("layer"), "pattern_type"),
+            assignments.select("layer", "pattern_type"),
+        ]
+    )
+    counts = both.group_by("layer", "pattern_type").agg(count=pl.len().cast(pl.Int64))
+    return (
+        layers.join(occurring, how="cross")
+        .join(counts, on=["layer", "pattern_type"], how="left", nulls_equal=True, maintain_order="left")
+        .with_columns(pl.col("count").fill_null(0))
+        .with_columns(share=pl.col("count") / pl.col("count").sum().over("layer"))
+        .select(*TYPED)
+    )

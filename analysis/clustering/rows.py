@@ -1,0 +1,48 @@
+"""What is known of each attention pattern: one row of features a sample, layer and head."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from analysis.metrics.sums import Features
+
+# Earlier queries see so few keys that any pattern looks like any other: bucket 4 starts at t = 15.
+FIRST_BUCKET = 4
+FIRST_QUERY = 2**FIRST_BUCKET - 1
+SHARES = (
+    "normalized_entropy",
+    "max_weight",
+    "local_mass",
+    "sink_mass",
+    "self_mass",
+    "previous_mass",
+    "induction_mass",
+)
+SHAPES = ("vertical_mass", "slash_mass")
+FEATURES = (*SHARES, *SHAPES, "reach")
+KEYS = ("sample", "layer", "head")
+ROWS = {"sample": pl.Int32, "layer": pl.Int16, "head": pl.Int16, **dict.fromkeys(FEATURES, pl.Float64)}
+
+
+def pattern_rows(features: Features) -> pl.DataFrame:
+    """Means over the queries from position 15 on, one row a sample, layer and head, sorted.
+
+    Returns:
+        sample, layer, head and FEATURES: shares of the attention as in the metrics of the same names; vertical_mass
+        and slash_mass (what the four most attended keys after the sinks and the strongest single distance >= 2 hold);
+        reach, the mean distance relative to that of uniform attention, so that 1 is as far as uniform. Rows that lack
+        a feature (samples of 15 tokens or fewer) are left out.
+    """
+    attention, heads = features.get("attention"), features.get("heads")
+    if attention is None or heads is None or attention.is_empty() or heads.is_empty():
+        return pl.DataFrame(schema=ROWS)
+    late = attention.filter(pl.col("bucket") >= FIRST_BUCKET).sort(*KEYS, "bucket")
+    weight = pl.col("queries").cast(pl.Float64)
+    means = [((pl.col(name) * weight).sum() / weight.sum()).alias(name) for name in (*SHARES, "mean_distance")]
+    rows = late.group_by(KEYS, maintain_order=True).agg(*means, weight.sum().alias("count"))
+    # Queries t = 15 ... 14 + count; uniform attention over t + 1 keys has a mean distance of t / 2.
+    uniform = (pl.col("count") - 1 + 2 * FIRST_QUERY) / 4
+    rows = rows.with_columns(reach=pl.col("mean_distance") / uniform)
+    rows = rows.join(heads.select(*KEYS, *SHAPES), on=KEYS, how="inner").cast({name: pl.Float64 for name in FEATURES})
+    complete = pl.all_horizontal(pl.col(name).is_finite().fill_null(False) for name in FEATURES)
+    return rows.filter(complete).select(*ROWS).cast(ROWS).sort(KEYS)  # type: ignore[arg-type]

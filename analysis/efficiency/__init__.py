@@ -1,0 +1,5 @@
+"""What indexer and attention cost, by formula and by the clock, and the quality kept for it."""
+
+from analysis.efficiency.run import run
+
+__all__ = ["run"]

@@ -1,0 +1,60 @@
+"""How well the model predicts, with its own selection and with every key selected."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analysis.metrics.metric import Derived, Family, Metric, Ratio
+
+FAMILY = Family(
+    order=10,
+    title="Quality",
+    about="Prediction of the next token over the tokens of the dataset, each token weighing the same.",
+    metrics=(
+        Metric(
+            "nll",
+            "nats",
+            "lower",
+            "Negative log-likelihood of the next token, with the model's own selection.",
+            "mean over tokens of -ln p_model(x[t+1] | x[<=t])",
+            Ratio("tokens", "nll", "tokens"),
+            per_layer=False,
+        ),
+        Metric(
+            "perplexity",
+            "tokens",
+            "lower",
+            "Perplexity: among how many equally likely tokens the model seems to choose.",
+            "exp(nll); the exponential of the dataset's mean, not a mean of per-sample perplexities",
+            Derived("tokens", ("nll",), np.exp),
+            per_layer=False,
+        ),
+        Metric(
+            "accuracy",
+            "share",
+            "higher",
+            "Share of tokens whose most likely prediction is the true next token.",
+            "mean over tokens of [argmax p_model(. | x[<=t]) = x[t+1]]",
+            Ratio("tokens", "accuracy", "tokens"),
+            per_layer=False,
+        ),
+        Metric(
+            "dense_nll",
+            "nats",
+            "lower",
+            "The same model's negative log-likelihood when every eligible key is selected.",
+            "nll of a second run with S_t = E_t in every layer",
+            Ratio("tokens", "dense_nll", "tokens"),
+            per_layer=False,
+        ),
+        Metric(
+            "sparsity_cost",
+            "nats",
+            "lower",
+            "What the selection costs in likelihood; below zero, the selection helps.",
+            "nll - dense_nll, over the tokens that have both",
+            Ratio("tokens", "nll", "tokens", minus="dense_nll"),
+            per_layer=False,
+        ),
+    ),
+)

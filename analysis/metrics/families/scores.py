@@ -1,0 +1,45 @@
+"""What the index scores look like, row by row."""
+
+from __future__ import annotations
+
+from analysis.metrics.metric import Family, indexer_metric
+
+FAMILY = Family(
+    order=30,
+    title="Index scores",
+    about="Index scores I[t,s] = sum_j w[t,j] ReLU(q[t,j] . k[s]) over E_t, as the model itself computed them.",
+    metrics=(
+        indexer_metric(
+            "indexer_kl",
+            "nats",
+            "lower",
+            "Divergence of the index scores from the attention: the loss that a lightning indexer is warmed up on.",
+            "mean over queries with n_t > 1 of KL((1/H) sum_h p[h,t,.] || softmax over E_t of I[t,.])",
+            weight="queries_multi",
+            source="DeepSeek-V3.2-Exp technical report, dense warm-up stage",
+        ),
+        indexer_metric(
+            "tie_share",
+            "share",
+            "lower",
+            "Share of the selection that topk chose arbitrarily between equal scores.",
+            "mean over queries in effect of |{s in S_t : I[t,s] = k-th score}| / k_t where an unselected key has the "
+            "same score, else 0",
+        ),
+        indexer_metric(
+            "score_margin",
+            "sd",
+            "neither",
+            "How far the last selected score lies above the first unselected one.",
+            "mean over queries in effect of (k-th score - (k+1)-th score) / standard deviation of I[t,.] over E_t",
+        ),
+        indexer_metric(
+            "zero_share",
+            "share",
+            "neither",
+            "Share of eligible keys with an index score of exactly zero, which ReLU makes common.",
+            "mean over queries with n_t > 1 of |{s in E_t : I[t,s] = 0}| / n_t",
+            weight="queries_multi",
+        ),
+    ),
+)

@@ -1,0 +1,20 @@
+"""How much of the attention is next to nothing."""
+
+from __future__ import annotations
+
+from analysis.metrics.metric import Family, attention_metric
+
+FAMILY = Family(
+    order=50,
+    title="Sparsity",
+    about="Future and padded keys are never in the denominator; tau is extract.sparsity_threshold, by default 0.01.",
+    metrics=(
+        attention_metric(
+            "sparsity_ratio",
+            "share",
+            "neither",
+            "Share of eligible keys with a negligible attention weight.",
+            "mean over heads and queries of |{s in E_t : p[h,t,s] < tau}| / n_t",
+        ),
+    ),
+)

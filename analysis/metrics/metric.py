@@ -1,0 +1,147 @@
+"""What a metric is: a name with a unit, a direction, a definition, and the rule that computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Better = Literal["higher", "lower", "neither"]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """sum((value - minus) x weight) / sum(over x weight) over the rows of a feature table.
+
+    Rows without weight or with a null among the columns count in neither sum.
+
+    Attributes:
+        table: Feature table.
+        value: Column of row means (or of counts, with weight "").
+        weight: Column that counts what the row mean is over; "" for weight 1.
+        minus: Column to subtract from the value, or "".
+        over: Column for the denominator, or "" for 1.
+    """
+
+    table: str
+    value: str
+    weight: str
+    minus: str = ""
+    over: str = ""
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A function of other metrics, applied to their estimates and not to rows.
+
+    Attributes:
+        table: Feature table of its bases, which says among which metrics it is shown.
+        bases: Names of the metrics it takes.
+        function: Maps arrays of the bases' estimates to an array of the same shape.
+    """
+
+    table: str
+    bases: tuple[str, ...]
+    function: Callable[..., Array]
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A quantity that one analysis computes in its own way, as the formula says.
+
+    Attributes:
+        analysis: Name of the analysis: positional, efficiency or clustering.
+        table: Feature table that it is computed from.
+    """
+
+    analysis: str
+    table: str
+
+
+Rule = Ratio | Derived | Computed
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric, exactly enough to be quoted.
+
+    Attributes:
+        name: Name in every table, report and rule, snake_case.
+        unit: nats, share, keys, tokens, ratio, sd, bits, ms, FLOPs/token, parameters or score.
+        better: Which direction is better, where one is.
+        meaning: One plain line.
+        formula: The definition in the words of the glossary.
+        rule: How it is computed from the feature tables.
+        per_layer: Whether there is a value for each layer beside the overall one.
+        source: Paper or report that it comes from, or "".
+    """
+
+    name: str
+    unit: str
+    better: Better
+    meaning: str
+    formula: str
+    rule: Rule
+    per_layer: bool = True
+    source: str = ""
+
+    @property
+    def table(self) -> str:
+        """Feature table that the metric comes from."""
+        return self.rule.table
+
+    @property
+    def column(self) -> str:
+        """Column of the feature table, or "" where the metric is not the mean of one."""
+        return self.rule.value if isinstance(self.rule, Ratio) else ""
+
+    @property
+    def weight(self) -> str:
+        """Column that weights the mean, or ""."""
+        return self.rule.weight if isinstance(self.rule, Ratio) else ""
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """Metrics that this one is derived from."""
+        return self.rule.bases if isinstance(self.rule, Derived) else ()
+
+
+@dataclass(frozen=True)
+class Family:
+    """Metrics that are read together.
+
+    Attributes:
+        order: Place in the documentation.
+        title: Heading.
+        about: What they have in common, a sentence or two.
+        metrics: The metrics.
+    """
+
+    order: int
+    title: str
+    about: str
+    metrics: tuple[Metric, ...]
+
+
+def attention_metric(
+    name: str, unit: str, better: Better, meaning: str, formula: str, weight: str = "queries", source: str = ""
+) -> Metric:
+    """A metric that is the weighted mean of the column of its own name in the attention table."""
+    return Metric(name, unit, better, meaning, formula, Ratio("attention", name, weight), source=source)
+
+
+def indexer_metric(
+    name: str,
+    unit: str,
+    better: Better,
+    meaning: str,
+    formula: str,
+    weight: str = "queries_in_effect",
+    source: str = "",
+) -> Metric:
+    """A metric that is the weighted mean of the column of its own name in the indexer table."""
+    return Metric(name, unit, better, meaning, formula, Ratio("indexer", name, weight), source=source)

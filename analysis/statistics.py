@@ -1,0 +1,132 @@
+"""Ratio estimators and their uncertainty: what every analysis and comparison computes with.
+
+A metric of a dataset is sum(value x weight) / sum(weight) over its rows, and so a ratio of two sums over *samples*
+(documents). Rows of one sample are not independent; samples are. So uncertainty comes from resampling samples with
+replacement, numerator and denominator together, never rows or tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr, stdtrit
+
+Array = NDArray[np.float64]
+
+# Below this many samples the tails of the resampled values are the sample's own extremes: n = 5 values cover 94 % at
+# most, n = 2 values 50 %. A t interval with the bootstrap's standard error says honestly how little is known.
+FEWEST_FOR_PERCENTILES = 8
+_DRAWS_AT_ONCE = 4_000_000
+
+
+def ratio(numerator: ArrayLike, denominator: ArrayLike) -> Array:
+    """Quotient of two sums, NaN where the denominator is 0: nothing was measured there.
+
+    >>> ratio([1.0, 0.0], [4.0, 0.0]).tolist()
+    [0.25, nan]
+    """
+    top, bottom = np.broadcast_arrays(np.asarray(numerator, float), np.asarray(denominator, float))
+    return np.asarray(np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom != 0))
+
+
+def weighted_mean(values: ArrayLike, weights: ArrayLike) -> float:
+    """sum(values x weights) / sum(weights), NaN values left out of both sums; NaN where no weight is left.
+
+    >>> weighted_mean([1.0, 4.0, float("nan")], [2.0, 1.0, 5.0])
+    2.0
+    """
+    value, weight = np.asarray(values, float), np.asarray(weights, float)
+    known = ~np.isnan(value) & (weight > 0)
+    return float(ratio((value[known] * weight[known]).sum(), weight[known].sum()))
+
+
+def resample_counts(samples: int, resamples: int, seed: int) -> Iterator[Array]:
+    """How often each sample is drawn in each bootstrap resample, in blocks that bound the memory.
+
+    Args:
+        samples: Samples n; every resample draws n of them with replacement.
+        resamples: Number of resamples.
+        seed: The draws depend on this, n and the number of resamples alone.
+
+    Yields:
+        Blocks [resamples of the block, samples], whose rows sum to n.
+    """
+    random = np.random.default_rng(seed)
+    block = max(1, min(resamples, _DRAWS_AT_ONCE // max(samples, 1)))
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        drawn = random.integers(0, samples, (size, samples))
+        drawn += np.arange(size)[:, None] * samples
+        yield np.bincount(drawn.ravel(), minlength=size * samples).reshape(size, samples).astype(float)
+
+
+def bootstrap_ratios(numerator: Array, denominator: Array, resamples: int, seed: int) -> Array:
+    """Ratio estimates of every column in every resample of the rows; all columns share the resamples.
+
+    Args:
+        numerator: Sums of value x weight, [samples, columns]; 0 where a sample has nothing.
+        denominator: Sums of weight, [samples, columns].
+        resamples: Number of resamples.
+        seed: Seed of the draws.
+
+    Returns:
+        [resamples, columns]; NaN where a resample holds no weight.
+    """
+    samples, columns = numerator.shape
+    if samples == 0 or columns == 0:
+        return np.full((resamples, columns), np.nan)
+    blocks = [ratio(counts @ numerator, counts @ denominator) for counts in resample_counts(samples, resamples, seed)]
+    return np.concatenate(blocks)
+
+
+def interval(estimate: Array, replicates: Array, n: NDArray[np.int64], confidence: float) -> tuple[Array, Array]:
+    """Confidence bounds of each column from its bootstrap replicates.
+
+    From eight samples on the expanded percentile interval: quantiles at Phi(-sqrt(n / (n - 1)) t) and its mirror, with
+    t the quantile of Student's t on n - 1 degrees of freedom, which undoes the narrowness of the plain percentile
+    interval in small samples (Hesterberg 2015, What Teachers Should Know About the Bootstrap, section 5.3). Below
+    that, estimate -+ t sqrt(n / (n - 1)) x standard deviation of the replicates.
+
+    Args:
+        estimate: The estimates, [columns].
+        replicates: Bootstrap replicates, [resamples, columns]; NaN is left out.
+        n: Samples with weight behind each estimate, [columns].
+        confidence: Coverage, e.g. 0.95.
+
+    Returns:
+        Lower and upper bounds, [columns]; NaN where n < 2 or the estimate is unknown.
+    """
+    low, high = np.full(len(estimate), np.nan), np.full(len(estimate), np.nan)
+    for size in np.unique(n[n >= 2]):
+        t = stdtrit(size - 1, 0.5 + confidence / 2) * np.sqrt(size / (size - 1))
+        columns = np.flatnonzero((n == size) & ~np.isnan(estimate))
+        if size < FEWEST_FOR_PERCENTILES:
+            reach = t * _deviation(replicates[:, columns])
+            low[columns], high[columns] = estimate[columns] - reach, estimate[columns] + reach
+        else:
+            ordered = np.sort(replicates[:, columns], axis=0)  # NaN goes last
+            low[columns] = _quantile(ordered, float(ndtr(-t)))
+            high[columns] = _quantile(ordered, float(ndtr(t)))
+    return low, high
+
+
+def _deviation(replicates: Array) -> Array:
+    """Standard deviation of each column without its NaN, which arise where a resample drew no sample with weight."""
+    known = ~np.isnan(replicates)
+    count = known.sum(axis=0)
+    mean = ratio(np.where(known, replicates, 0.0).sum(axis=0), count)
+    squares = np.where(known, (replicates - mean) ** 2, 0.0).sum(axis=0)
+    return np.sqrt(ratio(squares, np.maximum(count - 1, 0)))
+
+
+def _quantile(ordered: Array, level: float) -> Array:
+    """Linear quantile of each column, sorted with NaN last; NaN for a column of nothing else."""
+    count = (~np.isnan(ordered)).sum(axis=0)
+    place = level * np.maximum(count - 1, 0)
+    below = np.floor(place).astype(int)
+    above = np.minimum(below + 1, np.maximum(count - 1, 0))
+    columns = np.arange(ordered.shape[1])
+    lower, upper = ordered[below, columns], ordered[above, columns]
+    return np.asarray(lower + (place - below) * (upper - lower))

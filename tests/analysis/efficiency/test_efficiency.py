@@ -1,0 +1,107 @@
+"""Claims about costs."""
+
+from __future__ import annotations
+
+import math
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis import efficiency
+from analysis.efficiency.flops import flops, shape
+from analysis.settings import EfficiencySettings
+from tests.analysis import planted
+
+SETTINGS = EfficiencySettings(resamples=100, project_lengths=(100, 1000, 10_000))
+
+
+def values(result: dict[str, pl.DataFrame]) -> dict[str, float]:
+    return dict(result["metrics"].select("metric", "value").iter_rows())
+
+
+@given(st.integers(1, 60), st.integers(1, 30))
+def test_attended_pairs_are_those_that_a_loop_counts(length: int, top_k: int) -> None:
+    model = shape(planted.facts(layers=3, top_k=top_k), None)
+    spent = flops(model, [length])
+    pairs = sum(t + 1 for t in range(length))
+    attended = sum(min(t + 1, top_k) for t in range(length))
+    assert spent.attention[0] == 3 * attended * 2 * 4 * (16 + 8)
+    assert spent.dense_attention[0] == 3 * pairs * 2 * 4 * (16 + 8)
+    assert spent.indexer[0] == 2 * 500 * length + 3 * pairs * (2 * 2 * 32 + 2 * 2)
+
+
+def test_layers_that_share_a_selection_are_sparse_too() -> None:
+    """Two of three layers were seen to leave keys out, though the model has a single indexer."""
+    facts = planted.facts(layers=3, top_k=8).with_columns(indexer_layers=pl.lit(1))
+    attention = planted.features(layers=3)["attention"].with_columns(
+        queries_in_effect=pl.when(pl.col("layer") == 0).then(0).otherwise("queries_in_effect")
+    )
+    assert shape(facts, attention).sparse_layers == 2
+    assert shape(facts, None).sparse_layers == 1
+
+
+def test_the_score_is_the_perplexity_ratio_over_the_relative_cost() -> None:
+    tables = planted.features(samples=5)
+    found = values(efficiency.run(tables, SETTINGS))
+    spent = flops(shape(tables["facts"], tables["attention"]), tables["samples"]["tokens"].to_numpy())
+    cost = (spent.indexer + spent.attention).sum() / spent.dense_attention.sum()
+    assert found["relative_cost"] == pytest.approx(cost)
+    assert found["efficiency_score"] == pytest.approx(math.exp(-0.1) / cost)  # nll - dense_nll is planted at 0.1
+
+
+def test_flops_are_per_token_of_the_study() -> None:
+    tables = planted.features(samples=5)
+    found = values(efficiency.run(tables, SETTINGS))
+    tokens = tables["samples"]["tokens"].to_numpy()
+    spent = flops(shape(tables["facts"], None), tokens)
+    assert found["indexer_flops"] == pytest.approx(spent.indexer.sum() / tokens.sum())
+    assert found["attention_flops"] < found["dense_attention_flops"]
+
+
+def test_counts_have_no_interval_and_latency_has_the_range_of_its_repeats() -> None:
+    frame = efficiency.run(planted.features(), SETTINGS)["metrics"]
+    rows = {row["metric"]: row for row in frame.iter_rows(named=True)}
+    assert rows["indexer_parameters"]["value"] == 500
+    assert rows["indexer_parameters"]["ci_low"] is rows["indexer_parameters"]["n"] is None
+    latency = rows["indexer_latency_ms"]
+    assert (latency["value"], latency["ci_low"], latency["ci_high"], latency["n"]) == (2.0, 1.5, 2.5, 5)
+
+
+def test_a_dense_model_has_no_score_and_no_indexer() -> None:
+    tables = planted.features(top_k=None)
+    tables["profile"] = tables["profile"].filter(pl.col("component") != "indexer")
+    result = efficiency.run(tables, SETTINGS)
+    found = values(result)
+    assert found["efficiency_score"] is None
+    assert not set(found) & {"indexer_parameters", "indexer_flops", "indexer_latency_ms", "relative_cost"}
+    assert found["attention_flops"] == found["dense_attention_flops"]
+    assert set(result["projection"]["component"]) == {"dense_attention"}
+    assert result["per_sample"].is_empty()
+
+
+def test_without_a_dense_reference_there_is_no_score() -> None:
+    tables = planted.features()
+    tables["tokens"] = tables["tokens"].with_columns(dense_nll=pl.lit(None, dtype=pl.Float64))
+    found = values(efficiency.run(tables, SETTINGS))
+    assert found["efficiency_score"] is None
+    assert found["relative_cost"] > 0
+    del tables["tokens"]
+    assert values(efficiency.run(tables, SETTINGS))["efficiency_score"] is None
+
+
+def test_sparse_attention_pays_off_at_length() -> None:
+    """Attention falls from quadratic to linear; the indexer stays quadratic, at a lower price per pair."""
+    rows = efficiency.run(planted.features(), SETTINGS)["projection"]
+    cost = {(length, component): value for length, component, value in rows.iter_rows()}
+    assert cost[10_000, "attention"] / cost[1000, "attention"] == pytest.approx(10, rel=0.01)
+    assert cost[10_000, "indexer"] / cost[1000, "indexer"] == pytest.approx(100, rel=0.2)
+    assert cost[10_000, "dense_attention"] > cost[10_000, "indexer"]
+
+
+def test_empty_input_gives_empty_frames_with_the_same_columns() -> None:
+    full, empty = efficiency.run(planted.features(), SETTINGS), efficiency.run({}, SETTINGS)
+    for name, frame in full.items():
+        assert empty[name].is_empty()
+        assert empty[name].schema == frame.schema, name

@@ -1,0 +1,160 @@
+"""Claims about positional bias."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from analysis import positional
+from analysis.positional.bias import CAP, bias, linearised_bias
+from analysis.positional.tally import tally
+from analysis.settings import PositionalBiasSettings
+from tests.analysis import planted
+
+SETTINGS = PositionalBiasSettings(resamples=200)
+
+
+def selections(kind: str, samples: int = 10, length: int = 60, k: int = 8) -> dict[str, pl.DataFrame]:
+    random = np.random.default_rng(3)
+    t, s = np.arange(length)[:, None], np.arange(length)[None, :]
+    frames = []
+    for sample in range(samples):
+        selected = {
+            "random": planted.random_selection(random, length, k),
+            "recent": (t - s >= 0) & (t - s < k),
+            "oldest": (s < k) & (s <= t),
+        }[kind]
+        frames.append(planted.positions(sample, 0, length, selected))
+    return {"positions": pl.concat(frames)}
+
+
+def metric(result: dict[str, pl.DataFrame], name: str, layer: int | None = None) -> dict[str, float]:
+    rows = result["metrics"].filter(pl.col("metric") == name)
+    return rows.filter(pl.col("layer").eq_missing(pl.lit(layer, dtype=pl.Int16))).row(0, named=True)
+
+
+def test_random_selector_has_no_positional_bias() -> None:
+    """Its lift is 1 at every distance and age, although early keys are selected far more often in all."""
+    result = positional.run(selections("random"), SETTINGS)
+    lift = result["lift"].filter(pl.col("layer").is_null())
+    # Twenty bins at 95 % each: the bands hold 1 nearly always.
+    inside = (lift["ci_low"] <= 1.0) & (lift["ci_high"] >= 1.0)
+    assert inside.mean() >= 0.8  # type: ignore[operator]
+    assert (lift["lift"] - 1.0).abs().max() < 0.25  # type: ignore[operator]
+    assert metric(result, "positional_bias")["value"] < 0.1
+    assert metric(result, "recency_lift")["value"] == pytest.approx(1.0, abs=0.05)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(10, 40), st.integers(1, 8))
+def test_expected_selections_add_up_to_the_selections(length: int, k: int) -> None:
+    """Whatever is selected, chance is given the same number of selections: bins only redistribute them."""
+    random = np.random.default_rng(length)
+    rows = planted.positions(0, 0, length, planted.random_selection(random, length, k))
+    for _, own in rows.group_by("axis"):
+        assert own["selections"].sum() == pytest.approx(own["expected_selections"].sum())
+
+
+def test_a_sliding_window_has_the_lift_that_a_loop_finds() -> None:
+    """Distances 0 to 7 are always selected: lift at d = 0 is queries / sum of k / n_t; 8 and beyond are never."""
+    length, k = 60, 8
+    result = positional.run(selections("recent", samples=4), SETTINGS)
+    lift = result["lift"].filter(pl.col("layer").is_null() & (pl.col("axis") == "distance"))
+    queries = [t for t in range(length) if t + 1 > k]
+    expected = sum(k / (t + 1) for t in queries)
+    assert lift["lift"][0] == pytest.approx(len(queries) / expected)
+    assert lift["label"].to_list() == ["0", "1", "2-3", "4-7", "8-15", "16-31", "32-63"]
+    assert lift["lift"][-1] == 0.0
+    assert lift["ci_low"][0] == pytest.approx(lift["lift"][0])  # every sample is the same
+    assert metric(result, "oldest_lift")["value"] == 0.0
+
+
+def test_bias_of_a_never_selected_distance_is_capped() -> None:
+    assert bias(np.array([4.0, 0.0]), np.array([2.0, 2.0])) == pytest.approx((1.0 + CAP) / 2)
+
+
+def test_bias_equals_its_definition_on_the_sums_over_samples() -> None:
+    tables = planted.features(samples=5, layers=2, seed=2)
+    result = positional.run(tables, SETTINGS)
+    sums = (
+        tables["positions"]
+        .filter(pl.col("axis") == "distance")
+        .group_by("layer", "bin")
+        .agg(pl.col("selections").sum(), pl.col("expected_selections").sum())
+    )
+    for layer in (0, 1, None):
+        own = sums if layer is None else sums.filter(pl.col("layer") == layer)
+        total = own["expected_selections"].sum()
+        slow = sum(e / total * min(CAP, abs(math.log2(max(s / e, 1e-9)))) for _, _, s, e in own.iter_rows())
+        assert metric(result, "positional_bias", layer)["value"] == pytest.approx(slow)
+
+
+def test_layers_with_opposite_biases_do_not_cancel() -> None:
+    near = selections("recent")["positions"]
+    far = selections("oldest")["positions"].with_columns(layer=pl.lit(1, dtype=pl.Int16))
+    result = positional.run({"positions": pl.concat([near, far])}, SETTINGS)
+    overall, layers = metric(result, "positional_bias")["value"], [metric(result, "positional_bias", i) for i in (0, 1)]
+    assert overall == pytest.approx(sum(row["value"] for row in layers) / 2)
+
+
+def test_the_linearisation_agrees_with_a_numerical_derivative() -> None:
+    """A sample's term is its influence: the change of the bias when the sample weighs a little more."""
+    frame = planted.features(samples=4, layers=1, seed=7)["positions"].filter(pl.col("axis") == "distance")
+    own = tally(frame)
+    sums = linearised_bias(own).of(["positional_bias"])
+    top, bottom = sums.numerator[:, 0], sums.denominator[:, 0]
+    whole = top.sum() / bottom.sum()
+    assert whole == pytest.approx(float(bias(own.selections.sum(axis=0)[0], own.expected.sum(axis=0)[0])))
+    step = 1e-6
+    for sample in range(4):
+        weights = np.ones(4)
+        weights[sample] += step
+        moved = bias(
+            np.tensordot(weights, own.selections, 1)[0],
+            np.tensordot(weights, own.expected, 1)[0],
+        )
+        influence = (top[sample] - whole * bottom[sample]) / bottom.sum()
+        assert (float(moved) - whole) / step == pytest.approx(influence, abs=1e-4)
+
+
+def test_a_dense_model_has_the_lift_of_its_attention_and_no_selection() -> None:
+    result = positional.run(planted.features(top_k=None), SETTINGS)
+    lift = result["lift"]
+    assert lift["lift"].null_count() == lift.height
+    assert lift["selections"].null_count() == lift.height
+    # The planted attention is uniform.
+    assert lift["attention_lift"].to_numpy() == pytest.approx(1.0)
+    assert result["metrics"].is_empty()
+    assert result["per_sample"].is_empty()
+
+
+def test_values_by_sample_give_the_metric_again() -> None:
+    result = positional.run(planted.features(seed=5), SETTINGS)
+    again = (
+        result["per_sample"]
+        .group_by("metric", "layer")
+        .agg(again=(pl.col("value") * pl.col("weight")).sum() / pl.col("weight").sum())
+    )
+    both = result["metrics"].join(again, on=["metric", "layer"], nulls_equal=True)
+    assert both.height == result["metrics"].height == 12
+    assert both["again"].to_numpy() == pytest.approx(both["value"].to_numpy())
+
+
+def test_the_order_of_rows_changes_nothing() -> None:
+    tables = planted.features(seed=6)
+    first, other = (positional.run(own, SETTINGS) for own in (tables, planted.shuffled(tables, 2)))
+    for name in first:
+        assert_frame_equal(first[name], other[name], rel_tol=1e-12)
+
+
+def test_no_positions_give_empty_frames() -> None:
+    full, empty = positional.run(planted.features(), SETTINGS), positional.run({}, SETTINGS)
+    for name, frame in full.items():
+        assert empty[name].is_empty()
+        assert empty[name].schema == frame.schema, name

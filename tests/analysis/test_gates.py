@@ -1,0 +1,160 @@
+"""Claims about gates and their rules."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.comparison import COMPARISONS
+from analysis.gates import ALIASES, evaluate, parse_rule
+from analysis.metrics import REGISTRY
+from analysis.metrics.summary import METRICS
+from indexscope.errors import IndexscopeError
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A gate as a study file would give it."""
+
+    name: str
+    rule: str
+
+
+def comparisons(*candidates: str) -> pl.DataFrame:
+    rows = [
+        {
+            "candidate": candidate,
+            "metric": "selection_recall",
+            "layer": layer,
+            "unit": "share",
+            "baseline": 0.8,
+            "value": 0.79,
+            "difference": -0.01 if layer is None else -0.5,
+            "ci_low": -0.03,
+            "ci_high": 0.01,
+            "n": 64,
+            "better": None,
+        }
+        for candidate in candidates
+        for layer in (None, 0)
+    ]
+    return pl.DataFrame(rows, schema=COMPARISONS)
+
+
+def metrics(*models: str) -> pl.DataFrame:
+    rows = [(model, "selection_recall", None, 0.79, "share", 0.75, 0.83, 64) for model in models]
+    return pl.DataFrame(rows, schema={"model": pl.String, **METRICS}, orient="row")
+
+
+def verdict(rule: str) -> tuple[float | None, bool]:
+    row = evaluate([Gate("g", rule)], comparisons("light"), metrics("base", "light")).row(0, named=True)
+    return row["value"], row["passed"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "passed"),
+    [
+        ("selection_recall.difference >= -0.02", -0.01, True),
+        ("selection_recall.difference >= -0.02 on lower", -0.03, False),
+        ("recall.difference <= 0 on upper", 0.01, False),
+        ("recall.value > 0.78", 0.79, True),
+        ("recall > 0.78", 0.79, True),
+        ("recall > 78%", 0.79, True),
+        ("recall.value >= 0.76 on lower", 0.75, False),
+        ("recall.ratio>=98%", 0.79 / 0.8, True),
+        (" recall.ratio >= 9.9e-1 ", 0.79 / 0.8, False),
+        ("recall.difference < -1 %", -0.01, False),
+    ],
+)
+def test_a_rule_is_held_against_the_number_that_it_names(rule: str, value: float, passed: bool) -> None:
+    found, outcome = verdict(rule)
+    assert found == pytest.approx(value)
+    assert outcome is passed
+
+
+def test_a_gate_that_could_not_look_has_not_passed() -> None:
+    assert verdict("nll.difference <= 0.05") == (None, False)
+    row = evaluate([Gate("g", "recall.difference < 1")], comparisons(), metrics()).row(0, named=True)
+    assert row["value"] is None
+    assert row["passed"] is False
+
+
+def test_several_candidates_have_a_row_each() -> None:
+    frame = evaluate([Gate("g", "recall.value > 0")], comparisons("x", "y"), metrics("base", "x", "y"))
+    assert frame["name"].to_list() == ["g (x)", "g (y)"]
+    assert frame["candidate"].to_list() == ["x", "y"]
+
+
+def test_a_study_of_one_model_gates_its_values() -> None:
+    frame = evaluate([Gate("g", "recall > 0.5")], comparisons(), metrics("base"))
+    assert frame.select("name", "value", "passed").rows() == [("g", 0.79, True)]
+
+
+def test_no_gates_give_an_empty_frame() -> None:
+    frame = evaluate([], comparisons("x"), metrics("x"))
+    assert frame.columns == ["name", "rule", "candidate", "value", "passed"]
+    assert frame.is_empty()
+
+
+def test_a_bare_metric_means_the_difference_to_the_command_line() -> None:
+    assert parse_rule("recall < -0.01").quantity == "difference"
+    assert parse_rule("recall < -0.01", bare="value").quantity == "value"
+
+
+@pytest.mark.parametrize(
+    ("rule", "part"),
+    [
+        ("", "is not a rule"),
+        ("recall", "is not a rule"),
+        ("recall == 1", "is not a rule"),
+        ("recall < one", "is not a rule"),
+        ("recall < nan", "is not a rule"),
+        ("recall < 1 and nll < 2", "is not a rule"),
+        ("recal.difference < 1", "there is no metric recal; did you mean recall?"),
+        ("selection_recal < 1", "did you mean selection_recall?"),
+        ("wibble < 1", "there is no metric wibble"),
+        ("recall.change < 1", "there is no .change of a metric"),
+        ("recall < 1 on left", "there is no 'left' bound"),
+        ("recall.ratio < 1 on lower", "a ratio has no confidence interval"),
+        ("recall < 1e999", "out of range"),
+    ],
+)
+def test_a_rule_that_does_not_parse_is_quoted_in_one_line(rule: str, part: str) -> None:
+    with pytest.raises(IndexscopeError) as error:
+        parse_rule(rule)
+    text = str(error.value)
+    assert f"rule '{rule}'" in text
+    assert part in text
+    assert "\n" not in text
+
+
+@given(st.text(max_size=60))
+def test_any_text_parses_or_is_refused(text: str) -> None:
+    with contextlib.suppress(IndexscopeError):
+        assert parse_rule(text).metric in REGISTRY
+
+
+@given(
+    st.sampled_from(sorted(REGISTRY)),
+    st.sampled_from(["<", "<=", ">", ">="]),
+    st.floats(-1e6, 1e6),
+    st.floats(-1e6, 1e6),
+)
+def test_a_parsed_rule_says_what_was_written(metric: str, sign: str, threshold: float, value: float) -> None:
+    rule = parse_rule(f"{metric}.value {sign} {threshold!r}")
+    expected = {"<": value < threshold, "<=": value <= threshold, ">": value > threshold, ">=": value >= threshold}
+    assert rule.metric == metric
+    assert rule.threshold == threshold
+    assert rule.holds(value) is expected[sign]
+    assert not rule.holds(None)
+    assert not rule.holds(float("nan"))
+
+
+def test_aliases_name_metrics_and_hide_none() -> None:
+    assert set(ALIASES.values()) <= set(REGISTRY)
+    assert not set(ALIASES) & set(REGISTRY)
