@@ -1,0 +1,29 @@
+"""The figures of Indexscope: frames in, matplotlib figures out, one house style, no global state."""
+
+from analysis.plots.buckets import metrics_by_position
+from analysis.plots.clusters import cluster_map
+from analysis.plots.cost import cost_by_length
+from analysis.plots.forest import forest
+from analysis.plots.heads import head_maps
+from analysis.plots.patterns import pattern_types_by_layer
+from analysis.plots.positional import lift_curves, lift_map
+from analysis.plots.recall import recall_by_layer
+from analysis.plots.scores import score_bands, score_histograms
+from analysis.plots.svg import to_svg
+from analysis.plots.tradeoff import quality_against_cost
+
+__all__ = [
+    "cluster_map",
+    "cost_by_length",
+    "forest",
+    "head_maps",
+    "lift_curves",
+    "lift_map",
+    "metrics_by_position",
+    "pattern_types_by_layer",
+    "quality_against_cost",
+    "recall_by_layer",
+    "score_bands",
+    "score_histograms",
+    "to_svg",
+]

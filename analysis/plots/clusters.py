@@ -1,0 +1,60 @@
+"""What each cluster of attention heads has in common: its centroid, feature by feature, and its size."""
+
+from __future__ import annotations
+
+from textwrap import wrap
+
+import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
+
+from analysis.plots.style import INK, SKY, new_figure, short_labels, styled
+
+_DESCRIPTION = ("cluster", "name", "size", "share")
+_REACH = 2.5
+
+
+@styled
+def cluster_map(clusters: pl.DataFrame) -> Figure | None:
+    """Centroids in standard deviations (features down, clusters across) above the clusters' shares.
+
+    Args:
+        clusters: Columns cluster, name, size, share and one column per feature of the scaled centroid.
+
+    Returns:
+        The figure, or None where there is no cluster.
+    """
+    features = [name for name in clusters.columns if name not in _DESCRIPTION and clusters[name].dtype.is_numeric()]
+    if clusters.is_empty() or not features:
+        return None
+    rows = clusters.sort("cluster")
+    cells = rows.select(features).cast(pl.Float64).to_numpy().T
+    count = rows.height
+    figure = new_figure(1.9 + 0.23 * len(features))
+    bars, axes = figure.subplots(2, 1, sharex=True, height_ratios=[1.05, 0.23 * len(features)])
+    shares = rows["share"].cast(pl.Float64).to_numpy()
+    bars.bar(range(count), shares * 100, width=0.62, color=SKY, edgecolor=INK, linewidth=0.6)
+    for place, (share, size) in enumerate(zip(shares, rows["size"], strict=True)):
+        bars.text(
+            place, share * 100, f"{share:.0%}, n = {size:,}".replace("%", " %"), ha="center", va="bottom", fontsize=8
+        )
+    bars.set_ylim(0, max(float(np.nanmax(shares)) * 130, 1))
+    bars.set_ylabel("% of rows")
+    bars.grid(axis="x", visible=False)
+    picture = axes.imshow(cells, cmap="PuOr_r", vmin=-_REACH, vmax=_REACH, aspect="auto", interpolation="none")
+    for row, column in np.ndindex(*cells.shape):
+        value = float(cells[row, column])
+        if np.isfinite(value):
+            red, green, blue, _ = picture.cmap(picture.norm(value))
+            colour = "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else INK
+            text = f"{value:+.1f}".replace("-", "−") if abs(value) >= 0.05 else "0.0"
+            axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=colour)
+    axes.grid(visible=False)
+    axes.set_yticks(range(len(features)), features)
+    keys = [f"{cluster}: {name}" for cluster, name in zip(rows["cluster"], rows["name"], strict=True)]
+    labels = short_labels(keys, 56)
+    width = max(9, 88 // count)
+    axes.set_xticks(range(count), ["\n".join(wrap(labels[key], width, max_lines=4, placeholder="…")) for key in keys])
+    bar = figure.colorbar(picture, ax=axes, extend="both", pad=0.01)
+    bar.set_label("centroid (standard deviations)")
+    return figure

@@ -1,0 +1,145 @@
+"""Where selections fall: lift over what exposure alone would give, by distance and by relative position."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from analysis.plots.frames import Array, largest, values
+from analysis.plots.style import INK, MUTED, legend_above, look, new_figure, short_labels, styled
+
+_AXES = (("distance", "distance from query to key (tokens)"), ("relative", "position of the key (0 oldest, 1 newest)"))
+_LARGEST = 4.0
+
+
+@styled
+def lift_curves(lifts: Mapping[str, pl.DataFrame], models: Sequence[str]) -> Figure | None:
+    """Selection lift with its interval over all layers, one line per model, 1 meaning no bias.
+
+    Args:
+        lifts: Model name to its ``lift`` frame (layer, axis, bin, label, lift, ci_low, ci_high, attention_lift, n).
+        models: Names in report order, which fixes each model's colour and marker.
+
+    Returns:
+        The figure, or None where nothing was selected. Models without an indexer show the lift of their attention.
+    """
+    panels = {axis: _overall(lifts, axis) for axis, _ in _AXES}
+    if not any(panels.values()):
+        return None
+    figure = new_figure(3.5)
+    grid = figure.subplots(1, 2, squeeze=False)
+    labels = short_labels(list(models))
+    for axes, (axis, title) in zip(grid.flat, _AXES, strict=True):
+        axes.axhline(1, color=INK, linewidth=0.9)
+        for name, rows in panels[axis].items():
+            index = list(models).index(name)
+            column, kind = ("lift", "") if rows["lift"].count() else ("attention_lift", " (attention)")
+            _curve(axes, rows, column, f"{labels[name]}{kind}", index)
+        ticks = next(iter(panels[axis].values()), None)
+        if ticks is not None:
+            _bins(axes, ticks)
+        axes.set_xlabel(title)
+        _log_two(axes)
+    count = max((largest(rows, "n") for rows in panels["distance"].values()), default=0)
+    grid[0, 0].set_ylabel(f"lift (n = {count} samples)")
+    legend_above(figure, grid.flat)
+    return figure
+
+
+def _overall(lifts: Mapping[str, pl.DataFrame], axis: str) -> dict[str, pl.DataFrame]:
+    found = {}
+    for name, lift in lifts.items():
+        rows = lift.filter((pl.col("axis") == axis) & pl.col("layer").is_null()).sort("bin")
+        if rows["lift"].count() or rows["attention_lift"].count():
+            found[name] = rows
+    return found
+
+
+def _curve(axes: Axes, rows: pl.DataFrame, column: str, label: str, index: int) -> None:
+    style = look(index)
+    height = _positive(values(rows, column))
+    x = values(rows, "bin")
+    if column == "lift":
+        axes.fill_between(
+            x, _positive(values(rows, "ci_low")), values(rows, "ci_high"), color=style.colour, alpha=0.2, linewidth=0
+        )
+    axes.plot(x, height, color=style.colour, marker=style.marker, linestyle=style.line, label=label)
+
+
+def _positive(array: Array) -> Array:
+    """Lifts of zero cannot stand on a logarithmic axis: leave a gap."""
+    return np.where(array > 0, array, np.nan)
+
+
+def _bins(axes: Axes, rows: pl.DataFrame) -> None:
+    texts = [str(label) for label in rows["label"]]
+    turned = len(texts) > 6
+    axes.set_xticks(
+        values(rows, "bin"),
+        texts,
+        rotation=38 if turned else 0,
+        ha="right" if turned else "center",
+        rotation_mode="anchor",
+    )
+
+
+def _log_two(axes: Axes) -> None:
+    axes.set_yscale("log", base=2)
+    low, high = axes.get_ylim()
+    low, high = max(min(low, 0.5), 2.0**-12), min(max(high, 2.0), 2.0**12)
+    axes.set_ylim(low, high)
+    powers = np.arange(np.ceil(np.log2(low)), np.floor(np.log2(high)) + 1)
+    axes.yaxis.set_major_locator(FixedLocator([float(2.0**power) for power in powers]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value >= 1 else f"1/{1 / value:g}"))
+
+
+@styled
+def lift_map(lift: pl.DataFrame) -> Figure | None:
+    """Selection lift by layer and distance as a map: purple is fewer, green is more selections than expected.
+
+    Args:
+        lift: One model's ``lift`` frame.
+
+    Returns:
+        The figure, or None where no layer has a lift by distance.
+    """
+    rows = lift.filter((pl.col("axis") == "distance") & pl.col("layer").is_not_null() & pl.col("lift").is_finite())
+    if rows.is_empty():
+        return None
+    layers = sorted(rows["layer"].unique().to_list())
+    bins = rows.sort("bin").select("bin", "label").unique(subset="bin", keep="first", maintain_order=True)
+    places = {value: place for place, value in enumerate(bins["bin"])}
+    cells = np.full((len(places), len(layers)), np.nan)
+    for layer, position, value in rows.select("layer", "bin", "lift").iter_rows():
+        cells[places[position], layers.index(layer)] = np.log2(value) if value > 0 else -np.inf
+    figure = new_figure(max(2.4, 0.9 + 0.2 * len(places)))
+    axes = figure.subplots()
+    picture = axes.imshow(
+        np.clip(cells, -_LARGEST, _LARGEST),
+        cmap="PRGn",
+        vmin=-_LARGEST,
+        vmax=_LARGEST,
+        aspect="auto",
+        interpolation="none",
+        origin="lower",
+        extent=(-0.5, len(layers) - 0.5, -0.5, len(places) - 0.5),
+    )
+    axes.set_facecolor(MUTED)
+    axes.grid(visible=False)
+    axes.set_yticks(range(len(places)), [str(label) for label in bins["label"]])
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=16))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: str(layers[int(value)]) if 0 <= value < len(layers) else "")
+    )
+    axes.set_xlabel("layer")
+    axes.set_ylabel("distance (tokens)")
+    bar = figure.colorbar(picture, ax=axes, extend="both", pad=0.01)
+    bar.set_label("lift (1 = as expected)")
+    bar.set_ticks([-4, -2, 0, 2, 4], labels=["1/16", "1/4", "1", "4", "16"])
+    return figure

@@ -1,0 +1,124 @@
+"""From a figure to SVG text that can stand in a page: no foreign address, no clashing id, the same bytes each time."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+import xml.etree.ElementTree as ElementTree
+
+from matplotlib.figure import Figure
+
+from analysis.plots.style import house_style
+
+SVG_NAMESPACE = "http://www.w3.org/2000/svg"
+_FONTS = "'DejaVu Sans', Verdana, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
+_REFERENCE = re.compile(r"url\(#([^)]+)\)")
+_NUMBER = re.compile(r"-?\d+\.\d{3,}")
+_HREF = "{http://www.w3.org/1999/xlink}href"
+_POINTS_TO_PIXELS = 1.6
+
+
+def to_svg(figure: Figure, identifier: str, title: str, description: str = "", standalone: bool = False) -> str:
+    """Draw ``figure`` as SVG text.
+
+    Args:
+        figure: A matplotlib figure.
+        identifier: Prefix of every id in the picture, unique in the page; letters, digits and dashes.
+        title: Name of the picture for screen readers.
+        description: What the picture shows, for screen readers.
+        standalone: Keep the XML namespace that a file of its own needs; a page needs none.
+
+    Returns:
+        One ``<svg>`` element: no XML declaration, document type, metadata, style sheet or address.
+    """
+    buffer = io.StringIO()
+    with house_style(**{"svg.hashsalt": identifier}), warnings.catch_warnings():
+        # The reader's browser draws the text, and has glyphs that matplotlib's font lacks.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    root = ElementTree.fromstring(buffer.getvalue())
+    _strip(root)
+    _rename(root, identifier)
+    _describe(root, identifier, title, description)
+    if standalone:
+        root.set("xmlns", SVG_NAMESPACE)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _strip(root: ElementTree.Element) -> None:
+    """Drop namespaces, metadata, matplotlib's style sheet (it would style the whole page) and layout white space."""
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        if element.tag != "text":
+            element.text = None
+        element.tail = None
+        if _HREF in element.attrib:
+            element.set("href", re.sub(r"\s", "", element.attrib.pop(_HREF)))
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag in ("metadata", "style") or (child.tag == "defs" and not _keeps(child)):
+                parent.remove(child)
+
+
+def _keeps(definitions: ElementTree.Element) -> bool:
+    return any(child.tag not in ("metadata", "style") for child in definitions)
+
+
+def _rename(root: ElementTree.Element, identifier: str) -> None:
+    """Keep only ids that something refers to, number them in order, and shorten numbers to a hundredth of a point."""
+    used = {element.get("href", "")[1:] for element in root.iter() if element.get("href", "").startswith("#")}
+    for element in root.iter():
+        used |= {match for value in element.attrib.values() for match in _REFERENCE.findall(value)}
+    names: dict[str, str] = {}
+    for element in root.iter():
+        own = element.attrib.pop("id", None)
+        if own in used and own is not None:
+            names[own] = f"{identifier}-{len(names)}"
+            element.set("id", names[own])
+    for element in root.iter():
+        for key, value in element.attrib.items():
+            if key == "href" and value.startswith("#"):
+                element.set(key, "#" + names[value[1:]])
+            elif key == "style":
+                element.set(key, _style(_REFERENCE.sub(lambda match: f"url(#{names[match[1]]})", value)))
+            elif key == "clip-path":
+                element.set(key, _REFERENCE.sub(lambda match: f"url(#{names[match[1]]})", value))
+            elif key == "d":
+                element.set(key, " ".join(_NUMBER.sub(_round, value).split()))
+            elif key in ("x", "y", "width", "height", "points") or (key == "transform" and "matrix" not in value):
+                element.set(key, _NUMBER.sub(_round, value))
+
+
+def _round(match: re.Match[str]) -> str:
+    text = f"{float(match[0]):.2f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def _style(style: str) -> str:
+    parts = []
+    for declaration in style.split(";"):
+        key, _, value = declaration.strip().partition(":")
+        if key == "font-family":
+            value = _FONTS
+        elif key == "font":
+            value = re.sub(r"'DejaVu Sans'.*", _FONTS, value)
+        if key:
+            parts.append(f"{key}:{value.strip()}")
+    return ";".join(parts)
+
+
+def _describe(root: ElementTree.Element, identifier: str, title: str, description: str) -> None:
+    width = float(root.get("viewBox", "0 0 1 1").split()[2])
+    for key in ("width", "height", "version"):
+        root.attrib.pop(key, None)
+    root.set("role", "img")
+    root.set("aria-labelledby", f"{identifier}-title")
+    root.set("style", f"max-width:{width * _POINTS_TO_PIXELS:.0f}px;stroke-linejoin:round;stroke-linecap:butt")
+    if description:
+        element = ElementTree.Element("desc")
+        element.text = description
+        root.insert(0, element)
+    element = ElementTree.Element("title", {"id": f"{identifier}-title"})
+    element.text = title
+    root.insert(0, element)

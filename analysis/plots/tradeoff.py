@@ -1,0 +1,67 @@
+"""What is paid and what is got: indexer cost against next-token loss and selection recall."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from analysis.plots.frames import overall, sample_count
+from analysis.plots.style import legend_above, look, new_figure, short_labels, styled
+
+_QUALITY = (("nll", "better ↓"), ("selection_recall", "better ↑"))
+
+
+@styled
+def quality_against_cost(metrics: pl.DataFrame, models: Sequence[str], units: Mapping[str, str]) -> Figure | None:
+    """Each model as a point: indexer FLOPs across, quality with its interval up.
+
+    Args:
+        metrics: Metrics of all models (columns model, metric, layer, value, ci_low, ci_high, n).
+        models: Names in report order.
+        units: Unit of each metric.
+
+    Returns:
+        The figure, or None where fewer than two models have both.
+    """
+    own = {name: metrics.filter(pl.col("model") == name) for name in models}
+    cost = {name: found[0] for name in models if (found := overall(own[name], "indexer_flops")) is not None}
+    panels = [
+        (metric, hint) for metric, hint in _QUALITY if sum(overall(own[name], metric) is not None for name in cost) > 1
+    ]
+    if len(cost) < 2 or not panels:
+        return None
+    figure = new_figure(3.2)
+    grid = figure.subplots(1, len(panels), squeeze=False)
+    labels = short_labels(list(models))
+    top = max(cost.values())
+    scale, prefix = next(
+        (pair for pair in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")) if top >= pair[0]), (1, "")
+    )
+    for axes, (metric, hint) in zip(grid.flat, panels, strict=True):
+        for index, name in enumerate(models):
+            point = overall(own[name], metric)
+            if name not in cost or point is None:
+                continue
+            style, (value, low, high) = look(index), point
+            reach = np.nan_to_num(np.array([[max(value - low, 0)], [max(high - value, 0)]]))
+            axes.errorbar(
+                [cost[name] / scale],
+                [value],
+                yerr=reach,
+                fmt=style.marker,
+                color=style.colour,
+                markersize=7,
+                capsize=4,
+                label=labels[name],
+            )
+        axes.set_title(f"{metric} ({units.get(metric, 'unit not stated')}), {hint}")
+        axes.set_xlabel(f"indexer_flops ({prefix}{units.get('indexer_flops', 'FLOPs')}), cheaper ←")
+        axes.set_xlim(0, top / scale * 1.12)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+    grid[0, 0].set_ylabel(f"bars: CI (n = {sample_count(metrics)} samples)")
+    legend_above(figure, grid.flat)
+    return figure

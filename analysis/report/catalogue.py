@@ -1,0 +1,86 @@
+"""Which metrics belong together, in which order, and what each one means: read from the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from analysis.metrics import FAMILIES, REGISTRY
+
+# The numbers a reader asks for first; everything else is in the full tables.
+KEY_METRICS = (
+    "nll",
+    "accuracy",
+    "sparsity_cost",
+    "selection_recall",
+    "recall_of_oracle",
+    "output_error",
+    "indexer_kl",
+    "in_effect",
+    "normalized_entropy",
+    "positional_bias",
+    "indexer_parameters",
+    "indexer_flops",
+    "indexer_latency_ms",
+    "efficiency_score",
+)
+# Columns of the layer tables, where the layer has them.
+LAYER_METRICS = (
+    "selection_recall",
+    "oracle_recall",
+    "random_recall",
+    "oracle_overlap",
+    "indexer_kl",
+    "tie_share",
+    "normalized_entropy",
+    "sparsity_ratio",
+    "local_mass",
+    "sink_mass",
+    "output_error",
+    "positional_bias",
+)
+
+
+@dataclass(frozen=True)
+class Group:
+    """A heading and the metrics under it."""
+
+    title: str
+    metrics: tuple[str, ...]
+
+
+def meaning(metric: str) -> str:
+    """The registry's one line about a metric, or nothing for a metric it does not know."""
+    entry = REGISTRY.get(metric)
+    return entry.meaning if entry else ""
+
+
+def wanted(metric: str) -> str:
+    """The direction that is better, as "↑ better", "↓ better" or nothing."""
+    entry = REGISTRY.get(metric)
+    return {"higher": "↑ better", "lower": "↓ better"}.get(entry.better, "") if entry else ""
+
+
+def is_cost(metric: str) -> bool:
+    """Whether a metric counts or times what a model costs."""
+    entry = REGISTRY.get(metric)
+    return entry is not None and entry.table in ("facts", "profile")
+
+
+def units(frame_units: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
+    """Unit of every known metric; units seen in the data have the last word."""
+    known = {name: entry.unit for name, entry in REGISTRY.items()}
+    known.update(frame_units)
+    return known
+
+
+def grouped(metrics: Iterable[str]) -> list[Group]:
+    """The metrics by family, in the registry's order; those that the registry lacks come last, by name."""
+    left = set(metrics)
+    groups = []
+    for family in FAMILIES:
+        own = tuple(metric.name for metric in family.metrics if metric.name in left)
+        left -= set(own)
+        if own:
+            groups.append(Group(family.title, own))
+    return [*groups, Group("Other", tuple(sorted(left)))] if left else groups

@@ -1,0 +1,191 @@
+"""report.html: one file that opens offline, prints, and asks nothing of the network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+
+import polars as pl
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from analysis.report.catalogue import meaning
+from analysis.report.figures import Picture, model_figures, study_figures
+from analysis.report.inputs import Level, ModelPage, ReportInput
+from analysis.report.names import plain
+from analysis.report.numbers import DASH, count, number, percent
+from analysis.report.provenance import provenance_groups
+from analysis.report.tables import (
+    LayerTable,
+    Section,
+    cluster_rows,
+    comparison_sections,
+    dropped,
+    key_rows,
+    layer_table,
+    lift_rows,
+    measured_sections,
+    projection_rows,
+)
+from analysis.report.verdict import Verdict, verdict
+
+_LEVELS: dict[Level, str] = {
+    "better": "Better on the headline metrics",
+    "worse": "Worse on the headline metrics",
+    "mixed": "Better and worse on the headline metrics",
+    "unchanged": "No difference detected in the headline metrics",
+    "none": "Nothing compared",
+}
+_OPEN_LAYERS = 12
+"""Longer layer tables start folded."""
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What the template shows of one model."""
+
+    anchor: str
+    name: str
+    role: str
+    facts: tuple[tuple[str, str], ...]
+    figures: dict[str, Picture]
+    metrics: tuple[Section, ...]
+    layers: LayerTable | None
+    lift: tuple[tuple[str, ...], ...]
+    clusters: tuple[tuple[str, ...], ...]
+    choice: str
+    projection: tuple[tuple[str, ...], tuple[tuple[str, ...], ...]] | None
+    has_indexer: bool
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """What the template shows of one candidate beside the baseline."""
+
+    anchor: str
+    name: str
+    sections: tuple[Section, ...]
+    only_baseline: tuple[str, ...]
+    only_candidate: tuple[str, ...]
+
+
+def build_html(report: ReportInput) -> str:
+    """The report as one HTML document.
+
+    Everything from outside (names, rules, provenance) passes through the template's escaping; only figures drawn here
+    are inserted as they are. The page carries a content security policy that allows no request at all.
+    """
+    environment = Environment(
+        loader=PackageLoader("analysis.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["figure"] = lambda picture: Markup(picture.svg)
+    environment.filters["plain"] = plain
+    environment.filters["number"] = number
+    script = _source(environment, "report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    words = verdict(report)
+    failed = report.causality["passed"].eq_missing(False).sum()
+    anchors = {page.name: f"model-{place}" for place, page in enumerate(report.models, 1)}
+    return environment.get_template("report.html.j2").render(
+        study=plain(report.study),
+        verdict=words,
+        level_words=_level_words(report, words),
+        failed_gates=report.gates["passed"].eq_missing(False).sum(),
+        failed_audits=failed,
+        confidence=percent(report.confidence),
+        samples=report.samples,
+        baseline=plain(report.baseline.name) if report.baseline else "",
+        candidates=[plain(page.name) for page in report.candidates],
+        causality=list(report.causality.iter_rows(named=True)),
+        gates=list(report.gates.iter_rows(named=True)),
+        key_rows=key_rows(report),
+        comparisons=[_comparison(report, page, place) for place, page in enumerate(report.candidates, 1)],
+        figures=study_figures(report),
+        pages=[_page(report, page, anchors[page.name]) for page in report.models],
+        provenance=provenance_groups(report.provenance),
+        open_layers=_OPEN_LAYERS,
+        dash=DASH,
+        meaning=meaning,
+        style=Markup(_source(environment, "report.css")),
+        script=Markup(script),
+        script_digest=digest,
+    )
+
+
+def _level_words(report: ReportInput, words: Verdict) -> str:
+    return (
+        "Void: causality audit failed" if report.causality["passed"].eq_missing(False).any() else _LEVELS[words.level]
+    )
+
+
+def _source(environment: Environment, name: str) -> str:
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _comparison(report: ReportInput, page: ModelPage, place: int) -> _Comparison:
+    ours, theirs = dropped(report, page.name)
+    return _Comparison(f"comparison-{place}", plain(page.name), comparison_sections(report, page.name), ours, theirs)
+
+
+def _page(report: ReportInput, page: ModelPage, anchor: str) -> _Page:
+    lift, clusters = page.frame("positional", "lift"), page.frame("clustering", "clusters")
+    projection = page.frame("efficiency", "projection")
+    return _Page(
+        anchor=anchor,
+        name=plain(page.name),
+        role=page.role,
+        facts=_facts(page),
+        figures=model_figures(report, page, anchor),
+        metrics=measured_sections(report, page.name),
+        layers=layer_table(report, page),
+        lift=() if lift is None else lift_rows(lift),
+        clusters=() if clusters is None else cluster_rows(clusters),
+        choice=_choice(page.frame("clustering", "choice")),
+        projection=None if projection is None else projection_rows(projection),
+        has_indexer=page.has_indexer,
+    )
+
+
+def _facts(page: ModelPage) -> tuple[tuple[str, str], ...]:
+    facts = page.facts
+
+    def parameters(key: str) -> str:
+        return number(facts.get(key), "parameters")
+
+    def text(key: str) -> str:
+        return plain(facts[key]) if facts.get(key) not in (None, "") else DASH
+
+    rows = [
+        ("role", page.role),
+        ("fingerprint", plain(page.fingerprint)),
+        ("family", text("family")),
+        ("parameters", parameters("parameters")),
+        ("layers × attention heads", f"{count(facts.get('layers'))} × {count(facts.get('attention_heads'))}"),
+    ]
+    if page.has_indexer:
+        heads, width, layers = (count(facts.get(key)) for key in ("indexer_heads", "indexer_dim", "indexer_layers"))
+        rows += [
+            ("indexer heads × width", f"{heads} × {width}, in {layers} layers"),
+            ("keys selected per query, at most", count(facts.get("index_topk"))),
+            ("indexer parameters", parameters("indexer_parameters")),
+        ]
+    else:
+        rows.append(("indexer", "none (dense attention)"))
+    return (*rows, ("precision and device", f"{text('dtype')} on {text('device')}"))
+
+
+def _choice(choice: pl.DataFrame | None) -> str:
+    """How the number of clusters was chosen, in a sentence."""
+    if choice is None:
+        return ""
+    rows = [row for row in choice.sort("k").iter_rows(named=True) if row["silhouette"] is not None]
+    tried = ", ".join(f"{row['k']}: {number(row['silhouette'], places=3)}" for row in rows)
+    chosen = [str(row["k"]) for row in choice.iter_rows(named=True) if row["chosen"]]
+    words: list[str] = [f"Clusters chosen: {', '.join(chosen)}."] if chosen else []
+    return " ".join([*words, f"Silhouette by number of clusters: {tried}."] if tried else words)

@@ -1,0 +1,126 @@
+"""What a report is made of: the pages of the models, and the tables over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import polars as pl
+
+Level = Literal["better", "worse", "mixed", "unchanged", "none"]
+
+METRICS_SCHEMA: Mapping[str, Any] = {
+    "model": pl.String,
+    "metric": pl.String,
+    "layer": pl.Int16,
+    "value": pl.Float64,
+    "unit": pl.String,
+    "ci_low": pl.Float64,
+    "ci_high": pl.Float64,
+    "n": pl.Int32,
+}
+COMPARISONS_SCHEMA: Mapping[str, Any] = {
+    "candidate": pl.String,
+    "metric": pl.String,
+    "layer": pl.Int16,
+    "unit": pl.String,
+    "baseline": pl.Float64,
+    "value": pl.Float64,
+    "difference": pl.Float64,
+    "ci_low": pl.Float64,
+    "ci_high": pl.Float64,
+    "n": pl.Int32,
+    "better": pl.Boolean,
+}
+GATES_SCHEMA: Mapping[str, Any] = {"name": pl.String, "rule": pl.String, "value": pl.Float64, "passed": pl.Boolean}
+CAUSALITY_SCHEMA: Mapping[str, Any] = {"model": pl.String, "passed": pl.Boolean, "max_logit_change": pl.Float64}
+
+
+@dataclass(frozen=True)
+class ModelPage:
+    """One model of the study.
+
+    Attributes:
+        name: Its name in the study; the key of all tables.
+        role: Baseline or candidate.
+        fingerprint: Fingerprint of the checkpoint.
+        facts: The one row of its ``facts`` table: family, parameters, indexer_heads, …
+        analyses: Analysis name ("distribution", "clustering", "positional", "efficiency") to its result frames.
+    """
+
+    name: str
+    role: Literal["baseline", "candidate"]
+    fingerprint: str
+    facts: Mapping[str, Any]
+    analyses: Mapping[str, Mapping[str, pl.DataFrame]]
+
+    def frame(self, analysis: str, table: str) -> pl.DataFrame | None:
+        """A result frame, or None where the analysis did not run or found nothing."""
+        frame = self.analyses.get(analysis, {}).get(table)
+        return None if frame is None or frame.is_empty() else frame
+
+    @property
+    def has_indexer(self) -> bool:
+        """Whether the model has an indexer at all; a dense model has none."""
+        return self.facts.get("index_topk") is not None or self.facts.get("indexer_heads") is not None
+
+
+@dataclass(frozen=True)
+class ReportInput:
+    """Everything a report shows. Frames that are empty or have no columns stand for "nothing of this kind".
+
+    Attributes:
+        study: Name of the study.
+        models: The models, baseline first.
+        metrics: Metrics of all models: column ``model`` and the columns of an analysis' ``metrics`` frame.
+        comparisons: Result of the comparison (one row per candidate, metric and layer).
+        gates: name, rule, value, passed.
+        causality: model, passed, max_logit_change.
+        provenance: Fingerprints, versions, seeds, settings and timings, as JSON values.
+        confidence: Coverage of the intervals in ``metrics`` and ``comparisons``.
+    """
+
+    study: str
+    models: Sequence[ModelPage]
+    metrics: pl.DataFrame
+    comparisons: pl.DataFrame
+    gates: pl.DataFrame
+    causality: pl.DataFrame
+    provenance: Mapping[str, Any]
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        """Give frames without columns the columns they should have, so that readers need not ask."""
+        for name, schema in (
+            ("metrics", METRICS_SCHEMA),
+            ("comparisons", COMPARISONS_SCHEMA),
+            ("gates", GATES_SCHEMA),
+            ("causality", CAUSALITY_SCHEMA),
+        ):
+            if getattr(self, name).width == 0:
+                object.__setattr__(self, name, pl.DataFrame(schema=schema))
+
+    @property
+    def baseline(self) -> ModelPage | None:
+        """The baseline, if the study has one."""
+        return next((page for page in self.models if page.role == "baseline"), None)
+
+    @property
+    def candidates(self) -> list[ModelPage]:
+        """The candidates in report order."""
+        return [page for page in self.models if page.role == "candidate"]
+
+    @property
+    def samples(self) -> int:
+        """The largest number of samples behind any number (the n of a timing counts its repeats)."""
+        counts = self.metrics.filter(pl.col("unit").ne_missing("ms"))["n"].drop_nulls()
+        return int(counts.max()) if counts.len() else 0  # type: ignore[arg-type]
+
+    def own_metrics(self, model: str) -> pl.DataFrame:
+        """The metrics of one model."""
+        return self.metrics.filter(pl.col("model") == model)
+
+    def own_comparisons(self, candidate: str) -> pl.DataFrame:
+        """The comparison rows of one candidate."""
+        return self.comparisons.filter(pl.col("candidate") == candidate)

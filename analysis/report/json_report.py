@@ -1,0 +1,88 @@
+"""report.json: the whole report for machines, with the keys that other programs build on."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from analysis.report.inputs import ModelPage, ReportInput
+from analysis.report.verdict import verdict
+
+METRIC_KEYS = ("model", "name", "layer", "value", "unit", "ci_low", "ci_high", "n")
+COMPARISON_KEYS = (
+    "candidate",
+    "metric",
+    "layer",
+    "unit",
+    "baseline",
+    "value",
+    "difference",
+    "ci_low",
+    "ci_high",
+    "n",
+    "better",
+)
+GATE_KEYS = ("name", "rule", "value", "passed")
+CAUSALITY_KEYS = ("model", "passed", "max_logit_change")
+
+
+def build_json(report: ReportInput) -> dict[str, Any]:
+    """The report as JSON values: NaN and infinity become null, rows keep the order of their frames.
+
+    Returns:
+        A dictionary with the keys study, verdict, models, metrics, comparisons, gates, causality and provenance.
+    """
+    words = verdict(report)
+    return {
+        "study": report.study,
+        "verdict": {"level": words.level, "headline": words.headline, "sentences": list(words.sentences)},
+        "models": [_model(page) for page in report.models],
+        "metrics": _rows(report.metrics.rename({"metric": "name"}), METRIC_KEYS),
+        "comparisons": _rows(report.comparisons, COMPARISON_KEYS),
+        "gates": _rows(report.gates, GATE_KEYS),
+        "causality": _rows(report.causality, CAUSALITY_KEYS),
+        "provenance": finite(report.provenance),
+    }
+
+
+def dump(value: Any) -> str:
+    """JSON text: indented, UTF-8 kept readable, never NaN."""
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def finite(value: Any) -> Any:
+    """The value as JSON: NaN and infinity as null, tuples as lists, keys as text, anything else as its text."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, Sequence | set | frozenset):
+        return [finite(item) for item in (sorted(value, key=str) if isinstance(value, set | frozenset) else value)]
+    return str(value)
+
+
+def _rows(frame: pl.DataFrame, keys: Sequence[str]) -> list[dict[str, Any]]:
+    return [{key: finite(row[key]) for key in keys} for row in frame.iter_rows(named=True)]
+
+
+def _model(page: ModelPage) -> dict[str, Any]:
+    facts = page.facts
+    indexer = {
+        "heads": finite(facts.get("indexer_heads")),
+        "dim": finite(facts.get("indexer_dim")),
+        "topk": finite(facts.get("index_topk")),
+    }
+    return {
+        "name": page.name,
+        "role": page.role,
+        "fingerprint": page.fingerprint,
+        "family": finite(facts.get("family")),
+        "parameters": finite(facts.get("parameters")),
+        "indexer": indexer if page.has_indexer else None,
+    }

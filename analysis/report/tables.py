@@ -1,0 +1,229 @@
+"""The tables of a report as rows of finished text, shared by the HTML and the Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from analysis.report.catalogue import KEY_METRICS, LAYER_METRICS, grouped, meaning, wanted
+from analysis.report.inputs import ModelPage, ReportInput
+from analysis.report.judgement import Judgement, judge
+from analysis.report.numbers import DASH, count, decimals, known, number, span
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One metric of one candidate beside the baseline, as text."""
+
+    metric: str
+    meaning: str
+    wanted: str
+    unit: str
+    baseline: str
+    value: str
+    difference: str
+    interval: str
+    n: str
+    judgement: Judgement
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One metric of one model, as text."""
+
+    metric: str
+    meaning: str
+    wanted: str
+    unit: str
+    value: str
+    interval: str
+    n: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading inside a table and the rows under it."""
+
+    title: str
+    rows: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a layer table: text, a sort key, and how it compares with the baseline if that is known."""
+
+    text: str
+    sort: str
+    judgement: Judgement | None = None
+
+
+@dataclass(frozen=True)
+class LayerTable:
+    """Metrics down the layers of one model."""
+
+    columns: tuple[str, ...]
+    units: tuple[str, ...]
+    rows: tuple[tuple[int, tuple[Cell, ...]], ...]
+
+
+def compared(row: Mapping[str, Any]) -> Compared:
+    """Format one comparison row; decimals follow from the interval of the difference."""
+    unit = str(row["unit"] or "")
+    places = decimals((known(row["ci_low"]), known(row["ci_high"])), known(row["value"]), known(row["baseline"]))
+    return Compared(
+        metric=row["metric"],
+        meaning=meaning(row["metric"]),
+        wanted=wanted(row["metric"]),
+        unit=unit,
+        baseline=number(row["baseline"], unit, places),
+        value=number(row["value"], unit, places),
+        difference=number(row["difference"], unit, places, signed=True),
+        interval=span(row["ci_low"], row["ci_high"], unit, places, signed=True),
+        n=count(row["n"]),
+        judgement=judge(row),
+    )
+
+
+def comparison_sections(report: ReportInput, candidate: str) -> tuple[Section, ...]:
+    """All comparison rows over all layers of one candidate, in groups."""
+    rows = {
+        row["metric"]: row
+        for row in report.own_comparisons(candidate).filter(pl.col("layer").is_null()).iter_rows(named=True)
+    }
+    return tuple(
+        Section(group.title, tuple(compared(rows[metric]) for metric in group.metrics)) for group in grouped(rows)
+    )
+
+
+def key_rows(report: ReportInput) -> tuple[tuple[Compared, tuple[Compared | None, ...]], ...]:
+    """The headline metrics: the row for the baseline column, then one entry per candidate, None where it lacks one."""
+    per_candidate = []
+    for page in report.candidates:
+        overall = report.own_comparisons(page.name).filter(pl.col("layer").is_null())
+        per_candidate.append({row["metric"]: compared(row) for row in overall.iter_rows(named=True)})
+    found = []
+    for metric in KEY_METRICS:
+        entries = tuple(rows.get(metric) for rows in per_candidate)
+        first = next((entry for entry in entries if entry is not None), None)
+        if first is not None:
+            found.append((first, entries))
+    return tuple(found)
+
+
+def dropped(report: ReportInput, candidate: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Metrics over all layers that only the baseline has, and those that only the candidate has."""
+    baseline = report.baseline
+    ours = _names(report, baseline.name) if baseline else set()
+    theirs = _names(report, candidate)
+    return tuple(sorted(ours - theirs)), tuple(sorted(theirs - ours))
+
+
+def _names(report: ReportInput, model: str) -> set[str]:
+    rows = report.own_metrics(model).filter(pl.col("layer").is_null() & pl.col("value").is_finite())
+    return set(rows["metric"].to_list())
+
+
+def measured_sections(report: ReportInput, model: str) -> tuple[Section, ...]:
+    """All metrics over all layers of one model, in groups."""
+    rows = {
+        row["metric"]: row for row in report.own_metrics(model).filter(pl.col("layer").is_null()).iter_rows(named=True)
+    }
+    return tuple(
+        Section(group.title, tuple(_measured(rows[metric]) for metric in group.metrics)) for group in grouped(rows)
+    )
+
+
+def _measured(row: Mapping[str, Any]) -> Measured:
+    unit = str(row["unit"] or "")
+    places = decimals((known(row["ci_low"]), known(row["ci_high"])), known(row["value"]))
+    return Measured(
+        metric=row["metric"],
+        meaning=meaning(row["metric"]),
+        wanted=wanted(row["metric"]),
+        unit=unit,
+        value=number(row["value"], unit, places),
+        interval=span(row["ci_low"], row["ci_high"], unit, places),
+        n=count(row["n"]),
+    )
+
+
+def layer_table(report: ReportInput, page: ModelPage, columns: Sequence[str] = LAYER_METRICS) -> LayerTable | None:
+    """Metrics by layer of one model, each cell marked where it detectably differs from the baseline's layer."""
+    rows = report.own_metrics(page.name).filter(
+        pl.col("layer").is_not_null() & pl.col("metric").is_in(list(columns)) & pl.col("value").is_finite()
+    )
+    if rows.is_empty():
+        return None
+    differences = {
+        (row["metric"], row["layer"]): judge(row)
+        for row in report.own_comparisons(page.name).filter(pl.col("layer").is_not_null()).iter_rows(named=True)
+    }
+    present = set(rows["metric"].to_list())
+    shown = tuple(metric for metric in columns if metric in present)
+    units = dict(rows.select("metric", "unit").iter_rows())
+    cells = {(row["metric"], row["layer"]): row for row in rows.iter_rows(named=True)}
+    places = {metric: column_places(rows.filter(pl.col("metric") == metric)["value"].to_list()) for metric in shown}
+    table = []
+    for layer in sorted(rows["layer"].unique().to_list()):
+        line = tuple(
+            _cell(cells.get((metric, layer)), places[metric], differences.get((metric, layer))) for metric in shown
+        )
+        table.append((int(layer), line))
+    return LayerTable(shown, tuple(str(units[metric] or "") for metric in shown), tuple(table))
+
+
+def column_places(column: Sequence[float]) -> int | None:
+    """Decimals for a whole column: three, fewer where its largest value has more than one digit before the point."""
+    largest = max((abs(value) for value in column), default=0.0)
+    if not 1e-2 < largest < 1e6:
+        return None
+    return min(max(3 - math.floor(math.log10(largest)), 0), 3)
+
+
+def _cell(row: Mapping[str, Any] | None, places: int | None, judgement: Judgement | None) -> Cell:
+    if row is None:
+        return Cell(DASH, "")
+    value = known(row["value"])
+    told = judgement if judgement is not None and judgement.kind in ("better", "worse", "different") else None
+    return Cell(number(value, str(row["unit"] or ""), places), "" if value is None else repr(value), told)
+
+
+def lift_rows(lift: pl.DataFrame) -> tuple[tuple[str, ...], ...]:
+    """Lift over all layers by distance, as text: label, lift, interval, attention lift, selections."""
+    rows = lift.filter((pl.col("axis") == "distance") & pl.col("layer").is_null()).sort("bin")
+    table = []
+    for row in rows.iter_rows(named=True):
+        places = decimals((known(row["ci_low"]), known(row["ci_high"])), known(row["lift"]))
+        table.append(
+            (
+                str(row["label"]),
+                number(row["lift"], "", places),
+                span(row["ci_low"], row["ci_high"], "", places),
+                number(row["attention_lift"]),
+                count(row["selections"]),
+                count(row["n"]),
+            )
+        )
+    return tuple(table)
+
+
+def cluster_rows(clusters: pl.DataFrame) -> tuple[tuple[str, ...], ...]:
+    """Clusters as text: number, name, size, share."""
+    return tuple(
+        (str(row["cluster"]), str(row["name"]), count(row["size"]), number((known(row["share"]) or 0) * 100, places=1))
+        for row in clusters.sort("cluster").iter_rows(named=True)
+    )
+
+
+def projection_rows(projection: pl.DataFrame) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Projected FLOPs: the components, and one row per length."""
+    components = tuple(str(name) for name in projection["component"].unique(maintain_order=True))
+    table = []
+    for length in sorted(projection["length"].unique().to_list()):
+        own = dict(projection.filter(pl.col("length") == length).select("component", "flops").iter_rows())
+        table.append((count(length), *(number(own.get(name), "FLOPs") for name in components)))
+    return components, tuple(table)

@@ -1,0 +1,84 @@
+"""The report of frames that the analyses themselves produce, from features to files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import polars as pl
+import pytest
+
+from analysis import clustering, distribution, efficiency, positional
+from analysis.comparison import combine, compare
+from analysis.gates import evaluate
+from analysis.report import ModelPage, ReportInput, render
+from analysis.settings import (
+    ClusteringSettings,
+    ComparisonSettings,
+    DistributionSettings,
+    EfficiencySettings,
+    PositionalBiasSettings,
+)
+from tests.analysis import planted
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A gate as a study file has it."""
+
+    name: str
+    rule: str
+
+
+def analysed(**changes: object) -> tuple[dict[str, dict[str, pl.DataFrame]], pl.DataFrame]:
+    """Result frames of all analyses of one model, and its facts."""
+    tables = planted.features(**changes)  # type: ignore[arg-type]
+    frames = {
+        "distribution": distribution.run(tables, DistributionSettings()),
+        "clustering": clustering.run(tables, ClusteringSettings()),
+        "positional": positional.run(tables, PositionalBiasSettings(resamples=20)),
+        "efficiency": efficiency.run(tables, EfficiencySettings()),
+    }
+    return frames, tables["facts"]
+
+
+def study(top_ks: dict[str, int | None]) -> ReportInput:
+    """A study of planted models, the first one the baseline."""
+    found = {name: analysed(top_k=top_k, layers=2, samples=6) for name, top_k in top_ks.items()}
+    combined = {name: combine(frames) for name, (frames, _) in found.items()}
+    baseline = next(iter(top_ks))
+    comparisons = compare(combined, baseline, ComparisonSettings(resamples=50)) if len(top_ks) > 1 else pl.DataFrame()
+    metrics = pl.concat([frames["metrics"].with_columns(model=pl.lit(name)) for name, frames in combined.items()])
+    pages = [
+        ModelPage(name, "baseline" if name == baseline else "candidate", f"f{name}", facts.row(0, named=True), frames)
+        for name, (frames, facts) in found.items()
+    ]
+    gates = evaluate([Gate("recall", "recall.value >= 0.1")], comparisons, metrics)
+    causality = pl.DataFrame({"model": list(top_ks), "passed": True, "max_logit_change": 0.0})
+    return ReportInput("planted", pages, metrics, comparisons, gates, causality, {"seed": 0})
+
+
+SPARSE = {"heads", "histograms", "bands", "liftmap", "clusters", "patterns", "costs"}
+
+
+@pytest.mark.parametrize(
+    ("top_ks", "figures"),
+    [
+        ({"base": 8, "light": 8}, SPARSE),
+        ({"only": 8}, SPARSE),
+        ({"dense": None}, SPARSE - {"histograms", "bands", "liftmap"}),
+        ({"base": 8, "dense": None}, SPARSE),
+    ],
+)
+def test_frames_of_the_analyses_make_a_whole_report(top_ks: dict[str, int | None], figures: set[str]) -> None:
+    given = study(top_ks)
+    files = render(given)
+    data = json.loads(files["report.json"])
+    assert len(data["metrics"]) == given.metrics.height
+    assert len(data["comparisons"]) == given.comparisons.height
+    for name in figures:
+        assert f'id="figure-model-1-{name}"' in files["report.html"]
+    for name in SPARSE - figures:
+        assert f'id="figure-model-1-{name}"' not in files["report.html"]
+    if len(top_ks) == 1:
+        assert "nothing is compared" in files["report.html"]

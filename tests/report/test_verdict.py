@@ -1,0 +1,109 @@
+"""The verdict never says more than the intervals do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+import pytest
+
+from analysis.report import ReportInput, verdict
+from analysis.report.inputs import COMPARISONS_SCHEMA
+from tests.report.fixtures import report
+
+Row = tuple[float, float | None, float | None, bool | None]
+BASE = {"nll": 2.0, "selection_recall": 0.7, "indexer_flops": 3e6, "output_error": 0.2}
+
+
+def study(**rows: Row) -> ReportInput:
+    """A study with one candidate and just these rows: difference, bounds, better."""
+    table = [
+        ("light", metric, None, "nats", BASE[metric], BASE[metric] + difference, difference, low, high, 64, better)
+        for metric, (difference, low, high, better) in rows.items()
+    ]
+    return replace(report(gates=False), comparisons=pl.DataFrame(table, schema=COMPARISONS_SCHEMA, orient="row"))
+
+
+BETTER: Row = (-0.1, -0.2, -0.05, True)
+WORSE: Row = (-0.1, -0.2, -0.05, False)
+UNKNOWN: Row = (-0.1, -0.3, 0.1, None)
+CHEAPER: Row = (-1e6, None, None, True)
+
+
+@pytest.mark.parametrize(
+    ("rows", "level"),
+    [
+        ({"nll": BETTER, "selection_recall": UNKNOWN}, "better"),
+        ({"nll": UNKNOWN, "indexer_flops": CHEAPER}, "better"),
+        ({"selection_recall": WORSE, "nll": UNKNOWN}, "worse"),
+        ({"selection_recall": WORSE, "indexer_flops": CHEAPER}, "mixed"),
+        ({"selection_recall": UNKNOWN, "nll": UNKNOWN}, "unchanged"),
+        ({"output_error": BETTER}, "none"),
+    ],
+)
+def test_level_follows_from_the_headline_metrics(rows: dict[str, Row], level: str) -> None:
+    assert verdict(study(**rows)).level == level
+
+
+def test_an_interval_that_holds_zero_is_undetected_and_never_unchanged() -> None:
+    words = verdict(study(nll=UNKNOWN))
+    text = " ".join([words.headline, *words.sentences]).lower()
+    assert "no detectable difference in next-token prediction" in words.headline
+    assert "is not ruled out" in text and "−0.30 to +0.10" in text
+    assert "unchanged" not in text and "no difference" not in text and "same" not in text
+
+
+def test_a_large_difference_with_a_wide_interval_is_not_called_worse() -> None:
+    words = verdict(study(nll=(5.0, -1.0, 11.0, None)))
+    assert words.level == "unchanged"
+    assert "worse" not in words.headline
+
+
+def test_what_got_worse_comes_first_in_the_headline() -> None:
+    headline = verdict(study(nll=BETTER, selection_recall=WORSE, indexer_flops=CHEAPER)).headline
+    assert headline.index("lower selection recall") < headline.index("better next-token") < headline.index("cheaper")
+
+
+def test_other_metrics_that_moved_are_named_but_do_not_vote() -> None:
+    words = verdict(study(nll=BETTER, output_error=WORSE))
+    assert words.level == "better"
+    assert "Among the other metrics, worse: output_error." in words.sentences
+
+
+@pytest.mark.parametrize(("failed", "level"), [(("light",), "worse"), (("baseline",), "none")])
+def test_a_failed_audit_voids_the_comparison(failed: tuple[str, ...], level: str) -> None:
+    words = verdict(report(audit_failed=failed))
+    assert words.level == level
+    assert words.headline.startswith("Do not use these numbers")
+
+
+def test_few_samples_and_missing_audits_are_said() -> None:
+    given = report(samples=4)
+    words = verdict(replace(given, causality=given.causality.head(1)))
+    assert any("Only 4 samples" in sentence for sentence in words.sentences)
+    assert any("Not audited for causality: light" in sentence for sentence in words.sentences)
+
+
+def test_failed_gates_are_said_with_rule_and_value() -> None:
+    first = verdict(report()).sentences[0]
+    assert "1 of 3 gates failed" in first and "selection_recall.difference >= -0.02" in first and "−0.0284" in first
+
+
+def test_a_study_without_candidates_compares_nothing() -> None:
+    words = verdict(report(candidates=()))
+    assert words.level == "none" and "nothing is compared" in words.headline
+    dense = verdict(report(candidates=(), dense=("baseline",)))
+    assert any("no indexer" in sentence for sentence in dense.sentences)
+
+
+def test_several_candidates_are_counted_by_outcome() -> None:
+    words = verdict(report(candidates=("a", "b", "c"), shift=0.0))
+    assert words.headline.startswith("Of 3 candidates against the baseline, ")
+    assert words.level == "better"  # cheaper by half each time, nothing else moved
+
+
+def test_the_confidence_level_is_the_one_that_was_used() -> None:
+    changed: Any = replace(report(), confidence=0.9)
+    text = " ".join(verdict(changed).sentences)
+    assert "90\u202f% CI" in text and "95" not in text
