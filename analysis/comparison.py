@@ -157,7 +157,11 @@ def _unpaired(base: pl.DataFrame, own: pl.DataFrame, paired: pl.DataFrame) -> pl
 def _judged(rows: pl.DataFrame, candidate: str) -> pl.DataFrame:
     """Name, unit and verdict of each row, in the registry's order, without rows that are null for both."""
     order = {name: place for place, name in enumerate(REGISTRY)}
-    signs = {name: {"higher": 1, "lower": -1, "neither": 0}[metric.better] for name, metric in REGISTRY.items()}
+    # Models are timed one after the other, with the machine's changing load between them, so timings are not judged.
+    signs = {
+        name: 0 if metric.table == "profile" else {"higher": 1, "lower": -1, "neither": 0}[metric.better]
+        for name, metric in REGISTRY.items()
+    }
     units = {name: metric.unit for name, metric in REGISTRY.items()}
     sign = pl.col("metric").replace_strict(signs, return_dtype=pl.Int32)
     counted = pl.col("ci_low").is_null() & pl.col("n").is_null()

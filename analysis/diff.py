@@ -199,7 +199,7 @@ def _sampled(row: Row) -> bool:
 
 def _better(metric: str, difference: float, low: float | None, high: float | None, sampled: bool) -> bool | None:
     entry = REGISTRY.get(metric)
-    if entry is None or entry.better == "neither" or difference == 0:
+    if entry is None or entry.better == "neither" or entry.table == "profile" or difference == 0:
         return None
     if low is None or high is None:
         # Parameters and FLOPs are counted: they differ or they do not. A sample without an interval says nothing.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from analysis.plots.frames import spread, values
 from analysis.plots.style import BLUE, ORANGE, legend_above, new_figure, styled
@@ -57,6 +57,9 @@ def _densities(axes: Axes, rows: pl.DataFrame) -> None:
     positive = rows.filter(pl.col("density") > 0)["density"]
     if not positive.is_empty() and float(positive.max()) > 200 * float(positive.median()):  # type: ignore[arg-type]
         axes.set_yscale("log")  # ReLU piles scores up at zero: a linear axis would show that spike alone
+        # Plain numbers: mathematical text is off, since names come from foreign files.
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(bottom=None if axes.get_yscale() == "log" else 0)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
 

@@ -156,7 +156,7 @@ def test_counts_differ_without_an_interval() -> None:
     assert only(rows, "model_parameters")["better"] is None  # equal
 
 
-def test_timings_that_overlap_are_not_called_faster() -> None:
+def test_timings_have_a_range_and_are_never_called_faster() -> None:
     tables = planted.features()
     models = {
         name: analysed(tables | {"profile": planted.profile(milliseconds)})
@@ -166,7 +166,8 @@ def test_timings_that_overlap_are_not_called_faster() -> None:
     near, far = (only(rows.filter(pl.col("candidate") == name), "indexer_latency_ms") for name in ("b", "c"))
     assert near["better"] is None
     assert (near["ci_low"], near["ci_high"]) == (pytest.approx(-1.5), pytest.approx(0.5))
-    assert far["better"] is True
+    assert (far["ci_low"], far["ci_high"]) == (pytest.approx(-2.2), pytest.approx(-0.2))
+    assert far["better"] is None, "the models were timed at different times, under whatever load there was"
     assert far["n"] == 5
 
 

@@ -1,0 +1,1 @@
+"""What a user runs or schedules: the study file, Prefect flows and the command line."""

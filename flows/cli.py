@@ -1,0 +1,221 @@
+"""The command line. Heavy packages are imported inside the commands that need them, so that help comes at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from flows.errors import lines_of
+from flows.interrupt import abandoned, tell_interrupted
+from indexscope import IndexscopeError, __version__
+
+BAD_INPUT, INTERRUPTED, INTERNAL = 2, 130, 70
+
+app = typer.Typer(
+    name="indexscope",
+    help="What a lightning indexer selects, misses and costs over a dataset, and what an optimised one changed.",
+    epilog="Exit codes: 0 done, 1 a gate failed, 2 bad input, 3 some shards failed (run again), 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+File = Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Study file; without one, the built-in study.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Set a value for this run, e.g. extract.chunk=128."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run and what the store has; run no model.")]
+
+
+@app.command()
+def init(
+    file: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("study.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Write a commented study file with every setting, its meaning and its default."""
+    from flows.template import study_template
+
+    try:
+        with file.open("w" if force else "x", encoding="utf-8") as handle:
+            handle.write(study_template())
+    except FileExistsError:
+        raise IndexscopeError(file, "exists already", "give another name, or --force to overwrite it") from None
+    except OSError as error:
+        raise IndexscopeError(file, f"cannot be written ({error.strerror})", "give another place") from None
+    typer.echo(f"wrote {file}; next: indexscope study {file} --dry-run")
+
+
+@app.command()
+def study(file: File = None, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Run a study from checkpoints and a dataset to the report; what the store has is not computed again.
+
+    The last line on stdout is the report's folder.
+    """
+    if dry_run:
+        _show_plan(file, overrides)
+    else:
+        _run("study", file, overrides)
+
+
+@app.command()
+def extract(file: File = None, overrides: Overrides = None) -> None:
+    """Run the models over the dataset and store their features."""
+    _run("extract", file, overrides)
+
+
+@app.command()
+def analyze(file: File = None, overrides: Overrides = None) -> None:
+    """Analyse the stored features of every model."""
+    _run("analyze", file, overrides)
+
+
+@app.command()
+def compare(file: File = None, overrides: Overrides = None) -> None:
+    """Compare the candidates with the baseline, from the stored analyses."""
+    _run("compare", file, overrides)
+
+
+@app.command()
+def report(file: File = None, overrides: Overrides = None) -> None:
+    """Write the report of what is stored. The last line on stdout is its folder."""
+    _run("report", file, overrides)
+
+
+@app.command()
+def serve(
+    file: Annotated[Path, typer.Argument(help="Study file.")],
+    cron: Annotated[str | None, typer.Option(help='Schedule, e.g. "0 3 * * *" for every night at three.')] = None,
+    overrides: Overrides = None,
+    name: Annotated[str | None, typer.Option(help="Name of the deployment; by default the file's.")] = None,
+) -> None:
+    """Serve a study as a Prefect deployment, on a schedule or for runs started from Prefect."""
+    from flows.serving import serve_study
+
+    serve_study(file, cron, overrides or [], name)
+
+
+@app.command(name="diff")
+def diff_reports(
+    a: Annotated[str, typer.Argument(help="Report folder, report.json or study file.")],
+    b: Annotated[str, typer.Argument(help="What to compare it with.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    fail_on: Annotated[
+        list[str] | None, typer.Option(metavar="RULE", help="Exit with 1 if it holds, e.g. 'recall < -0.01'.")
+    ] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Show every layer, not only the whole model.")] = False,
+) -> None:
+    """Print the differences between two finished reports, B minus A."""
+    from flows.results import print_diff
+
+    raise typer.Exit(print_diff(a, b, as_json, fail_on or [], layers))
+
+
+@app.command(name="ls")
+def list_store(
+    store: Annotated[str, typer.Argument(help="Folder or URL of the store.")] = ".indexscope",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """List what a store holds, one line a step."""
+    from flows.results import print_store
+
+    print_store(store, as_json)
+
+
+@app.command(name="train-demo")
+def train_demo(
+    folder: Annotated[Path, typer.Argument(help="Where to put the models.")] = Path("demo-models"),
+) -> None:
+    """Train the built-in models from nothing; takes an hour or two."""
+    from flows import prefect_setup  # isort: skip - before anything of prefect
+
+    prefect_setup.start_server().join()
+    from flows.train_demo import train_demo as train_flow
+
+    train_flow(folder)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> NoReturn:
+    """Run the command line; the one place where errors become lines and exit codes."""
+    try:
+        code = app(standalone_mode=False)
+        if code == INTERRUPTED:  # typer answers an interrupt with a code or, in other versions, with Abort
+            raise KeyboardInterrupt
+    except IndexscopeError as error:
+        code = _complain(lines_of(error), BAD_INPUT)
+    except KeyboardInterrupt:
+        code = _interrupted()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        code = _unforeseen(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _unforeseen(error: Exception) -> int:
+    if hasattr(error, "show") and hasattr(error, "exit_code"):  # a mistake in the command line
+        error.show()
+        return int(error.exit_code)
+    if type(error).__name__ == "Abort":
+        return _interrupted()
+    traceback.print_exc()
+    return _complain([f"internal error: {type(error).__name__}: {error}; please report it"], INTERNAL)
+
+
+def _interrupted() -> int:
+    tell_interrupted()
+    if abandoned.is_set():
+        from flows.prefect_setup import stop_server
+
+        stop_server()
+        sys.stdout.flush()
+        os._exit(INTERRUPTED)
+    return INTERRUPTED
+
+
+def _complain(lines: list[str], code: int) -> int:
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)
+    return code
+
+
+def _run(name: str, file: Path | None, overrides: list[str] | None) -> None:
+    from flows.run import run_flow
+
+    outcome = run_flow(name, None if file is None else str(file), overrides or [])
+    _complain(list(outcome.messages), outcome.code)
+    if outcome.folder is not None:
+        typer.echo(_short(outcome.folder))
+    raise typer.Exit(outcome.code)
+
+
+def _short(folder: str) -> str:
+    """A folder below the working directory by its relative path."""
+    path = Path(folder)
+    return str(path.relative_to(Path.cwd())) if "://" not in folder and path.is_relative_to(Path.cwd()) else folder
+
+
+def _show_plan(file: Path | None, overrides: list[str] | None) -> None:
+    from flows.load import load_study
+    from flows.plan import make_plan
+    from flows.results import print_plan
+
+    chosen: Any = load_study(file, overrides or ())
+    print_plan(make_plan(chosen))
+
+
+if __name__ == "__main__":
+    main()

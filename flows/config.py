@@ -1,0 +1,124 @@
+"""The study file: what is compared, on which data, with which settings, and where results go."""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from analysis.settings import AnalysisSettings, ComparisonSettings, ExtractSettings, Frozen
+from storage.dataset_settings import DatasetSettings
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable() or text != text.strip():
+        raise ValueError("has control characters, or spaces at an end")
+    return text
+
+
+Name = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_printable)]
+Text = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
+
+
+class ModelRef(Frozen):
+    """A checkpoint and what the study calls it."""
+
+    path: Text = Field(description="builtin:baseline, builtin:light, a checkpoint folder, or a hub name (owner/name).")
+    name: Name = Field("", validate_default=False, description="What tables call it; by default the end of the path.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_path(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"path": value}
+        if isinstance(value, dict) and isinstance(value.get("path"), str) and not value.get("name"):
+            return {**value, "name": _last_part(value["path"]) or value["path"]}
+        return value
+
+
+class Gate(Frozen):
+    """A condition on the comparison that a study must meet."""
+
+    rule: Text = Field(description="<metric>[.difference|.value|.ratio] <op> <number>[%], e.g. nll.difference <= 0.05.")
+    name: Name = Field("", validate_default=False, description="What the report calls it; by default the rule.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_rule(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"rule": value}
+        if isinstance(value, dict) and isinstance(value.get("rule"), str) and not value.get("name"):
+            return {**value, "name": value["rule"][:80]}
+        return value
+
+
+class RunnerSettings(Frozen):
+    """How the work is spread over this machine; it changes no result."""
+
+    kind: Literal["threads", "processes"] = Field("threads", description="Workers of one process, or processes.")
+    workers: int = Field(1, ge=1, le=256, description="Shards worked on at once; the cores are shared out among them.")
+
+
+class Study(Frozen):
+    """One study: a baseline, its candidates, the data, and everything that is to be done with them."""
+
+    name: Name = Field(description="Title of the report; its folder is named after it.")
+    baseline: ModelRef = Field(description="The model that the others are compared with.")
+    candidates: tuple[ModelRef, ...] = Field((), description="Models to compare with the baseline; none is fine.")
+    dataset: DatasetSettings = Field(DatasetSettings(), description="The data; every model sees the same token ids.")
+    extract: ExtractSettings = Field(ExtractSettings(), description="How models are run and features are made.")
+    shard_size: int = Field(8, ge=1, description="Samples a shard: the unit of work, of retry and of caching.")
+    analyses: AnalysisSettings = Field(AnalysisSettings(), description="Settings of the analyses; they need no model.")
+    comparison: ComparisonSettings = Field(ComparisonSettings(), description="Comparison of candidates with baseline.")
+    gates: tuple[Gate, ...] = Field((), description="Conditions; a study that fails one exits with 1.")
+    store: Text = Field(".indexscope", description="Folder or URL (s3://…) that keeps features and results.")
+    report: Text = Field("reports", description="Folder in which the study's report folder is made.")
+    runner: RunnerSettings = Field(
+        RunnerSettings(kind="threads", workers=1), description="How the work is spread; it changes no result."
+    )
+
+    @property
+    def models(self) -> tuple[ModelRef, ...]:
+        """The baseline, then the candidates."""
+        return (self.baseline, *self.candidates)
+
+    @property
+    def slug(self) -> str:
+        """The name as a folder and as a Prefect artifact key may hold it."""
+        return slug(self.name)
+
+    @field_validator("gates")
+    @classmethod
+    def _distinct_gates(cls, gates: tuple[Gate, ...]) -> tuple[Gate, ...]:
+        _refuse_repeats([gate.name for gate in gates])
+        return gates
+
+    @model_validator(mode="after")
+    def _distinct_models(self) -> Study:
+        _refuse_repeats([model.name for model in self.models])
+        return self
+
+
+def slug(text: str) -> str:
+    """Lower-case letters, digits and single dashes.
+
+    >>> slug("Light vs. baseline, 2 heads")
+    'light-vs-baseline-2-heads'
+    """
+    plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    if re.search(r"[a-z0-9]", plain) and text.isascii():
+        return plain
+    # Letters beyond ASCII drop out, so two names could meet; a few digits of a hash keep them apart.
+    return "-".join(filter(None, [plain, sha256(text.encode()).hexdigest()[:6]]))
+
+
+def _last_part(path: str) -> str:
+    return re.split(r"[/\\:]", path.rstrip("/\\"))[-1][:80]
+
+
+def _refuse_repeats(names: list[str]) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"uses the name {repeated[0]!r} twice; give each a name of its own")

@@ -1,0 +1,195 @@
+"""Reading a study file: YAML and overrides in, a validated study out, and every mistake as one line."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from flows.config import ModelRef, Study
+from flows.errors import StudyError
+from flows.problems import problems_of
+from indexscope import IndexscopeError
+
+DEMO = Path(__file__).with_name("demo.yaml")
+DATA_FILE = re.compile(r"\.(jsonl|ndjson|json|parquet|pq|txt|md|gz|csv)$", re.IGNORECASE)
+REMEDY = "see `indexscope init` for a commented example"
+
+
+def load_study(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Study:
+    """Read and validate a study.
+
+    Relative paths in the file are relative to the file; those of the built-in study, to the working directory.
+
+    Args:
+        path: The study file; None is the built-in study.
+        overrides: ``key.key=value`` settings that go before the file's; values are YAML.
+
+    Raises:
+        StudyError: All that is wrong, one line each.
+        IndexscopeError: The file cannot be read, or is no YAML.
+    """
+    file = DEMO if path is None else Path(path)
+    title = str(path) if path is not None else "built-in study"
+    raw = _read(file, title)
+    if path is not None:
+        raw.setdefault("name", file.stem)
+    changed = [_override(raw, text) for text in overrides]
+    try:
+        study = Study.model_validate(raw)
+    except ValidationError as error:
+        raise StudyError(problems_of(error, title, changed)) from None
+    study = _located(study, Path.cwd() if path is None else file.parent.resolve(), title)
+    _check_gates(study, title)
+    return study
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which a key may occur once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a repeated key, of which YAML would silently keep the last."""
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} occurs twice", key_node.start_mark)
+            if isinstance(key, str):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _read(file: Path, title: str) -> dict[str, Any]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise IndexscopeError(title, "there is no such file", "write one with `indexscope init`") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise IndexscopeError(title, f"cannot be read ({error})", "give a YAML file in UTF-8") from None
+    try:
+        raw = yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        line = f"{title}:{error.problem_mark.line + 1}" if error.problem_mark else title
+        raise IndexscopeError(line, f"is not YAML: {error.problem or error}", REMEDY) from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise IndexscopeError(title, f"is not YAML: {error}", REMEDY) from None
+    if raw is None:
+        raise IndexscopeError(title, "is empty", REMEDY)
+    if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
+        raise IndexscopeError(title, "is not a list of `key: value` lines", REMEDY)
+    return raw
+
+
+def _override(raw: dict[str, Any], text: str) -> str:
+    """Put one ``a.b=c`` into the raw study and return its dotted key."""
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    where = f"--set {text}"
+    if not equals or not all(key.split(".")):
+        raise IndexscopeError(where, "is not key=value", "write for example --set extract.chunk=128")
+    try:
+        parsed = yaml.load(value, Loader=_Loader)
+    except yaml.YAMLError:
+        raise IndexscopeError(where, "has a value that is not YAML", "quote the value") from None
+    *parents, last = key.split(".")
+    inside: Any = raw
+    for parent in parents:
+        child = inside[_index(inside, parent, where)] if _holds(inside, parent) else None
+        if isinstance(child, str) and last in ModelRef.model_fields and last != "rule":
+            child = {"path": child}
+        if child is None:
+            child = {}
+        if not isinstance(child, (dict, list)):
+            raise IndexscopeError(where, f"{parent!r} holds a value, not keys", "check the key's place")
+        inside[_index(inside, parent, where)] = child
+        inside = child
+    inside[_index(inside, last, where)] = parsed
+    return key
+
+
+def _holds(container: Any, part: str) -> bool:
+    if isinstance(container, list):
+        return part.isdecimal() and int(part) < len(container)
+    return part in container
+
+
+def _index(container: Any, part: str, where: str) -> int | str:
+    if not isinstance(container, list):
+        return part
+    if not _holds(container, part):
+        remedy = f"use a number below {len(container)}" if container else "put it into the study file"
+        raise IndexscopeError(where, f"there is no entry {part!r}", remedy)
+    return int(part)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a study's relative paths start."""
+
+    folder: Path
+    title: str
+
+    def source(self, text: str, key: str, problems: list[IndexscopeError], what: str) -> str:
+        """An existing local path as an absolute one; names of other kinds as they are."""
+        if "://" in text or text.startswith("builtin:"):
+            return text
+        path = self.folder / Path(text).expanduser()
+        if path.exists():
+            return str(path)
+        if text.startswith((".", "/", "~")) or "\\" in text or text.count("/") > 1 or DATA_FILE.search(text):
+            close = difflib.get_close_matches(path.name, _listing(path.parent), 1)
+            remedy = f"did you mean {close[0]!r}?" if close else f"give a {what} that exists"
+            problems.append(IndexscopeError(f"{self.title}: {key}", f"there is no {path}", remedy))
+        return text
+
+    def target(self, text: str) -> str:
+        return text if "://" in text else str(self.folder / Path(text).expanduser())
+
+
+def _located(study: Study, folder: Path, title: str) -> Study:
+    place, problems = _Place(folder, title), list[IndexscopeError]()
+    keys = ["baseline.path", *(f"candidates.{number}.path" for number in range(len(study.candidates)))]
+    models = [
+        model.model_copy(update={"path": place.source(model.path, key, problems, "checkpoint folder or hub name")})
+        for model, key in zip(study.models, keys, strict=True)
+    ]
+    source = place.source(study.dataset.source, "dataset.source", problems, "file, folder or hub name")
+    if problems:
+        raise StudyError(problems)
+    return study.model_copy(
+        update={
+            "baseline": models[0],
+            "candidates": tuple(models[1:]),
+            "dataset": study.dataset.model_copy(update={"source": source}),
+            "store": place.target(study.store),
+            "report": place.target(study.report),
+        }
+    )
+
+
+def _listing(folder: Path) -> list[str]:
+    try:
+        return [entry.name for entry in folder.iterdir()]
+    except OSError:
+        return []
+
+
+def _check_gates(study: Study, title: str) -> None:
+    if not study.gates:
+        return
+    from analysis.gates import parse_rule  # here, so that a study without gates is read without polars
+
+    problems = []
+    for number, gate in enumerate(study.gates):
+        try:
+            parse_rule(gate.rule)
+        except IndexscopeError as error:
+            problems.append(IndexscopeError(f"{title}: gates.{number}: {error.where}", error.reason, error.remedy))
+    if problems:
+        raise StudyError(problems)

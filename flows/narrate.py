@@ -1,0 +1,54 @@
+"""What a run tells: one plain line a step on stdout and in Prefect's log, a progress bar on a terminal's stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_run_logger
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from tasks.step import StepRecord
+
+
+def say(line: str) -> None:
+    """Tell one thing to whoever watches."""
+    print(line, flush=True)
+    with suppress(MissingContextError):  # outside a run there is nobody else to tell
+        get_run_logger().info(line)
+
+
+def summary(step: str, records: list[StepRecord], noun: str = "result") -> str:
+    """What was computed and what came from the store.
+
+    >>> summary("extract baseline", [StepRecord("shard-00000", 9, 1.0, True)] * 8, "shard")
+    'extract baseline: 8 shards, 8 cached'
+    """
+    cached = sum(record.cached for record in records)
+    fresh = [record for record in records if not record.cached]
+    parts = [f"{len(records)} {noun}{'' if len(records) == 1 else 's'}"] if noun != "result" else []
+    if fresh:
+        parts.append(f"{len(fresh)} computed in {sum(record.seconds for record in fresh):.1f} s")
+    if cached:
+        parts.append(f"{cached} cached")
+    if noun == "result" and len(records) == 1:
+        parts = ["cached"] if cached else [f"computed in {fresh[0].seconds:.1f} s"]
+    return f"{step}: {', '.join(parts)}"
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar while the block runs; call what it yields once a unit. Silent where stderr is no terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title.replace("[", r"\["), total=total)
+        yield lambda: bar.advance(task)

@@ -1,0 +1,183 @@
+"""The plan of a study: its inputs read and fingerprinted, its shards cut, and the address of every result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from analysis.settings import Frozen
+from flows.config import ModelRef, Study
+from indexscope import IndexscopeError
+from storage.checkpoints import CheckpointInfo, describe, fingerprint, load_tokenizer, resolve, resolve_device
+from storage.datasets import dataset_fingerprint, load_samples, shard
+from storage.samples import Sample
+from storage.store import StepKey, Store
+from tasks.analyze import ANALYSES
+from tasks.keys import analysis_key, comparison_key, features_key, measures_key
+from tasks.models import Checkpoint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+#: More ids than any tokenizer has: for the rare model whose configuration does not say.
+UNKNOWN_VOCABULARY = 1 << 20
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """One model of the study and the addresses of its results."""
+
+    role: Literal["baseline", "candidate"]
+    checkpoint: Checkpoint
+    info: CheckpointInfo
+    features: StepKey
+    measures: StepKey
+    analyses: Mapping[str, StepKey]
+
+    @property
+    def name(self) -> str:
+        """What the study calls it."""
+        return self.checkpoint.name
+
+    @property
+    def results(self) -> dict[str, StepKey]:
+        """Every step that the comparison and the report draw on."""
+        return {"measures": self.measures, **self.analyses}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run needs to know; making it runs no model."""
+
+    study: Study
+    device: str
+    dataset: str
+    shards: tuple[tuple[str, Sequence[Sample]], ...]
+    models: tuple[ModelPlan, ...]
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Names of the shards."""
+        return tuple(unit for unit, _ in self.shards)
+
+    @property
+    def samples(self) -> list[Sample]:
+        """All samples in order."""
+        return [sample for _, part in self.shards for sample in part]
+
+    @cached_property
+    def comparison(self) -> StepKey:
+        """Address of the comparison."""
+        return comparison_key([(model.name, model.analyses) for model in self.models], self.study.comparison)
+
+    @property
+    def store(self) -> Store:
+        """The study's store."""
+        return Store(self.study.store)
+
+
+def make_plan(study: Study) -> Plan:
+    """Read and check everything that a study names, short of loading a model.
+
+    Raises:
+        IndexscopeError: A checkpoint or the dataset cannot be used, or the models do not fit the dataset or each other.
+    """
+    device = resolve_device(study.extract.device).partition(":")[0]
+    folders = [resolve(model.path) for model in study.models]
+    infos = [describe(folder) for folder in folders]
+    samples = _samples(study, folders, infos)
+    _check_lengths(study, samples, infos)
+    dataset = dataset_fingerprint(samples)
+    models = tuple(
+        _model_plan(study, number, folder, info, dataset, device)
+        for number, (folder, info) in enumerate(zip(folders, infos, strict=True))
+    )
+    shards = tuple(shard(samples, study.shard_size))
+    return Plan(study, device, dataset, shards, models)
+
+
+def analysis_settings(study: Study, analysis: str) -> Frozen:
+    """The settings of one analysis."""
+    settings: Frozen = getattr(study.analyses, analysis)
+    return settings
+
+
+def _model_plan(study: Study, number: int, folder: Path, info: CheckpointInfo, dataset: str, device: str) -> ModelPlan:
+    name = study.models[number].name
+    mark = fingerprint(folder)
+    features = features_key(mark, dataset, study.extract, device, study.shard_size)
+    measures = measures_key(mark, dataset, study.extract, device)
+    analyses = {
+        analysis: analysis_key(analysis, sources_of(analysis, features, measures), analysis_settings(study, analysis))
+        for analysis in ANALYSES
+    }
+    role: Literal["baseline", "candidate"] = "candidate" if number else "baseline"
+    return ModelPlan(role, Checkpoint(name, str(folder), mark), info, features, measures, analyses)
+
+
+def sources_of(analysis: str, features: StepKey, measures: StepKey) -> dict[str, StepKey]:
+    """The steps that an analysis reads: only the efficiency wants facts and latencies."""
+    return {"features": features, "measures": measures} if analysis == "efficiency" else {"features": features}
+
+
+def _samples(study: Study, folders: Sequence[Path], infos: Sequence[CheckpointInfo]) -> list[Sample]:
+    """The dataset in the baseline's tokens, once it is sure that they mean the same to every candidate."""
+    tokenizer = _tokenizer(folders[0])
+    sizes = [info.vocab_size for info in infos if info.vocab_size is not None]
+    vocabulary = min(sizes, default=len(tokenizer) if tokenizer else UNKNOWN_VOCABULARY)
+    samples = load_samples(study.dataset, tokenizer, vocabulary)
+    for model, folder in zip(study.candidates, folders[1:], strict=True):
+        if tokenizer is not None and not _same_tokenizer(folders[0], folder):
+            _check_tokens(study, model, samples, _tokenizer(folder), vocabulary)
+    return samples
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
+    try:
+        return load_tokenizer(folder)
+    except IndexscopeError as error:
+        if error.reason == "has no tokenizer":
+            return None  # token ids in the data need none; text without one is refused where it is read
+        raise
+
+
+def _same_tokenizer(first: Path, second: Path) -> bool:
+    contents = [folder / "tokenizer.json" for folder in (first, second)]
+    return all(file.is_file() for file in contents) and contents[0].read_bytes() == contents[1].read_bytes()
+
+
+def _check_tokens(study: Study, model: ModelRef, samples: Sequence[Sample], tokenizer: Any, vocabulary: int) -> None:
+    if tokenizer is None:
+        return
+    try:
+        own = load_samples(study.dataset, tokenizer, vocabulary)
+    except IndexscopeError:
+        own = []  # ids beyond the baseline's vocabulary
+    if dataset_fingerprint(own) != dataset_fingerprint(samples):
+        reason = f"cuts the dataset into other tokens than {study.baseline.name}, so nothing could be paired"
+        raise IndexscopeError(model.name, reason, "compare models that share a tokenizer")
+
+
+def _check_lengths(study: Study, samples: Sequence[Sample], infos: Sequence[CheckpointInfo]) -> None:
+    longest = max(len(sample.input_ids) for sample in samples)
+    for model, info in zip(study.models, infos, strict=True):
+        if info.max_positions is not None and longest > info.max_positions:
+            reason = f"was made for {info.max_positions} tokens, and a sample has {longest}"
+            raise IndexscopeError(model.name, reason, f"set dataset.max_length to {info.max_positions} or less")
+
+
+_ready: dict[Study, Plan] = {}
+
+
+def prepare_plan(study: Study) -> Plan:
+    """Make a plan ahead of the flow that will take it, so that bad input is told before Prefect starts."""
+    _ready[study] = make_plan(study)
+    return _ready[study]
+
+
+def take_plan(study: Study) -> Plan:
+    """The plan that was prepared for a study, once; else a new one."""
+    return _ready.pop(study, None) or make_plan(study)

@@ -1,0 +1,84 @@
+"""Where a report's numbers come from: fingerprints, versions, seeds, settings and timings."""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from typing import Any
+
+from flows.plan import Plan
+from storage.store import JSON
+from tasks.compare import RESULT
+from tasks.models import cores
+from tasks.report import MEASURES
+from tasks.versions import versions
+
+#: Settings that change no number.
+INCIDENTAL = {"store", "report", "runner"}
+
+
+def settled(plan: Plan) -> dict[str, JSON]:
+    """What the study's inputs settle; part of the report's address."""
+    study = plan.study
+    lengths = [len(sample.input_ids) for sample in plan.samples]
+    settings = study.model_dump(mode="json", exclude=INCIDENTAL)
+    return {
+        "versions": dict(versions()),
+        "checkpoints": {
+            model.name: {
+                "role": model.role,
+                "fingerprint": model.checkpoint.fingerprint,
+                "family": model.info.family,
+                "features": model.features.path,
+            }
+            for model in plan.models
+        },
+        "dataset": {
+            "source": study.dataset.source,
+            "fingerprint": plan.dataset,
+            "samples": len(lengths),
+            "tokens": sum(lengths),
+            "shards": len(plan.shards),
+            "mean_length": sum(lengths) / len(lengths),
+        },
+        "seeds": dict(_seeds(settings)),
+        "settings": settings,
+    }
+
+
+def timings(plan: Plan) -> dict[str, JSON]:
+    """When and where the report is made, and each step's seconds: of this run, or of the one that filled the store."""
+    seconds: dict[str, JSON] = {}
+    for model in plan.models:
+        seconds[f"extract {model.name}"] = _seconds(plan, model.features, plan.units)
+        seconds[f"measure {model.name}"] = _seconds(plan, model.measures, (MEASURES,))
+        for analysis, key in model.analyses.items():
+            seconds[f"{analysis} {model.name}"] = _seconds(plan, key, (RESULT,))
+    seconds["compare"] = _seconds(plan, plan.comparison, (RESULT,))
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {
+            "system": platform.system(),
+            "processor": platform.machine(),
+            "cores": cores(),
+            "device": plan.device,
+        },
+        "seconds": seconds,
+    }
+
+
+def _seconds(plan: Plan, key: Any, units: tuple[str, ...]) -> float:
+    store = plan.store
+    records = [store.record(key, unit) for unit in units]
+    values = [record.extra.get("seconds") for record in records if record is not None]
+    return round(sum(value for value in values if isinstance(value, (int, float))), 3)
+
+
+def _seeds(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, int]]:
+    found: list[tuple[str, int]] = []
+    for key, value in settings.items():
+        if key == "seed":
+            found.append((prefix.rstrip("."), value))
+        elif isinstance(value, dict):
+            found += _seeds(value, f"{prefix}{key}.")
+    return found

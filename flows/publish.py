@@ -1,0 +1,53 @@
+"""A stored report written out as files, and shown in Prefect as artifacts."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import httpx
+import polars as pl
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.exceptions import PrefectException
+
+from flows.config import Study
+from storage.reports import write_report
+from storage.store import StepKey, Store
+from tasks.compare import RESULT
+
+#: Columns of the comparison that a table of artifacts has room for.
+SHOWN = ("candidate", "metric", "unit", "baseline", "value", "difference", "ci_low", "ci_high", "n", "better")
+
+
+def publish(store: Store, key: StepKey, folder: str, study: Study) -> tuple[str, ...]:
+    """Write the report's files and Prefect's artifacts.
+
+    Returns:
+        Names of the gates that failed.
+    """
+    files = {row["name"]: row["content"] for row in store.read(key, "files", [RESULT]).iter_rows(named=True)}
+    write_report(folder, files)
+    comparisons = store.read(key, "summary", [RESULT])
+    gates = store.read(key, "gates", [RESULT])
+    try:
+        create_markdown_artifact(files["report.md"], key=f"{study.slug}-summary", description=study.name)
+        create_table_artifact(rows_of(comparisons), key=f"{study.slug}-comparison", description=study.name)
+        link = folder if "://" in folder else Path(folder).resolve().as_uri()
+        create_link_artifact(f"{link}/report.html", link_text=study.name, key=f"{study.slug}-report")
+    except (httpx.HTTPError, PrefectException) as error:
+        # The report is on disk; a server that is away must not make the study fail.
+        logging.getLogger(__name__).warning("Prefect took no artifacts: %s", error)
+    return tuple(gates.filter(~pl.col("passed").fill_null(value=False))["name"].to_list())
+
+
+def rows_of(comparisons: pl.DataFrame) -> list[dict[str, Any]]:
+    """The comparison over all layers as rows that JSON can hold: no NaN, no infinity."""
+    overall = comparisons.filter(pl.col("layer").is_null()) if "layer" in comparisons.columns else comparisons
+    columns = [column for column in SHOWN if column in overall.columns]
+    return [{key: _clean(value) for key, value in row.items()} for row in overall.select(columns).iter_rows(named=True)]
+
+
+def _clean(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

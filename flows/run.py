@@ -1,0 +1,39 @@
+"""A flow run from the command line: bad input is told first, and Prefect starts while it is being looked for."""
+
+from __future__ import annotations
+
+from flows import prefect_setup  # isort: skip - before anything of prefect
+
+from typing import Any
+
+from flows.load import load_study
+from flows.outcome import Outcome
+
+
+def run_flow(name: str, file: str | None, overrides: list[str]) -> Outcome:
+    """Run one of the flows.
+
+    Args:
+        name: A key of `flows.study.FLOWS`.
+        file: The study file; None is the built-in study.
+        overrides: ``key.key=value`` settings that go before the file's.
+
+    Raises:
+        IndexscopeError: The study or something that it names cannot be used.
+        Exception: Whatever the flow raised that is no outcome: a defect of this program.
+    """
+    study = load_study(file, overrides)
+    server = prefect_setup.start_server()
+    try:
+        from flows.plan import prepare_plan
+        from flows.study import FLOWS
+
+        prepare_plan(study)
+    finally:
+        server.join()
+    with prefect_setup.one_server():
+        state: Any = FLOWS[name](file=file, overrides=overrides, return_state=True)
+    outcome = state.result(raise_on_failure=False)
+    if isinstance(outcome, Outcome):
+        return outcome
+    raise outcome if isinstance(outcome, BaseException) else RuntimeError(f"the flow ended {state.name}")

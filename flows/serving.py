@@ -1,0 +1,49 @@
+"""A study as a Prefect deployment."""
+
+from __future__ import annotations
+
+from flows import prefect_setup  # isort: skip - before anything of prefect
+
+from pathlib import Path
+
+from flows.load import load_study
+from flows.local_server import scheduling_server
+from indexscope import IndexscopeError
+
+__all__ = ["prefect_setup", "serve_study"]
+
+
+def serve_study(file: Path, cron: str | None, overrides: list[str], name: str | None) -> None:
+    """Serve a study until interrupted.
+
+    The schedule stays on when this process stops: it may be stopped only to be started anew, by an upgrade or a reboot.
+
+    Raises:
+        IndexscopeError: The study file or the schedule is wrong.
+    """
+    study = load_study(file, overrides)
+    _check(cron)
+    from flows.study import study_flow
+
+    with scheduling_server() as url:
+        print(f"Prefect: {url.removesuffix('/api')}", flush=True)
+        study_flow.serve(
+            name=name or file.stem,
+            cron=cron,
+            parameters={"file": str(file.resolve()), "overrides": overrides},
+            description=f"Indexscope study {study.name}",
+            tags=["indexscope"],
+            pause_on_shutdown=False,
+        )
+
+
+def _check(cron: str | None) -> None:
+    from prefect.client.schemas.schedules import CronSchedule
+
+    if cron is None:
+        return
+    try:
+        CronSchedule(cron=cron)
+    except ValueError:
+        remedy = 'give minute, hour, day, month and weekday, e.g. "0 3 * * *"'
+        raise IndexscopeError("--cron", f"{cron!r} is no schedule", remedy) from None

@@ -1,0 +1,114 @@
+"""The flows: a whole study, and each of its steps alone. Their parameters are a study file and overrides."""
+
+from __future__ import annotations
+
+from flows import prefect_setup  # isort: skip - before anything of prefect
+
+from pathlib import Path
+from typing import Any
+
+from prefect import Flow, flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+
+from flows import steps
+from flows.load import load_study
+from flows.outcome import DONE, GATE_FAILED, Outcome, concluded
+from flows.plan import Plan, take_plan
+
+__all__ = ["FLOWS", "analyze_flow", "compare_flow", "extract_flow", "prefect_setup", "report_flow", "study_flow"]
+
+
+def run_name() -> str:
+    """What Prefect calls a run: the step and the study file."""
+    file = flow_run.parameters.get("file")
+    step = str(flow_run.flow_name).removeprefix("indexscope-")
+    return f"{step} {Path(file).stem if file else 'demo'}"
+
+
+@flow(name="indexscope-study", flow_run_name=run_name, persist_result=False)
+def study_flow(file: str | None = None, overrides: list[str] | None = None) -> State[Outcome]:
+    """Extract, analyze, compare and report.
+
+    Args:
+        file: The study file; none is the built-in study.
+        overrides: ``key.key=value`` settings that go before the file's.
+    """
+
+    def work() -> Outcome:
+        plan = _plan(file, overrides)
+        steps.extract(plan)
+        steps.analyze(plan)
+        steps.compare(plan)
+        return _reported(plan)
+
+    return concluded(work)
+
+
+@flow(name="indexscope-extract", flow_run_name=run_name, persist_result=False)
+def extract_flow(file: str | None = None, overrides: list[str] | None = None) -> State[Outcome]:
+    """Features and measures of every model."""
+
+    def work() -> Outcome:
+        steps.extract(_plan(file, overrides))
+        return Outcome()
+
+    return concluded(work)
+
+
+@flow(name="indexscope-analyze", flow_run_name=run_name, persist_result=False)
+def analyze_flow(file: str | None = None, overrides: list[str] | None = None) -> State[Outcome]:
+    """The analyses, from stored features."""
+
+    def work() -> Outcome:
+        plan = _plan(file, overrides)
+        steps.require(plan, "extract", file or "")
+        steps.analyze(plan)
+        return Outcome()
+
+    return concluded(work)
+
+
+@flow(name="indexscope-compare", flow_run_name=run_name, persist_result=False)
+def compare_flow(file: str | None = None, overrides: list[str] | None = None) -> State[Outcome]:
+    """The comparison, from stored analyses."""
+
+    def work() -> Outcome:
+        plan = _plan(file, overrides)
+        steps.require(plan, "analyze", file or "")
+        steps.compare(plan)
+        return Outcome()
+
+    return concluded(work)
+
+
+@flow(name="indexscope-report", flow_run_name=run_name, persist_result=False)
+def report_flow(file: str | None = None, overrides: list[str] | None = None) -> State[Outcome]:
+    """The report, from stored measures, analyses and comparison."""
+
+    def work() -> Outcome:
+        plan = _plan(file, overrides)
+        for step in ("extract", "analyze", "compare"):
+            steps.require(plan, step, file or "")
+        return _reported(plan)
+
+    return concluded(work)
+
+
+FLOWS: dict[str, Flow[..., Any]] = {
+    "study": study_flow,
+    "extract": extract_flow,
+    "analyze": analyze_flow,
+    "compare": compare_flow,
+    "report": report_flow,
+}
+
+
+def _plan(file: str | None, overrides: list[str] | None) -> Plan:
+    return take_plan(load_study(file, overrides or ()))
+
+
+def _reported(plan: Plan) -> Outcome:
+    finished = steps.report(plan)
+    messages = tuple(f"gate failed: {name}" for name in finished.failed_gates)
+    return Outcome(GATE_FAILED if messages else DONE, messages, finished.folder)

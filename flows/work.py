@@ -1,0 +1,122 @@
+"""Units of work through Prefect: submitted to a runner, waited for, and gathered with their failures."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import Task
+from prefect.futures import PrefectFuture, as_completed
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+
+from flows.config import RunnerSettings
+from flows.interrupt import abandoned, tell_interrupted
+from flows.narrate import progress
+from indexscope import IndexscopeError
+from indexscope.errors import one_line
+from tasks.extract import start_worker
+from tasks.step import StepRecord
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A unit of work that failed after its retries."""
+
+    title: str
+    reason: str
+
+
+class UnitsFailed(Exception):
+    """Some units of a step failed after retries; the rest is in the store.
+
+    Args:
+        step: What people call the step.
+        failures: The units and why.
+        total: Units of the step.
+    """
+
+    def __init__(self, step: str, failures: Sequence[Failure], total: int) -> None:
+        super().__init__(f"{step}: {len(failures)} of {total} failed")
+        self.step, self.failures, self.total = step, tuple(failures), total
+
+
+def run_units(task: Task[Any, Any], jobs: Sequence[Any], runner: TaskRunner[Any], title: str) -> list[StepRecord]:
+    """Map a task over jobs and wait for all of them.
+
+    Args:
+        task: One of the tasks of this project; it takes ``job``.
+        jobs: At least one.
+        runner: A `started` one.
+        title: What the progress bar and messages call the step.
+
+    Returns:
+        Records in the order of the jobs.
+
+    Raises:
+        IndexscopeError: A unit met something that the user can put right.
+        UnitsFailed: Units failed in any other way.
+    """
+    futures = runner.map(task, {"job": list(jobs)})
+    with progress(title, len(jobs)) as advance:
+        for _ in as_completed(list(futures)):
+            advance()
+    results = [_result(future) for future in futures]
+    for result in results:
+        if isinstance(result, IndexscopeError):
+            raise result
+    failures = [
+        Failure(job.title, one_line(f"{type(result).__name__}: {result}"))
+        for job, result in zip(jobs, results, strict=True)
+        if isinstance(result, BaseException)
+    ]
+    if failures:
+        raise UnitsFailed(title, failures, len(jobs))
+    return [result for result in results if isinstance(result, StepRecord)]
+
+
+def threads(workers: int) -> TaskRunner[Any]:
+    """A runner of threads; Prefect's own default has no limit."""
+    return ThreadPoolTaskRunner(max_workers=workers)
+
+
+def pool(settings: RunnerSettings, busy: bool) -> TaskRunner[Any]:
+    """The runner that a study asks for; processes are not worth starting when the store has everything."""
+    if settings.kind == "processes" and busy:
+        quiet = os.environ.get("PREFECT_LOGGING_LEVEL") == "WARNING"
+        return ProcessPoolTaskRunner(max_workers=settings.workers, initializer=start_worker, initargs=(quiet,))
+    return threads(settings.workers)
+
+
+@contextmanager
+def started(runner: TaskRunner[Any]) -> Iterator[TaskRunner[Any]]:
+    """A started runner, that an interrupt leaves at once: units in flight are invisible until they are committed."""
+    runner.__enter__()
+    try:
+        yield runner
+    except KeyboardInterrupt:
+        tell_interrupted()
+        if isinstance(runner, ThreadPoolTaskRunner):
+            abandoned.set()  # a thread cannot be stopped; whoever ends the process must not wait for it
+        else:
+            for child in multiprocessing.active_children():
+                child.terminate()
+            runner.__exit__(*sys.exc_info())
+        raise
+    except BaseException:
+        runner.__exit__(*sys.exc_info())
+        raise
+    runner.__exit__(None, None, None)
+
+
+def _result(future: PrefectFuture[Any]) -> StepRecord | BaseException:
+    try:
+        future.wait()
+    except Exception as error:  # a worker process that died takes the future down with it
+        return error
+    result = future.state.result(raise_on_failure=False)
+    return result if isinstance(result, StepRecord | BaseException) else RuntimeError(f"ended {future.state.name}")

@@ -1,0 +1,52 @@
+"""One analysis of one model, from its stored features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+from prefect import task
+from prefect.client.schemas.objects import State
+
+from analysis.settings import Frozen
+from storage.store import StepKey, Store
+from tasks.step import OPTIONS, StepRecord, Tables, Target, perform
+
+ANALYSES = ("distribution", "clustering", "positional", "efficiency")
+
+
+@dataclass(frozen=True)
+class AnalysisJob:
+    """One analysis to run.
+
+    Attributes:
+        target: Where the result goes.
+        model: What people call the model.
+        analysis: One of `ANALYSES`.
+        sources: The steps whose tables it reads, each with the units that make it complete.
+        settings: The analysis' settings.
+    """
+
+    target: Target
+    model: str
+    analysis: str
+    sources: Sequence[tuple[StepKey, tuple[str, ...]]]
+    settings: Frozen
+
+    @property
+    def title(self) -> str:
+        """What Prefect calls the run."""
+        return f"{self.analysis} {self.model}"
+
+
+@task(name="analyze", task_run_name="{job.title}", **OPTIONS)
+def analyze_model(job: AnalysisJob) -> StepRecord | State[StepRecord]:
+    """Result tables of one analysis."""
+
+    def compute(store: Store) -> Tables:
+        features = {table: store.read(key, table, units) for key, units in job.sources for table in store.tables(key)}
+        tables: Tables = import_module(f"analysis.{job.analysis}").run(features, job.settings)
+        return tables
+
+    return perform(job.target, compute)

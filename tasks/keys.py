@@ -1,0 +1,80 @@
+"""Which inputs determine the bytes of each step: those, and nothing else (no path, name, time or worker count)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+from analysis.settings import ComparisonSettings, ExtractSettings, Frozen
+from storage.store import JSON, StepKey, step_key
+
+#: Raise it when the same inputs would give another comparison or another report.
+COMPARISON_VERSION = 1
+REPORT_VERSION = 1
+
+
+def features_key(fingerprint: str, dataset: str, settings: ExtractSettings, device: str, shard_size: int) -> StepKey:
+    """The feature tables of a model over a dataset; latency settings do not touch them."""
+    from analysis.features import FEATURES_VERSION
+
+    inputs: dict[str, JSON] = {
+        "checkpoint": fingerprint,
+        "dataset": dataset,
+        "settings": _plain(settings, exclude={"device", "profile_lengths", "profile_repeats"}),
+        "device": device,
+        "shard_size": shard_size,
+        "version": FEATURES_VERSION,
+    }
+    return step_key("features", inputs)
+
+
+def measures_key(fingerprint: str, dataset: str, settings: ExtractSettings, device: str) -> StepKey:
+    """Facts, latency profile and causality audit of a model."""
+    from analysis.features import FEATURES_VERSION
+
+    inputs: dict[str, JSON] = {
+        "checkpoint": fingerprint,
+        "dataset": dataset,
+        "settings": _plain(settings, exclude={"device"}),
+        "device": device,
+        "version": FEATURES_VERSION,
+    }
+    return step_key("models", inputs)
+
+
+def analysis_key(analysis: str, sources: Mapping[str, StepKey], settings: Frozen) -> StepKey:
+    """One analysis of the features, and of the measures where it needs them."""
+    inputs: dict[str, JSON] = {
+        **{name: key.digest for name, key in sources.items()},
+        "settings": _plain(settings),
+        "version": int(getattr(import_module(f"analysis.{analysis}"), "VERSION", 1)),
+    }
+    return step_key(f"analyses/{analysis}", inputs)
+
+
+def comparison_key(models: Sequence[tuple[str, Mapping[str, StepKey]]], settings: ComparisonSettings) -> StepKey:
+    """The comparison of the models, baseline first. Their names are columns of its table, so they count."""
+    inputs: dict[str, JSON] = {"models": _digests(models), "settings": _plain(settings), "version": COMPARISON_VERSION}
+    return step_key("comparisons", inputs)
+
+
+def report_key(
+    models: Sequence[tuple[str, Mapping[str, StepKey]]], comparison: StepKey, provenance: Mapping[str, JSON]
+) -> StepKey:
+    """The report: everything it shows, with the settings, gates and versions among its provenance."""
+    inputs: dict[str, JSON] = {
+        "models": _digests(models),
+        "comparison": comparison.digest,
+        "provenance": provenance,
+        "version": REPORT_VERSION,
+    }
+    return step_key("reports", inputs)
+
+
+def _digests(models: Sequence[tuple[str, Mapping[str, StepKey]]]) -> JSON:
+    return [{"name": name, **{step: key.digest for step, key in keys.items()}} for name, keys in models]
+
+
+def _plain(settings: Frozen, exclude: set[str] | None = None) -> dict[str, Any]:
+    return settings.model_dump(mode="json", exclude=exclude)

@@ -1,0 +1,129 @@
+"""The main job on the built-in models and data, with few samples, through the real command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.end_to_end.conftest import INDEXSCOPE, Command
+
+SMALL = [
+    part
+    for setting in (
+        "dataset.samples=12",
+        "shard_size=4",
+        "extract.profile_repeats=1",
+        "extract.profile_lengths=[64,128]",
+    )
+    for part in ("--set", setting)
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture(scope="module")
+def report(folder: Path, indexscope: Command) -> dict:
+    done = indexscope("study", *SMALL, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Error flushing" not in done.stderr
+    return json.loads((folder / done.stdout.splitlines()[-1] / "report.json").read_text())
+
+
+def value(report: dict, model: str, metric: str) -> float:
+    (row,) = [m for m in report["metrics"] if (m["model"], m["name"], m["layer"]) == (model, metric, None)]
+    return row["value"]
+
+
+def test_the_report_says_what_the_parquet_files_say(report: dict, folder: Path) -> None:
+    tables = [path for path in (folder / ".indexscope" / "features").iterdir()]
+    assert len(tables) == 2
+    found = set()
+    for table in tables:
+        recall = (
+            pl.scan_parquet(table / "indexer" / "*.parquet")
+            .select(
+                (pl.col("selection_recall") * pl.col("queries_in_effect")).sum() / pl.col("queries_in_effect").sum()
+            )
+            .collect()
+            .item()
+        )
+        found.add(round(recall, 5))
+    assert found == {round(value(report, model, "selection_recall"), 5) for model in ("baseline", "light")}
+
+
+def test_both_indexers_lie_between_chance_and_the_oracle_and_the_light_one_costs_less(report: dict) -> None:
+    for model in ("baseline", "light"):
+        assert value(report, model, "random_recall") < 0.5 < value(report, model, "selection_recall")
+        assert value(report, model, "selection_recall") < value(report, model, "oracle_recall") <= 1
+        assert value(report, model, "dense_nll") < 3, "the built-in model has learnt something"
+    assert value(report, "light", "selection_recall") < value(report, "baseline", "selection_recall")
+    assert value(report, "light", "dense_nll") == pytest.approx(value(report, "baseline", "dense_nll"), abs=1e-6), (
+        "both share one body"
+    )
+    heads = {model["name"]: model["indexer"] for model in report["models"]}
+    assert heads == {"baseline": {"heads": 4, "dim": 64, "topk": 64}, "light": {"heads": 2, "dim": 32, "topk": 64}}
+    cost = {model: value(report, model, "indexer_parameters") for model in heads}
+    per_layer = {"baseline": 96 * 256 + 192 * 64 + 2 * 64 + 192 * 4, "light": 96 * 64 + 192 * 32 + 2 * 32 + 192 * 2}
+    assert cost == {model: 6 * parameters for model, parameters in per_layer.items()}
+    assert all(row["passed"] and row["max_logit_change"] < 1e-3 for row in report["causality"])
+
+
+def test_the_same_study_again_computes_nothing(report: dict, folder: Path, indexscope: Command) -> None:
+    files = {path: path.stat().st_mtime_ns for path in (folder / ".indexscope").rglob("*.parquet")}
+    again = indexscope("study", *SMALL, cwd=folder)
+    assert again.returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in (folder / ".indexscope").rglob("*.parquet")} == files
+    extracted = [line for line in again.stdout.splitlines() + again.stderr.splitlines() if "extract" in line]
+    assert extracted
+    assert all("cached" in line for line in extracted)
+
+
+def test_a_killed_run_resumes_to_identical_bytes(
+    report: dict, folder: Path, tmp_path: Path, environment: dict[str, str], indexscope: Command
+) -> None:
+    command = [INDEXSCOPE, "study", *SMALL]
+    running = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 180
+    while not list(tmp_path.glob(".indexscope/features/*/_commits/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    kept = list(tmp_path.glob(".indexscope/features/*/_commits/*.json"))
+    assert 1 <= len(kept) < 6, "the run was killed with some shards done and some not"
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    resumed = indexscope("study", *SMALL, cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert {path: path.stat().st_mtime_ns for path in kept} == before
+
+    def features(root: Path) -> dict[str, bytes]:
+        base = root / ".indexscope" / "features"
+        return {str(path.relative_to(base)): path.read_bytes() for path in sorted(base.rglob("*.parquet"))}
+
+    assert features(tmp_path) == features(folder)
+
+
+def test_diff_and_ls_speak_of_the_finished_study(report: dict, folder: Path, indexscope: Command) -> None:
+    path = next((folder / "reports").iterdir())
+    same = indexscope("diff", path, path, "--json", "--fail-on", "recall < -0.01", cwd=folder)
+    assert same.returncode == 0, same.stderr
+    listed = indexscope("ls", cwd=folder)
+    assert "features" in listed.stdout
+    assert "baseline" in listed.stdout

@@ -1,0 +1,149 @@
+"""A tiny study: two random DeepSeek-V3.2 checkpoints and a JSONL of token ids, run under one Prefect test server."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="indexscope-prefect-")  # before prefect is imported
+
+from flows import prefect_setup  # isort: skip - before anything of prefect
+
+import io
+import json
+import random
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from prefect.testing.utilities import prefect_test_harness
+from transformers import DeepseekV32Config, DeepseekV32ForCausalLM
+
+from flows.cli import main
+
+STUDY = """\
+name: tiny
+baseline: models/base
+candidates:
+  - models/light
+dataset:
+  source: data.jsonl
+  column: input_ids
+  max_length: 48
+  samples: null
+extract:
+  chunk: 16
+  profile_lengths: [16, 32]
+  profile_repeats: 2
+shard_size: 3
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a command printed and how it ended."""
+
+    code: int
+    out: list[str]
+    err: list[str]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prefect_server() -> Iterator[None]:
+    """One temporary server and database for all tests of this folder."""
+    assert prefect_setup.DEFAULTS
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+def run_command(*arguments: object) -> Run:
+    """The command line, run in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["indexscope", *map(str, arguments)])
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main()
+    code = ended.value.code
+    assert isinstance(code, int)
+    return Run(code, out.getvalue().splitlines(), err.getvalue().splitlines())
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with study.yaml, data.jsonl and models."""
+    folder = tmp_path_factory.mktemp("inputs")
+    save_model(folder / "models" / "base", heads=2, seed=0)
+    save_model(folder / "models" / "light", heads=1, seed=0)
+    generator = random.Random(0)
+    rows = [[generator.randrange(300) for _ in range(generator.choice([40, 48]))] for _ in range(8)]
+    (folder / "data.jsonl").write_text("".join(json.dumps({"input_ids": row}) + "\n" for row in rows))
+    (folder / "study.yaml").write_text(STUDY)
+    return folder
+
+
+@pytest.fixture
+def folder(inputs: Path, tmp_path: Path) -> Path:
+    """A study of one's own that has not run."""
+    return Path(shutil.copytree(inputs, tmp_path / "study"))
+
+
+@pytest.fixture(scope="session")
+def first_run(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
+    """A study that has run, and what was told; copy its folder before changing it."""
+    copy = Path(shutil.copytree(inputs, tmp_path_factory.mktemp("finished") / "study"))
+    return copy, run_command("study", copy / "study.yaml")
+
+
+@pytest.fixture
+def done(first_run: tuple[Path, Run], tmp_path: Path) -> Path:
+    """A study of one's own that has run."""
+    return Path(shutil.copytree(first_run[0], tmp_path / "done"))
+
+
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make loading a model an error."""
+    from tasks import models
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    models.release()
+    monkeypatch.setattr(models, "_load", refuse)
+
+
+def save_model(folder: Path, heads: int, seed: int) -> None:
+    """A random model: 2 layers of 2 heads, an indexer of `heads` heads that selects 8 keys."""
+    torch.manual_seed(seed)
+    config = DeepseekV32Config(
+        vocab_size=300,
+        hidden_size=32,
+        intermediate_size=48,
+        moe_intermediate_size=32,
+        num_hidden_layers=2,
+        first_k_dense_replace=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        q_lora_rank=16,
+        kv_lora_rank=16,
+        qk_nope_head_dim=8,
+        qk_rope_head_dim=8,
+        v_head_dim=8,
+        n_routed_experts=4,
+        n_group=1,
+        topk_group=1,
+        num_experts_per_tok=1,
+        max_position_embeddings=128,
+        index_topk=8,
+        index_n_heads=heads,
+        index_head_dim=16,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    DeepseekV32ForCausalLM(config).save_pretrained(folder)

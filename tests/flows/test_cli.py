@@ -1,0 +1,88 @@
+"""The command line itself: quick, and with one line for every mistake."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows import cli
+from flows.interrupt import tell_interrupted
+from tests.flows.conftest import run_command
+
+
+def test_help_and_init_load_nothing_heavy(tmp_path: Path) -> None:
+    program = (
+        "import sys; from flows.cli import main\n"
+        "sys.argv[1:] = ['init', sys.argv[1]]\n"
+        "try: main()\n"
+        "except SystemExit as ended: assert not ended.code\n"
+        "heavy = {'torch', 'transformers', 'prefect', 'polars', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "study.yaml")], check=True)
+
+
+def test_init_does_not_overwrite_unless_forced(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("mine")
+    refused = run_command("init", file)
+    assert (refused.code, len(refused.err)) == (2, 1)
+    assert file.read_text() == "mine"
+    assert run_command("init", file, "--force").code == 0
+    assert file.read_text() != "mine"
+
+
+@pytest.mark.parametrize("command", ["study", "extract", "analyze", "compare", "report"])
+def test_missing_study_file_is_one_line(tmp_path: Path, command: str) -> None:
+    run = run_command(command, tmp_path / "no.yaml")
+    assert run.code == 2
+    assert run.err == [f"error: {tmp_path}/no.yaml: there is no such file; write one with `indexscope init`"]
+
+
+def test_checkpoint_that_is_none_is_one_line(folder: Path) -> None:
+    (folder / "models" / "light" / "config.json").unlink()
+    run = run_command("study", folder / "study.yaml")
+    assert (run.code, len(run.err), run.out) == (2, 1, [])
+    assert not (folder / ".indexscope").exists()
+
+
+def test_unknown_option_is_bad_input() -> None:
+    assert run_command("study", "--wrong").code == 2
+
+
+def test_wrong_schedule_is_one_line(folder: Path) -> None:
+    run = run_command("serve", folder / "study.yaml", "--cron", "every night")
+    assert (run.code, len(run.err)) == (2, 1)
+    assert "is no schedule" in run.err[0]
+
+
+def test_schedule_stays_on_when_serving_stops(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect import Flow
+
+    seen: dict[str, object] = {}
+    monkeypatch.setattr(Flow, "serve", lambda self, **options: seen.update(options, flow=self.name))
+    run = run_command("serve", folder / "study.yaml", "--cron", "0 3 * * *", "--set", "shard_size=2")
+    assert run.code == 0
+    assert (seen["flow"], seen["cron"], seen["pause_on_shutdown"]) == ("indexscope-study", "0 3 * * *", False)
+    assert seen["parameters"] == {"file": str(folder / "study.yaml"), "overrides": ["shard_size=2"]}
+
+
+def test_interrupt_is_one_line_and_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(cli, "_run", interrupt)
+    try:
+        run = run_command("study")
+    finally:
+        signal.signal(signal.SIGINT, before)
+        tell_interrupted.cache_clear()
+    assert (run.code, run.err) == (
+        130,
+        ["interrupted: what is finished is kept; to resume, run the same command again"],
+    )

@@ -1,0 +1,235 @@
+"""A study from end to end on a tiny random model: what is computed, what is cached, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+from prefect.client.orchestration import get_client
+
+from flows.load import load_study
+from flows.plan import make_plan
+from storage.datasets import load_samples
+from tasks import extract, step
+from tests.flows.conftest import Run, run_command
+
+STEPS = [
+    *(f"{step} {model}" for model in ("base", "light") for step in ("extract", "measure")),
+    *(
+        f"{step} {model}"
+        for model in ("base", "light")
+        for step in ("distribution", "clustering", "positional", "efficiency")
+    ),
+    "compare",
+    "report",
+]
+
+
+def told(out: list[str]) -> dict[str, str]:
+    return dict(line.split(": ", 1) for line in out if ": " in line)
+
+
+def fresh(out: list[str]) -> list[str]:
+    return [name for name, what in told(out).items() if "computed" in what]
+
+
+def test_study_prints_a_line_a_step_and_the_report_folder_last(first_run: tuple[Path, Run]) -> None:
+    folder, run = first_run
+    assert run.code == 0, run.err
+    assert list(told(run.out)) == STEPS
+    assert run.out[0].startswith("extract base: 3 shards, 3 computed in ")
+    report = Path(run.out[-1])
+    assert report == folder / "reports" / "tiny"
+    assert {file.name for file in report.iterdir()} == {"report.html", "report.json", "report.md"}
+    content = json.loads((report / "report.json").read_text())
+    assert [model["name"] for model in content["models"]] == ["base", "light"]
+    assert content["provenance"]["dataset"]["samples"] == 8
+    assert set(content["provenance"]["seconds"]) == {*STEPS} - {"report"}
+    assert content["provenance"]["versions"]["torch"]
+
+
+@pytest.mark.usefixtures("no_model")
+def test_same_study_again_does_no_model_work_and_says_so(done: Path) -> None:
+    before = (done / "reports" / "tiny" / "report.html").read_bytes()
+    # The copy's paths are new, so its report is made once more; then everything is there.
+    run_command("study", done / "study.yaml")
+    run = run_command("study", done / "study.yaml")
+    assert run.code == 0, run.err
+    assert run.out[0] == "extract base: 3 shards, 3 cached"
+    assert told(run.out) == {name: "3 shards, 3 cached" if "extract" in name else "cached" for name in STEPS}
+    assert (done / "reports" / "tiny" / "report.html").stat().st_size == pytest.approx(len(before), rel=0.05)
+
+
+def test_prefect_shows_cached_units_as_cached_under_readable_names(done: Path) -> None:
+    run_command("extract", done / "study.yaml")
+    with get_client(sync_client=True) as client:
+        flow = max(client.read_flow_runs(), key=lambda run: run.created)
+        runs = {run.name: run.state_name for run in client.read_task_runs() if run.flow_run_id == flow.id}
+    assert flow.name == "extract study"
+    # Task runs reach the database through a queue, so the last ones may still be on their way.
+    assert set(runs) <= {f"extract {model} shard-{n:05d}" for model in ("base", "light") for n in range(3)} | {
+        f"measure {model} model" for model in ("base", "light")
+    }
+    assert set(runs.values()) <= {"Cached", "Pending", "Running"}
+
+
+@pytest.mark.usefixtures("no_model")
+def test_number_of_clusters_reruns_clustering_and_what_follows_alone(done: Path) -> None:
+    run_command("study", done / "study.yaml")
+    run = run_command("study", done / "study.yaml", "--set", "analyses.clustering.clusters=3")
+    assert run.code == 0, run.err
+    assert fresh(run.out) == ["clustering base", "clustering light", "compare", "report"]
+
+
+def test_deleted_file_recomputes_its_shard_alone(done: Path) -> None:
+    run_command("study", done / "study.yaml")
+    plan = make_plan(load_study(done / "study.yaml"))
+    file = done / ".indexscope" / plan.models[1].features.path / "attention" / "shard-00001.parquet"
+    before = pl.read_parquet(file)
+    file.unlink()
+    run = run_command("study", done / "study.yaml")
+    assert run.code == 0, run.err
+    assert fresh(run.out) == ["extract light"]
+    assert told(run.out)["extract light"].startswith("3 shards, 1 computed in ")
+    assert told(run.out)["extract light"].endswith(", 2 cached")
+    assert pl.read_parquet(file).select(before.columns).equals(before)
+
+
+def test_failed_shard_keeps_the_rest_and_the_same_command_resumes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import analysis.features as features
+
+    real = features.extract_samples
+
+    def fail(model: object, samples: list, settings: object) -> object:
+        if samples[0].index == 3:
+            raise RuntimeError("out of luck")
+        return real(model, samples, settings)
+
+    monkeypatch.setattr(features, "extract_samples", fail)
+    run = run_command("study", folder / "study.yaml")
+    assert run.code == 3
+    assert "error: base shard-00001 failed: RuntimeError: out of luck" in run.err
+    assert run.err[-1].endswith("2 of 6 units failed, 4 are kept; to resume, run the same command again")
+    assert not (folder / "reports").exists()
+    monkeypatch.setattr(features, "extract_samples", real)
+    run = run_command("extract", folder / "study.yaml")
+    assert run.code == 0, run.err
+    assert told(run.out)["extract base"].startswith("3 shards, 1 computed in ")
+
+
+def test_passing_io_error_is_tried_again_and_bad_input_is_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for task in (extract.extract_shard, extract.measure_model):
+        monkeypatch.setattr(task, "retry_delay_seconds", [0, 0])
+    tries: list[int] = []
+    real = step.Store.commit
+
+    def flaky(self: object, *arguments: object, **options: object) -> object:
+        tries.append(1)
+        if len(tries) < 3:
+            raise OSError("the disk is away")
+        return real(self, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(step.Store, "commit", flaky)
+    assert run_command("extract", folder / "study.yaml", "--set", "candidates=[]").code == 0
+    assert len(tries) == 2 + 3 + 1
+
+
+def test_failed_gate_exits_1_and_still_prints_the_folder(done: Path) -> None:
+    run = run_command("study", done / "study.yaml", "--set", "gates=[{name: free, rule: nll.difference < -100}]")
+    assert run.code == 1
+    assert run.err == ["gate failed: free"]
+    assert Path(run.out[-1]) == done / "reports" / "tiny"
+
+
+def test_steps_run_alone_and_name_the_step_that_is_missing(folder: Path) -> None:
+    file = folder / "study.yaml"
+    file.write_text(file.read_text().replace("  - models/light\n", "  []\n"))
+    for command, before in [("analyze", "extract"), ("compare", "analyze"), ("report", "extract")]:
+        run = run_command(command, file)
+        assert (run.code, len(run.err)) == (2, 1)
+        assert run.err[0].endswith(f"run `indexscope {before} {file}` first")
+    for command in ("extract", "analyze", "compare", "report"):
+        run = run_command(command, file)
+        assert run.code == 0, run.err
+    assert Path(run.out[-1]) == folder / "reports" / "tiny"
+
+
+def test_dry_run_says_what_would_run_and_why_and_does_nothing(folder: Path, done: Path) -> None:
+    run = run_command("study", folder / "study.yaml", "--dry-run")
+    assert run.code == 0, run.err
+    assert any(line.startswith("extract base") and "not in the store" in line for line in run.out)
+    assert not (folder / ".indexscope").exists()
+    run = run_command("study", done / "study.yaml", "--dry-run", "--set", "analyses.clustering.clusters=3")
+    why = {line.split("  ")[0]: line for line in run.out}
+    assert "clusters auto → 3" in why["clustering base"]
+    assert "cached" in why["extract base"]
+
+
+def test_worker_processes_give_the_same_tables(done: Path, folder: Path) -> None:
+    file = folder / "study.yaml"
+    run = run_command("extract", file, "--set", "runner.kind=processes", "--set", "candidates=[]")
+    assert run.code == 0, run.err
+    plan = make_plan(load_study(file))
+    left, right = (
+        pl.read_parquet(where / ".indexscope" / plan.models[0].features.path / "tokens" / "*.parquet")
+        for where in (folder, done)
+    )
+    assert left.drop("nll", "dense_nll").equals(right.drop("nll", "dense_nll"))
+    assert (left["nll"] - right["nll"]).abs().max() < 1e-5  # type: ignore[operator]
+
+
+def test_diff_compares_finished_reports_and_fails_on_a_rule(done: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(done / "reports" / "tiny", tmp_path / "other")
+    report = json.loads((other / "report.json").read_text())
+    for row in report["metrics"]:
+        if row["name"] == "selection_recall" and row["value"] is not None:
+            row["value"] -= 0.5
+    (other / "report.json").write_text(json.dumps(report))
+    assert run_command("diff", done / "study.yaml", done / "reports" / "tiny", "--fail-on", "recall < -0.01").code == 0
+    assert run_command("diff", done / "reports" / "tiny", other, "--fail-on", "recall < -0.01").code == 1
+    run = run_command("diff", done / "reports" / "tiny", other, "--json")
+    assert json.loads("\n".join(run.out))["differences"]
+    assert run_command("diff", done, other).code == 2
+
+
+def test_ls_shows_every_step_of_the_store(done: Path) -> None:
+    run = run_command("ls", done / ".indexscope")
+    assert run.code == 0
+    for kind in ("features", "models", "analyses/clustering", "comparisons", "reports"):
+        assert any(line.startswith(kind) for line in run.out), kind
+    rows = json.loads("\n".join(run_command("ls", done / ".indexscope", "--json").out))
+    assert {row["state"] for row in rows} == {"complete"}
+
+
+def test_candidate_with_another_tokenizer_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import plan
+
+    def tokenizer(model: Path) -> object:
+        return model.name
+
+    def samples(settings: object, tokenizer: str, vocabulary: int) -> object:
+        return load_samples(settings, None, vocabulary)[:: 1 if tokenizer == "base" else -1]  # type: ignore[arg-type]
+
+    monkeypatch.setattr(plan, "_tokenizer", tokenizer)
+    monkeypatch.setattr(plan, "load_samples", samples)
+    run = run_command("study", folder / "study.yaml")
+    assert run.code == 2
+    assert run.err == [
+        "error: light: cuts the dataset into other tokens than base, so nothing could be paired; "
+        "compare models that share a tokenizer"
+    ]
+
+
+def test_sample_longer_than_the_model_is_refused(folder: Path) -> None:
+    config = folder / "models" / "light" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 32}))
+    run = run_command("study", folder / "study.yaml")
+    assert run.code == 2
+    assert run.err == [
+        "error: light: was made for 32 tokens, and a sample has 48; set dataset.max_length to 32 or less"
+    ]
