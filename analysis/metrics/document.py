@@ -44,9 +44,9 @@ sequence.
   candidate less baseline; `better` is set only where the interval leaves out 0 and the metric has a direction.
   Features are kept in single precision: a millionth of the value is added on both sides. Timings are not paired:
   their interval runs between the extremes of the two models' repeats, a machine that was busier during one of them
-  shows in it, and so `better` is left null. A larger k raises recall by itself: read `selection_recall` beside `random_recall` and
-  `relative_cost`. At 95 % about one in twenty differences between equal models leaves out 0, and a study has many
-  layers and metrics: do not pick one row out of a hundred.
+  shows in it, and so `better` is left null. A larger k raises recall by itself: read `selection_recall` beside
+  `random_recall` and `relative_cost`. At 95 % about one in twenty differences between equal models leaves out 0, and
+  a study has many layers and metrics: do not pick one row out of a hundred.
 """
 
 

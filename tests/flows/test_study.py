@@ -233,3 +233,31 @@ def test_sample_longer_than_the_model_is_refused(folder: Path) -> None:
     assert run.err == [
         "error: light: was made for 32 tokens, and a sample has 48; set dataset.max_length to 32 or less"
     ]
+
+
+def test_dense_model_without_candidates_has_a_report_without_indexer(folder: Path) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=64,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder / "models" / "dense")
+    run = run_command("study", folder / "study.yaml", "--set", "baseline=./models/dense", "--set", "candidates=[]")
+    assert run.code == 0, run.err
+    report = json.loads((Path(run.out[-1]) / "report.json").read_text())
+    assert [model["indexer"] for model in report["models"]] == [None]
+    assert report["comparisons"] == []
+
+
+def test_broken_weights_are_bad_input_and_not_tried_again(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    file = folder / "models" / "light" / "model.safetensors"
+    tensors = load_file(file)
+    next(tensor for name, tensor in tensors.items() if "o_proj" in name)[0, 0] = float("nan")
+    save_file(tensors, file, metadata={"format": "pt"})
+    run = run_command("study", folder / "study.yaml")
+    assert (run.code, len(run.err)) == (2, 1)
+    assert "NaN" in run.err[0]
+    assert told(run.out)["extract base"].startswith("3 shards, 3 computed")
