@@ -43,12 +43,12 @@ def progress(title: str, total: int) -> Iterator[Callable[[], None]]:
     """A bar while the block runs; call what it yields once a unit. Silent where stderr is no terminal."""
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title.replace("[", r"\["), total=total)
+        task = bar.add_task(title, total=total)
         yield lambda: bar.advance(task)

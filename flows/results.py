@@ -11,7 +11,6 @@ from typing import Any
 
 import polars as pl
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from flows.load import load_study
@@ -122,12 +121,9 @@ def _table(*columns: str) -> Table:
 
 
 def _print(table: Table) -> None:
-    for column in table.columns:
-        # What checkpoints and files are called is data, not markup.
-        column._cells = [escape(cell) if isinstance(cell, str) else cell for cell in column._cells]
-    # Into a file or a pipe a line is a line, however long.
-    console = Console() if sys.stdout.isatty() else Console(width=500)
-    console.print(table)
+    # Into a file or a pipe a line is a line, however long. What models are called is data, not markup.
+    width = None if sys.stdout.isatty() else 500
+    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
 
 
 def _cell(value: object) -> str:
