@@ -8,31 +8,13 @@ from typing import Any, Literal
 
 import polars as pl
 
+from analysis.comparison import COMPARISONS
+from analysis.metrics.summary import METRICS
+
 Level = Literal["better", "worse", "mixed", "unchanged", "none"]
 
-METRICS_SCHEMA: Mapping[str, Any] = {
-    "model": pl.String,
-    "metric": pl.String,
-    "layer": pl.Int16,
-    "value": pl.Float64,
-    "unit": pl.String,
-    "ci_low": pl.Float64,
-    "ci_high": pl.Float64,
-    "n": pl.Int32,
-}
-COMPARISONS_SCHEMA: Mapping[str, Any] = {
-    "candidate": pl.String,
-    "metric": pl.String,
-    "layer": pl.Int16,
-    "unit": pl.String,
-    "baseline": pl.Float64,
-    "value": pl.Float64,
-    "difference": pl.Float64,
-    "ci_low": pl.Float64,
-    "ci_high": pl.Float64,
-    "n": pl.Int32,
-    "better": pl.Boolean,
-}
+METRICS_SCHEMA: Mapping[str, Any] = {"model": pl.String, **METRICS}
+COMPARISONS_SCHEMA: Mapping[str, Any] = COMPARISONS
 GATES_SCHEMA: Mapping[str, Any] = {"name": pl.String, "rule": pl.String, "value": pl.Float64, "passed": pl.Boolean}
 CAUSALITY_SCHEMA: Mapping[str, Any] = {"model": pl.String, "passed": pl.Boolean, "max_logit_change": pl.Float64}
 
