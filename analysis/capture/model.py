@@ -19,7 +19,7 @@ from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PreTrainedModel
 from transformers.masking_utils import sdpa_mask
 
-from analysis.capture.indexer import IndexerOutput, WatchTopk, indexers
+from analysis.capture.indexer import WatchTopk, indexers
 from indexscope import IndexscopeError
 
 NAME = "indexscope"
@@ -84,7 +84,7 @@ class _Running(threading.local):
     observer: Observer | None = None
     select: bool = True
     start: int = 0
-    seen: dict[int, IndexerOutput]
+    seen: dict[int, torch.Tensor]
 
 
 _running = _Running()
@@ -114,13 +114,13 @@ def _attention(
     if indices is not None and _running.select:
         selected = _scatter(indices, eligible)
     if seen is not None:
-        if seen.scores.shape[-1] != key.shape[2]:
+        if seen.shape[-1] != key.shape[2]:
             raise IndexscopeError(
                 type(module).__name__,
                 "its indexer scores pooled entries, not tokens",
                 "use a family of DESIGN section 3",
             )
-        scores = seen.scores.float()
+        scores = seen.float()
     chunk = AttentionChunk(
         layer=layer,
         start=_running.start,
@@ -268,11 +268,11 @@ def _watch(indexer: nn.Module) -> None:
             return hidden_states.new_zeros((*hidden_states.shape[:2], 0), dtype=torch.int32)
         with WatchTopk() as watch:
             result = forward(*args, **kwargs)
-        if watch.seen is None:
+        if watch.scores is None:
             raise IndexscopeError(
                 type(indexer).__name__, "selects without torch.topk, so its scores cannot be seen", "use another model"
             )
-        _running.seen[layer] = watch.seen
+        _running.seen[layer] = watch.scores
         return result
 
     indexer.forward = watched

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from analysis.capture.facts import attentions, model_facts
 from analysis.capture.indexer import indexers
 from analysis.capture.model import own_attention
+from analysis.efficiency.flops import flops, shape
 from analysis.settings import ExtractSettings
 
 PROFILE = {
@@ -71,17 +72,11 @@ def profile_model(model: PreTrainedModel, settings: ExtractSettings) -> pl.DataF
 def flops_formula(facts: dict[str, int], length: int) -> dict[str, float]:
     """FLOPs of one prefill by formula, all layers together.
 
-    Projections cost 2 per parameter and token. An indexer pair costs 2 H_I d_I for the products and 2 H_I for the
-    weighted sum; an attention pair costs 2 H (d_qk + d_v). The indexer scores all n_t pairs, sparse attention reads
-    min(n_t, k).
+    Projections cost 2 per parameter and token, pairs what `analysis.efficiency.flops` says.
     """
-    pairs = length * (length + 1) / 2
-    k = min(facts["index_topk"] or length, length)
-    attended = k * (k + 1) / 2 + (length - k) * k
-    heads, dim = facts["indexer_heads"] or 0, facts["indexer_dim"] or 0
-    indexer = 2 * facts["indexer_parameters"] * length + facts["indexer_layers"] * 2 * heads * (dim + 1) * pairs
-    pair = 2 * facts["attention_heads"] * (facts["key_width"] + facts["value_width"])
-    attention = 2 * facts["attention_parameters"] * length + facts["layers"] * pair * attended
+    pairs = flops(shape(pl.DataFrame([facts]), None), length)
+    indexer = float(pairs.indexer)
+    attention = 2 * facts["attention_parameters"] * length + float(pairs.attention)
     rest = facts["parameters"] - facts["indexer_parameters"] - facts["attention_parameters"]
     return {"indexer": indexer, "attention": attention, "model": indexer + attention + 2 * rest * length}
 

@@ -103,9 +103,9 @@ def _divergence(indexer: nn.Module, arguments: dict[str, Any], target: torch.Ten
     own = {name: _copied(value) for name, value in arguments.items() if name != "self"}
     with torch.enable_grad(), WatchTopk() as watch:
         forward(indexer, **own)
-    if watch.seen is None:
+    if watch.scores is None:
         raise ValueError(f"{type(indexer).__name__} does not select with topk")
-    log_q = torch.log_softmax(watch.seen.scores, dim=-1)
+    log_q = torch.log_softmax(watch.scores, dim=-1)
     mean = target.clone()
     eligible = own["attention_mask"]
     cross = (mean * log_q.masked_fill(~eligible, 0.0)).sum(-1)

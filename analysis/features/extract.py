@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Protocol
 
@@ -85,18 +85,16 @@ def _extract_batch(
             layer = layers[chunk.layer] = LayerFeatures(settings, len(batch), heads, length, top_k, device)
         return layer.add(chunk, input_ids)
 
-    quality = BucketSums(("nll", "accuracy"), (len(batch),), bucket_count(length))
-    for start, logits in captured.run(input_ids, observe, settings.chunk):
-        quality.add(
-            _quality(logits, input_ids, start), bucket_of(torch.arange(start, start + logits.shape[1], device=device))
-        )
-    dense = BucketSums(("nll", "accuracy"), (len(batch),), bucket_count(length))
-    if settings.dense_reference and indexers(captured.model):
-        for start, logits in captured.run(input_ids, capture_dense, settings.chunk, select=False):
-            dense.add(
-                _quality(logits, input_ids, start),
-                bucket_of(torch.arange(start, start + logits.shape[1], device=device)),
-            )
+    def predicted(chunks: Iterable[tuple[int, torch.Tensor]]) -> BucketSums:
+        sums = BucketSums(("nll", "accuracy"), (len(batch),), bucket_count(length))
+        for start, logits in chunks:
+            positions = torch.arange(start, start + logits.shape[1], device=device)
+            sums.add(_quality(logits, input_ids, start), bucket_of(positions))
+        return sums
+
+    quality = predicted(captured.run(input_ids, observe, settings.chunk))
+    twice = settings.dense_reference and bool(indexers(captured.model))
+    dense = predicted(captured.run(input_ids, capture_dense, settings.chunk, select=False) if twice else ())
     index = [sample.index for sample in batch]
     tables = {
         "samples": pl.DataFrame(

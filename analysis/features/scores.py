@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis.features.rows import AttentionRows
+from analysis.features.rows import MASKED, AttentionRows
 
 # t-digest: mergeable, deterministic, and tight in the tails (Dunning and Ertl 2019).
 COMPRESSION = 100
@@ -32,7 +32,7 @@ def score_features(rows: AttentionRows, scores: torch.Tensor, selected: torch.Te
     """
     eligible, n = rows.eligible, rows.n
     finite = scores.masked_fill(~eligible, 0.0)
-    log_q = torch.log_softmax(scores.masked_fill(~eligible, MASKED_SCORE), dim=-1)
+    log_q = torch.log_softmax(scores.masked_fill(~eligible, MASKED), dim=-1)
     mean = rows.mean
     kl = torch.special.xlogy(mean, mean).sum(-1) - (mean * log_q).sum(-1)
     centre = finite.sum(-1) / n
@@ -49,9 +49,6 @@ def score_features(rows: AttentionRows, scores: torch.Tensor, selected: torch.Te
         "tie_share": torch.where(in_effect, torch.where(kth == rival, ties, 0.0), torch.nan),
         "zero_share": ((finite == 0) & eligible).sum(-1) / n,
     }
-
-
-MASKED_SCORE = -1e30
 
 
 @dataclass
