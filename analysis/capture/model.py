@@ -8,9 +8,8 @@ sequence in chunks through the model's own cache bounds everything by chunk x se
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,63 +18,12 @@ from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PreTrainedModel
 from transformers.masking_utils import sdpa_mask
 
+from analysis.capture.chunk import AttentionChunk, Observer
 from analysis.capture.indexer import WatchTopk, indexers
 from indexscope import IndexscopeError
 
 NAME = "indexscope"
 WATCHED = "_indexscope_watched"
-
-
-@dataclass(frozen=True)
-class AttentionChunk:
-    """What one layer's attention sees for one chunk of queries.
-
-    Attributes:
-        layer: Index of the layer.
-        start: Position of the first query, counted from 0.
-        query: [batch, heads, queries, key width].
-        key: [batch, key heads, keys, key width].
-        value: [batch, key heads, keys, value width].
-        eligible: E_t, [batch or 1, 1, queries, keys], bool.
-        selected: S_t within E_t, same shape, or None where the layer attends to all of E_t.
-        scores: Index scores I, [batch, queries, keys] with -inf outside E_t, or None without an indexer of its own.
-        scaling: Factor on query x key.
-        softcap: Soft cap on the logits, if the model has one.
-        sinks: Learned sink logits [heads], if the model has them.
-    """
-
-    layer: int
-    start: int
-    query: torch.Tensor
-    key: torch.Tensor
-    value: torch.Tensor
-    eligible: torch.Tensor
-    selected: torch.Tensor | None
-    scores: torch.Tensor | None
-    scaling: float
-    softcap: float | None = None
-    sinks: torch.Tensor | None = None
-
-    def logits(self) -> torch.Tensor:
-        """Attention logits [batch, heads, queries, keys] before masking, in float32."""
-        batch, heads, queries, width = self.query.shape
-        groups = self.key.shape[1]
-        query = self.query.float().reshape(batch, groups, heads // groups * queries, width)
-        logits = torch.matmul(query * self.scaling, self.key.float().transpose(2, 3)).view(batch, heads, queries, -1)
-        if self.softcap is not None:
-            logits = torch.tanh(logits / self.softcap) * self.softcap
-        return logits
-
-    def weigh(self, weights: torch.Tensor) -> torch.Tensor:
-        """Values averaged by weights [batch, heads, queries, keys]: [batch, heads, queries, value width], float32."""
-        batch, heads, queries, keys = weights.shape
-        groups = self.value.shape[1]
-        grouped = weights.view(batch, groups, heads // groups * queries, keys)
-        return torch.matmul(grouped, self.value.float()).view(batch, heads, queries, -1)
-
-
-Observer = Callable[[AttentionChunk], torch.Tensor]
-"""Receives a chunk and returns the attention output [batch, heads, queries, value width]."""
 
 
 class _Running(threading.local):
