@@ -2,12 +2,20 @@
 
 from analysis.capture.chunk import AttentionChunk, Entries, Observer
 from analysis.capture.model import CapturedModel, capture_dense, capture_sparse, own_attention
+from analysis.capture.protocol import TracedModel, as_source
+from analysis.capture.source import Source
+from analysis.capture.trace import LayerTrace, Trace
 
 __all__ = [
     "AttentionChunk",
     "CapturedModel",
     "Entries",
+    "LayerTrace",
     "Observer",
+    "Source",
+    "Trace",
+    "TracedModel",
+    "as_source",
     "capture_dense",
     "capture_sparse",
     "own_attention",

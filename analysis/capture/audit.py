@@ -1,59 +1,211 @@
-"""Does a model see the future? Change the tokens after t and watch the logits up to t."""
+"""Does a model see the future? Change the tokens after t and watch the logits up to t; look at what is attended to."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import polars as pl
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
-from analysis.capture.model import own_attention
+from analysis.capture.chunk import AttentionChunk
+from analysis.capture.model import CapturedModel, capture_sparse, own_attention
+from analysis.capture.protocol import Traceable, TracedModel
+from analysis.capture.trace import LayerTrace, eligible_keys, selection_mask
+from indexscope import IndexscopeError
 
-AUDIT = {"passed": pl.Boolean, "max_logit_change": pl.Float64, "tolerance": pl.Float64, "positions_checked": pl.Int32}
+AUDIT = {
+    "passed": pl.Boolean,
+    "max_logit_change": pl.Float64,
+    "tolerance": pl.Float64,
+    "positions_checked": pl.Int32,
+    "future_selected": pl.Int64,
+}
 SAMPLES = 3
+# Leaks of a selection are at queries with n_t < k, so a prefix shows them; what lies beyond it costs S^2 memory.
+LONGEST = 1024
 # Of the largest logit; equal shapes run the same kernels, so a causal model moves by nothing or by rounding.
 RELATIVE_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
 
 
-def audit_causality(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> pl.DataFrame:
+def audit_causality(
+    model: PreTrainedModel | Traceable | TracedModel | CapturedModel, sequences: Sequence[Sequence[int]]
+) -> pl.DataFrame:
     """Perturb the tokens after several positions and require the logits up to each not to move.
 
     A top-k mask used as the only attention mask lets queries with n_t < k see the future, so short prefixes are
-    checked as well as long ones. The model runs with its own attention, not with the capture's.
+    checked as well as long ones; of a sequence the first max(1024, 2k) tokens are used. A model of transformers runs
+    with its own attention, not with the capture's, in a twin that shares its weights: captures that run meanwhile do
+    not notice. What each layer attends to is also looked at directly.
 
     Args:
-        model: A causal language model in eval mode.
+        model: A causal language model in eval mode, of transformers or of docs/protocol.md.
         sequences: Token ids; the first three of at least 2 tokens are used.
 
     Returns:
-        One row: passed, the largest change of a logit, the tolerance it was held to, positions checked. ``passed`` is
-        null when there was nothing to check.
+        One row: passed; the largest change of a logit; the tolerance it was held to; positions checked; and
+        future_selected, the (layer, query, key) triples with a key after its query that the model attends to, null
+        where the capture cannot see it. ``passed`` needs both an unmoved prefix and no such triple; it is null when
+        there was nothing to check.
+
+    Raises:
+        IndexscopeError: The logits are not finite, or a trace is not what the protocol says.
     """
-    k = getattr(model.config, "index_topk", None) or 64
+    subject = _subject(model)
+    change, scale, checked, future = 0.0, 0.0, 0, _Count()
     random = torch.Generator().manual_seed(0)
-    change, scale, checked = 0.0, 0.0, 0
-    with own_attention(model), torch.inference_mode():
+    with torch.inference_mode():
         for sequence in [sequence for sequence in sequences if len(sequence) > 1][:SAMPLES]:
-            ids = torch.tensor([list(sequence)], device=model.device)
+            ids = torch.tensor([list(sequence)[: max(LONGEST, 2 * subject.k)]], device=subject.device)
             length = ids.shape[1]
-            logits = model(input_ids=ids, use_cache=False).logits.float()
-            scale = max(scale, float(logits.abs().max()))
-            for t in sorted({0, k // 2, length // 4, length // 2, length - 2}):
-                if t > length - 2:
-                    continue
-                other = ids.clone()
-                fresh = torch.randint(1, model.config.vocab_size, (1, length - t - 1), generator=random)
-                # Adding 1 .. vocabulary - 1 always gives a different token.
-                other[:, t + 1 :] = (ids[:, t + 1 :] + fresh.to(ids.device)) % model.config.vocab_size
-                moved = model(input_ids=other, use_cache=False).logits.float()
-                change = max(change, float((moved[:, : t + 1] - logits[:, : t + 1]).abs().max()))
-                checked += 1
-    tolerance = RELATIVE_TOLERANCE.get(model.dtype, 1e-5) * scale
+            with subject.own():
+                logits = _finite(subject.logits(ids))
+                scale = max(scale, float(logits.abs().max()))
+                for t in sorted({0, subject.k // 2, length // 4, length // 2, length - 2}):
+                    if t > length - 2:
+                        continue
+                    moved = _finite(subject.logits(_with_other_future(ids, t, subject.vocabulary, random)))
+                    change = max(change, float((moved[:, : t + 1] - logits[:, : t + 1]).abs().max()))
+                    checked += 1
+            subject.look(ids, future)
+    tolerance = RELATIVE_TOLERANCE.get(subject.dtype, 1e-5) * scale
     row = {
-        "passed": change <= tolerance if checked else None,
+        "passed": change <= tolerance and not future.pairs if checked else None,
         "max_logit_change": change if checked else None,
         "tolerance": tolerance if checked else None,
         "positions_checked": checked,
+        "future_selected": future.pairs if checked and future.seen else None,
     }
     return pl.DataFrame([row], schema=AUDIT)
+
+
+class _Count:
+    """Triples (layer, query, key after it) that are attended to, as far as they could be seen."""
+
+    pairs = 0
+    seen = True
+
+    def add(self, attended: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> None:
+        """Attended [batch or 1, groups, queries, keys], positions of queries [queries] and keys [batch or 1, keys]."""
+        after = key[:, None, :] > query[None, :, None]
+        self.pairs += int((attended.any(1) & after).sum())
+
+
+class _Captured:
+    """A model of transformers under audit."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        # Tensors are shared, modules and configuration are not.
+        shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+        self.model = copy.deepcopy(model, shared)
+        config = model.config.get_text_config()
+        self.k: int = getattr(config, "index_topk", None) or 64
+        self.vocabulary: int = config.vocab_size
+        self.device, self.dtype = model.device, model.dtype
+
+    @contextmanager
+    def own(self) -> Iterator[None]:
+        with own_attention(self.model):
+            yield
+
+    def logits(self, ids: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.model(input_ids=ids, use_cache=False).logits
+        return logits
+
+    def look(self, ids: torch.Tensor, count: _Count) -> None:
+        def observe(chunk: AttentionChunk) -> torch.Tensor:
+            _count_chunk(chunk, count)
+            return capture_sparse(chunk)
+
+        try:
+            for _ in CapturedModel(self.model).run(ids, observe, ids.shape[1]):
+                pass
+        except IndexscopeError:
+            count.seen = False  # extraction tells why it cannot be captured
+
+
+class _Traced:
+    """A model of the protocol under audit."""
+
+    def __init__(self, model: TracedModel) -> None:
+        self.model = model
+        self.k = model.index_topk or 64
+        self.vocabulary = model.vocabulary
+        self.device = model.device
+        parameters = model.model.parameters() if isinstance(model.model, nn.Module) else iter(())
+        self.dtype = next((parameter.dtype for parameter in parameters), torch.float32)
+
+    @contextmanager
+    def own(self) -> Iterator[None]:
+        yield
+
+    def logits(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.model.trace(ids, refuse_leaks=False).logits
+
+    def look(self, ids: torch.Tensor, count: _Count) -> None:
+        for layer in self.model.trace(ids, refuse_leaks=False).layers:
+            _count_trace(layer, ids.shape[1], count)
+
+
+def _subject(model: PreTrainedModel | Traceable | TracedModel | CapturedModel) -> _Captured | _Traced:
+    if isinstance(model, CapturedModel):
+        return _Captured(model.model)
+    if isinstance(model, TracedModel):
+        return _Traced(model)
+    return _Traced(TracedModel(model)) if isinstance(model, Traceable) else _Captured(model)
+
+
+def _count_chunk(chunk: AttentionChunk, count: _Count) -> None:
+    attended = chunk.eligible if chunk.selected is None else chunk.selected
+    queries, keys = attended.shape[2:]
+    last = chunk.start + queries
+    query = torch.arange(chunk.start, last, device=attended.device)
+    if chunk.positions is None:
+        count.add(attended, query, torch.arange(last - keys, last, device=attended.device).unsqueeze(0))
+        return
+    key = chunk.positions.unsqueeze(0)
+    compressed = chunk.positions < 0
+    if bool(compressed.any()):
+        # A compressed key is in the future as soon as the last token in it is.
+        if chunk.entries is None or chunk.entries.last.shape[1] != int(compressed.sum()):
+            count.seen = False
+        else:
+            key = key.repeat(chunk.entries.last.shape[0], 1)
+            key[:, compressed] = chunk.entries.last.to(key.dtype)
+    count.add(attended, query, key)
+
+
+def _count_trace(layer: LayerTrace, length: int, count: _Count) -> None:
+    """A mask says what is attended to; indices only what was picked, and a causal mask may follow."""
+    if layer.selected is not None and layer.selected.dtype == torch.bool:
+        attended = selection_mask(layer.selected, length)
+    elif layer.selected is None and layer.probabilities is not None:
+        attended = layer.probabilities > 0
+    else:
+        device = (layer.probabilities if layer.query is None else layer.query).device  # type: ignore[union-attr]
+        attended = eligible_keys(layer, length, device)
+        if layer.selected is not None:
+            picked = selection_mask(layer.selected, length)
+            if bool((picked & ~attended).any()):
+                count.seen = False
+            attended = picked & attended
+    position = torch.arange(length, device=attended.device)
+    count.add(attended, position, position.unsqueeze(0))
+
+
+def _with_other_future(ids: torch.Tensor, t: int, vocabulary: int, random: torch.Generator) -> torch.Tensor:
+    """The same tokens up to t and different ones after it."""
+    other = ids.clone()
+    fresh = torch.randint(1, vocabulary, (1, ids.shape[1] - t - 1), generator=random).to(ids.device)
+    # Adding 1 .. vocabulary - 1 always gives a different token.
+    other[:, t + 1 :] = (ids[:, t + 1 :] + fresh) % vocabulary
+    return other
+
+
+def _finite(logits: torch.Tensor) -> torch.Tensor:
+    if not bool(logits.isfinite().all()):
+        raise IndexscopeError("model", "its logits are not finite", "check its weights, or use dtype float32")
+    return logits.float()

@@ -7,8 +7,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from analysis.capture.indexer import indexers
-from analysis.capture.model import AttentionChunk, CapturedModel, capture_sparse
+from analysis.capture.chunk import AttentionChunk
+from analysis.capture.indexer import index_dim, index_heads, index_topk, indexers
+from analysis.capture.model import CapturedModel
+from analysis.capture.observers import capture_sparse
 
 FACTS = {
     "family": pl.String,
@@ -34,7 +36,8 @@ def model_facts(model: PreTrainedModel) -> pl.DataFrame:
     Widths are read off the tensors that reach the attention, so that they hold for any architecture.
 
     Returns:
-        One row; indexer_heads, indexer_dim and index_topk are null without an indexer.
+        One row; layers are those with attention maps. indexer_heads, indexer_dim and index_topk (keys that a query
+        selects; compressed entries in deepseek_v4) are null without an indexer.
     """
     widths: list[tuple[int, int, int]] = []
 
@@ -42,34 +45,27 @@ def model_facts(model: PreTrainedModel) -> pl.DataFrame:
         widths.append((chunk.query.shape[1], chunk.query.shape[-1], chunk.value.shape[-1]))
         return capture_sparse(chunk)
 
-    for _ in CapturedModel(model).run(torch.zeros((1, 2), dtype=torch.int64, device=model.device), observe, 2):
+    captured = CapturedModel(model)
+    for _ in captured.run(torch.zeros((1, 2), dtype=torch.int64, device=model.device), observe, 2):
         pass
     fitted = indexers(model)
-    config = model.config
     row = {
-        "family": config.model_type,
+        "family": model.config.model_type,
         "parameters": _count(model),
         "indexer_parameters": sum(map(_count, fitted)),
-        "attention_parameters": sum(map(_count, attentions(model))) - sum(map(_count, fitted)),
+        "attention_parameters": sum(map(_count, set(captured.attentions.values()))) - sum(map(_count, fitted)),
         "layers": len(widths),
         "attention_heads": widths[0][0],
         "key_width": widths[0][1],
         "value_width": widths[0][2],
         "indexer_layers": len(fitted),
-        "indexer_heads": config.index_n_heads if fitted else None,
-        "indexer_dim": config.index_head_dim if fitted else None,
-        "index_topk": config.index_topk if fitted else None,
+        "indexer_heads": index_heads(fitted[0]) if fitted else None,
+        "indexer_dim": index_dim(fitted[0]) if fitted else None,
+        "index_topk": index_topk(fitted[0]) if fitted else None,
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": model.device.type,
     }
     return pl.DataFrame([row], schema=FACTS)
-
-
-def attentions(model: nn.Module) -> list[nn.Module]:
-    """The attention modules, one a layer: those that know their layer and project to an output."""
-    return [
-        module for module in model.modules() if "Attention" in type(module).__name__ and hasattr(module, "layer_idx")
-    ]
 
 
 def _count(module: nn.Module) -> int:

@@ -1,137 +1,30 @@
 """Chunked prefill of a causal language model with every layer's attention handed to an observer.
 
-Technique: transformers lets a program register its own attention function, which then receives query, key, value and
-mask of every layer of every architecture; DeepSeek-V3.2's families pass the indexer's selection to it too. Feeding a
-sequence in chunks through the model's own cache bounds everything by chunk x sequence length.
+Feeding a sequence in chunks through the model's own cache bounds everything by chunk x sequence length.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
-from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PreTrainedModel
-from transformers.masking_utils import sdpa_mask
+from transformers import DynamicCache, PreTrainedModel
 
 from analysis.capture.chunk import AttentionChunk, Observer
-from analysis.capture.indexer import WatchTopk, indexers
+from analysis.capture.families import family_of
+from analysis.capture.indexer import Seen, WatchTopk, arguments_of, index_topk, indexers
+from analysis.capture.interface import ADDITIVE, NAME, layer_of, running
+from analysis.capture.observers import capture_dense, capture_sparse, sink_weight
+from analysis.capture.whole import continues, in_chunks
 from indexscope import IndexscopeError
 
-NAME = "indexscope"
+__all__ = ["AttentionChunk", "CapturedModel", "capture_dense", "capture_sparse", "own_attention", "sink_weight"]
+
 WATCHED = "_indexscope_watched"
-
-
-class _Running(threading.local):
-    """What the capture of this thread is doing; threads that share a model do not see each other's."""
-
-    observer: Observer | None = None
-    select: bool = True
-    start: int = 0
-    seen: dict[int, torch.Tensor]
-
-
-_running = _Running()
-
-
-def _attention(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    indices: torch.Tensor | None = None,
-    softcap: float | None = None,
-    s_aux: torch.Tensor | None = None,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    observer = _running.observer
-    if observer is None:
-        raise IndexscopeError(NAME, "the model was called outside a capture", "use CapturedModel.run or own_attention")
-    layer = int(module.layer_idx)  # type: ignore[arg-type]
-    if attention_mask is None or attention_mask.dtype != torch.bool:
-        raise IndexscopeError(type(module).__name__, "does not use transformers' mask functions", "use another model")
-    eligible = attention_mask[..., : key.shape[2]]
-    seen = _running.seen.pop(layer, None)
-    selected, scores = None, None
-    if indices is not None and _running.select:
-        selected = _scatter(indices, eligible)
-    if seen is not None:
-        if seen.shape[-1] != key.shape[2]:
-            raise IndexscopeError(
-                type(module).__name__,
-                "its indexer scores pooled entries, not tokens",
-                "use a family of DESIGN section 3",
-            )
-        scores = seen.float()
-    chunk = AttentionChunk(
-        layer=layer,
-        start=_running.start,
-        query=query,
-        key=key,
-        value=value,
-        eligible=eligible,
-        selected=selected,
-        scores=scores,
-        scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
-        softcap=softcap,
-        sinks=s_aux,
-    )
-    return observer(chunk).to(query.dtype).transpose(1, 2), None
-
-
-def _scatter(indices: torch.Tensor, eligible: torch.Tensor) -> torch.Tensor:
-    """The selection as a mask. Keys outside E_t drop out: before n_t reaches k, topk also returns future keys."""
-    batch, queries, _ = indices.shape
-    mask = torch.zeros((batch, queries, eligible.shape[-1]), dtype=torch.bool, device=indices.device)
-    return mask.scatter_(-1, indices.long(), True).unsqueeze(1) & eligible
-
-
-def _mask(*args: Any, **kwargs: Any) -> torch.Tensor | None:
-    """The sdpa mask, never skipped, so that E_t is always at hand."""
-    mask: torch.Tensor | None = sdpa_mask(
-        *args, **{**kwargs, "allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
-    )
-    return mask
-
-
-AttentionInterface.register(NAME, _attention)
-AttentionMaskInterface.register(NAME, _mask)
-
-
-def capture_dense(chunk: AttentionChunk) -> torch.Tensor:
-    """Observer that attends to all of E_t: the dense reference."""
-    return _sdpa(chunk, chunk.eligible)
-
-
-def capture_sparse(chunk: AttentionChunk) -> torch.Tensor:
-    """Observer that attends as the model does and looks at nothing: the floor of what a capture can cost."""
-    return _sdpa(chunk, chunk.eligible if chunk.selected is None else chunk.selected)
-
-
-def _sdpa(chunk: AttentionChunk, mask: torch.Tensor) -> torch.Tensor:
-    if chunk.softcap is not None or chunk.sinks is not None:
-        logits = chunk.logits().masked_fill(~mask, -torch.inf)
-        highest = logits.amax(-1, keepdim=True)
-        weights = torch.exp(logits - highest)
-        return chunk.weigh(weights) / (weights.sum(-1, keepdim=True) + sink_weight(chunk, highest))
-    groups = chunk.query.shape[1] // chunk.key.shape[1]
-    key, value = chunk.key.repeat_interleave(groups, 1), chunk.value.repeat_interleave(groups, 1)
-    # torch's fused CPU kernel wants values as wide as keys (MLA's are not); zero columns change nothing.
-    spare = max(0, key.shape[-1] - value.shape[-1])
-    wide = functional.pad(value, (0, spare))
-    output = functional.scaled_dot_product_attention(chunk.query, key, wide, attn_mask=mask, scale=chunk.scaling)
-    return output[..., : value.shape[-1]]
-
-
-def sink_weight(chunk: AttentionChunk, highest: torch.Tensor) -> torch.Tensor | float:
-    """What learned sinks add to the softmax denominator, relative to exp(highest)."""
-    return 0.0 if chunk.sinks is None else torch.exp(chunk.sinks.float().view(1, -1, 1, 1) - highest)
 
 
 @contextmanager
@@ -146,7 +39,7 @@ def own_attention(model: PreTrainedModel) -> Iterator[None]:
 
 
 class CapturedModel:
-    """A causal language model whose layers can be watched.
+    """A causal language model of transformers whose layers can be watched: a `Source`.
 
     Several threads may run captures of one model at once.
 
@@ -159,68 +52,200 @@ class CapturedModel:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        family = model.config.model_type
-        if model.config._attn_implementation != NAME:
+        self.captured = family_of(model)
+        config = model.config.get_text_config(decoder=True)
+        additive = self.captured.additive
+        if additive is None:
+            # Without sdpa, a model's code may do with its mask what can only be done with a float.
+            additive = not getattr(model, "_supports_sdpa", False)
+        name = ADDITIVE if additive else NAME
+        if config._attn_implementation != name:
             try:
-                model.set_attn_implementation(NAME)
+                model.set_attn_implementation(name)
             except (ValueError, KeyError, ImportError) as error:
                 raise IndexscopeError(
-                    family, f"its attention cannot be captured ({error})", "use another model"
+                    self.family, f"its attention cannot be captured ({error})", "use another model"
                 ) from None
-        if model.config._attn_implementation != NAME:
+        if config._attn_implementation != name:
             raise IndexscopeError(
-                family, "its architecture does not follow transformers' attention interface", "use another model"
+                self.family, "its architecture does not follow transformers' attention interface", "use another model"
             )
+        self._continues = continues(model)
+        self._paths = {module: path for path, module in model.named_modules()}
         for indexer in indexers(model):
             if WATCHED not in indexer.__dict__:
-                _watch(indexer)
+                _watch(indexer, self._paths)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        device: torch.device = self.model.device
+        return device
+
+    @property
+    def has_indexer(self) -> bool:
+        """Whether any layer selects."""
+        return bool(indexers(self.model))
+
+    @property
+    def index_topk(self) -> int | None:
+        """Keys that a query's indexer selects, forced ones not counted (deepseek_v4: compressed entries)."""
+        found = indexers(self.model)
+        return index_topk(found[0]) if found else None
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of token ids."""
+        return int(self.model.config.get_text_config(decoder=True).vocab_size)
+
+    @property
+    def max_length(self) -> int | None:
+        """Longest sequence that the model's positions allow; None where nothing limits it."""
+        longest = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        return int(longest) if longest else None
+
+    @property
+    def family(self) -> str:
+        """The architecture, as transformers calls it."""
+        return str(self.model.config.model_type)
+
+    @cached_property
+    def attentions(self) -> dict[int, nn.Module]:
+        """The module of each layer whose attention map is seen, found by feeding two tokens."""
+        reached: dict[int, nn.Module] = {}
+
+        def observe(chunk: AttentionChunk) -> torch.Tensor:
+            reached[chunk.layer] = running.layers[chunk.layer]
+            return capture_sparse(chunk)
+
+        for _ in self.run(torch.zeros((1, 2), dtype=torch.int64, device=self.device), observe, 2):
+            pass
+        return reached
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """Which layers have no attention map, and whether the sequence cannot be fed in chunks."""
+        config, reached = self.model.config.get_text_config(decoder=True), self.attentions
+        kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or []
+        notes = []
+        for layer in range(config.num_hidden_layers):
+            if layer not in reached:
+                kind = str(kinds[layer]).replace("_", " ") if layer < len(kinds) else "no softmax attention"
+                notes.append(f"layer {layer} ({kind}) has no attention map and is skipped")
+        if not self._continues:
+            notes.append("its recurrent layers cannot go on from chunk to chunk, so each sequence runs at once")
+        return tuple(notes)
 
     @torch.inference_mode()
     def run(
-        self, input_ids: torch.Tensor, observer: Observer, chunk: int, select: bool = True
+        self,
+        input_ids: torch.Tensor,
+        observer: Observer,
+        chunk: int,
+        select: bool = True,
+        attention_mask: torch.Tensor | None = None,
+        head_scores: bool = False,
     ) -> Iterator[tuple[int, torch.Tensor]]:
         """Feed sequences of equal length in chunks of queries.
+
+        Exact means: equal to ``model(input_ids, attention_mask)`` with the model's own attention, padding included.
 
         Args:
             input_ids: [batch, sequence], int64, on the model's device.
             observer: Called for every layer of every chunk; returns the attention output.
             chunk: Queries a chunk; memory grows with chunk x sequence.
             select: False runs the same weights without their indexers, dense.
+            attention_mask: [batch, sequence], 1 for tokens and 0 for padding, which may be on either side.
+            head_scores: Also keep the scores of the single indexer heads and their weights.
 
         Yields:
-            (position of the first query, logits [batch, queries, vocabulary]) of each chunk.
+            (index of the first query, logits [batch, queries, vocabulary]) of each chunk.
+
+        Raises:
+            IndexscopeError: The attention mask has holes, or a layer does not follow its family's shape, which names
+                the module.
         """
-        cache = DynamicCache(config=self.model.config)
-        for start in range(0, input_ids.shape[1], chunk):
-            ids = input_ids[:, start : start + chunk]
-            before = (_running.observer, _running.select, _running.start)
-            _running.observer, _running.select, _running.start, _running.seen = observer, select, start, {}
+        padding = _padding(attention_mask)
+        length, wanted = input_ids.shape[1], chunk
+        cache = None
+        if self._continues:
+            cache = DynamicCache(config=self.model.config)
+        else:
+            observer, chunk = in_chunks(observer, chunk), length
+        if padding is not None and self.captured.uniform_blanks and not bool(padding[:, 0].all()):
+            chunk = length
+        for start, end in _pieces(length, chunk, padding is not None):
+            ids = input_ids[:, start:end]
+            here = None if padding is None else padding[:, :end]
+            before = dict(vars(running))
+            vars(running).update(
+                observer=observer, family=self.captured, paths=self._paths, select=select, head_scores=head_scores,
+                start=start, padding=here, masks=[], seen={}, layers={},
+            )  # fmt: skip
             try:
-                logits = self.model(input_ids=ids, past_key_values=cache, use_cache=True).logits
+                logits = self.model(
+                    input_ids=ids,
+                    attention_mask=None if here is None else here.long(),
+                    past_key_values=cache,
+                    use_cache=cache is not None,
+                ).logits
+                if not running.layers:
+                    raise IndexscopeError(
+                        self.family, "none of its layers calls transformers' attention interface", "use another model"
+                    )
             finally:
-                _running.observer, _running.select, _running.start = before
-            yield start, logits
+                vars(running).clear()
+                vars(running).update(before)
+            for first in range(0, end - start, wanted):
+                yield start + first, logits[:, first : first + wanted]
 
 
-def _watch(indexer: nn.Module) -> None:
+def _pieces(length: int, chunk: int, padded: bool) -> Iterator[tuple[int, int]]:
+    """First and last + 1 position of each chunk.
+
+    With padding, a chunk has at least 2 tokens: transformers drops the mask of a single one, taking it for generated.
+    """
+    least = min(2, length) if padded else 1
+    chunk = max(chunk, least)
+    start = 0
+    while start < length:
+        end = min(start + chunk, length)
+        if 0 < length - end < least:
+            end = length - least if length - least - start >= least else length
+        yield start, end
+        start = end
+
+
+def _padding(attention_mask: torch.Tensor | None) -> torch.Tensor | None:
+    """True for tokens, [batch, sequence], or None where every position is one."""
+    if attention_mask is None or bool(attention_mask.all()):
+        return None
+    tokens = attention_mask.bool()
+    if bool((tokens.int().diff(dim=1) != 0).sum(1).gt(tokens[:, 0].int() * -1 + 2).any()):
+        raise IndexscopeError("attention_mask", "has padding between tokens", "pad on the left or on the right")
+    return tokens
+
+
+def _watch(indexer: nn.Module, paths: dict[nn.Module, str]) -> None:
     """Have the indexer's forward report its scores while a capture runs in the calling thread."""
     forward = indexer.forward
-    layer = int(indexer.layer_idx)  # type: ignore[arg-type]
+    path = paths[indexer]
+    modules = {name: module for module, name in paths.items()}
+    parts = path.split(".")
+    # Not every indexer knows its layer; the attention around it does.
+    around = (modules.get(".".join(parts[:end])) for end in range(len(parts), 0, -1))
+    layer = layer_of(next((m for m in around if m is not None and hasattr(m, "layer_idx")), indexer), path)
 
     def watched(*args: Any, **kwargs: Any) -> Any:
-        if _running.observer is None:
+        if running.observer is None:
             return forward(*args, **kwargs)
-        if not _running.select:
-            # A dense reference pays for no scores.
-            hidden_states = args[0] if args else kwargs["hidden_states"]
-            return hidden_states.new_zeros((*hidden_states.shape[:2], 0), dtype=torch.int32)
-        with WatchTopk() as watch:
+        if not running.select:
+            skip = running.family.skip
+            # A dense reference pays for no scores; of an unknown family nobody knows what else the indexer does.
+            return forward(*args, **kwargs) if skip is None else skip(arguments_of(indexer, args, kwargs))
+        with WatchTopk(running.head_scores) as watch:
             result = forward(*args, **kwargs)
-        if watch.scores is None:
-            raise IndexscopeError(
-                type(indexer).__name__, "selects without torch.topk, so its scores cannot be seen", "use another model"
-            )
-        _running.seen[layer] = watch.scores
+        running.seen[layer] = Seen(indexer, path, watch.calls, watch.heads, watch.weights)
         return result
 
     indexer.forward = watched

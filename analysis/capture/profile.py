@@ -13,11 +13,15 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
-from analysis.capture.facts import attentions, model_facts
+from analysis.capture.facts import model_facts
 from analysis.capture.indexer import indexers
-from analysis.capture.model import own_attention
+from analysis.capture.journal import Journal
+from analysis.capture.memory import available_bytes, let_go, plain_bytes
+from analysis.capture.model import CapturedModel, own_attention
+from analysis.capture.widths import widths_of
 from analysis.efficiency.flops import flops, shape
 from analysis.settings import ExtractSettings
+from indexscope.errors import is_out_of_memory
 
 PROFILE = {
     "component": pl.String,
@@ -29,44 +33,75 @@ PROFILE = {
     "flops_formula": pl.Float64,
     "flops_counted": pl.Float64,
 }
+Parts = dict[str, list[nn.Module]]
 
 
-def profile_model(model: PreTrainedModel, settings: ExtractSettings) -> pl.DataFrame:
+def profile_model(model: PreTrainedModel, settings: ExtractSettings, journal: Journal | None = None) -> pl.DataFrame:
     """Time and count one prefill of the model with its own attention, at several lengths.
 
+    A length that the model's positions do not reach, or that memory does not hold (by estimate, or because it runs
+    out), is left out, and the journal says so.
+
     Returns:
-        A row for each component (indexer, attention without indexer, model) and length that the model's positions
-        allow: median, 5th and 95th percentile of the milliseconds over all layers; FLOPs by formula (eligible pairs
-        only; a multiply-add is 2) and as counted by torch, which counts executed pairs, masked ones included, and
-        sees no elementwise work. The two are kept apart for that reason.
+        A row for each component (indexer, attention without indexer, model) and length: median, 5th and 95th
+        percentile of the milliseconds over all layers; FLOPs by formula (eligible pairs only; a multiply-add is 2) and
+        as counted by torch, which counts executed pairs, masked ones included, and sees no elementwise work. The two
+        are kept apart for that reason.
     """
-    longest = getattr(model.config, "max_position_embeddings", None) or max(settings.profile_lengths)
-    lengths = [length for length in settings.profile_lengths if length <= longest]
+    journal = journal or Journal()
+    source = CapturedModel(model)
+    widths, fused = widths_of(source), bool(getattr(model, "_supports_sdpa", False))
     facts = model_facts(model).row(0, named=True)
-    random = torch.Generator().manual_seed(0)
+    parts = {"indexer": indexers(model), "attention": list(set(source.attentions.values())), "model": [model]}
     rows: list[dict[str, object]] = []
     with own_attention(model), torch.inference_mode():
-        for length in lengths:
-            ids = torch.randint(model.config.vocab_size, (1, length), generator=random).to(model.device)
-            counted = _counted_flops(model, ids)
-            times = _times(model, ids, settings.profile_repeats)
-            for component, formula in flops_formula(facts, length).items():
-                if component == "indexer" and not facts["indexer_layers"]:
-                    continue
-                low, median, high = np.quantile(times[component], (0.05, 0.5, 0.95)) * 1e3
-                rows.append(
-                    {
-                        "component": component,
-                        "length": length,
-                        "repeats": settings.profile_repeats,
-                        "milliseconds": median,
-                        "milliseconds_low": low,
-                        "milliseconds_high": high,
-                        "flops_formula": formula,
-                        "flops_counted": counted[component],
-                    }
-                )
+        for length in settings.profile_lengths:
+            if source.max_length is not None and length > source.max_length:
+                journal.note(f"no latency at {length} tokens: the model's positions end at {source.max_length}")
+                continue
+            needed, available = plain_bytes(widths, length, fused), available_bytes(source.device)
+            if needed > available:
+                journal.note(f"no latency at {length} tokens: it would take {_size(needed)} of {_size(available)}")
+                continue
+            try:
+                rows += _profile(parts, facts, source, length, settings.profile_repeats)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                journal.note(f"no latency at {length} tokens: out of memory")
+            let_go(source.device)
     return pl.DataFrame(rows, schema=PROFILE)
+
+
+def _size(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+
+
+def _profile(
+    parts: Parts, facts: dict[str, int], source: CapturedModel, length: int, repeats: int
+) -> list[dict[str, object]]:
+    random = torch.Generator().manual_seed(length)
+    ids = torch.randint(source.vocabulary, (1, length), generator=random).to(source.device)
+    counted = _counted_flops(parts, ids)
+    times = _times(parts, ids, repeats)
+    rows: list[dict[str, object]] = []
+    for component, formula in flops_formula(facts, length).items():
+        if component == "indexer" and not facts["indexer_layers"]:
+            continue
+        low, median, high = np.quantile(times[component], (0.05, 0.5, 0.95)) * 1e3
+        rows.append(
+            {
+                "component": component,
+                "length": length,
+                "repeats": repeats,
+                "milliseconds": median,
+                "milliseconds_low": low,
+                "milliseconds_high": high,
+                "flops_formula": formula,
+                "flops_counted": counted[component],
+            }
+        )
+    return rows
 
 
 def flops_formula(facts: dict[str, int], length: int) -> dict[str, float]:
@@ -81,14 +116,15 @@ def flops_formula(facts: dict[str, int], length: int) -> dict[str, float]:
     return {"indexer": indexer, "attention": attention, "model": indexer + attention + 2 * rest * length}
 
 
-def _times(model: PreTrainedModel, ids: torch.Tensor, repeats: int) -> dict[str, list[float]]:
+def _times(parts: Parts, ids: torch.Tensor, repeats: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {"indexer": [], "attention": [], "model": []}
+    (model,) = parts["model"]
     model(input_ids=ids, use_cache=False)  # the first call also allocates
     for _ in range(repeats):
         with (
-            _clock(indexers(model), model.device) as indexer,
-            _clock(attentions(model), model.device) as attention,
-            _clock([model], model.device) as whole,
+            _clock(parts["indexer"], ids.device) as indexer,
+            _clock(parts["attention"], ids.device) as attention,
+            _clock(parts["model"], ids.device) as whole,
         ):
             model(input_ids=ids, use_cache=False)
         times["indexer"].append(indexer[0])
@@ -123,7 +159,8 @@ def _clock(modules: list[nn.Module], device: torch.device) -> Iterator[list[floa
             handle.remove()
 
 
-def _counted_flops(model: PreTrainedModel, ids: torch.Tensor) -> dict[str, float]:
+def _counted_flops(parts: Parts, ids: torch.Tensor) -> dict[str, float]:
+    (model,) = parts["model"]
     counter = FlopCounterMode(display=False)
     with counter:
         model(input_ids=ids, use_cache=False)
@@ -134,5 +171,5 @@ def _counted_flops(model: PreTrainedModel, ids: torch.Tensor) -> dict[str, float
     def total(modules: list[nn.Module]) -> float:
         return sum(by_module.get(f"{root}.{names[module]}", 0.0) for module in modules)
 
-    indexer = total(indexers(model))
-    return {"indexer": indexer, "attention": total(attentions(model)) - indexer, "model": by_module["Global"]}
+    indexer = total(parts["indexer"])
+    return {"indexer": indexer, "attention": total(parts["attention"]) - indexer, "model": by_module["Global"]}

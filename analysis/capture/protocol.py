@@ -1,0 +1,226 @@
+"""Plug a model outside transformers in: an object with ``trace(input_ids) -> Trace`` (guide: docs/protocol.md)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from analysis.capture.chunk import AttentionChunk, Observer
+from analysis.capture.model import CapturedModel
+from analysis.capture.source import Source
+from analysis.capture.trace import LayerTrace, Trace, check_trace, eligible_keys, selection_mask
+from indexscope import IndexscopeError
+
+
+@runtime_checkable
+class Traceable(Protocol):
+    """A model that tells what its attention did.
+
+    ``trace`` may also take ``select`` (False: attend to all of E_t, which gives the dense reference of the quality
+    metrics) and ``attention_mask`` ([B, S], 0 for padding); both are passed only where its signature names them.
+    """
+
+    def trace(self, input_ids: torch.Tensor) -> Trace:
+        """One forward over input_ids [B, S], int64."""
+        ...
+
+
+class TracedModel:
+    """A `Source` over a model of the protocol.
+
+    The model runs whole sequences, so its own memory decides how long they may be; only what the features make of
+    them is bounded by the chunk.
+
+    Args:
+        model: Has ``trace``; put into eval mode by its owner.
+        vocabulary: Number of token ids; by default the model's ``vocabulary`` or ``vocab_size``, or its config's.
+        index_topk: Keys that a query selects at most, None for a dense model; by default the model's ``index_topk``,
+            or its config's.
+        max_length: Longest sequence that the model takes; by default its ``max_length``, None for no limit.
+
+    Raises:
+        IndexscopeError: There is no ``trace``, or the vocabulary is not told.
+    """
+
+    def __init__(
+        self,
+        model: Traceable,
+        vocabulary: int | None = None,
+        index_topk: int | None = None,
+        max_length: int | None = None,
+    ) -> None:
+        self.model = model
+        self.family = type(model).__name__
+        if not callable(getattr(model, "trace", None)):
+            raise IndexscopeError(self.family, "has no method trace", "write one, see docs/protocol.md")
+        told = vocabulary or _told(model, "vocabulary", "vocab_size")
+        if told is None:
+            raise IndexscopeError(
+                self.family,
+                "does not tell its vocabulary",
+                "give TracedModel(model, vocabulary=...) the number of tokens",
+            )
+        self.vocabulary = told
+        self.index_topk = index_topk or _told(model, "index_topk")
+        self.max_length = max_length or _told(model, "max_length")
+        accepted = inspect.signature(model.trace).parameters
+        self._takes_select = "select" in accepted
+        self._takes_mask = "attention_mask" in accepted
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's parameters are; the CPU for a model without any."""
+        parameters = self.model.parameters() if isinstance(self.model, nn.Module) else iter(())
+        return next((parameter.device for parameter in parameters), torch.device("cpu"))
+
+    @property
+    def has_indexer(self) -> bool:
+        """Whether the model selects, which is told by its ``index_topk``."""
+        return self.index_topk is not None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What cannot be measured of this model, and why."""
+        if self.has_indexer and not self._takes_select:
+            return (f"{self.family}.trace takes no `select`, so there is no dense reference (dense_nll is null)",)
+        return ()
+
+    def trace(
+        self,
+        input_ids: torch.Tensor,
+        select: bool = True,
+        attention_mask: torch.Tensor | None = None,
+        refuse_leaks: bool = True,
+    ) -> Trace:
+        """One checked forward; arguments as in `run` and `check_trace`."""
+        options: dict[str, object] = {} if select else {"select": False}
+        if attention_mask is not None and not bool(attention_mask.all()):
+            if not self._takes_mask:
+                raise IndexscopeError(
+                    self.family,
+                    "its trace takes no attention_mask",
+                    "give sequences without padding, or add the argument",
+                )
+            options["attention_mask"] = attention_mask
+        call: Callable[..., object] = self.model.trace
+        batch, length = input_ids.shape
+        return check_trace(call(input_ids, **options), self.family, batch, length, self.vocabulary, refuse_leaks)
+
+    @torch.inference_mode()
+    def run(
+        self,
+        input_ids: torch.Tensor,
+        observer: Observer,
+        chunk: int,
+        select: bool = True,
+        attention_mask: torch.Tensor | None = None,
+        head_scores: bool = False,
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """Trace sequences of equal length and hand them out in chunks of queries.
+
+        The model has computed its outputs by then, so what the observer returns is ignored. Keys of a selection that
+        are outside E_t are left out of S_t; the causality audit reports them.
+
+        Args:
+            input_ids: [batch, sequence], int64, on the model's device.
+            observer: Called for every layer of every chunk.
+            chunk: Queries a chunk at most.
+            select: False asks for the dense model; nothing is yielded where the model does not offer it.
+            attention_mask: [batch, sequence], 1 for tokens and 0 for padding; needs a model whose trace takes it.
+            head_scores: Ignored: the protocol carries no scores of single indexer heads.
+
+        Yields:
+            (index of the first query, logits [batch, queries, vocabulary]) of each chunk.
+
+        Raises:
+            IndexscopeError: The trace is not what the protocol says, or padding is given to a model that takes none.
+        """
+        if not select and not self._takes_select:
+            return
+        trace = self.trace(input_ids, select, attention_mask)
+        if select and not self.has_indexer and any(layer.selected is not None for layer in trace.layers):
+            raise IndexscopeError(
+                self.family, "selects but does not tell index_topk", "give TracedModel(model, index_topk=...) its k"
+            )
+        padding = None if attention_mask is None or bool(attention_mask.all()) else attention_mask.bool()
+        layers = [_Layer(index, layer, input_ids.shape, padding, select) for index, layer in enumerate(trace.layers)]
+        for start in range(0, input_ids.shape[1], chunk):
+            stop = min(start + chunk, input_ids.shape[1])
+            for layer in layers:
+                observer(layer.chunk(start, stop))
+            yield start, trace.logits[:, start:stop]
+
+
+class _Layer:
+    """One layer's trace, cut into chunks; keys end at the chunk's last query."""
+
+    def __init__(
+        self, index: int, trace: LayerTrace, shape: torch.Size, padding: torch.Tensor | None, select: bool
+    ) -> None:
+        self.index, self.trace = index, trace
+        attention = trace.probabilities if trace.probabilities is not None else trace.query
+        assert attention is not None
+        self.attention = attention
+        self.eligible = eligible_keys(trace, shape[1], attention.device)
+        if padding is not None:
+            self.eligible = self.eligible & padding[:, None, None, :] & padding[:, None, :, None]
+        chosen = trace.selected if select else None
+        self.selected = None if chosen is None else selection_mask(chosen, shape[1]) & self.eligible
+        self.scores = None
+        if select and trace.scores is not None:
+            outside = ~self.eligible if trace.scores.dim() == 4 else ~self.eligible[:, 0]
+            self.scores = trace.scores.float().masked_fill(outside, -torch.inf)
+
+    def chunk(self, start: int, stop: int) -> AttentionChunk:
+        trace, attention = self.trace, self.attention[:, :, start:stop]
+        # Stand-ins where query, key or value are not told: zeros, whose output error is 0 / 0, which is null.
+        batch, heads, queries = attention.shape[:3]
+        nothing = attention.new_zeros((batch, 1, stop, 1))
+        return AttentionChunk(
+            layer=self.index,
+            start=start,
+            query=attention.new_zeros((batch, heads, queries, 1)) if trace.query is None else attention,
+            key=nothing if trace.key is None else trace.key[:, :, :stop],
+            value=nothing if trace.value is None else trace.value[:, :, :stop],
+            eligible=self.eligible[:, :, start:stop, :stop],
+            selected=None if self.selected is None else self.selected[:, :, start:stop, :stop],
+            scores=None if self.scores is None else self.scores[..., start:stop, :stop],
+            scaling=1.0 if trace.scale is None else trace.scale,
+            probabilities=None if trace.probabilities is None else attention[..., :stop],
+        )
+
+
+def as_source(model: PreTrainedModel | Traceable | Source) -> Source:
+    """Whatever a user hands over as a model, as something whose layers can be watched.
+
+    An object with ``trace`` follows the protocol, a model of transformers is captured, a `Source` stays itself.
+
+    Raises:
+        IndexscopeError: It is none of these, or cannot be captured.
+    """
+    if isinstance(model, TracedModel):
+        return model
+    if isinstance(model, Traceable):
+        return TracedModel(model)
+    if isinstance(model, PreTrainedModel):
+        return CapturedModel(model)
+    if callable(getattr(model, "run", None)):
+        return model
+    raise IndexscopeError(
+        type(model).__name__, "is no model that can be watched", "give a transformers model, or see docs/protocol.md"
+    )
+
+
+def _told(model: object, *names: str) -> int | None:
+    """The first of these whole numbers that the model or its config has."""
+    for holder in (model, getattr(model, "config", None)):
+        for name in names:
+            value = getattr(holder, name, None)
+            if isinstance(value, int) and value > 0:
+                return value
+    return None

@@ -1,0 +1,52 @@
+"""The widths of a model that decide its memory, read off the tensors of a run of two tokens."""
+
+from __future__ import annotations
+
+import torch
+
+from analysis.capture.chunk import AttentionChunk
+from analysis.capture.memory import Widths
+from analysis.capture.model import capture_sparse
+from analysis.capture.source import Source
+
+
+def widths_of(source: Source) -> Widths:
+    """Run two tokens and look.
+
+    Where the indexer does not show its heads, its configuration's number is taken, else that of the attention.
+    """
+    layers: dict[int, tuple[int, int, int]] = {}
+    indexer_heads, blocked = 0, True
+
+    def observe(chunk: AttentionChunk) -> torch.Tensor:
+        nonlocal indexer_heads, blocked
+        blocked &= _for_kernels(chunk)
+        if chunk.head_scores is not None:
+            indexer_heads = max(indexer_heads, chunk.head_scores.shape[2])
+        maps = chunk.query if chunk.probabilities is None else chunk.probabilities
+        width = (0 if chunk.probabilities is not None else chunk.key.shape[-1]) + chunk.value.shape[-1]
+        layers[chunk.layer] = (maps.shape[1], width, width * chunk.value.shape[1] * chunk.value.element_size())
+        return capture_sparse(chunk)
+
+    ids = torch.zeros((1, 2), dtype=torch.int64, device=source.device)
+    for _ in source.run(ids, observe, 2, head_scores=True):
+        pass
+    heads = max((layer[0] for layer in layers.values()), default=1)
+    if source.has_indexer and not indexer_heads:
+        config = getattr(getattr(source, "model", None), "config", None)
+        indexer_heads = getattr(config, "index_n_heads", None) or heads
+    return Widths(
+        heads=heads,
+        indexer_heads=indexer_heads,
+        key_value_width=max((layer[1] for layer in layers.values()), default=0),
+        cached_bytes=sum(layer[2] for layer in layers.values()),
+        vocabulary=source.vocabulary,
+        blocked=blocked,
+    )
+
+
+def _for_kernels(chunk: AttentionChunk) -> bool:
+    """Whether the compiled kernels take such a layer, and the dense reference runs without holding its maps."""
+    grouped = chunk.selected is not None and chunk.selected.shape[1] > 1
+    special = (chunk.softcap, chunk.sinks, chunk.bias, chunk.positions, chunk.entries, chunk.probabilities)
+    return chunk.query.device.type == "cpu" and not grouped and all(part is None for part in special)
