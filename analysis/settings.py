@@ -39,7 +39,10 @@ class BootstrapSettings(Frozen):
 class ExtractSettings(Frozen):
     """How a model is run, and what counts as sparse, local and sink."""
 
-    chunk: int = Field(default=256, ge=1, description="Queries fed to the model at once; bounds the memory.")
+    chunk: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default="auto",
+        description="Queries fed to the model at once; bounds the memory. auto: 16 to 256, by the memory there is.",
+    )
     batch: int = Field(default=1, ge=1, description="Samples run side by side.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         default="float32", description="Precision in which the model runs."
@@ -57,6 +60,14 @@ class ExtractSettings(Frozen):
     top_k: int = Field(default=64, ge=1, description="Concentration budget (keys) of models without an indexer.")
     dense_reference: bool = Field(
         default=True, description="Run a second forward with every key selected, for dense_nll."
+    )
+    query_every: int = Field(
+        default=1,
+        ge=1,
+        description="Measure every q-th block of 16 queries; 1 measures all. The others run but are not looked at.",
+    )
+    selection_queries: int = Field(
+        default=32, ge=0, le=4096, description="Queries of each sample whose selected keys are stored; 0 stores none."
     )
     profile_lengths: Lengths = Field(default=(128, 256, 512), description="Lengths (tokens) at which latency is timed.")
     profile_repeats: int = Field(default=5, ge=1, description="Timed repeats at each length.")

@@ -29,3 +29,21 @@ def one_line(text: object) -> str:
     """Fold white space and drop control characters, since names and messages come from foreign files."""
     folded = " ".join(str(text).split())
     return "".join(character for character in folded if character.isprintable())
+
+
+#: What torch and the libraries below it say, in RuntimeErrors, when memory is not to be had.
+_COMPLAINTS = (
+    *("not enough memory", "out of memory", "can't allocate memory", "cannot allocate memory"),
+    *("bad_alloc", "alloc_failed"),
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on the CPU or on a device.
+
+    >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."))
+    True
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _COMPLAINTS)

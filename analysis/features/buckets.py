@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from analysis.features.kernels.buckets import add_by_bucket
+
 
 def bucket_of(position: torch.Tensor) -> torch.Tensor:
     """floor(log2(t + 1)) of 0-based positions t, exact.
@@ -46,6 +48,17 @@ class BucketSums:
         member = torch.nn.functional.one_hot(bucket, self.sums.shape[-1]).to(torch.float64)
         self.sums += (torch.where(defined, stacked, 0.0).double() @ member).cpu().numpy()
         self.counts += (defined.double() @ member).cpu().numpy().astype(np.int64)
+
+    def add_array(self, features: NDArray[np.float32], bucket: NDArray[np.int64]) -> None:
+        """Add one chunk on the CPU: features [names, *shape, queries] and the bucket of each query, [queries]."""
+        names, queries = features.shape[0], features.shape[-1]
+        buckets = self.sums.shape[-1]
+        add_by_bucket(
+            np.ascontiguousarray(features).reshape(names, -1, queries),
+            bucket,
+            self.sums.reshape(names, -1, buckets),
+            self.counts.reshape(names, -1, buckets),
+        )
 
     def means(self) -> dict[str, NDArray[np.float64]]:
         """Mean of each feature over its defined queries, [*shape, buckets]; NaN where there are none."""

@@ -3,58 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import groupby
-from typing import Protocol
 
 import numpy as np
 import polars as pl
 import torch
 from transformers import PreTrainedModel
 
-from analysis.capture import AttentionChunk, CapturedModel, capture_dense
-from analysis.capture.indexer import indexers
+from analysis.capture import AttentionChunk, capture_dense, capture_sparse
+from analysis.capture.journal import Journal
+from analysis.capture.protocol import Traceable, as_source
+from analysis.capture.source import Source
+from analysis.features.attempt import Attempt
 from analysis.features.buckets import BucketSums, bucket_count, bucket_of
+from analysis.features.intake import Finite, TokenSequence, called, check_samples
 from analysis.features.layer import LayerFeatures
+from analysis.features.sampling import measured_parts
+from analysis.features.selections import SelectionSampler
 from analysis.features.tables import attention_table, heads_table, indexer_table, positions_table, scores_table
 from analysis.settings import ExtractSettings
 from indexscope import IndexscopeError
 
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 """Part of every features key: raise it when any number in these tables would change."""
 
 
-class TokenSequence(Protocol):
-    """A sample: its index in the dataset, its document's name and its token ids."""
-
-    @property
-    def index(self) -> int: ...  # noqa: D102
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def input_ids(self) -> Sequence[int]: ...  # noqa: D102
-
-
 def extract_samples(
-    model: PreTrainedModel, samples: Sequence[TokenSequence], settings: ExtractSettings
+    model: PreTrainedModel | Traceable | Source,
+    samples: Sequence[TokenSequence],
+    settings: ExtractSettings,
+    journal: Journal | None = None,
+    workers: int = 1,
 ) -> dict[str, pl.DataFrame]:
     """Run the model over samples and return its feature tables.
 
+    A batch that runs out of memory is run again from its start with half the chunk, and the journal says so; nothing
+    of the failed attempt is kept.
+
     Args:
-        model: A causal language model in eval mode.
+        model: A causal language model in eval mode: of transformers, of docs/protocol.md, or any `Source`.
         samples: Any lengths; neighbours of equal length share a batch, so nothing is ever padded.
         settings: Chunk, batch, thresholds.
+        journal: Where notes and the chunk sizes used are kept; by default notes go to the log.
+        workers: How many extractions share the memory.
 
     Returns:
-        Tables samples, attention, heads, positions and tokens; with an indexer also indexer and scores. Values are
-        per sample, so that shards add up to the same tables however samples are cut into them.
+        Tables samples, attention, heads, positions and tokens; with an indexer also indexer, scores and selections.
+        Values are per sample, so that shards add up to the same tables however samples are cut into them. dense_nll is
+        null where the source has no dense reference.
 
     Raises:
-        IndexscopeError: The model cannot be captured, or its output is not finite.
+        IndexscopeError: The model cannot be captured, a sample does not fit its vocabulary or positions, something
+            that it computes is not finite, or there is not enough memory for the smallest chunk.
     """
-    captured = CapturedModel(model)
+    journal = journal or Journal()
+    source = as_source(model)
+    check_samples(source, samples)
+    attempt = Attempt(source, settings, journal, workers)
     parts: dict[str, list[pl.DataFrame]] = {}
     for batch in _batches(samples, settings.batch):
-        for name, table in _extract_batch(captured, batch, settings).items():
+        length = len(batch[0].input_ids)
+
+        def extract(chunk: int, batch: list[TokenSequence] = batch) -> dict[str, pl.DataFrame]:
+            return _extract_batch(source, batch, settings, chunk)
+
+        for name, table in attempt.run(extract, len(batch), length, called(batch)).items():
             parts.setdefault(name, []).append(table)
     tables = {name: pl.concat(frames) for name, frames in parts.items()}
     for name, table in tables.items():
@@ -70,31 +84,44 @@ def _batches(samples: Sequence[TokenSequence], size: int) -> Iterator[list[Token
 
 
 def _extract_batch(
-    captured: CapturedModel, batch: list[TokenSequence], settings: ExtractSettings
+    source: Source, batch: list[TokenSequence], settings: ExtractSettings, chunk_size: int
 ) -> dict[str, pl.DataFrame]:
-    device = captured.model.device
+    device = source.device
     input_ids = torch.tensor([list(sample.input_ids) for sample in batch], dtype=torch.int64, device=device)
     length = input_ids.shape[1]
-    top_k = getattr(captured.model.config, "index_topk", None) or settings.top_k
+    top_k = source.index_topk or settings.top_k
     layers: dict[int, LayerFeatures] = {}
+    finite = Finite(called(batch))
+    sampler = SelectionSampler(len(batch), length, settings.selection_queries)
 
     def observe(chunk: AttentionChunk) -> torch.Tensor:
         layer = layers.get(chunk.layer)
         if layer is None:
             heads = chunk.query.shape[1]
             layer = layers[chunk.layer] = LayerFeatures(settings, len(batch), heads, length, top_k, device)
-        return layer.add(chunk, input_ids)
+        if settings.query_every == 1:
+            output = layer.add(chunk, input_ids)
+        else:
+            output = capture_sparse(chunk)
+            for part in measured_parts(chunk, length, settings.query_every):
+                layer.add(part, input_ids)
+        finite.look(chunk, output)
+        sampler.add(chunk)
+        return output
 
     def predicted(chunks: Iterable[tuple[int, torch.Tensor]]) -> BucketSums:
         sums = BucketSums(("nll", "accuracy"), (len(batch),), bucket_count(length))
         for start, logits in chunks:
+            finite.check(logits)
             positions = torch.arange(start, start + logits.shape[1], device=device)
             sums.add(_quality(logits, input_ids, start), bucket_of(positions))
         return sums
 
-    quality = predicted(captured.run(input_ids, observe, settings.chunk))
-    twice = settings.dense_reference and bool(indexers(captured.model))
-    dense = predicted(captured.run(input_ids, capture_dense, settings.chunk, select=False) if twice else ())
+    quality = predicted(source.run(input_ids, observe, chunk_size))
+    dense = predicted(())
+    if settings.dense_reference and source.has_indexer:
+        with suppress(NotImplementedError):  # a source without a dense reference says so
+            dense = predicted(source.run(input_ids, capture_dense, chunk_size, select=False))
     index = [sample.index for sample in batch]
     tables = {
         "samples": pl.DataFrame(
@@ -110,14 +137,14 @@ def _extract_batch(
         tables["indexer"] = indexer_table(index, layers)
     if any(layer.has_scores for layer in layers.values()):
         tables["scores"] = scores_table(index, layers)
+    if len(selections := sampler.table(index)):
+        tables["selections"] = selections
     return tables
 
 
 def _quality(logits: torch.Tensor, input_ids: torch.Tensor, start: int) -> dict[str, torch.Tensor]:
     """Negative log-likelihood of each next token in nats, and whether it came first; NaN for the last token."""
     target = input_ids[:, start + 1 : start + 1 + logits.shape[1]]
-    if not bool(torch.isfinite(logits).all()):
-        raise IndexscopeError("model", "its logits are not finite", "check its weights, or use dtype float32")
     known = logits[:, : target.shape[1]].float()
     nll = torch.nn.functional.cross_entropy(known.transpose(1, 2), target, reduction="none")
     right = (known.argmax(-1) == target).float()

@@ -11,21 +11,25 @@ def locality(rows: AttentionRows, window: int, sink_keys: int) -> dict[str, torc
     """Mass within `window` keys (self included), on the first keys, on the query itself and on its predecessor.
 
     Returns:
-        Masses and the mean distance in tokens, [batch, heads, queries].
+        Masses and the mean distance in tokens, [batch, heads, queries]; NaN where some keys are no tokens.
     """
     p, distance = rows.p, rows.distance
-    mean_key = torch.einsum("bhqk,k->bhq", p, rows.keys.to(p.dtype))
+    if not rows.all_tokens:
+        undefined = torch.full(p.shape[:3], torch.nan, device=p.device)
+        names = ("local_mass", "sink_mass", "self_mass", "previous_mass", "mean_distance")
+        return dict.fromkeys(names, undefined)
     return {
         "local_mass": rows.mass((distance >= 0) & (distance < window)),
         "sink_mass": p[..., rows.keys < sink_keys].sum(-1),
         "self_mass": _at_distance(rows, 0),
         "previous_mass": _at_distance(rows, 1),
-        # Rounding can leave a row that only sees itself a hair below zero.
-        "mean_distance": (rows.position.to(p.dtype) - mean_key).clamp_(min=0.0),
+        "mean_distance": torch.einsum("bhqk,qk->bhq", p, distance.to(p.dtype)),
     }
 
 
 def _at_distance(rows: AttentionRows, distance: int) -> torch.Tensor:
+    if not rows.in_order:
+        return rows.mass(rows.distance == distance)
     key = rows.position - distance - rows.keys[0]
     index = key.clamp(min=0).view(1, 1, -1, 1).expand(*rows.p.shape[:3], 1)
     return torch.where(key >= 0, rows.p.gather(-1, index).squeeze(-1), 0.0)
@@ -41,8 +45,10 @@ def induction(rows: AttentionRows, input_ids: torch.Tensor) -> dict[str, torch.T
         input_ids: The whole sequences, [batch, sequence].
 
     Returns:
-        [batch, heads, queries].
+        [batch, heads, queries]; NaN where some keys are no tokens.
     """
+    if not rows.all_tokens:
+        return {"induction_mass": torch.full(rows.p.shape[:3], torch.nan, device=rows.p.device)}
     previous = input_ids.roll(1, dims=1)[:, rows.keys]
     match = previous[:, None, :] == input_ids[:, rows.position][:, :, None]
     match &= rows.keys > 0

@@ -34,7 +34,8 @@ def distance_bins(distance: torch.Tensor) -> torch.Tensor:
 def relative_bins(eligible: torch.Tensor) -> torch.Tensor:
     """Tenths of E_t, oldest first: floor(10 r / n_t) for the key of rank r in E_t. [queries, keys], int64."""
     rank = eligible.long().cumsum(-1) - 1
-    return (rank.clamp(min=0) * RELATIVE_BINS).div(eligible.sum(-1, keepdim=True), rounding_mode="floor").clamp(max=9)
+    n = eligible.sum(-1, keepdim=True).clamp(min=1)
+    return (rank.clamp(min=0) * RELATIVE_BINS).div(n, rounding_mode="floor").clamp(max=RELATIVE_BINS - 1)
 
 
 def count_positions(rows: AttentionRows, item: int, counted: torch.Tensor, bins: int) -> dict[str, BinSums]:
@@ -49,12 +50,15 @@ def count_positions(rows: AttentionRows, item: int, counted: torch.Tensor, bins:
         bins: Number of distance bins.
 
     Returns:
-        The sums for each axis; selections are zero where the layer has no selection.
+        The sums for each axis; selections are zero where the layer has no selection. Where groups of heads select for
+        themselves, selections are their mean over groups.
     """
     eligible = rows.eligible[min(item, rows.eligible.shape[0] - 1)]
-    selected = None if rows.chunk.selected is None else rows.chunk.selected[item, 0]
+    selected = None
+    if rows.selected is not None:
+        selected = rows.selected[min(item, rows.selected.shape[0] - 1)].double().mean(0)
     weight = eligible * counted[:, None]
-    chance = weight / eligible.sum(-1, keepdim=True)
+    chance = weight / eligible.sum(-1, keepdim=True).clamp(min=1)
     attention = rows.mean[item] * counted[:, None]
     sums = {}
     for axis, index, size in (

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from analysis.capture.model import sink_weight
-from analysis.features.rows import MASKED, AttentionRows
+from analysis.features.rows import MASKED, AttentionRows, sort_keys
 
 # Below this selected mass, p within S_t has lost its digits and the softmax over S_t is computed afresh.
 TINY_MASS = 1e-6
@@ -33,38 +32,58 @@ def attend(rows: AttentionRows) -> Outcome:
 
     head_recall is the dense mass inside S_t of each head, selection_recall that of the head mean; oracle_recall is
     what the best k_t keys of the head mean hold, random_recall k_t / n_t; oracle_overlap is the share of the oracle's
-    keys in S_t; output_error is ||o_sparse - o_dense|| / ||o_dense||.
+    keys in S_t; output_error is ||o_sparse - o_dense|| / ||o_dense||. Where groups of heads select for themselves,
+    the head mean is that of each group, and its metrics are averaged over groups.
     """
     chunk = rows.chunk
-    dense = chunk.weigh(rows.p)
-    if chunk.sinks is not None:
-        dense = dense * (rows.z / (rows.z + sink_weight(chunk, rows.highest)))
-    if chunk.selected is None:
+    beyond = _sink_weight(rows, rows.highest) / rows.z
+    dense = chunk.weigh(rows.p) / (1 + beyond)
+    if rows.selected is None:
         return Outcome(dense, {}, {})
-    selected = chunk.selected
+    groups = rows.selected.shape[1]
+    selected = rows.selected.repeat_interleave(rows.p.shape[1] // groups, 1) if groups > 1 else rows.selected
     kept = rows.p * selected
     mass = kept.sum(-1)
-    sparse = chunk.weigh(kept)
-    if chunk.sinks is None:
-        sparse = sparse / mass.unsqueeze(-1)
-    else:
-        sparse = sparse / (mass.unsqueeze(-1) + sink_weight(chunk, rows.highest) / rows.z)
+    sparse = chunk.weigh(kept) / (mass.unsqueeze(-1) + beyond)
     lost = mass < TINY_MASS
-    if chunk.sinks is None and bool(lost.any()):
-        afresh = chunk.weigh(rows.shifted.masked_fill(~selected, MASKED).softmax(-1))
-        sparse = torch.where(lost.unsqueeze(-1), afresh, sparse)
+    if bool(lost.any()):
+        sparse = torch.where(lost.unsqueeze(-1), _afresh(rows, selected), sparse)
     error = torch.linalg.vector_norm(sparse - dense, dim=-1) / torch.linalg.vector_norm(dense, dim=-1)
-    return Outcome(sparse, {"head_recall": mass, "output_error": error}, _of_mean(rows, selected[:, 0]))
+    return Outcome(sparse, {"head_recall": mass, "output_error": error}, _of_mean(rows, rows.selected))
+
+
+def _sink_weight(rows: AttentionRows, highest: torch.Tensor) -> torch.Tensor:
+    """What learned sinks add to the softmax denominator, relative to exp(highest); finite."""
+    if rows.chunk.sinks is None:
+        return torch.zeros_like(highest)
+    return torch.exp((rows.chunk.sinks.float().view(1, -1, 1, 1) - highest).clamp(max=80.0))
+
+
+def _afresh(rows: AttentionRows, selected: torch.Tensor) -> torch.Tensor:
+    """Softmax over S_t alone, zero where S_t is empty."""
+    shifted = rows.shifted.masked_fill(~selected, MASKED)
+    highest = shifted.amax(-1, keepdim=True)
+    weights = torch.exp(shifted - highest) * selected
+    total = weights.sum(-1, keepdim=True) + _sink_weight(rows, highest + rows.highest)
+    return rows.chunk.weigh(weights) / torch.where(total > 0, total, 1.0)
 
 
 def _of_mean(rows: AttentionRows, selected: torch.Tensor) -> dict[str, torch.Tensor]:
-    mean = rows.mean
-    k_t = selected.sum(-1)
-    # Every query in effect selects the same number of keys; the others are left out of these metrics.
-    oracle = mean.topk(int(k_t.max()), dim=-1)
-    return {
+    mean = rows.group_mean(selected.shape[1])
+    selected = selected.expand(mean.shape)
+    k_t = selected.sum(-1, keepdim=True)
+    ascending = sort_keys(mean)
+    keys = mean.shape[-1]
+    from_top = torch.arange(keys, 0, -1, device=mean.device)
+    edge = ascending.gather(-1, (keys - k_t).clamp(max=keys - 1))
+    # Where weights are equal at the oracle's edge, selected keys go first, as long as the oracle has room.
+    room = k_t - (mean > edge).sum(-1, keepdim=True)
+    tied = (selected & (mean == edge)).sum(-1, keepdim=True)
+    shared = (selected & (mean > edge)).sum(-1, keepdim=True) + torch.minimum(tied, room)
+    found = {
         "selection_recall": (mean * selected).sum(-1),
-        "oracle_recall": oracle.values.sum(-1),
-        "random_recall": k_t / rows.n,
-        "oracle_overlap": selected.gather(-1, oracle.indices).float().mean(-1),
+        "oracle_recall": (ascending * (from_top <= k_t)).sum(-1),
+        "random_recall": k_t.squeeze(-1) / rows.n.unsqueeze(1),
+        "oracle_overlap": (shared / k_t).squeeze(-1),
     }
+    return {name: value.mean(1) for name, value in found.items()}

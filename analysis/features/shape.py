@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from analysis.features.kernels.block import BlockSums
 from analysis.features.rows import AttentionRows
 
 # Earlier queries see so few keys that any map looks like stripes.
@@ -25,35 +28,54 @@ class MapShape:
     def __init__(self, batch: int, heads: int, length: int, device: torch.device) -> None:
         self.by_key = torch.zeros((batch, heads, length), dtype=torch.float32, device=device)
         self.by_distance = torch.zeros_like(self.by_key)
-        self.queries = 0
+        self.queries = np.zeros(batch, dtype=np.int64)
+        self.defined = True
+
+    def count(self, eligible: NDArray[np.int64], start: int) -> None:
+        """Count queries from position 16 on that see a key; n_t is [batch, queries], of queries from start on."""
+        self.queries += (eligible[:, max(0, FIRST_QUERY - start) :] > 0).sum(1)
 
     def add(self, rows: AttentionRows) -> None:
-        """Add the chunk's queries from position 16 on."""
-        skip = max(0, FIRST_QUERY - rows.chunk.start)
-        p = rows.p[:, :, skip:]
-        queries, keys = p.shape[2], p.shape[3]
-        if queries <= 0:
+        """Add the queries from position 16 on."""
+        start = int(rows.position[0])
+        self.count(rows.n.expand(rows.p.shape[0], -1).long().cpu().numpy(), start)
+        self.defined &= rows.all_tokens
+        p = rows.p[:, :, max(0, FIRST_QUERY - start) :]
+        if p.shape[2] == 0 or not rows.all_tokens:
             return
-        first_key = int(rows.keys[0])
-        self.by_key[..., first_key : first_key + keys] += p.sum(2)
-        reach = min(keys, self.by_distance.shape[-1])
+        self.by_key.index_add_(2, rows.keys, p.sum(2))
+        if not rows.in_order:
+            distance = rows.distance[-p.shape[2] :].clamp(min=0)
+            self.by_distance.index_add_(2, distance.flatten(), p.flatten(2))
+            return
+        # Keys after the last query hold nothing.
+        p = p[..., : p.shape[3] - (int(rows.keys[-1]) - int(rows.position[-1]))]
+        reach = min(p.shape[3], self.by_distance.shape[-1])
         self.by_distance[..., :reach] += _by_distance(p)[..., :reach]
-        self.queries += queries
+
+    def add_block(self, item: int, block: BlockSums) -> None:
+        """Add a block's sums for one item of the batch."""
+        last = block.first_key + block.by_key.shape[1]
+        self.by_key[item, :, block.first_key : last].numpy()[...] += block.by_key
+        nearest, farthest = block.last_query - last + 1, block.last_query - block.first_key
+        self.by_distance[item, :, nearest : farthest + 1].numpy()[...] += block.by_slope[:, ::-1]
 
     def features(self, sink_keys: int) -> dict[str, torch.Tensor]:
         """vertical_mass, slash_mass (shares of all attention) and slash_distance, [batch, heads]; NaN without queries.
 
         vertical_mass is what the four most attended keys after the sinks hold; slash_mass what the strongest single
-        distance of at least 2 holds.
+        distance of at least 2 holds. NaN too where some keys are no tokens.
         """
-        if not self.queries:
+        length = self.by_key.shape[-1]
+        if not self.queries.any() or not self.defined or length <= NEAREST_SLASH:
             nothing = torch.full(self.by_key.shape[:2], torch.nan)
             return {"vertical_mass": nothing, "slash_mass": nothing, "slash_distance": nothing}
-        columns = self.by_key[..., sink_keys:].topk(min(COLUMNS, self.by_key.shape[-1] - sink_keys), dim=-1).values
+        queries = torch.from_numpy(self.queries).to(self.by_key)[:, None]
+        columns = self.by_key[..., sink_keys:].topk(max(0, min(COLUMNS, length - sink_keys)), dim=-1).values
         slash = self.by_distance[..., NEAREST_SLASH:].max(-1)
         return {
-            "vertical_mass": (columns.sum(-1) / self.queries).cpu(),
-            "slash_mass": (slash.values / self.queries).cpu(),
+            "vertical_mass": (columns.sum(-1) / queries).cpu(),
+            "slash_mass": (slash.values / queries).cpu(),
             "slash_distance": (slash.indices + NEAREST_SLASH).float().cpu(),
         }
 

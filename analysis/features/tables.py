@@ -8,18 +8,18 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from analysis.features.columns import COUNTS
 from analysis.features.layer import LayerFeatures
 from analysis.features.positions import AXES, BinSums
-from analysis.features.scores import GROUPS, ScoreSketch
+from analysis.features.sketch import GROUPS, ScoreSketch
 
 Layers = Mapping[int, LayerFeatures]
 KEYS = {"sample": pl.Int32, "layer": pl.Int16, "head": pl.Int16, "bucket": pl.Int8, "bin": pl.Int32}
-COUNTS = ("queries", "queries_multi", "queries_in_effect")
 
 
 def attention_table(index: list[int], layers: Layers) -> pl.DataFrame:
     """Per sample, layer, head and bucket: counts and the means of all attention features, null where undefined."""
-    frames = []
+    parts = []
     for layer, features in layers.items():
         batch, heads, buckets = features.per_head.sums.shape[1:]
         shape = (batch, heads, buckets)
@@ -27,13 +27,13 @@ def attention_table(index: list[int], layers: Layers) -> pl.DataFrame:
         for name, counts in zip(COUNTS, features.counts.sums, strict=True):
             columns[name] = np.broadcast_to(counts[:, None, :], shape).astype(np.int32)
         columns |= {name: mean.astype(np.float32) for name, mean in features.per_head.means().items()}
-        frames.append(_frame(columns))
-    return _joined(frames, ["sample", "layer", "head", "bucket"])
+        parts.append(columns)
+    return _table(parts, ["sample", "layer", "head", "bucket"])
 
 
 def indexer_table(index: list[int], layers: Layers) -> pl.DataFrame:
     """Per sample, layer and bucket: counts and the means of all indexer features, null where undefined."""
-    frames = []
+    parts = []
     for layer, features in layers.items():
         if not features.has_selection:
             continue
@@ -41,32 +41,52 @@ def indexer_table(index: list[int], layers: Layers) -> pl.DataFrame:
         columns = _index_columns(index, layer, (batch, buckets), ("sample", "bucket"))
         columns |= {name: counts.astype(np.int32) for name, counts in zip(COUNTS, features.counts.sums, strict=True)}
         columns |= {name: mean.astype(np.float32) for name, mean in features.per_query.means().items()}
-        frames.append(_frame(columns))
-    return _joined(frames, ["sample", "layer", "bucket"])
+        parts.append(columns)
+    return _table(parts, ["sample", "layer", "bucket"])
 
 
 def heads_table(index: list[int], layers: Layers, sink_keys: int) -> pl.DataFrame:
     """Per sample, layer and head: what columns and diagonals of the map hold."""
-    frames = []
+    parts = []
     for layer, features in layers.items():
         shape = features.shape.by_key.shape[:2]
         columns = _index_columns(index, layer, tuple(shape), ("sample", "head"))
-        columns["queries"] = np.full(shape, features.shape.queries, dtype=np.int32)
+        columns["queries"] = np.broadcast_to(features.shape.queries[:, None], shape).astype(np.int32)
         columns |= {name: value.numpy() for name, value in features.shape.features(sink_keys).items()}
-        frames.append(_frame(columns).filter(pl.col("queries") > 0))
-    return _joined(frames, ["sample", "layer", "head"])
+        parts.append(columns)
+    return _table(parts, ["sample", "layer", "head"])
 
 
 def positions_table(index: list[int], layers: Layers) -> pl.DataFrame:
     """Per sample, layer, axis and bin: selections and attention with what chance alone would give."""
-    frames = [pl.DataFrame(schema=_POSITIONS)]
+    parts: dict[str, list[NDArray[np.generic]]] = {name: [] for name in _POSITIONS}
     for layer, features in layers.items():
         for item, sample in enumerate(index):
-            for axis in AXES:
+            for place, axis in enumerate(AXES):
                 sums = features.positions[item].get(axis)
-                if sums is not None:
-                    frames.append(_position_rows(sample, layer, axis, features, item, sums))
-    return pl.concat(frames).sort("sample", "layer", "axis", "bin")
+                if sums is None:
+                    continue
+                bins = np.arange(features.bins(axis))
+                fixed = {"sample": sample, "layer": layer, "axis": place, "queries": features.position_queries[item]}
+                columns = {name: np.full(len(bins), value) for name, value in fixed.items()} | {"bin": bins}
+                columns |= {name: value.numpy() for name, value in sums._asdict().items()}
+                if not features.has_selection:
+                    columns |= dict.fromkeys(("selections", "expected_selections"), np.full(len(bins), np.nan))
+                for name, kept in parts.items():
+                    kept.append(columns[name])
+    if not parts["sample"]:
+        return pl.DataFrame(schema=_POSITIONS)
+    frame = pl.DataFrame({name: np.concatenate(kept) for name, kept in parts.items()})
+    # A bin that no query could reach says nothing.
+    return (
+        frame.lazy()
+        .filter(pl.col("attention_expected") > 0)
+        .with_columns(pl.col("axis").replace_strict(dict(enumerate(AXES)), return_dtype=pl.String))
+        .cast(_POSITIONS)  # type: ignore[arg-type]
+        .with_columns(pl.col(pl.Float64).fill_nan(None))
+        .sort("sample", "layer", "axis", "bin")
+        .collect()
+    )
 
 
 _POSITIONS = {
@@ -77,23 +97,6 @@ _POSITIONS = {
     "queries": pl.Int32,
     **dict.fromkeys(BinSums._fields, pl.Float64),
 }
-
-
-def _position_rows(
-    sample: int, layer: int, axis: str, features: LayerFeatures, item: int, sums: BinSums
-) -> pl.DataFrame:
-    columns: dict[str, object] = {
-        "sample": sample,
-        "layer": layer,
-        "axis": axis,
-        "bin": np.arange(features.bins(axis)),
-        "queries": features.position_queries[item],
-        **{name: value.numpy() for name, value in sums._asdict().items()},
-    }
-    if not features.has_selection:
-        columns |= {"selections": None, "expected_selections": None}
-    # A bin that no query could reach says nothing.
-    return pl.DataFrame(columns, schema=_POSITIONS).filter(pl.col("attention_expected") > 0)
 
 
 def scores_table(index: list[int], layers: Layers) -> pl.DataFrame:
@@ -111,7 +114,7 @@ def scores_table(index: list[int], layers: Layers) -> pl.DataFrame:
 def _summary(sketch: ScoreSketch) -> tuple[object, ...]:
     return (
         *(sketch.count, sketch.mean, sketch.m2, sketch.minimum, sketch.maximum, sketch.zeros),
-        sketch.digest.serialize(),
+        sketch.serialize(),
     )
 
 
@@ -138,11 +141,15 @@ def _index_columns(
     return columns | dict(zip(names[1:], grids[1:], strict=True))
 
 
-def _frame(columns: Mapping[str, NDArray[np.generic]]) -> pl.DataFrame:
-    frame = pl.DataFrame({name: np.ascontiguousarray(values).ravel() for name, values in columns.items()})
-    frame = frame.with_columns(pl.col(name).cast(KEYS[name]) for name in frame.columns if name in KEYS)
-    return frame.with_columns(pl.col(pl.Float32).fill_nan(None)).filter(pl.col("queries") > 0)
-
-
-def _joined(frames: list[pl.DataFrame], order: list[str]) -> pl.DataFrame:
-    return pl.concat(frames).sort(order)
+def _table(parts: list[dict[str, NDArray[np.generic]]], order: list[str]) -> pl.DataFrame:
+    """One table of the columns of all layers, without rows that no query reached, sorted; NaN becomes null."""
+    columns = {name: np.concatenate([part[name].ravel() for part in parts]) for name in parts[0]}
+    return (
+        pl.DataFrame(columns)
+        .lazy()
+        .filter(pl.col("queries") > 0)
+        .with_columns(pl.col(name).cast(KEYS[name]) for name in columns if name in KEYS)
+        .with_columns(pl.col(pl.Float32).fill_nan(None))
+        .sort(order)
+        .collect()
+    )

@@ -17,7 +17,7 @@ from analysis.features.locality import locality
 from analysis.features.positions import distance_bins, relative_bins
 from analysis.features.recall import attend
 from analysis.features.rows import AttentionRows
-from analysis.features.scores import score_features
+from analysis.features.scores import ScoreRows, score_features
 from analysis.features.shape import MapShape
 
 
@@ -88,14 +88,15 @@ def test_a_selection_of_keys_that_nobody_attends_to_still_gives_a_finite_output(
 def test_ties_at_the_kth_score_are_counted_and_distinct_scores_are_not() -> None:
     rows = rows_of(uniform(4)[:, 3:], start=3)
     selected = torch.tensor([[[True, True, False, False]]])
-    tied = score_features(rows, torch.tensor([[[2.0, 0.0, 0.0, 0.0]]]), selected)
+    tied = score_features(rows, ScoreRows.from_masks(torch.tensor([[[2.0, 0.0, 0.0, 0.0]]]), selected, rows.eligible))
     assert tied["tie_share"].item() == pytest.approx(0.5)
     assert tied["score_margin"].item() == 0.0
     assert tied["zero_share"].item() == pytest.approx(0.75)
-    clear = score_features(rows, torch.tensor([[[3.0, 2.0, 1.0, 0.0]]]), selected)
+    clear = score_features(rows, ScoreRows.from_masks(torch.tensor([[[3.0, 2.0, 1.0, 0.0]]]), selected, rows.eligible))
     assert clear["tie_share"].item() == 0.0
     assert clear["score_margin"].item() == pytest.approx(1 / math.sqrt(1.25))
-    everything = score_features(rows, torch.tensor([[[3.0, 2.0, 1.0, 0.0]]]), torch.ones(1, 1, 4, dtype=torch.bool))
+    all_keys = torch.ones(1, 1, 4, dtype=torch.bool)
+    everything = score_features(rows, ScoreRows.from_masks(torch.tensor([[[3.0, 2, 1, 0]]]), all_keys, rows.eligible))
     assert everything["tie_share"].isnan().all()
 
 
@@ -106,7 +107,10 @@ def test_scores_equal_to_the_log_attention_do_not_diverge() -> None:
     scores = torch.where(p > 0, p.log(), -torch.inf)
     selected = torch.ones(1, 8, 8, dtype=torch.bool).tril()
     torch.testing.assert_close(
-        score_features(rows, scores, selected)["indexer_kl"], torch.zeros(1, 8), atol=1e-6, rtol=0
+        score_features(rows, ScoreRows.from_masks(scores, selected, rows.eligible))["indexer_kl"],
+        torch.zeros(1, 8),
+        atol=1e-6,
+        rtol=0,
     )
 
 

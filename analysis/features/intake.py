@@ -1,0 +1,87 @@
+"""What may be looked at: samples that fit the model, and numbers that are finite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+
+from analysis.capture import AttentionChunk
+from analysis.capture.source import Source
+from indexscope import IndexscopeError
+
+
+class TokenSequence(Protocol):
+    """A sample: its index in the dataset, its document's name and its token ids."""
+
+    @property
+    def index(self) -> int: ...  # noqa: D102
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def input_ids(self) -> Sequence[int]: ...  # noqa: D102
+
+
+def called(batch: Sequence[TokenSequence]) -> str:
+    """What messages call a batch: its first sample, and how many more there are."""
+    more = f" and {len(batch) - 1} more" if len(batch) > 1 else ""
+    return f"sample {batch[0].index} ({batch[0].name}){more}"
+
+
+def check_samples(source: Source, samples: Sequence[TokenSequence]) -> None:
+    """Refuse token ids and lengths that the model does not know; an accelerator would not survive such an id.
+
+    Learned positions end where they end, and rotary ones go on silently beyond what the model was made for, so that
+    every number would be about a model that nobody meant. Both are refused.
+
+    Raises:
+        IndexscopeError: It names the sample, the id and the vocabulary, or the length and the range.
+    """
+    for sample in samples:
+        ids, where = sample.input_ids, called([sample])
+        if not ids:
+            raise IndexscopeError(where, "has no tokens", "leave it out")
+        if min(ids) < 0 or max(ids) >= source.vocabulary:
+            foreign = next(token for token in ids if not 0 <= token < source.vocabulary)
+            reason = f"has token id {foreign}, but the vocabulary of {source.family} is 0 to {source.vocabulary - 1}"
+            raise IndexscopeError(where, reason, "use the tokenizer that belongs to the model")
+        if source.max_length is not None and len(ids) > source.max_length:
+            reason = f"has {len(ids)} tokens, but the positions of {source.family} end at {source.max_length}"
+            raise IndexscopeError(where, reason, f"cut samples to {source.max_length} tokens (dataset.max_length)")
+
+
+class Finite:
+    """Collects, without waiting for the device, whether everything seen was finite.
+
+    A NaN among index scores counts as the largest for topk and would choose keys without leaving another trace.
+
+    Args:
+        where: The samples being run.
+    """
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self._seen: list[tuple[str, torch.Tensor]] = []
+
+    def look(self, chunk: AttentionChunk, output: torch.Tensor) -> None:
+        """Take note of a layer's attention output and of its index scores, whose -inf means "not up for selection"."""
+        low, high = output.aminmax()  # both are NaN if any number is
+        self._seen.append((f"the attention outputs of layer {chunk.layer}", (low > -torch.inf) & (high < torch.inf)))
+        if chunk.scores is not None and chunk.scores.numel():
+            self._seen.append((f"the index scores of layer {chunk.layer}", chunk.scores.amax() < torch.inf))
+
+    def check(self, logits: torch.Tensor) -> None:
+        """Refuse what was seen since the last check, and these logits, if anything is not finite.
+
+        Raises:
+            IndexscopeError: It names the first that is not.
+        """
+        low, high = logits.aminmax()
+        self._seen.append(("the logits", (low > -torch.inf) & (high < torch.inf)))
+        fine = torch.stack([flag for _, flag in self._seen]).tolist()
+        for (what, _), good in zip(self._seen, fine, strict=True):
+            if not good:
+                remedy = "use dtype float32 (or bfloat16), and check the weights"
+                raise IndexscopeError(self.where, f"{what} are NaN or infinite", remedy)
+        self._seen.clear()
