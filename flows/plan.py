@@ -162,10 +162,11 @@ def _check_tokens(study: Study, model: ModelRef, samples: Sequence[Sample], toke
 
 
 def _check_lengths(study: Study, samples: Sequence[Sample], infos: Sequence[CheckpointInfo]) -> None:
-    longest = max(len(sample.input_ids) for sample in samples)
+    longest = max(samples, key=lambda sample: len(sample.input_ids))
+    length = len(longest.input_ids)
     for model, info in zip(study.models, infos, strict=True):
-        if info.max_positions is not None and longest > info.max_positions:
-            reason = f"was made for {info.max_positions} tokens, and a sample has {longest}"
+        if info.max_positions is not None and length > info.max_positions:
+            reason = f"was made for {info.max_positions} tokens, and sample {longest.name} has {length}"
             raise IndexscopeError(model.name, reason, f"set dataset.max_length to {info.max_positions} or less")
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flows.plan import Plan
-from storage.store import JSON
+from storage.store import JSON, StepKey
 from tasks.compare import RESULT
 from tasks.models import cores
 from tasks.report import MEASURES
@@ -47,9 +47,16 @@ def settled(plan: Plan) -> dict[str, JSON]:
 
 
 def timings(plan: Plan) -> dict[str, JSON]:
-    """When and where the report is made, and each step's seconds: of this run, or of the one that filled the store."""
+    """When, where and how the numbers were made: each step's seconds, chunk sizes and notes.
+
+    All are of this run, or of the one that filled the store.
+    """
     seconds: dict[str, JSON] = {}
+    how: dict[str, JSON] = {}
     for model in plan.models:
+        for step, key, units in (("extract", model.features, plan.units), ("measure", model.measures, (MEASURES,))):
+            made = _extras(plan, key, units)
+            how |= {f"{step} {model.name} {name}": values for name in ("chunks", "notes") if (values := made[name])}
         seconds[f"extract {model.name}"] = _seconds(plan, model.features, plan.units)
         seconds[f"measure {model.name}"] = _seconds(plan, model.measures, (MEASURES,))
         for analysis, key in model.analyses.items():
@@ -64,7 +71,18 @@ def timings(plan: Plan) -> dict[str, JSON]:
             "device": plan.device,
         },
         "seconds": seconds,
+        **({"extraction": how} if how else {}),
     }
+
+
+def _extras(plan: Plan, key: StepKey, units: tuple[str, ...]) -> dict[str, list[JSON]]:
+    """What the units remember as lists, each value once."""
+    found: dict[str, list[JSON]] = {"chunks": [], "notes": []}
+    for record in (plan.store.record(key, unit) for unit in units):
+        for name, values in found.items():
+            more = record.extra.get(name) if record is not None else None
+            values += [value for value in (more if isinstance(more, list) else []) if value not in values]
+    return found
 
 
 def _seconds(plan: Plan, key: Any, units: tuple[str, ...]) -> float:

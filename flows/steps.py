@@ -23,7 +23,7 @@ from tasks.compare import RESULT, ComparisonJob, compare_models
 from tasks.extract import ModelJob, Parcel, extract_shard, measure_model
 from tasks.keys import report_key
 from tasks.report import MEASURES, GateRule, ReportedModel, ReportJob, make_report
-from tasks.step import Target
+from tasks.step import StepRecord, Target
 
 #: Sequences that the causality audit may choose from.
 AUDITED = 8
@@ -69,14 +69,24 @@ def _extract(plan: Plan, model: ModelPlan, runner: TaskRunner[Any]) -> None:
         for unit, samples in plan.shards
     ]
     title = f"extract {model.name}"
-    say(summary(title, run_units(extract_shard, jobs, runner, title), "shard"))
+    records = run_units(extract_shard, jobs, runner, title)
+    say(summary(title, records, "shard"))
+    _say_notes(title, records)
 
 
 def _measure(plan: Plan, model: ModelPlan, runner: TaskRunner[Any]) -> None:
     # Alone and with all the cores: latencies next to other work would say nothing.
     job = _model_job(plan, model, model.measures, MEASURES, plan.samples[:AUDITED], plan.study.extract, 1)
     title = f"measure {model.name}"
-    say(summary(title, run_units(measure_model, [job], runner, title)))
+    records = run_units(measure_model, [job], runner, title)
+    say(summary(title, records))
+    _say_notes(title, records)
+
+
+def _say_notes(title: str, records: Sequence[StepRecord]) -> None:
+    """Each note of the units computed now, once; what the store had was told before and is in the report."""
+    for note in dict.fromkeys(note for record in records if not record.cached for note in record.notes):
+        say(f"{title}: note: {note}")
 
 
 def analyze(plan: Plan) -> None:

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from indexscope.errors import IndexscopeError
 from storage.fingerprints import fingerprint
 from storage.hub import download_model, is_hub_name
-from storage.model_loading import load_model, resolve_device
+from storage.model_loading import check_config, load_model, resolve_device
 from storage.quiet import quiet
 from storage.safetensors_header import read_header
 from storage.weight_files import read_config, weight_files
@@ -92,10 +92,12 @@ def describe(path: Path) -> CheckpointInfo:
     """Read what a checkpoint says of itself, without loading it.
 
     Raises:
-        IndexscopeError: The folder is no checkpoint, or a file is truncated.
+        IndexscopeError: The folder is no checkpoint, a file is truncated, or the model needs code that transformers
+            does not have.
     """
     config = read_config(path)
     headers = [read_header(file) for file in weight_files(path)]
+    check_config(path, config)
     counts: dict[str, int] = {}
     for tensor in (tensor for header in headers for tensor in header.tensors):
         counts[tensor.dtype] = counts.get(tensor.dtype, 0) + tensor.elements

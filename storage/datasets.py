@@ -20,6 +20,7 @@ import hashlib
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
@@ -57,7 +58,7 @@ def load_samples(settings: DatasetSettings, tokenizer: PreTrainedTokenizerBase |
     # One integer object per id, however often it occurs: a sample then costs eight bytes a token.
     vocabulary = tuple(range(vocab_size))
     samples = [
-        Sample(index, piece.name, _known(piece, vocabulary))
+        Sample(index, piece.name, _known(piece, vocabulary, settings.source))
         for index, piece in enumerate(islice(pieces, settings.samples))
     ]
     if not samples:
@@ -123,9 +124,10 @@ def _tokenized(
                 yield TokenDocument(document.name, document.content, False)
 
 
-def _known(piece: Piece, vocabulary: Sequence[int]) -> tuple[int, ...]:
+def _known(piece: Piece, vocabulary: Sequence[int], source: str) -> tuple[int, ...]:
     if min(piece.input_ids) < 0 or max(piece.input_ids) >= len(vocabulary):
         foreign = next(token for token in piece.input_ids if not 0 <= token < len(vocabulary))
-        reason = f"has token id {foreign}, but the model knows ids 0 to {len(vocabulary) - 1}"
-        raise IndexscopeError(piece.name, reason, "use the tokenizer that belongs to the model")
+        where = piece.name if Path(source).name in piece.name else f"{source}: {piece.name}"
+        reason = f"has token id {foreign}, but the model's vocabulary holds ids 0 to {len(vocabulary) - 1}"
+        raise IndexscopeError(where, reason, "use the tokenizer that belongs to the model")
     return tuple(vocabulary[token] for token in piece.input_ids)

@@ -14,6 +14,8 @@ from storage.store import StepKey, Store
 from tasks.step import OPTIONS, StepRecord, Tables, Target, perform
 
 ANALYSES = ("distribution", "clustering", "positional", "efficiency")
+#: Feature tables that no analysis reads: the selected keys of a whole dataset are for looking up, and large.
+UNREAD = ("selections",)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,12 @@ def analyze_model(job: AnalysisJob) -> StepRecord | State[StepRecord]:
     """Result tables of one analysis."""
 
     def compute(store: Store) -> Tables:
-        features = {table: store.read(key, table, units) for key, units in job.sources for table in store.tables(key)}
+        features = {
+            table: store.read(key, table, units)
+            for key, units in job.sources
+            for table in store.tables(key)
+            if table not in UNREAD
+        }
         tables: Tables = import_module(f"analysis.{job.analysis}").run(features, job.settings)
         return tables
 

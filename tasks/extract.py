@@ -5,19 +5,32 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from prefect import task
 from prefect.client.schemas.objects import State
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_run_logger
 
 from analysis.settings import ExtractSettings
+from indexscope import IndexscopeError
+from indexscope.errors import is_out_of_memory
 from storage.samples import Sample
-from storage.store import Store
+from storage.store import JSON, Store
 from tasks.models import Checkpoint, borrow, share_cores
 from tasks.step import OPTIONS, StepRecord, Tables, Target, perform
 
+if TYPE_CHECKING:
+    import polars as pl
+    from transformers import PreTrainedModel
+
+    from analysis.capture.journal import Journal
+
 T = TypeVar("T")
+#: Tokens; an audit that does not fit even at half of them is a failure.
+SHORTEST_AUDITED = 64
 
 
 class Parcel(Generic[T]):
@@ -54,34 +67,77 @@ class ModelJob:
 @task(name="extract", task_run_name="extract {job.title}", **OPTIONS)
 def extract_shard(job: ModelJob) -> StepRecord | State[StepRecord]:
     """Feature tables of one shard."""
+    facts: dict[str, JSON] = {}
 
     def compute(_: Store) -> Tables:
+        from analysis.capture.journal import Journal
         from analysis.features import extract_samples
 
         share_cores(job.workers)
-        return extract_samples(borrow(job.checkpoint, job.settings), job.samples.value, job.settings)
+        journal = Journal(_tell)
+        model = borrow(job.checkpoint, job.settings)
+        tables = extract_samples(model, job.samples.value, job.settings, journal, job.workers)
+        facts.update(notes=list(journal.notes), chunks=sorted(journal.chunks))
+        return tables
 
-    return perform(job.target, compute)
+    return perform(job.target, compute, facts)
 
 
 @task(name="measure", task_run_name="measure {job.title}", **OPTIONS)
 def measure_model(job: ModelJob) -> StepRecord | State[StepRecord]:
     """Facts, latency profile and causality audit of one model."""
+    facts: dict[str, JSON] = {}
 
     def compute(_: Store) -> Tables:
-        from analysis.capture.audit import audit_causality
+        from analysis.capture import CapturedModel
         from analysis.capture.facts import model_facts
+        from analysis.capture.journal import Journal
         from analysis.capture.profile import profile_model
+        from analysis.features.attempt import Attempt
 
         share_cores(job.workers)
+        journal = Journal(_tell)
         model = borrow(job.checkpoint, job.settings)
-        return {
-            "facts": model_facts(model).with_columns(chunk=job.settings.chunk),
-            "audit": audit_causality(model, [sample.input_ids for sample in job.samples.value]),
-            "profile": profile_model(model, job.settings),
+        source = CapturedModel(model)
+        for note in source.notes:
+            journal.note(note)
+        longest = max(len(sample.input_ids) for sample in job.samples.value)
+        chunk = Attempt(source, job.settings, journal).chunk(job.settings.batch, longest)
+        tables = {
+            "facts": model_facts(model).with_columns(chunk=chunk),
+            "audit": _audit(model, [sample.input_ids for sample in job.samples.value], journal),
+            "profile": profile_model(model, job.settings, journal),
         }
+        facts.update(notes=list(journal.notes))
+        return tables
 
-    return perform(job.target, compute)
+    return perform(job.target, compute, facts)
+
+
+def _audit(model: PreTrainedModel, sequences: Sequence[Sequence[int]], journal: Journal) -> pl.DataFrame:
+    """The causality audit, on beginnings of the sequences where the model's own forward needs too much memory."""
+    from analysis.capture.audit import audit_causality
+    from analysis.capture.memory import let_go
+
+    longest = max(map(len, sequences))
+    while True:
+        try:
+            return audit_causality(model, [sequence[:longest] for sequence in sequences])
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if longest < SHORTEST_AUDITED:
+                remedy = "use another device, a smaller dtype or fewer workers"
+                raise IndexscopeError("causality audit", "does not fit into memory", remedy) from error
+        let_go(model.device)
+        longest //= 2
+        journal.note(f"out of memory in the causality audit; it goes on with the first {longest} tokens of each sample")
+
+
+def _tell(note: str) -> None:
+    """Put a note into Prefect's log at once; the narration gets it with the record, across process borders too."""
+    with suppress(MissingContextError):
+        get_run_logger().warning(note)
 
 
 def start_worker(quiet: bool) -> None:

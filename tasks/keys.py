@@ -12,10 +12,16 @@ from storage.store import JSON, StepKey, step_key
 #: Raise it when the same inputs would give another comparison or another report.
 COMPARISON_VERSION = 1
 REPORT_VERSION = 1
+#: Extraction settings that facts, profile and audit depend on.
+MEASURED = {"chunk", "batch", "dtype", "profile_lengths", "profile_repeats"}
 
 
 def features_key(fingerprint: str, dataset: str, settings: ExtractSettings, device: str, shard_size: int) -> StepKey:
-    """The feature tables of a model over a dataset; latency settings do not touch them."""
+    """The feature tables of a model over a dataset; latency settings do not touch them.
+
+    The chunk counts as it was set: results depend on it by rounding (and by what topk makes of ties) only, so that
+    with "auto" the memory of a machine is no part of the address.
+    """
     from analysis.features import FEATURES_VERSION
 
     inputs: dict[str, JSON] = {
@@ -36,7 +42,7 @@ def measures_key(fingerprint: str, dataset: str, settings: ExtractSettings, devi
     inputs: dict[str, JSON] = {
         "checkpoint": fingerprint,
         "dataset": dataset,
-        "settings": _plain(settings, exclude={"device"}),
+        "settings": settings.model_dump(mode="json", include=MEASURED),
         "device": device,
         "version": FEATURES_VERSION,
     }

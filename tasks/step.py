@@ -34,12 +34,14 @@ class StepRecord:
         rows: Rows of all its tables.
         seconds: What computing it took, whenever that was.
         cached: Whether the store had it already.
+        notes: What the user should know of how it was made.
     """
 
     unit: str
     rows: int
     seconds: float
     cached: bool
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,15 @@ class Target:
     alone: bool = True
 
 
-def perform(target: Target, compute: Callable[[Store], Tables]) -> StepRecord | State[StepRecord]:
+def perform(
+    target: Target, compute: Callable[[Store], Tables], facts: Mapping[str, JSON] | None = None
+) -> StepRecord | State[StepRecord]:
     """Return the record of a unit, computing and committing it unless the store has it whole.
+
+    Args:
+        target: Where the result goes.
+        compute: Makes the unit's tables.
+        facts: Kept in the commit marker; ``compute`` may still fill it. A list of ``notes`` is for the user.
 
     Prefect's own cache is not used: a cached state of Prefect's can outlive the Parquet file that it stands for, a
     commit marker cannot. Prefect shows "Cached" exactly when the unit is committed and intact.
@@ -84,14 +93,20 @@ def perform(target: Target, compute: Callable[[Store], Tables]) -> StepRecord | 
     seconds = round(time.perf_counter() - start, 3)
     if target.alone:
         store.prepare(target.key, target.label, [target.unit])
-    extra: dict[str, JSON] = {"seconds": seconds, "versions": versions()}
+    extra: dict[str, JSON] = {"seconds": seconds, "versions": versions(), **(facts or {})}
     return record_of(store.commit(target.key, target.unit, tables, target.label, extra), cached=False)
 
 
 def record_of(unit: UnitRecord, cached: bool) -> StepRecord:
     """What the commit marker says of a unit."""
-    seconds = unit.extra.get("seconds")
-    return StepRecord(unit.unit, unit.rows, float(seconds) if isinstance(seconds, (int, float)) else 0.0, cached)
+    seconds, notes = unit.extra.get("seconds"), unit.extra.get("notes")
+    return StepRecord(
+        unit.unit,
+        unit.rows,
+        float(seconds) if isinstance(seconds, (int, float)) else 0.0,
+        cached,
+        tuple(map(str, notes)) if isinstance(notes, list) else (),
+    )
 
 
 def may_pass(_task: object, _run: object, state: State[Any]) -> bool:

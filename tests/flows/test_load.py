@@ -64,7 +64,7 @@ def test_every_mistake_is_one_line_with_its_key_and_a_proposal(tmp_path: Path) -
     )
     found = lines(file)
     starts = [
-        "extract.chunk: should be greater than or equal to 1, not 0; ",
+        "extract.chunk: should be greater than or equal to 1 or should be 'auto', not 0; ",
         "extract.chunks: unknown key; did you mean 'chunk'?",
         "extract.dtype: should be 'float32', 'bfloat16' or 'float16', not 'fp32'; ",
         "analyses.clustering.clusters: should be an integer or should be 'auto', not 'many'; ",
@@ -105,7 +105,9 @@ def test_overrides_go_before_the_file_and_are_blamed_by_name(tmp_path: Path) -> 
     study = load_study(file, ["extract.chunk=64", "candidates.0.name=small", "dataset.samples=null", "gates=[nll < 9]"])
     assert (study.extract.chunk, study.candidates[0].path, study.candidates[0].name) == (64, "b", "small")
     assert study.dataset.samples is None
-    assert lines(file, "extract.chunk=x")[0].startswith("--set extract.chunk: should be an integer, not 'x'; ")
+    assert lines(file, "extract.chunk=x")[0].startswith(
+        "--set extract.chunk: should be an integer or should be 'auto', not 'x'; "
+    )
     assert lines(file, "extract")[0] == "--set extract: is not key=value; write for example --set extract.chunk=128"
     assert (
         lines(file, "candidates.3.path=x")[0]

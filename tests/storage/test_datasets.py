@@ -132,7 +132,8 @@ def test_token_ids_need_no_tokenizer_and_are_not_joined(tmp_path: Path) -> None:
 def test_a_token_that_the_model_does_not_know_is_refused(tmp_path: Path, ids: list[int]) -> None:
     file = tmp_path / "a.jsonl"
     file.write_text(json.dumps({"input_ids": ids}))
-    with pytest.raises(IndexscopeError, match=rf"a.jsonl:1: has token id {ids[1]}, but the model knows ids 0 to 63"):
+    reason = rf"a.jsonl:1: has token id {ids[1]}, but the model's vocabulary holds ids 0 to 63"
+    with pytest.raises(IndexscopeError, match=reason):
         load_samples(DatasetSettings(source=str(file)), None, 64)
 
 

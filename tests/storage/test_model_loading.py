@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from indexscope.errors import IndexscopeError
+from storage import model_loading
 from storage.checkpoints import load_model, resolve_device
 
 Weights = dict[str, torch.Tensor]
@@ -120,6 +121,53 @@ def test_weights_that_are_not_finite_are_refused_by_name_and_number(
     assert "model.norm.weight has 2 of 32 elements" in refused(rewrite(checkpoint(), poison))
 
 
+def test_a_stored_buffer_that_is_not_finite_is_refused(checkpoint: Callable[..., Path]) -> None:
+    name = "model.layers.1.mlp.gate.e_score_correction_bias"
+    folder = rewrite(checkpoint("deepseek_v32"), lambda weights: weights[name].fill_(float("nan")))
+    assert f"{name} has 4 of 4 elements" in refused(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn])
+def test_the_last_element_of_any_type_is_looked_at(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_loading, "CHECKED_AT_ONCE", 4)
+    model = torch.nn.Module()
+    model.empty = torch.nn.Parameter(torch.zeros(0))
+    model.weight = torch.nn.Parameter(torch.ones(9).to(dtype), requires_grad=False)
+    model_loading.check_finite(model, "here")
+    model.weight[-1] = float("nan")
+    with pytest.raises(IndexscopeError, match="here: weight weight has 1 of 9 elements"):
+        model_loading.check_finite(model, "here")
+
+
+def test_weights_that_a_layer_would_not_use_are_refused(checkpoint: Callable[..., Path]) -> None:
+    # The indexers' weights with the configuration of a dense model: it would be studied without them.
+    folder = configure(checkpoint("deepseek_v32"), model_type="deepseek_v3", architectures=["DeepseekV3ForCausalLM"])
+    assert "weights that its layers would not use" in refused(folder)
+    assert ".indexer." in refused(folder)
+    scaled = checkpoint("llama", name="scaled")
+    name = "model.layers.0.mlp.up_proj.weight_scale_inv"
+    assert name in refused(rewrite(scaled, lambda weights: weights.update({name: torch.ones(1)})))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_a_model_too_large_for_memory_is_one_clear_line(
+    checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    folder = checkpoint()
+    monkeypatch.setattr(model_loading.AutoModelForCausalLM, "from_pretrained", fail)
+    assert "does not fit into the memory of cpu; use dtype bfloat16" in refused(folder)
+
+
 def test_a_type_too_small_for_the_weights_is_refused(checkpoint: Callable[..., Path]) -> None:
     folder = rewrite(checkpoint(), lambda weights: weights["model.norm.weight"].fill_(1e6))
     load_model(folder)
@@ -131,6 +179,22 @@ def test_a_truncated_file_is_named(checkpoint: Callable[..., Path], kept: int) -
     file = checkpoint() / "model.safetensors"
     file.write_bytes(file.read_bytes()[:kept])
     assert "model.safetensors: is truncated" in refused(file.parent)
+
+
+def test_a_missing_shard_is_named(checkpoint: Callable[..., Path]) -> None:
+    folder = checkpoint(max_shard_size="20KB")
+    shard = sorted(folder.glob("*.safetensors"))[1]
+    shard.unlink()
+    assert f"weight files, first {shard.name}" in refused(folder)
+
+
+def test_a_header_that_is_cut_or_garbled_is_named(checkpoint: Callable[..., Path]) -> None:
+    file = checkpoint() / "model.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes((1 << 40).to_bytes(8, "little") + whole[8:])
+    assert "model.safetensors: is truncated" in refused(file.parent)
+    file.write_bytes(whole[:8] + b"#" + whole[9:])
+    assert "unreadable safetensors header" in refused(file.parent)
 
 
 def test_pickled_weights_are_refused_unread(checkpoint: Callable[..., Path]) -> None:
