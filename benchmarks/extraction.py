@@ -6,7 +6,7 @@
 
 Every measurement runs in a process of its own, round by round, so that the methods meet the same machine; memory is the
 growth of the process's peak over what it held with the model loaded and warm. Ratios are of medians. A method that runs
-out of memory, or would by a wide margin, shows a dash.
+out of memory shows a dash, and so does the usual way beyond USUAL_LIMIT.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +39,6 @@ METHODS = {
 }
 # The usual way keeps every map of every layer, and numpy copies of one layer's.
 USUAL_LIMIT = 4096
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A sequence to extract."""
-
-    index: int
-    name: str
-    input_ids: tuple[int, ...]
 
 
 def build(name: str, dtype: str, device: str) -> Any:
@@ -76,6 +66,7 @@ def runner(method: str, model: Any, options: argparse.Namespace) -> Callable[[in
     from analysis.capture import CapturedModel, capture_sparse
     from analysis.features import extract_samples
     from analysis.settings import ExtractSettings
+    from storage.samples import Sample
 
     def tokens(length: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(0)

@@ -9,7 +9,11 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+)
 
 from indexscope.errors import IndexscopeError, is_out_of_memory
 from storage.quiet import quiet
@@ -44,11 +48,12 @@ def load_model(path: Path, dtype: Dtype = "float32", device: str = "auto") -> Pr
     target = resolve_device(device)
     if dtype not in DTYPES:
         raise IndexscopeError("dtype", f"{dtype!r} is unknown", f"choose one of {', '.join(DTYPES)}")
-    check_config(path, read_config(path))
+    config = read_config(path)
+    check_config(path, config)
     stored = {tensor.name for file in weight_files(path) for tensor in read_header(file).tensors}
     if not stored:
         raise IndexscopeError(path, "holds no weights", "save the model with save_pretrained")
-    model, info = _from_pretrained(path, DTYPES[dtype])
+    model, info = _from_pretrained(path, config["model_type"], DTYPES[dtype])
     _check_loading(path, info, model)
     try:
         torch.nn.Module.to(model, target)
@@ -138,10 +143,16 @@ def check_config(path: Path, config: dict[str, Any]) -> None:
         raise IndexscopeError(path, reason, "merge it into the model and save that, or remove adapter_config.json")
 
 
-def _from_pretrained(path: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, dict[str, Any]]:
+def _loader(family: str) -> Any:
+    """The class that loads a model type: causal language models, else those that also see and are saved as such."""
+    known = family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or family not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    return AutoModelForCausalLM if known else AutoModelForImageTextToText
+
+
+def _from_pretrained(path: Path, family: str, dtype: torch.dtype) -> tuple[PreTrainedModel, dict[str, Any]]:
     try:
         with quiet():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = _loader(family).from_pretrained(
                 path,
                 dtype=dtype,
                 use_safetensors=True,

@@ -12,7 +12,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from analysis.capture.chunk import AttentionChunk
-from analysis.capture.model import CapturedModel, capture_sparse, own_attention
+from analysis.capture.model import CapturedModel, own_attention
+from analysis.capture.observers import capture_sparse
 from analysis.capture.protocol import Traceable, TracedModel
 from analysis.capture.trace import LayerTrace, eligible_keys, selection_mask
 from indexscope import IndexscopeError

@@ -30,7 +30,8 @@ NOTES = """
   the model as well; in half precision near ties are equal too, and a query whose selection moves gives other logits.
 - **Linear attention and state-space layers** have no attention map. They run as they are, are skipped, and the notes of
   the capture name them. Where transformers' code cannot go on from chunk to chunk, a sequence runs at once, which the
-  notes tell as well.
+  notes tell as well. Then only the features are bounded by the chunk: the model's own forward holds a mask of
+  sequence x sequence, so that its memory is not linear in the length.
 - **Padding** may be on either side of a sequence, not between its tokens. Queries that are padding have no eligible
   keys. With padding a chunk has at least two tokens, because transformers drops the mask of a single one.
 - **Without selection** (the dense self of the same weights) the indexers of known families are not run at all; that of

@@ -25,6 +25,7 @@ FACTS = {
     "indexer_heads": pl.Int32,
     "indexer_dim": pl.Int32,
     "index_topk": pl.Int32,
+    "entry": pl.String,
     "dtype": pl.String,
     "device": pl.String,
 }
@@ -37,7 +38,8 @@ def model_facts(model: PreTrainedModel) -> pl.DataFrame:
 
     Returns:
         One row; layers are those with attention maps. indexer_heads, indexer_dim and index_topk (keys that a query
-        selects; compressed entries in deepseek_v4) are null without an indexer.
+        selects; compressed entries in deepseek_v4) and entry (docs/families.md: token, pool, block or compressed) are
+        null without an indexer.
     """
     widths: list[tuple[int, int, int]] = []
 
@@ -62,6 +64,7 @@ def model_facts(model: PreTrainedModel) -> pl.DataFrame:
         "indexer_heads": index_heads(fitted[0]) if fitted else None,
         "indexer_dim": index_dim(fitted[0]) if fitted else None,
         "index_topk": index_topk(fitted[0]) if fitted else None,
+        "entry": captured.captured.kind if fitted else None,
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": model.device.type,
     }

@@ -18,11 +18,9 @@ from analysis.capture.chunk import AttentionChunk, Observer
 from analysis.capture.families import family_of
 from analysis.capture.indexer import Seen, WatchTopk, arguments_of, index_topk, indexers
 from analysis.capture.interface import ADDITIVE, NAME, layer_of, running
-from analysis.capture.observers import capture_dense, capture_sparse, sink_weight
+from analysis.capture.observers import capture_sparse
 from analysis.capture.whole import continues, in_chunks
 from indexscope import IndexscopeError
-
-__all__ = ["AttentionChunk", "CapturedModel", "capture_dense", "capture_sparse", "own_attention", "sink_weight"]
 
 WATCHED = "_indexscope_watched"
 

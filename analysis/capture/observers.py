@@ -51,5 +51,10 @@ def attend(chunk: AttentionChunk, mask: torch.Tensor) -> torch.Tensor:
 
 
 def sink_weight(chunk: AttentionChunk, highest: torch.Tensor) -> torch.Tensor | float:
-    """What learned sinks add to the softmax denominator, relative to exp(highest)."""
-    return 0.0 if chunk.sinks is None else torch.exp(chunk.sinks.float().view(1, -1, 1, 1) - highest)
+    """What learned sinks add to the softmax denominator, relative to exp(highest); finite.
+
+    Args:
+        chunk: Whose sinks.
+        highest: [batch, heads, queries, 1].
+    """
+    return 0.0 if chunk.sinks is None else torch.exp((chunk.sinks.float().view(1, -1, 1, 1) - highest).clamp(max=80.0))

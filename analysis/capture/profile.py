@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,7 +98,7 @@ def _profile(
                 "milliseconds": median,
                 "milliseconds_low": low,
                 "milliseconds_high": high,
-                "flops_formula": formula,
+                "flops_formula": None if math.isnan(formula) else formula,
                 "flops_counted": counted[component],
             }
         )
@@ -107,7 +108,8 @@ def _profile(
 def flops_formula(facts: dict[str, int], length: int) -> dict[str, float]:
     """FLOPs of one prefill by formula, all layers together.
 
-    Projections cost 2 per parameter and token, pairs what `analysis.efficiency.flops` says.
+    Projections cost 2 per parameter and token, pairs what `analysis.efficiency.flops` says; NaN where it has
+    no formula.
     """
     pairs = flops(shape(pl.DataFrame([facts]), None), length)
     indexer = float(pairs.indexer)

@@ -6,7 +6,7 @@ import torch
 
 from analysis.capture.chunk import AttentionChunk
 from analysis.capture.memory import Widths
-from analysis.capture.model import capture_sparse
+from analysis.capture.observers import capture_sparse
 from analysis.capture.source import Source
 
 

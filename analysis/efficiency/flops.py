@@ -23,6 +23,8 @@ class Shape:
         indexer_pair: FLOPs of one query-key pair in all indexers together, indexer layers x (2 H_I d_I + 2 H_I).
         indexer_token: FLOPs of the indexers' projections per token, 2 x indexer parameters.
         top_k: Keys that a query may select; None without an indexer.
+        by_token: Whether the indexer scores single tokens. The formulas know no pools, blocks or compressed entries, so
+            that without it nothing is counted.
     """
 
     layers: int
@@ -31,11 +33,12 @@ class Shape:
     indexer_pair: float
     indexer_token: float
     top_k: int | None
+    by_token: bool = True
 
 
 @dataclass(frozen=True)
 class Flops:
-    """FLOPs of one prefill of each length, all layers together, each [lengths]."""
+    """FLOPs of one prefill of each length, all layers together, each [lengths]; NaN where no formula holds."""
 
     indexer: Array
     attention: Array
@@ -60,6 +63,7 @@ def shape(facts: pl.DataFrame, attention: pl.DataFrame | None) -> Shape:
         indexer_pair=2.0 * row["indexer_layers"] * heads * (dim + 1),
         indexer_token=2.0 * row["indexer_parameters"],
         top_k=row["index_topk"],
+        by_token=row["entry"] in (None, "token"),
     )
 
 
@@ -71,6 +75,8 @@ def flops(model: Shape, lengths: ArrayLike) -> Flops:
         lengths: Tokens, [lengths].
     """
     length = np.asarray(lengths, dtype=np.float64)
+    if not model.by_token:
+        return Flops(*(np.full_like(length, np.nan) for _ in range(3)))
     pairs = length * (length + 1) / 2
     attended = pairs
     if model.top_k is not None:

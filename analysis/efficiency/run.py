@@ -84,6 +84,8 @@ def _scored(
 
 
 def _projection(model: Shape, settings: EfficiencySettings) -> pl.DataFrame:
+    if not model.by_token:
+        return pl.DataFrame(schema=PROJECTION)
     projected = flops(model, settings.project_lengths)
     parts = {"attention": projected.attention, "dense_attention": projected.dense_attention}
     if model.top_k is not None:

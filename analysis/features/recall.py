@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from analysis.capture.observers import sink_weight
 from analysis.features.rows import MASKED, AttentionRows, sort_keys
 
 # Below this selected mass, p within S_t has lost its digits and the softmax over S_t is computed afresh.
@@ -36,7 +37,7 @@ def attend(rows: AttentionRows) -> Outcome:
     the head mean is that of each group, and its metrics are averaged over groups.
     """
     chunk = rows.chunk
-    beyond = _sink_weight(rows, rows.highest) / rows.z
+    beyond = sink_weight(chunk, rows.highest) / rows.z
     dense = chunk.weigh(rows.p) / (1 + beyond)
     if rows.selected is None:
         return Outcome(dense, {}, {})
@@ -52,19 +53,12 @@ def attend(rows: AttentionRows) -> Outcome:
     return Outcome(sparse, {"head_recall": mass, "output_error": error}, _of_mean(rows, rows.selected))
 
 
-def _sink_weight(rows: AttentionRows, highest: torch.Tensor) -> torch.Tensor:
-    """What learned sinks add to the softmax denominator, relative to exp(highest); finite."""
-    if rows.chunk.sinks is None:
-        return torch.zeros_like(highest)
-    return torch.exp((rows.chunk.sinks.float().view(1, -1, 1, 1) - highest).clamp(max=80.0))
-
-
 def _afresh(rows: AttentionRows, selected: torch.Tensor) -> torch.Tensor:
     """Softmax over S_t alone, zero where S_t is empty."""
     shifted = rows.shifted.masked_fill(~selected, MASKED)
     highest = shifted.amax(-1, keepdim=True)
     weights = torch.exp(shifted - highest) * selected
-    total = weights.sum(-1, keepdim=True) + _sink_weight(rows, highest + rows.highest)
+    total = weights.sum(-1, keepdim=True) + sink_weight(rows.chunk, highest + rows.highest)
     return rows.chunk.weigh(weights) / torch.where(total > 0, total, 1.0)
 
 

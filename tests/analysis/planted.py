@@ -244,6 +244,7 @@ def facts(layers: int = 3, top_k: int | None = 8) -> pl.DataFrame:
         "indexer_heads": 2 if sparse else None,
         "indexer_dim": 32 if sparse else None,
         "index_topk": top_k,
+        "entry": None if top_k is None else "token",
         "dtype": "float32",
         "device": "cpu",
     }

@@ -131,8 +131,15 @@ class _Workspace:
             self.ramp = np.arange(keys, dtype=np.float32)
 
 
-# Those that no block is using.
+# Those that no block is using; shared by all threads.
 _spare: list[_Workspace] = []
+
+
+def _workspace() -> _Workspace:
+    try:
+        return _spare.pop()
+    except IndexError:
+        return _Workspace()
 
 
 def extract_block(item: Item, first: int, last: int, options: Options) -> BlockSums:
@@ -142,7 +149,7 @@ def extract_block(item: Item, first: int, last: int, options: Options) -> BlockS
     stop = max(int(high.max()), start + 1)
     low, high = np.maximum(low - start, 0), np.maximum(high - start, 0)
     heads, queries, keys = item.query.shape[0], last - first, stop - start
-    work = _spare.pop() if _spare else _Workspace()
+    work = _workspace()
     work.grow((heads + 1) * queries * keys, queries * keys, keys)
     x = work.x[: (heads + 1) * queries * keys].reshape(heads + 1, queries, keys)
     listed = work.keys[: queries * keys].reshape(queries, keys)

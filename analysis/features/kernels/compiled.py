@@ -16,9 +16,18 @@ def kernel(function: _Kernel) -> _Kernel:
     Sums may be reordered so that they vectorise; a kernel must therefore never meet NaN or infinity. ``parallel`` is
     left out: numba's thread pools do not allow several Python threads to run parallel kernels at once.
     """
-    return cast(_Kernel, njit(nogil=True, fastmath=True, cache=True, error_model="numpy")(function))
+    return _compile(function, fastmath=True)
 
 
 def exact(function: _Kernel) -> _Kernel:
     """Like ``kernel``, but with IEEE arithmetic: for kernels that may meet NaN or infinity."""
-    return cast(_Kernel, njit(nogil=True, cache=True, error_model="numpy")(function))
+    return _compile(function, fastmath=False)
+
+
+def _compile(function: _Kernel, fastmath: bool) -> _Kernel:
+    try:
+        compiled = njit(nogil=True, fastmath=fastmath, cache=True, error_model="numpy")(function)
+    except RuntimeError:
+        # Neither the package's folder nor the user's cache can be written to: compile anew in every process.
+        compiled = njit(nogil=True, fastmath=fastmath, error_model="numpy")(function)
+    return cast(_Kernel, compiled)

@@ -9,8 +9,8 @@ from analysis.capture import AttentionChunk, CapturedModel, capture_sparse, own_
 from analysis.capture.whole import CONTINUES, continues
 from analysis.settings import ExtractSettings
 from indexscope import IndexscopeError
-from tests.analysis.capture.samples import samples
 from tests.analysis.capture.tiny_architectures import DENSE, HYBRID, UNCAPTURED, WINDOW, tiny
+from tests.analysis.samples import samples
 
 IDS = torch.randint(1, 97, (2, 40), generator=torch.Generator().manual_seed(1))
 # Rounding grows with the logits, which some families scale up.

@@ -15,9 +15,9 @@ from torch.utils._pytree import tree_leaves
 
 from analysis.features import extract_samples
 from analysis.settings import ExtractSettings
-from tests.analysis.capture.samples import Sample
 from tests.analysis.capture.tiny_families import FAMILIES
 from tests.analysis.conftest import tiny_dsa, tiny_llama
+from tests.analysis.samples import Sample
 
 
 class LiveBytes(TorchDispatchMode):

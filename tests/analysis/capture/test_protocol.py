@@ -17,9 +17,9 @@ from analysis.features import extract_samples
 from analysis.settings import ExtractSettings
 from indexscope import IndexscopeError
 from tests.analysis.capture.research_model import ResearchModel
-from tests.analysis.capture.samples import samples
 from tests.analysis.conftest import tiny_dsa, tiny_llama
 from tests.analysis.features.reference import attention_row, selection_row
+from tests.analysis.samples import samples
 
 SETTINGS = ExtractSettings(chunk=16, local_window=5, sink_keys=3, top_k=6, sparsity_threshold=0.02)
 GUIDE = Path(__file__).parents[3] / "docs" / "protocol.md"

@@ -105,3 +105,15 @@ def test_empty_input_gives_empty_frames_with_the_same_columns() -> None:
     for name, frame in full.items():
         assert empty[name].is_empty()
         assert empty[name].schema == frame.schema, name
+
+
+def test_entries_that_are_not_tokens_have_no_formula() -> None:
+    tables = planted.features()
+    tables["facts"] = tables["facts"].with_columns(entry=pl.lit("pool"))
+    result = efficiency.run(tables, SETTINGS)
+    found = values(result)
+    by_formula = ("indexer_flops", "attention_flops", "dense_attention_flops", "relative_cost", "efficiency_score")
+    assert [found[name] for name in by_formula] == [None] * 5
+    assert found["indexer_parameters"] == 500
+    assert found["indexer_latency_ms"] == 2.0
+    assert result["projection"].is_empty()

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import polars as pl
 import pytest
@@ -12,21 +10,9 @@ from analysis.features import extract_samples
 from analysis.settings import ExtractSettings
 from tests.analysis.conftest import tiny_dsa, tiny_gpt2, tiny_llama
 from tests.analysis.features.reference import attention_row, selection_row
+from tests.analysis.samples import samples
 
 SETTINGS = ExtractSettings(chunk=16, local_window=5, sink_keys=3, top_k=6, sparsity_threshold=0.02)
-
-
-@dataclass(frozen=True)
-class Sample:
-    index: int
-    name: str
-    input_ids: tuple[int, ...]
-
-
-def samples(*lengths: int) -> list[Sample]:
-    random = np.random.default_rng(3)
-    # Twenty tokens only, so that induction has something to find.
-    return [Sample(i, f"d{i}", tuple(random.integers(0, 20, length).tolist())) for i, length in enumerate(lengths)]
 
 
 def dense_attention(model, ids: list[int], layer: int) -> np.ndarray:

@@ -16,8 +16,8 @@ import torch
 from analysis.capture import AttentionChunk
 from analysis.features import extract_samples
 from analysis.settings import ExtractSettings
-from tests.analysis.capture.samples import samples
 from tests.analysis.capture.tiny_families import FAMILIES, record
+from tests.analysis.samples import samples
 
 LENGTH = 40
 SETTINGS = ExtractSettings(chunk=16, dense_reference=False, sparsity_threshold=0.02)

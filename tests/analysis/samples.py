@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Sample:
-    index: int
-    name: str
-    input_ids: tuple[int, ...]
+from storage.samples import Sample
 
 
 def samples(*lengths: int) -> list[Sample]:
