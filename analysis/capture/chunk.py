@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -97,6 +97,35 @@ class AttentionChunk:
         groups = self.value.shape[1]
         grouped = weights.view(batch, groups, heads // groups * queries, keys)
         return torch.matmul(grouped, self.value.float()).view(batch, heads, queries, -1)
+
+    def part(self, first: int, last: int) -> AttentionChunk:
+        """Queries first .. last - 1 of the chunk, counted within it; keys after the last of them are left out."""
+        queries, keys = slice(first, last), slice(None)
+        if self.positions is None:
+            keys = slice(self.eligible.shape[-1] - (self.eligible.shape[-2] - last))
+        entries = keys if self.entries is None else slice(None)
+        bias = self.bias
+        if bias is not None:
+            bias = bias[
+                ..., queries if bias.shape[-2] > 1 else slice(None), keys if bias.shape[-1] > 1 else slice(None)
+            ]
+        return replace(
+            self,
+            start=self.start + first,
+            query=self.query[:, :, queries],
+            key=self.key[:, :, keys],
+            value=self.value[:, :, keys],
+            eligible=self.eligible[..., queries, keys],
+            selected=None if self.selected is None else self.selected[..., queries, keys],
+            scores=None if self.scores is None else self.scores[..., queries, entries],
+            bias=bias,
+            positions=self.positions,
+            chosen=None if self.chosen is None else self.chosen[..., queries, entries],
+            always=None if self.always is None else self.always[..., queries, keys],
+            head_scores=None if self.head_scores is None else self.head_scores[:, queries, :, entries],
+            head_weights=None if self.head_weights is None else self.head_weights[:, queries],
+            probabilities=None if self.probabilities is None else self.probabilities[:, :, queries, keys],
+        )
 
 
 Observer = Callable[[AttentionChunk], torch.Tensor]

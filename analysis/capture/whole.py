@@ -8,9 +8,6 @@ the observer computes stays bounded by chunk x sequence, but the mask of its att
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
-
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
@@ -44,23 +41,8 @@ def in_chunks(observer: Observer, size: int) -> Observer:
     """An observer of whole sequences that shows them to another one in chunks of at most ``size`` queries."""
 
     def observe(whole: AttentionChunk) -> torch.Tensor:
-        return torch.cat([observer(part) for part in _cut(whole, size)], 2)
+        queries = whole.query.shape[2]
+        parts = [whole.part(first, min(first + size, queries)) for first in range(0, queries, size)]
+        return torch.cat([observer(part) for part in parts], 2)
 
     return observe
-
-
-def _cut(whole: AttentionChunk, size: int) -> Iterator[AttentionChunk]:
-    """Keys end at the last query of each part. Only for attention over tokens (no entries, no positions)."""
-    queries = whole.query.shape[2]
-    for first in range(0, queries, size):
-        last = min(first + size, queries)
-        keys = whole.key.shape[2] - queries + last
-        yield dataclasses.replace(
-            whole,
-            start=whole.start + first,
-            query=whole.query[:, :, first:last],
-            key=whole.key[:, :, :keys],
-            value=whole.value[:, :, :keys],
-            eligible=whole.eligible[:, :, first:last, :keys],
-            bias=None if whole.bias is None else whole.bias.expand(-1, -1, queries, -1)[:, :, first:last, :keys],
-        )

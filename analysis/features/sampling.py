@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from analysis.capture import AttentionChunk
 
@@ -32,32 +31,4 @@ def measured_parts(chunk: AttentionChunk, length: int, every: int) -> Iterator[A
     for block in range(chunk.start // BLOCK, -(-end // BLOCK)):
         if block % every == middle:
             first, last = max(chunk.start, block * BLOCK), min(end, (block + 1) * BLOCK)
-            yield part_of(chunk, first - chunk.start, last - chunk.start)
-
-
-def part_of(chunk: AttentionChunk, first: int, last: int) -> AttentionChunk:
-    """Queries first .. last - 1 of a chunk, counted within it; keys after the last of them are left out."""
-    queries, keys = slice(first, last), slice(None)
-    if chunk.positions is None:
-        keys = slice(chunk.eligible.shape[-1] - (chunk.eligible.shape[-2] - last))
-    entries = keys if chunk.entries is None else slice(None)
-    bias = chunk.bias
-    if bias is not None:
-        bias = bias[..., queries if bias.shape[-2] > 1 else slice(None), keys if bias.shape[-1] > 1 else slice(None)]
-    return replace(
-        chunk,
-        start=chunk.start + first,
-        query=chunk.query[:, :, queries],
-        key=chunk.key[:, :, keys],
-        value=chunk.value[:, :, keys],
-        eligible=chunk.eligible[..., queries, keys],
-        selected=None if chunk.selected is None else chunk.selected[..., queries, keys],
-        scores=None if chunk.scores is None else chunk.scores[..., queries, entries],
-        bias=bias,
-        positions=chunk.positions,
-        chosen=None if chunk.chosen is None else chunk.chosen[..., queries, entries],
-        always=None if chunk.always is None else chunk.always[..., queries, keys],
-        head_scores=None if chunk.head_scores is None else chunk.head_scores[:, queries, :, entries],
-        head_weights=None if chunk.head_weights is None else chunk.head_weights[:, queries],
-        probabilities=None if chunk.probabilities is None else chunk.probabilities[:, :, queries, keys],
-    )
+            yield chunk.part(first - chunk.start, last - chunk.start)
