@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -79,7 +80,7 @@ def _size(size: int) -> str:
 
 
 def _profile(
-    parts: Parts, facts: dict[str, int], source: CapturedModel, length: int, repeats: int
+    parts: Parts, facts: dict[str, Any], source: CapturedModel, length: int, repeats: int
 ) -> list[dict[str, object]]:
     random = torch.Generator().manual_seed(length)
     ids = torch.randint(source.vocabulary, (1, length), generator=random).to(source.device)
@@ -105,7 +106,7 @@ def _profile(
     return rows
 
 
-def flops_formula(facts: dict[str, int], length: int) -> dict[str, float]:
+def flops_formula(facts: dict[str, Any], length: int) -> dict[str, float]:
     """FLOPs of one prefill by formula, all layers together.
 
     Projections cost 2 per parameter and token, pairs what `analysis.efficiency.flops` says; NaN where it has

@@ -82,6 +82,7 @@ def test_flops_formula_counts_pairs_by_hand() -> None:
     facts = {
         "parameters": 1000, "indexer_parameters": 10, "attention_parameters": 100, "layers": 1, "attention_heads": 2,
         "key_width": 3, "value_width": 5, "indexer_layers": 1, "indexer_heads": 4, "indexer_dim": 6, "index_topk": 2,
+        "entry": "token",
     }  # fmt: skip
     flops = flops_formula(facts, 4)
     assert flops["indexer"] == 2 * 10 * 4 + (2 * 4 * 6 + 2 * 4) * (1 + 2 + 3 + 4)
