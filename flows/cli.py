@@ -12,6 +12,7 @@ import typer
 
 from flows.errors import lines_of
 from flows.interrupt import abandoned, tell_interrupted
+from flows.store_cli import register
 from indexscope import IndexscopeError, __version__
 
 BAD_INPUT, INTERRUPTED, INTERNAL = 2, 130, 70
@@ -19,7 +20,8 @@ BAD_INPUT, INTERRUPTED, INTERNAL = 2, 130, 70
 app = typer.Typer(
     name="indexscope",
     help="What a lightning indexer selects, misses and costs over a dataset, and what an optimised one changed.",
-    epilog="Exit codes: 0 done, 1 a gate failed, 2 bad input, 3 some shards failed (run again), 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 a gate failed or data is damaged, 2 bad input, 3 some shards failed (run again), "
+    "130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -30,6 +32,18 @@ File = Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Study file;
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Set a value for this run, e.g. extract.chunk=128."),
+]
+Refresh = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--refresh",
+        metavar="STEP",
+        help="Compute a step even if the store has it: extract, measure, analyze (or one analysis, e.g. clustering), "
+        "compare, report, all. What follows runs again if other bytes come out.",
+    ),
+]
+Full = Annotated[
+    bool, typer.Option("--full-fingerprint", help="Hash every byte of the checkpoints; as --set fingerprint=full.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run and what the store has; run no model.")]
 
@@ -53,39 +67,41 @@ def init(
 
 
 @app.command()
-def study(file: File = None, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+def study(
+    file: File = None, overrides: Overrides = None, refresh: Refresh = None, full: Full = False, dry_run: DryRun = False
+) -> None:
     """Run a study from checkpoints and a dataset to the report; what the store has is not computed again.
 
     The last line on stdout is the report's folder.
     """
     if dry_run:
-        _show_plan(file, overrides)
+        _show_plan(file, _with(overrides, full), refresh)
     else:
-        _run("study", file, overrides)
+        _run("study", file, _with(overrides, full), refresh)
 
 
 @app.command()
-def extract(file: File = None, overrides: Overrides = None) -> None:
+def extract(file: File = None, overrides: Overrides = None, refresh: Refresh = None, full: Full = False) -> None:
     """Run the models over the dataset and store their features."""
-    _run("extract", file, overrides)
+    _run("extract", file, _with(overrides, full), refresh)
 
 
 @app.command()
-def analyze(file: File = None, overrides: Overrides = None) -> None:
+def analyze(file: File = None, overrides: Overrides = None, refresh: Refresh = None, full: Full = False) -> None:
     """Analyse the stored features of every model."""
-    _run("analyze", file, overrides)
+    _run("analyze", file, _with(overrides, full), refresh)
 
 
 @app.command()
-def compare(file: File = None, overrides: Overrides = None) -> None:
+def compare(file: File = None, overrides: Overrides = None, refresh: Refresh = None, full: Full = False) -> None:
     """Compare the candidates with the baseline, from the stored analyses."""
-    _run("compare", file, overrides)
+    _run("compare", file, _with(overrides, full), refresh)
 
 
 @app.command()
-def report(file: File = None, overrides: Overrides = None) -> None:
+def report(file: File = None, overrides: Overrides = None, refresh: Refresh = None, full: Full = False) -> None:
     """Write the report of what is stored. The last line on stdout is its folder."""
-    _run("report", file, overrides)
+    _run("report", file, _with(overrides, full), refresh)
 
 
 @app.command()
@@ -126,6 +142,9 @@ def list_store(
     from flows.results import print_store
 
     print_store(store, as_json)
+
+
+register(app)
 
 
 @app.command(name="train-demo")
@@ -192,10 +211,14 @@ def _complain(lines: list[str], code: int) -> int:
     return code
 
 
-def _run(name: str, file: Path | None, overrides: list[str] | None) -> None:
+def _with(overrides: list[str] | None, full: bool) -> list[str]:
+    return [*(overrides or []), *(["fingerprint=full"] if full else [])]
+
+
+def _run(name: str, file: Path | None, overrides: list[str], refresh: list[str] | None) -> None:
     from flows.run import run_flow
 
-    outcome = run_flow(name, None if file is None else str(file), overrides or [])
+    outcome = run_flow(name, None if file is None else str(file), overrides, refresh)
     _complain(list(outcome.messages), outcome.code)
     if outcome.folder is not None:
         typer.echo(_short(outcome.folder))
@@ -208,13 +231,14 @@ def _short(folder: str) -> str:
     return str(path.relative_to(Path.cwd())) if "://" not in folder and path.is_relative_to(Path.cwd()) else folder
 
 
-def _show_plan(file: Path | None, overrides: list[str] | None) -> None:
+def _show_plan(file: Path | None, overrides: list[str], refresh: list[str] | None) -> None:
     from flows.load import load_study
     from flows.plan import make_plan
+    from flows.refresh import chosen
     from flows.results import print_plan
 
-    chosen: Any = load_study(file, overrides or ())
-    print_plan(make_plan(chosen))
+    read: Any = load_study(file, overrides)
+    print_plan(make_plan(read, chosen(refresh or [], "study")))
 
 
 if __name__ == "__main__":

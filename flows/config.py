@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from analysis.settings import AnalysisSettings, ComparisonSettings, ExtractSettings, Frozen
 from storage.dataset_settings import DatasetSettings
+from storage.fingerprints import FingerprintMode
 
 
 def _printable(text: str) -> str:
@@ -70,6 +71,9 @@ class Study(Frozen):
     dataset: DatasetSettings = Field(DatasetSettings(), description="The data; every model sees the same token ids.")
     extract: ExtractSettings = Field(ExtractSettings(), description="How models are run and features are made.")
     shard_size: int = Field(8, ge=1, description="Samples a shard: the unit of work, of retry and of caching.")
+    fingerprint: FingerprintMode = Field(
+        "sampled", description="How much of a checkpoint above 256 MiB is hashed: sampled (fast), or full (every byte)."
+    )
     analyses: AnalysisSettings = Field(AnalysisSettings(), description="Settings of the analyses; they need no model.")
     comparison: ComparisonSettings = Field(ComparisonSettings(), description="Comparison of candidates with baseline.")
     gates: tuple[Gate, ...] = Field((), description="Conditions; a study that fails one exits with 1.")

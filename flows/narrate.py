@@ -35,7 +35,24 @@ def summary(step: str, records: list[StepRecord], noun: str = "result") -> str:
         parts.append(f"{cached} cached")
     if noun == "result" and len(records) == 1:
         parts = ["cached"] if cached else [f"computed in {fresh[0].seconds:.1f} s"]
+    compared = [record.same for record in fresh if record.same is not None]
+    if compared:
+        others = compared.count(False)
+        parts.append(f"{others} with other bytes than before" if others else "the same bytes as before")
     return f"{step}: {', '.join(parts)}"
+
+
+def damage_lines(step: str, records: list[StepRecord]) -> list[str]:
+    """One line a unit that was found damaged.
+
+    >>> damage_lines("extract base", [StepRecord("shard-00001", 9, 1.0, False, damage="tokens/… is gone")])
+    ['extract base: shard-00001 was damaged (tokens/… is gone): discarded and computed again']
+    """
+    return [
+        f"{step}: {record.unit} was damaged ({record.damage}): discarded and computed again"
+        for record in records
+        if record.damage
+    ]
 
 
 @contextmanager

@@ -57,6 +57,7 @@ class Plan:
     dataset: str
     shards: tuple[tuple[str, Sequence[Sample]], ...]
     models: tuple[ModelPlan, ...]
+    refresh: frozenset[str] = frozenset()
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -79,8 +80,12 @@ class Plan:
         return Store(self.study.store)
 
 
-def make_plan(study: Study) -> Plan:
+def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     """Read and check everything that a study names, short of loading a model.
+
+    Args:
+        study: What is to be done.
+        refresh: Names of the steps that are to be computed even if the store has them; see `flows.refresh`.
 
     Raises:
         IndexscopeError: A checkpoint or the dataset cannot be used, or the models do not fit the dataset or each other.
@@ -96,7 +101,7 @@ def make_plan(study: Study) -> Plan:
         for number, (folder, info) in enumerate(zip(folders, infos, strict=True))
     )
     shards = tuple(shard(samples, study.shard_size))
-    return Plan(study, device, dataset, shards, models)
+    return Plan(study, device, dataset, shards, models, refresh)
 
 
 def analysis_settings(study: Study, analysis: str) -> Frozen:
@@ -107,7 +112,7 @@ def analysis_settings(study: Study, analysis: str) -> Frozen:
 
 def _model_plan(study: Study, number: int, folder: Path, info: CheckpointInfo, dataset: str, device: str) -> ModelPlan:
     name = study.models[number].name
-    mark = fingerprint(folder)
+    mark = fingerprint(folder, study.fingerprint)
     features = features_key(mark, dataset, study.extract, device, study.shard_size)
     measures = measures_key(mark, dataset, study.extract, device)
     analyses = {
@@ -170,15 +175,15 @@ def _check_lengths(study: Study, samples: Sequence[Sample], infos: Sequence[Chec
             raise IndexscopeError(model.name, reason, f"set dataset.max_length to {info.max_positions} or less")
 
 
-_ready: dict[Study, Plan] = {}
+_ready: dict[tuple[Study, frozenset[str]], Plan] = {}
 
 
-def prepare_plan(study: Study) -> Plan:
+def prepare_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     """Make a plan ahead of the flow that will take it, so that bad input is told before Prefect starts."""
-    _ready[study] = make_plan(study)
-    return _ready[study]
+    _ready[study, refresh] = make_plan(study, refresh)
+    return _ready[study, refresh]
 
 
-def take_plan(study: Study) -> Plan:
+def take_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     """The plan that was prepared for a study, once; else a new one."""
-    return _ready.pop(study, None) or make_plan(study)
+    return _ready.pop((study, refresh), None) or make_plan(study, refresh)

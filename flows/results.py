@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from rich.console import Console
-from rich.table import Table
 
 from flows.load import load_study
 from flows.plan import Plan
 from flows.status import status
+from flows.tables import new_table, show, size_text
 from storage.reports import read_report
 from storage.store import Store
 
@@ -23,11 +21,11 @@ from storage.store import Store
 def print_plan(plan: Plan) -> None:
     """Print what a study would do and why."""
     lines = status(plan)
-    table = _table("step", "units", "cached", "rows", "why it would run")
+    table = new_table("step", "units", "cached", "rows", "why it would run")
     for line in lines:
         rows = "" if line.rows is None else f"{line.rows:,}"
         table.add_row(line.step, str(line.units), str(line.cached), rows, line.why or "it would not: cached")
-    _print(table)
+    show(table)
     samples = plan.samples
     missing = sum(line.units - line.cached for line in lines)
     tokens = sum(len(sample.input_ids) for sample in samples)
@@ -46,13 +44,13 @@ def print_store(url: str, as_json: bool) -> None:
     if steps.is_empty():
         print(f"{url} holds nothing")
         return
-    table = _table("kind", "digest", "label", "units", "rows", "size", "created", "state")
+    table = new_table("kind", "digest", "label", "units", "rows", "size", "created", "state")
     for row in steps.sort("kind", "created").iter_rows(named=True):
         units = str(row["units"]) if row["expected"] is None else f"{row['units']}/{row['expected']}"
         created = "" if row["created"] is None else f"{row['created'].astimezone():%Y-%m-%d %H:%M}"
         size, rows = _size(row["bytes"]), "" if row["rows"] is None else f"{row['rows']:,}"
         table.add_row(row["kind"], row["digest"], row["label"] or "", units, rows, size, created, row["state"])
-    _print(table)
+    show(table)
     print(f"{steps.height} steps, {_size(int(steps['bytes'].sum()))}")
 
 
@@ -87,14 +85,14 @@ def _print_differences(frame: pl.DataFrame) -> None:
     both = frame.filter(pl.col("status") == "both")
     for (first, second), rows in both.group_by("model_a", "model_b", maintain_order=True):
         print(f"{first}" if first == second else f"{first} → {second}")
-        table = _table("metric", "layer", "unit", "a", "b", "difference", "interval", "n", "verdict")
+        table = new_table("metric", "layer", "unit", "a", "b", "difference", "interval", "n", "verdict")
         for row in rows.iter_rows(named=True):
             low, high = row["ci_low"], row["ci_high"]
             interval = "" if low is None or high is None else f"{_cell(low)} to {_cell(high)} ({row['interval']})"
             numbers = [_cell(row[name]) for name in ("a", "b", "difference")]
             layer = "all" if row["layer"] is None else str(row["layer"])
             table.add_row(row["metric"], layer, row["unit"], *numbers, interval, _cell(row["n"]), _verdict(row))
-        _print(table)
+        show(table)
     for row in frame.filter(pl.col("status") != "both").unique("metric", maintain_order=True).iter_rows(named=True):
         print(f"{row['status']}: {row['metric']} of {row['model_a'] or row['model_b']}")
     if frame.is_empty():
@@ -112,20 +110,6 @@ def _verdict(row: Mapping[str, Any]) -> str:
     return "not significant" if low is not None and high is not None and low <= 0 <= high else ""
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    numeric = {"units", "cached", "rows", "size", "a", "b", "difference", "ci_low", "ci_high", "layer", "n"}
-    for column in columns:
-        table.add_column(column, justify="right" if column in numeric else "left", overflow="fold")
-    return table
-
-
-def _print(table: Table) -> None:
-    # Into a file or a pipe a line is a line, however long. What models are called is data, not markup.
-    width = None if sys.stdout.isatty() else 500
-    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
-
-
 def _cell(value: object) -> str:
     if value is None:
         return ""
@@ -139,11 +123,4 @@ def _finite(value: Any) -> Any:
 
 
 def _size(count: int | None) -> str:
-    if count is None:
-        return ""
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
+    return "" if count is None else size_text(count)

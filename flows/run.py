@@ -8,31 +8,34 @@ from typing import Any
 
 from flows.load import load_study
 from flows.outcome import Outcome
+from flows.refresh import chosen
 
 
-def run_flow(name: str, file: str | None, overrides: list[str]) -> Outcome:
+def run_flow(name: str, file: str | None, overrides: list[str], refresh: list[str] | None = None) -> Outcome:
     """Run one of the flows.
 
     Args:
         name: A key of `flows.study.FLOWS`.
         file: The study file; None is the built-in study.
         overrides: ``key.key=value`` settings that go before the file's.
+        refresh: Steps to compute even if the store has them.
 
     Raises:
         IndexscopeError: The study or something that it names cannot be used.
         Exception: Whatever the flow raised that is no outcome: a defect of this program.
     """
     study = load_study(file, overrides)
+    steps = chosen(refresh or [], name)
     server = prefect_setup.start_server()
     try:
         from flows.plan import prepare_plan
         from flows.study import FLOWS
 
-        prepare_plan(study)
+        prepare_plan(study, steps)
     finally:
         server.join()
     with prefect_setup.one_server():
-        state: Any = FLOWS[name](file=file, overrides=overrides, return_state=True)
+        state: Any = FLOWS[name](file=file, overrides=overrides, refresh=refresh, return_state=True)
     outcome = state.result(raise_on_failure=False)
     if isinstance(outcome, Outcome):
         return outcome

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from prefect import Task
 from prefect.task_runners import TaskRunner
 
-from analysis.settings import ExtractSettings
+from flows import jobs
 from flows.config import slug
-from flows.narrate import say, summary
-from flows.plan import ModelPlan, Plan, analysis_settings, sources_of
-from flows.provenance import settled, timings
+from flows.jobs import Contents, Step
+from flows.narrate import damage_lines, say, summary
+from flows.plan import ModelPlan, Plan
 from flows.publish import publish
+from flows.reasons import NOVEL, why
 from flows.work import UnitsFailed, pool, run_units, started, threads
 from indexscope import IndexscopeError
-from storage.samples import Sample
-from storage.store import StepKey
-from tasks.analyze import ANALYSES, AnalysisJob, analyze_model
-from tasks.compare import RESULT, ComparisonJob, compare_models
-from tasks.extract import ModelJob, Parcel, extract_shard, measure_model
-from tasks.keys import report_key
-from tasks.report import MEASURES, GateRule, ReportedModel, ReportJob, make_report
-from tasks.step import StepRecord, Target
-
-#: Sequences that the causality audit may choose from.
-AUDITED = 8
+from storage.store import DamagedUnit, StepKey
+from tasks.analyze import ANALYSES, analyze_model
+from tasks.compare import compare_models
+from tasks.extract import extract_shard, measure_model
+from tasks.report import make_report
+from tasks.step import StepRecord, described
 
 
 @dataclass(frozen=True)
@@ -46,13 +43,14 @@ def extract(plan: Plan) -> None:
         UnitsFailed: Shards failed; those of the other models were still worked on.
     """
     failed: list[UnitsFailed] = []
+    contents = Contents(plan)
     results = needed(plan, "extract")
-    busy = not all(_has(plan, key, units) for _, key, units in results)
+    busy = bool(plan.refresh & {"extract", "measure"}) or not all(_has(plan, key, units) for _, key, units in results)
     with started(pool(plan.study.runner, busy)) as runner:
         for model in plan.models:
             try:
-                _extract(plan, model, runner)
-                _measure(plan, model, runner)
+                _extract(plan, model, runner, _announced(plan, jobs.extract_step(plan, model), contents))
+                _measure(plan, model, runner, _announced(plan, jobs.measure_step(plan, model), contents))
             except UnitsFailed as failure:
                 failed.append(failure)
     if failed:
@@ -60,83 +58,144 @@ def extract(plan: Plan) -> None:
         raise UnitsFailed(", ".join(part.step for part in failed), failures, sum(part.total for part in failed))
 
 
-def _extract(plan: Plan, model: ModelPlan, runner: TaskRunner[Any]) -> None:
-    if not _has(plan, model.features, plan.units):
-        plan.store.prepare(model.features, _label(plan, model), plan.units)
-    workers = plan.study.runner.workers
-    jobs = [
-        _model_job(plan, model, model.features, unit, samples, plan.study.extract, workers)
+def _extract(plan: Plan, model: ModelPlan, runner: TaskRunner[Any], reason: str) -> None:
+    step = jobs.extract_step(plan, model)
+    plan.store.prepare(step.key, step.label, step.units)
+    work = [
+        jobs.extract_job(plan, model, jobs.target(plan, step, unit, None, reason), samples)
         for unit, samples in plan.shards
     ]
-    title = f"extract {model.name}"
-    records = run_units(extract_shard, jobs, runner, title)
-    say(summary(title, records, "shard"))
-    _say_notes(title, records)
+    records = run_units(extract_shard, work, runner, step.title)
+    _told(step, records, "shard")
 
 
-def _measure(plan: Plan, model: ModelPlan, runner: TaskRunner[Any]) -> None:
-    # Alone and with all the cores: latencies next to other work would say nothing.
-    job = _model_job(plan, model, model.measures, MEASURES, plan.samples[:AUDITED], plan.study.extract, 1)
-    title = f"measure {model.name}"
-    records = run_units(measure_model, [job], runner, title)
-    say(summary(title, records))
-    _say_notes(title, records)
-
-
-def _say_notes(title: str, records: Sequence[StepRecord]) -> None:
-    """Each note of the units computed now, once; what the store had was told before and is in the report."""
-    for note in dict.fromkeys(note for record in records if not record.cached for note in record.notes):
-        say(f"{title}: note: {note}")
+def _measure(plan: Plan, model: ModelPlan, runner: TaskRunner[Any], reason: str) -> None:
+    step = jobs.measure_step(plan, model)
+    job = jobs.measure_job(plan, model, jobs.target(plan, step, step.units[0], None, reason))
+    _told(step, run_units(measure_model, [job], runner, step.title))
 
 
 def analyze(plan: Plan) -> None:
     """The four analyses of every model; they need no model."""
-    jobs = [_analysis_job(plan, model, analysis) for model in plan.models for analysis in ANALYSES]
-    with started(threads(plan.study.runner.workers)) as runner:
-        records = run_units(analyze_model, jobs, runner, "analyze")
-    for job, record in zip(jobs, records, strict=True):
-        say(summary(f"{job.analysis} {job.model}", [record]))
+    steps = [(model, jobs.analysis_step(plan, model, name)) for model in plan.models for name in ANALYSES]
+    _results(plan, analyze_model, [(step, _analysis_maker(plan, model, step)) for model, step in steps], "analyze")
+
+
+def _analysis_maker(plan: Plan, model: ModelPlan, step: Step) -> Callable[[Any], Any]:
+    return lambda goal: jobs.analysis_job(plan, model, step, goal)
 
 
 def compare(plan: Plan) -> None:
     """Every candidate against the baseline."""
-    job = ComparisonJob(
-        target=_target(plan, plan.comparison, RESULT, plan.study.name),
-        study=plan.study.name,
-        models={model.name: model.analyses for model in plan.models},
-        baseline=plan.study.baseline.name,
-        settings=plan.study.comparison,
-    )
-    with started(threads(1)) as runner:
-        say(summary("compare", run_units(compare_models, [job], runner, "compare")))
+    step = jobs.compare_step(plan)
+    _results(plan, compare_models, [(step, lambda goal: jobs.comparison_job(plan, goal))], "compare")
 
 
 def report(plan: Plan) -> Finished:
     """The report, written next to the study; its gates decide the outcome."""
-    job = report_job(plan)
-    with started(threads(1)) as runner:
-        say(summary("report", run_units(make_report, [job], runner, "report")))
+    step = jobs.report_step(plan, jobs.address_of_report(plan))
     folder = f"{plan.study.report.rstrip('/')}/{slug(plan.study.name)}"
-    failed = publish(plan.store, job.target.key, folder, plan.study)
-    return Finished(folder, failed)
+    work = [(step, lambda goal: jobs.report_job(plan, goal))]
+    _results(plan, make_report, work, "report")
+    try:
+        return Finished(folder, publish(plan.store, step.key, folder, plan.study))
+    except DamagedUnit as damage:
+        plan.store.discard(damage.key, damage.unit)
+        _results(plan, make_report, work, "report", described(plan.store, damage))
+        return Finished(folder, publish(plan.store, step.key, folder, plan.study))
 
 
-def report_job(plan: Plan) -> ReportJob:
-    """The report of a plan, with its provenance."""
-    facts = settled(plan)
-    key = report_key([(model.name, model.results) for model in plan.models], plan.comparison, facts)
-    return ReportJob(
-        target=_target(plan, key, RESULT, plan.study.name),
-        study=plan.study.name,
-        models=[
-            ReportedModel(model.name, model.role, model.checkpoint.fingerprint, model.measures, model.analyses)
-            for model in plan.models
-        ],
-        comparison=plan.comparison,
-        gates=[GateRule(gate.name, gate.rule) for gate in plan.study.gates],
-        confidence=plan.study.comparison.confidence,
-        provenance={**facts, **timings(plan)},
-    )
+def _results(
+    plan: Plan,
+    task: Task[Any, Any],
+    work: Sequence[tuple[Step, Callable[[Any], Any]]],
+    title: str,
+    damage: str = "",
+) -> None:
+    """Steps of one unit each, made in threads from other steps; a damaged unit among those is made anew first."""
+    contents = Contents(plan)
+    reasons = {step.key: "" if damage else _announced(plan, step, contents) for step, _ in work}
+
+    def job_of(step: Step, make: Callable[[Any], Any], contents: Contents) -> Any:
+        made_from = contents.made_from(step)
+        return make(jobs.target(plan, step, step.units[0], made_from, reasons[step.key], damage))
+
+    makers = {step.key: (step, make) for step, make in work}
+
+    def again(job: Any) -> Any:
+        return job_of(*makers[job.target.key], Contents(plan))
+
+    with started(threads(plan.study.runner.workers)) as runner:
+        first = [job_of(step, make, contents) for step, make in work]
+        records = run_units(task, first, runner, title, lambda found: _mend(plan, found), again)
+    for (step, _), record in zip(work, records, strict=True):
+        _told(step, [record])
+
+
+def _mend(plan: Plan, found: DamagedUnit) -> None:
+    """Discard what is damaged of a step, which was met while it was read, and make it anew."""
+    step, model = _owner(plan, found)
+    damages = {found.unit: described(plan.store, found)}
+    for unit in step.units:
+        if unit not in damages and (problem := _problem(plan, step.key, unit)):
+            damages[unit] = problem
+    for unit in damages:
+        plan.store.discard(step.key, unit)
+    if model is None or step.name in ANALYSES:
+        task = compare_models if model is None else analyze_model
+        make = _analysis_maker(plan, model, step) if model else (lambda goal: jobs.comparison_job(plan, goal))
+        _results(plan, task, [(step, make)], step.title, damages[step.units[0]])
+        return
+    goals = {unit: jobs.target(plan, step, unit, None, "", problem) for unit, problem in damages.items()}
+    with started(pool(plan.study.runner, busy=True)) as runner:
+        if step.name == "extract":
+            work = [jobs.extract_job(plan, model, goals[unit], part) for unit, part in plan.shards if unit in goals]
+            _told(step, run_units(extract_shard, work, runner, step.title), "shard")
+        else:
+            work = [jobs.measure_job(plan, model, goal) for goal in goals.values()]
+            _told(step, run_units(measure_model, work, runner, step.title))
+
+
+def _owner(plan: Plan, found: DamagedUnit) -> tuple[Step, ModelPlan | None]:
+    for model in plan.models:
+        own = [jobs.extract_step(plan, model), jobs.measure_step(plan, model)]
+        own += [jobs.analysis_step(plan, model, name) for name in ANALYSES]
+        for step in own:
+            if step.key == found.key:
+                return step, model
+    if found.key == plan.comparison:
+        return jobs.compare_step(plan), None
+    raise found
+
+
+def _problem(plan: Plan, key: StepKey, unit: str) -> str:
+    """What is wrong with a unit of which the marker is there, every byte read."""
+    record = plan.store.record(key, unit)
+    if record is None:
+        return "its files are not as committed" if plan.store.unit_status(key, unit) == "damaged" else ""
+    try:
+        for table in record.tables:
+            plan.store.read(key, table, [unit])
+    except DamagedUnit as damage:
+        return described(plan.store, damage)
+    return ""
+
+
+def _announced(plan: Plan, step: Step, contents: Contents) -> str:
+    """Say why a step runs, if there is more to say than that it is new."""
+    reason = why(plan, step, contents)
+    if reason and reason != NOVEL:
+        say(f"{step.title}: {reason}")
+    return reason
+
+
+def _told(step: Step, records: list[StepRecord], noun: str = "result") -> None:
+    """Tell what became of a step, and each note of the units computed now, once; older notes are in the report."""
+    for line in damage_lines(step.title, records):
+        say(line)
+    say(summary(step.title, records, noun))
+    for note in dict.fromkeys(note for record in records if not record.cached for note in record.notes):
+        say(f"{step.title}: note: {note}")
 
 
 def require(plan: Plan, step: str, file: str) -> None:
@@ -156,49 +215,18 @@ def require(plan: Plan, step: str, file: str) -> None:
 
 def needed(plan: Plan, step: str) -> list[tuple[str, StepKey, tuple[str, ...]]]:
     """The results of a step: title, address and units of each."""
-    if step == "compare":
-        return [("compare", plan.comparison, (RESULT,))]
-    results: list[tuple[str, StepKey, tuple[str, ...]]] = []
-    for model in plan.models:
-        if step == "extract":
-            results.append((f"extract {model.name}", model.features, plan.units))
-            results.append((f"measure {model.name}", model.measures, (MEASURES,)))
-        else:
-            results += [(f"{name} {model.name}", key, (RESULT,)) for name, key in model.analyses.items()]
-    return results
+    return [(one.title, one.key, one.units) for one in steps_of(plan, step)]
+
+
+def steps_of(plan: Plan, command: str) -> list[Step]:
+    """What "extract", "analyze" or "compare" makes."""
+    if command == "compare":
+        return [jobs.compare_step(plan)]
+    if command == "extract":
+        pairs = [(jobs.extract_step(plan, model), jobs.measure_step(plan, model)) for model in plan.models]
+        return [step for pair in pairs for step in pair]
+    return [jobs.analysis_step(plan, model, name) for model in plan.models for name in ANALYSES]
 
 
 def _has(plan: Plan, key: StepKey, units: Sequence[str]) -> bool:
     return all(status == "committed" for status in plan.store.unit_statuses(key, units).values())
-
-
-def _model_job(
-    plan: Plan,
-    model: ModelPlan,
-    key: StepKey,
-    unit: str,
-    samples: Sequence[Sample],
-    settings: ExtractSettings,
-    workers: int,
-) -> ModelJob:
-    target = Target(plan.study.store, key, unit, _label(plan, model), alone=key == model.measures)
-    return ModelJob(target, model.checkpoint, Parcel(tuple(samples)), settings, workers)
-
-
-def _analysis_job(plan: Plan, model: ModelPlan, analysis: str) -> AnalysisJob:
-    units = {"features": plan.units, "measures": (MEASURES,)}
-    return AnalysisJob(
-        target=_target(plan, model.analyses[analysis], RESULT, _label(plan, model)),
-        model=model.name,
-        analysis=analysis,
-        sources=[(key, units[name]) for name, key in sources_of(analysis, model.features, model.measures).items()],
-        settings=analysis_settings(plan.study, analysis),
-    )
-
-
-def _target(plan: Plan, key: StepKey, unit: str, label: str) -> Target:
-    return Target(plan.study.store, key, unit, label)
-
-
-def _label(plan: Plan, model: ModelPlan) -> str:
-    return f"{plan.study.name}: {model.name}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flows import prefect_setup  # isort: skip - before anything of prefect
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from flows import steps
 from flows.load import load_study
 from flows.outcome import DONE, GATE_FAILED, Outcome, concluded
 from flows.plan import Plan, take_plan
+from flows.references import on_record
+from flows.refresh import chosen
 
 __all__ = ["FLOWS", "analyze_flow", "compare_flow", "extract_flow", "prefect_setup", "report_flow", "study_flow"]
 
@@ -27,70 +30,87 @@ def run_name() -> str:
 
 
 @flow(name="indexscope-study", flow_run_name=run_name, persist_result=False)
-def study_flow(file: str | None = None, overrides: list[str] | None = None) -> State[Outcome]:
+def study_flow(
+    file: str | None = None, overrides: list[str] | None = None, refresh: list[str] | None = None
+) -> State[Outcome]:
     """Extract, analyze, compare and report.
 
     Args:
         file: The study file; none is the built-in study.
         overrides: ``key.key=value`` settings that go before the file's.
+        refresh: Steps to compute even if the store has them: extract, measure, analyze or one analysis, …, all.
     """
 
     def work() -> Outcome:
-        plan = _plan(file, overrides)
-        steps.extract(plan)
-        steps.analyze(plan)
-        steps.compare(plan)
-        return _reported(plan)
+        plan = _plan("study", file, overrides, refresh)
+        with on_record(plan) as made:
+            steps.extract(plan)
+            steps.analyze(plan)
+            steps.compare(plan)
+            return _reported(plan, made)
 
     return concluded(work)
 
 
 @flow(name="indexscope-extract", flow_run_name=run_name, persist_result=False)
-def extract_flow(file: str | None = None, overrides: list[str] | None = None) -> State[Outcome]:
+def extract_flow(
+    file: str | None = None, overrides: list[str] | None = None, refresh: list[str] | None = None
+) -> State[Outcome]:
     """Features and measures of every model."""
 
     def work() -> Outcome:
-        steps.extract(_plan(file, overrides))
+        plan = _plan("extract", file, overrides, refresh)
+        with on_record(plan):
+            steps.extract(plan)
         return Outcome()
 
     return concluded(work)
 
 
 @flow(name="indexscope-analyze", flow_run_name=run_name, persist_result=False)
-def analyze_flow(file: str | None = None, overrides: list[str] | None = None) -> State[Outcome]:
+def analyze_flow(
+    file: str | None = None, overrides: list[str] | None = None, refresh: list[str] | None = None
+) -> State[Outcome]:
     """The analyses, from stored features."""
 
     def work() -> Outcome:
-        plan = _plan(file, overrides)
-        steps.require(plan, "extract", file or "")
-        steps.analyze(plan)
+        plan = _plan("analyze", file, overrides, refresh)
+        with on_record(plan):
+            steps.require(plan, "extract", file or "")
+            steps.analyze(plan)
         return Outcome()
 
     return concluded(work)
 
 
 @flow(name="indexscope-compare", flow_run_name=run_name, persist_result=False)
-def compare_flow(file: str | None = None, overrides: list[str] | None = None) -> State[Outcome]:
+def compare_flow(
+    file: str | None = None, overrides: list[str] | None = None, refresh: list[str] | None = None
+) -> State[Outcome]:
     """The comparison, from stored analyses."""
 
     def work() -> Outcome:
-        plan = _plan(file, overrides)
-        steps.require(plan, "analyze", file or "")
-        steps.compare(plan)
+        plan = _plan("compare", file, overrides, refresh)
+        with on_record(plan):
+            steps.require(plan, "analyze", file or "")
+            steps.compare(plan)
         return Outcome()
 
     return concluded(work)
 
 
 @flow(name="indexscope-report", flow_run_name=run_name, persist_result=False)
-def report_flow(file: str | None = None, overrides: list[str] | None = None) -> State[Outcome]:
+def report_flow(
+    file: str | None = None, overrides: list[str] | None = None, refresh: list[str] | None = None
+) -> State[Outcome]:
     """The report, from stored measures, analyses and comparison."""
 
     def work() -> Outcome:
-        plan = _plan(file, overrides)
-        for step in ("extract", "analyze", "compare"):
-            steps.require(plan, step, file or "")
-        return _reported(plan)
+        plan = _plan("report", file, overrides, refresh)
+        with on_record(plan) as made:
+            for step in ("extract", "analyze", "compare"):
+                steps.require(plan, step, file or "")
+            return _reported(plan, made)
 
     return concluded(work)
 
@@ -104,11 +124,12 @@ FLOWS: dict[str, Flow[..., Any]] = {
 }
 
 
-def _plan(file: str | None, overrides: list[str] | None) -> Plan:
-    return take_plan(load_study(file, overrides or ()))
+def _plan(command: str, file: str | None, overrides: list[str] | None, refresh: list[str] | None) -> Plan:
+    return take_plan(load_study(file, overrides or ()), chosen(refresh or [], command))
 
 
-def _reported(plan: Plan) -> Outcome:
+def _reported(plan: Plan, made: Callable[[], None]) -> Outcome:
     finished = steps.report(plan)
+    made()
     messages = tuple(f"gate failed: {name}" for name in finished.failed_gates)
     return Outcome(GATE_FAILED if messages else DONE, messages, finished.folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from flows.interrupt import abandoned, tell_interrupted
 from flows.narrate import progress
 from indexscope import IndexscopeError
 from indexscope.errors import one_line
+from storage.store import DamagedUnit
 from tasks.extract import start_worker
 from tasks.step import StepRecord
 
@@ -45,7 +46,14 @@ class UnitsFailed(Exception):
         self.step, self.failures, self.total = step, tuple(failures), total
 
 
-def run_units(task: Task[Any, Any], jobs: Sequence[Any], runner: TaskRunner[Any], title: str) -> list[StepRecord]:
+def run_units(
+    task: Task[Any, Any],
+    jobs: Sequence[Any],
+    runner: TaskRunner[Any],
+    title: str,
+    mend: Callable[[DamagedUnit], None] | None = None,
+    again: Callable[[Any], Any] | None = None,
+) -> list[StepRecord]:
     """Map a task over jobs and wait for all of them.
 
     Args:
@@ -53,19 +61,29 @@ def run_units(task: Task[Any, Any], jobs: Sequence[Any], runner: TaskRunner[Any]
         jobs: At least one.
         runner: A `started` one.
         title: What the progress bar and messages call the step.
+        mend: Makes a damaged unit anew that a job met while it read; then the jobs that met one run again.
+        again: Makes such a job anew, since what it is made from has changed.
 
     Returns:
         Records in the order of the jobs.
 
     Raises:
-        IndexscopeError: A unit met something that the user can put right.
+        IndexscopeError: A unit met something that the user can put right, or what was mended is damaged again.
         UnitsFailed: Units failed in any other way.
     """
-    futures = runner.map(task, {"job": list(jobs)})
-    with progress(title, len(jobs)) as advance:
-        for _ in as_completed(list(futures)):
-            advance()
-    results = [_result(future) for future in futures]
+    results = _all_results(task, jobs, runner, title)
+    mended: set[tuple[str, str]] = set()
+    while mend is not None and (damages := [result for result in results if isinstance(result, DamagedUnit)]):
+        met = {(damage.key.path, damage.unit): damage for damage in damages}
+        if met.keys() & mended:
+            break
+        for damage in {damage.key: damage for damage in met.values()}.values():  # mends all that is damaged of a step
+            mend(damage)
+        mended |= met.keys()
+        which = [number for number, result in enumerate(results) if isinstance(result, DamagedUnit)]
+        retried = [jobs[number] if again is None else again(jobs[number]) for number in which]
+        for number, result in zip(which, _all_results(task, retried, runner, title), strict=True):
+            results[number] = result
     for result in results:
         if isinstance(result, IndexscopeError):
             raise result
@@ -77,6 +95,16 @@ def run_units(task: Task[Any, Any], jobs: Sequence[Any], runner: TaskRunner[Any]
     if failures:
         raise UnitsFailed(title, failures, len(jobs))
     return [result for result in results if isinstance(result, StepRecord)]
+
+
+def _all_results(
+    task: Task[Any, Any], jobs: Sequence[Any], runner: TaskRunner[Any], title: str
+) -> list[StepRecord | BaseException]:
+    futures = runner.map(task, {"job": list(jobs)})
+    with progress(title, len(jobs)) as advance:
+        for _ in as_completed(list(futures)):
+            advance()
+    return [_result(future) for future in futures]
 
 
 def threads(workers: int) -> TaskRunner[Any]:

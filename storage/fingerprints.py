@@ -3,44 +3,72 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
+from indexscope.errors import IndexscopeError
 from storage.json_types import JSON, canonical_json
-from storage.safetensors_header import TensorEntry, read_header
+from storage.safetensors_header import REMEDY, TensorEntry, read_header
 from storage.weight_files import read_config, weight_files
 
+#: How much of a checkpoint is hashed.
+FingerprintMode = Literal["sampled", "full"]
 #: Keys of config.json that change without the model changing.
 VOLATILE = {"_name_or_path", "transformers_version"}
-#: Files up to this size are hashed in full.
-FULL_FILE = 64 * 2**20
-#: In larger files a tensor up to this size is hashed in full,
+#: Checkpoints whose weights take up to this many bytes are hashed in full in either mode.
+FULL_CHECKPOINT = 256 * 2**20
+#: Of larger ones the sampled mode hashes a tensor up to this size in full,
 FULL_TENSOR = 3 * 2**16
 #: and of a larger tensor three blocks of this size: the first, the middle and the last.
 BLOCK = 2**16
+#: Bytes read at once.
+PIECE = 2**22
+#: Files read at the same time where blocks are sampled: that waits for the disk rather than for the processor.
+READERS = 8
 
 
-def fingerprint(path: Path) -> str:
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    tensors: tuple[TensorEntry, ...]
+
+
+def fingerprint(path: Path, mode: FingerprintMode = "sampled") -> str:
     """Hash a checkpoint: its configuration and its weights.
 
-    The hash covers config.json (without `_name_or_path` and `transformers_version`, at any depth) and every safetensors
-    file that a load reads: size, header (names, dtypes, shapes) and data. Files up to 64 MiB are hashed in full. Of
-    larger ones every tensor is sampled: in full up to 192 KiB, otherwise its first, middle and last 64 KiB. Training
-    any tensor changes it almost everywhere, so this tells optimised checkpoints apart at a few per cent of a full read;
-    an edit by hand of a few numbers within a large tensor can go unseen.
+    The hash covers config.json (without `_name_or_path` and `transformers_version`, at any depth) and every tensor of
+    the safetensors files that a load reads: name, dtype, shape and data. Up to 256 MiB of weights are hashed in full.
+    Of more, the sampled mode takes a part of every tensor: all of it up to 192 KiB, otherwise its first, middle and
+    last 64 KiB. Training changes a tensor almost everywhere, so this tells optimised checkpoints apart at about a
+    per cent of a full read; an edit of a few numbers deep within a large tensor can go unseen. The full mode
+    hashes every byte of every tensor. The two modes never give the same fingerprint but where both hash everything.
+
+    How the tensors are spread over files is no part of it, nor are file names, padding and metadata, nor is the
+    tokenizer (a dataset's fingerprint is over token ids).
 
     Args:
         path: The checkpoint's folder.
+        mode: "sampled" or "full".
 
     Returns:
-        64 hexadecimal digits. File names are not part of it, nor is the tokenizer (a dataset's fingerprint is over
-        token ids).
+        64 hexadecimal digits.
 
     Raises:
-        IndexscopeError: The folder is no checkpoint, or a file is truncated.
+        IndexscopeError: The folder is no checkpoint, or a file is truncated or cannot be read.
     """
     whole = hashlib.sha256(canonical_json(_lasting(read_config(path))).encode())
-    for digest in sorted(_file_digest(file) for file in weight_files(path)):
+    files = [_File(file, read_header(file).tensors) for file in weight_files(path)]
+    size = sum(tensor.stop - tensor.start for file in files for tensor in file.tensors)
+    full = mode == "full" or size <= FULL_CHECKPOINT
+    whole.update(b"full" if full else b"sampled")
+    readers = min(READERS, os.cpu_count() or 1) if full else READERS
+    with ThreadPoolExecutor(readers) as pool:
+        digests = [digest for found in pool.map(lambda file: _digests(file, full), files) for digest in found]
+    for digest in sorted(digests):
         whole.update(digest)
     return whole.hexdigest()
 
@@ -53,16 +81,22 @@ def _lasting(value: JSON) -> JSON:
     return value
 
 
-def _file_digest(path: Path) -> bytes:
-    header = read_header(path)
-    with path.open("rb") as file:
-        if header.size <= FULL_FILE:
-            return hashlib.file_digest(file, "sha256").digest()
-        digest = hashlib.sha256(header.size.to_bytes(8, "little") + header.text)
-        for tensor in header.tensors:
-            for start, length in _blocks(tensor):
-                digest.update(_read(file, start, length))
-        return digest.digest()
+def _digests(file: _File, full: bool) -> list[bytes]:
+    """A digest of each tensor of a file."""
+    try:
+        with file.path.open("rb", buffering=0) as source:
+            return [_digest(source, tensor, full, file.path) for tensor in file.tensors]
+    except OSError as error:
+        raise IndexscopeError(file.path, f"cannot be read ({error.strerror})", REMEDY) from error
+
+
+def _digest(source: BinaryIO, tensor: TensorEntry, full: bool, path: Path) -> bytes:
+    head: list[JSON] = [tensor.name, tensor.dtype, list(tensor.shape), tensor.stop - tensor.start]
+    digest = hashlib.sha256(canonical_json(head).encode())
+    for start, length in [(tensor.start, tensor.stop - tensor.start)] if full else _blocks(tensor):
+        for piece in _pieces(source, start, length, path):
+            digest.update(piece)
+    return digest.digest()
 
 
 def _blocks(tensor: TensorEntry) -> list[tuple[int, int]]:
@@ -73,6 +107,11 @@ def _blocks(tensor: TensorEntry) -> list[tuple[int, int]]:
     return [(start, BLOCK) for start in (tensor.start, middle, tensor.stop - BLOCK)]
 
 
-def _read(file: BinaryIO, start: int, length: int) -> bytes:
-    file.seek(start)
-    return file.read(length)
+def _pieces(source: BinaryIO, start: int, length: int, path: Path) -> Iterator[bytes]:
+    source.seek(start)
+    while length:
+        piece = source.read(min(PIECE, length))
+        if not piece:
+            raise IndexscopeError(path, "became shorter while it was read", REMEDY)
+        length -= len(piece)
+        yield piece

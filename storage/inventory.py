@@ -6,7 +6,7 @@ import polars as pl
 
 from indexscope.errors import IndexscopeError
 from storage.files import Folder
-from storage.records import UnitRecord, parse_manifest, parse_marker
+from storage.records import parse_manifest, parse_marker
 
 COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "kind": pl.String,
@@ -43,7 +43,12 @@ def _row(step: Folder, path: str, sizes: dict[str, int]) -> tuple[object, ...]:
     created = step.modified("manifest.json")
     try:
         manifest = parse_manifest(step.read("manifest.json"), step.url)
-        found = {unit: _record(step, path, unit) for unit in _units(sizes)}
+        units = _units(sizes)
+        markers = step.read_many([f"{COMMITS}{unit}.json" for unit in units])
+        found = {
+            unit: None if data is None else parse_marker(data, path, unit)
+            for unit, data in zip(units, markers, strict=True)
+        }
     except IndexscopeError:
         return (kind, digest, None, None, None, None, None, created, None, "newer")
     records = [record for record in found.values() if record is not None and record.matches(sizes)]
@@ -76,10 +81,3 @@ def _below(sizes: dict[str, int], step: str) -> dict[str, int]:
 def _units(sizes: dict[str, int]) -> list[str]:
     names = [name.removeprefix(COMMITS) for name in sizes if name.startswith(COMMITS)]
     return [name.removesuffix(".json") for name in names if name.endswith(".json")]
-
-
-def _record(step: Folder, path: str, unit: str) -> UnitRecord | None:
-    try:
-        return parse_marker(step.read(f"{COMMITS}{unit}.json"), path, unit)
-    except FileNotFoundError:
-        return None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
+#: Where an object that is sealed keeps the checksum of the rest.
+SEAL = "sha256"
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 
 
@@ -26,6 +29,24 @@ def canonical_json(value: JSON) -> str:
 def pretty_json(value: JSON) -> bytes:
     """Write a value for people and machines alike: indented, sorted, UTF-8, newline at the end."""
     return (json.dumps(plain_json(value), sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
+
+
+def sealed_json(value: Mapping[str, JSON]) -> bytes:
+    """Write an object with a checksum over itself, so that a changed byte is noticed by `is_sealed`."""
+    return pretty_json({**value, SEAL: hashlib.sha256(canonical_json(value).encode()).hexdigest()})
+
+
+def is_sealed(content: Mapping[str, JSON], data: bytes) -> bool:
+    """Whether bytes are what `sealed_json` wrote, every one of them.
+
+    Args:
+        content: What the bytes hold.
+        data: The bytes.
+    """
+    try:
+        return sealed_json({key: value for key, value in content.items() if key != SEAL}) == data
+    except (TypeError, ValueError):
+        return False
 
 
 def plain_json(value: object, where: str = "inputs") -> JSON:

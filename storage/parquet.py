@@ -1,33 +1,77 @@
-"""Frames as Parquet bytes: zstd, and the same bytes for the same frame."""
+"""Frames as Parquet bytes: described columns, a measured layout, and the same bytes for the same frame."""
 
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 
 import polars as pl
 import polars.selectors as cs
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from indexscope.errors import IndexscopeError
-
-COMPRESSION_LEVEL = 3
-# Stated, so that neither thread count nor the frame's own chunks decide where row groups end.
-ROW_GROUP_ROWS = 1 << 17
+from storage.columns import Table
+from storage.schemas import schema
 
 
-def encode(frame: pl.DataFrame) -> bytes:
-    """Write a frame; equal frames give equal bytes, however they were built.
+@dataclass(frozen=True)
+class Layout:
+    """How tables lie in Parquet files. The defaults were chosen by measurement: benchmarks/storage.py.
+
+    Attributes:
+        compression: Codec of every column, by pyarrow's name.
+        level: Its level; None where it has none.
+        floats: Encoding of floating-point columns: "BYTE_STREAM_SPLIT", "PLAIN" or "DICTIONARY".
+        others: Encoding of all other columns but blobs: "DICTIONARY", "PLAIN" or "DELTA_BINARY_PACKED" (integers only).
+        row_group: Rows of a row group. Stated, so that neither thread count nor the frame's own chunks decide.
+    """
+
+    compression: str = "zstd"
+    level: int | None = 3
+    floats: str = "PLAIN"
+    others: str = "DICTIONARY"
+    row_group: int = 1 << 17
+
+
+LAYOUT = Layout()
+
+
+def encode(frame: pl.DataFrame, kind: str = "", table: str = "", layout: Layout = LAYOUT) -> bytes:
+    """Write a frame; equal frames of one table give equal bytes, however they were built.
 
     Categories are written as their words, since their codes depend on what else the process has seen.
+
+    Args:
+        frame: Any frame; rows are written in its order.
+        kind: Kind of the step that it belongs to, such as "features".
+        table: The table's name: with the kind it says what its columns mean, if they are described.
+        layout: How it is laid out; only benchmarks choose another than the default.
     """
+    arrow = frame.with_columns(cs.categorical().cast(pl.String)).to_arrow(compat_level=pl.CompatLevel.oldest())
+    arrow = _described(arrow.combine_chunks(), schema(kind, table))
+    encodings = {field.name: _encoding(field.type, layout) for field in arrow.schema}
     buffer = io.BytesIO()
-    frame.with_columns(cs.categorical().cast(pl.String)).rechunk().write_parquet(
+    pq.write_table(
+        arrow,
         buffer,
-        compression="zstd",
-        compression_level=COMPRESSION_LEVEL,
-        statistics=True,
-        row_group_size=ROW_GROUP_ROWS,
+        row_group_size=layout.row_group,
+        compression=layout.compression,
+        compression_level=layout.level,
+        use_dictionary=[name for name, encoding in encodings.items() if encoding == "DICTIONARY"],
+        column_encoding={name: encoding for name, encoding in encodings.items() if encoding != "DICTIONARY"},
+        # A minimum and a maximum of sketches or packed keys help no reader.
+        write_statistics=[field.name for field in arrow.schema if not _is_blob(field.type)],
     )
     return buffer.getvalue()
+
+
+def _encoding(kind: pa.DataType, layout: Layout) -> str:
+    if pa.types.is_floating(kind):
+        return layout.floats
+    if _is_blob(kind):
+        return "PLAIN"  # blobs do not repeat
+    return layout.others if layout.others != "DELTA_BINARY_PACKED" or pa.types.is_integer(kind) else "DICTIONARY"
 
 
 def decode(data: bytes, where: str) -> pl.DataFrame:
@@ -44,3 +88,23 @@ def decode(data: bytes, where: str) -> pl.DataFrame:
         return pl.read_parquet(io.BytesIO(data))
     except pl.exceptions.PolarsError as error:
         raise IndexscopeError(where, "is not a readable Parquet file", "delete it and run the study again") from error
+
+
+def units(data: bytes) -> dict[str, str]:
+    """The units that a Parquet file gives for its columns, by column; columns without one are left out."""
+    found = {field.name: (field.metadata or {}).get(b"unit") for field in pq.read_schema(io.BytesIO(data))}
+    return {name: unit.decode() for name, unit in found.items() if unit is not None}
+
+
+def _described(arrow: pa.Table, table: Table | None) -> pa.Table:
+    if table is None:
+        return arrow
+    fields = []
+    for field in arrow.schema:
+        column = table.column(field.name)
+        fields.append(field if column is None else field.with_metadata(column.metadata))
+    return arrow.cast(pa.schema(fields))
+
+
+def _is_blob(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))

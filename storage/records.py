@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from indexscope import __version__
 from indexscope.errors import IndexscopeError
-from storage.json_types import JSON, pretty_json
+from storage.json_types import JSON, is_sealed, sealed_json
 from storage.keys import NAME, SCHEMA_VERSION
 
 UnitStatus = Literal["committed", "missing", "damaged"]
@@ -71,21 +71,6 @@ class UnitRecord:
         """Whether every file is there in full, given what lies in the step's folder by name."""
         return all(sizes.get(table_file(file.table, self.unit)) == file.bytes for file in self.files)
 
-    def as_json(self) -> dict[str, JSON]:
-        """The record as the commit marker holds it."""
-        files: list[JSON] = [
-            {
-                "table": file.table,
-                "file": table_file(file.table, self.unit),
-                "bytes": file.bytes,
-                "rows": file.rows,
-                "sha256": file.sha256,
-            }
-            for file in self.files
-        ]
-        head: dict[str, JSON] = {"schema_version": SCHEMA_VERSION, "kind": self.kind, "digest": self.digest}
-        return {**head, "unit": self.unit, "files": files, "extra": self.extra}
-
 
 @dataclass(frozen=True)
 class Manifest:
@@ -112,7 +97,7 @@ class Manifest:
     def encode(self) -> bytes:
         """The manifest as its file holds it."""
         units = None if self.units is None else list(self.units)
-        return pretty_json(
+        return sealed_json(
             {
                 "schema_version": self.schema_version,
                 "indexscope_version": self.indexscope_version,
@@ -123,6 +108,22 @@ class Manifest:
                 "inputs": self.inputs,
             }
         )
+
+
+def encode_marker(record: UnitRecord) -> bytes:
+    """The commit marker of a unit."""
+    files: list[JSON] = [
+        {
+            "table": file.table,
+            "file": table_file(file.table, record.unit),
+            "bytes": file.bytes,
+            "rows": file.rows,
+            "sha256": file.sha256,
+        }
+        for file in record.files
+    ]
+    head: dict[str, JSON] = {"schema_version": SCHEMA_VERSION, "kind": record.kind, "digest": record.digest}
+    return sealed_json({**head, "unit": record.unit, "files": files, "extra": record.extra})
 
 
 def table_file(table: str, unit: str) -> str:
@@ -145,6 +146,8 @@ def parse_marker(data: bytes, key_path: str, unit: str) -> UnitRecord | None:
     if content is None:
         return None
     refuse_newer(content, f"{key_path}/{unit}")
+    if not is_sealed(content, data):
+        return None
     try:
         files = tuple(_file(entry, unit) for entry in content["files"])
         extra = content["extra"]
@@ -165,6 +168,8 @@ def parse_manifest(data: bytes, where: str) -> Manifest | None:
     if content is None:
         return None
     refuse_newer(content, where)
+    if not is_sealed(content, data):
+        return None
     try:
         units = content["units"]
         return Manifest(

@@ -13,6 +13,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import polars as pl
 
@@ -20,24 +21,55 @@ from indexscope.errors import IndexscopeError
 from storage import parquet
 from storage.files import Folder, Staged, open_store
 from storage.inventory import inventory
-from storage.json_types import JSON, plain_json, pretty_json
+from storage.json_types import JSON, canonical_json, plain_json
 from storage.keys import SCHEMA_VERSION, StepKey, check_name, step_key
 from storage.records import (
     FileRecord,
     Manifest,
     UnitRecord,
     UnitStatus,
+    encode_marker,
     marker_file,
     parse_manifest,
     parse_marker,
     table_file,
 )
 
-__all__ = ["JSON", "SCHEMA_VERSION", "Manifest", "StepKey", "Store", "UnitRecord", "UnitStatus", "step_key"]
+__all__ = [
+    "JSON",
+    "SCHEMA_VERSION",
+    "DamagedUnit",
+    "Manifest",
+    "StepKey",
+    "Store",
+    "UnitRecord",
+    "UnitStatus",
+    "step_key",
+]
 
 MANIFEST = "manifest.json"
 #: Files read at the same time: a bucket answers slowly, and checksums run beside each other.
 READERS = 8
+
+
+class DamagedUnit(IndexscopeError):
+    """A unit that was committed and is not what was committed; it can be discarded and computed again.
+
+    Args:
+        where: The file.
+        reason: What is wrong with it.
+        remedy: What the user can do.
+        key: The step.
+        unit: The unit.
+    """
+
+    def __init__(self, where: object, reason: str, remedy: str, key: StepKey, unit: str) -> None:
+        super().__init__(where, reason, remedy)
+        self.key, self.unit = key, unit
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        """Rebuild from all parts, so that the error crosses process borders whole."""
+        return type(self), (self.where, self.reason, self.remedy, self.key, self.unit)
 
 
 class Store:
@@ -129,12 +161,12 @@ class Store:
         staged: list[Staged] = []
         try:
             for table in sorted(tables):
-                data = parquet.encode(tables[table])
+                data = parquet.encode(tables[table], key.kind, table)
                 name = table_file(check_name(table, "table"), unit)
                 files.append(FileRecord(table, len(data), tables[table].height, hashlib.sha256(data).hexdigest()))
                 staged.append(step.stage(name, data))
             record = UnitRecord(key.kind, key.digest, unit, tuple(files), _mapping(extra or {}))
-            staged.append(step.stage(marker, pretty_json(record.as_json())))
+            staged.append(step.stage(marker, encode_marker(record)))
             with step.lock("_commits/.lock"):
                 existing = self._intact(key, unit)
                 if existing is not None:
@@ -167,11 +199,10 @@ class Store:
         self.manifest(key)
         step = self.folder.child(key.path)
         sizes = step.sizes()
-        statuses: dict[str, UnitStatus] = {}
-        for unit in units:
-            data = self._marker(step, unit) if marker_file(check_name(unit, "unit")) in sizes else None
+        marked = [unit for unit in units if marker_file(check_name(unit, "unit")) in sizes]
+        statuses: dict[str, UnitStatus] = dict.fromkeys(units, "missing")
+        for unit, data in zip(marked, step.read_many([marker_file(unit) for unit in marked]), strict=True):
             if data is None:
-                statuses[unit] = "missing"
                 continue
             record = parse_marker(data, key.path, unit)
             statuses[unit] = "committed" if record is not None and record.matches(sizes) else "damaged"
@@ -224,6 +255,36 @@ class Store:
         """Read every table of a step's committed units."""
         return {table: self.read(key, table) for table in self.tables(key)}
 
+    def discard(self, key: StepKey, unit: str) -> None:
+        """Remove a unit, its marker before its files, so that it counts as missing at every instant."""
+        step = self.folder.child(key.path)
+        with step.lock("_commits/.lock"):
+            data = self._marker(step, unit)
+            record = None if data is None else parse_marker(data, key.path, unit)
+            step.remove(marker_file(unit))
+            for name in record.names if record else ():
+                step.remove(name)
+
+    def content(self, key: StepKey, units: Sequence[str]) -> str:
+        """One checksum over what units hold, from their markers alone: it changes exactly when a table's bytes do.
+
+        Raises:
+            IndexscopeError: A unit is missing, or its marker is damaged.
+        """
+        found = self._records(key, units)
+        files = [[record.unit, *([file.table, file.sha256] for file in record.files)] for record in found]
+        return hashlib.sha256(canonical_json(files).encode()).hexdigest()
+
+    def digests(self, kind: str) -> list[str]:
+        """Digests of the steps of a kind, sorted; no file is read."""
+        folder = self.folder.child(kind)
+        folder.fs.invalidate_cache()
+        try:
+            names = folder.fs.ls(folder.root, detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(str(name).rstrip("/").rpartition("/")[2] for name in names)
+
     def list_steps(self) -> pl.DataFrame:
         """What the store holds, one row a step; see `storage.inventory`."""
         return inventory(self.folder)
@@ -234,13 +295,12 @@ class Store:
             raise IndexscopeError(self.location(key), "holds no committed unit", "run the study to compute it")
         step = self.folder.child(key.path)
         records = []
-        for unit in wanted:
-            data = self._marker(step, unit)
+        for unit, data in zip(wanted, step.read_many([marker_file(unit) for unit in wanted]), strict=True):
             if data is None:
                 raise IndexscopeError(self.location(key), f"has no committed {unit}", "run the study to compute it")
             record = parse_marker(data, key.path, unit)
             if record is None:
-                raise _damaged(f"{self.location(key)}/{marker_file(unit)}", "is not a commit marker")
+                raise _damaged(f"{self.location(key)}/{marker_file(unit)}", "is not a commit marker", key, unit)
             records.append(record)
         return records
 
@@ -265,16 +325,16 @@ class Store:
         try:
             data = self.folder.child(key.path).read(name)
         except FileNotFoundError as error:
-            raise _damaged(where, "is gone though it was committed") from error
+            raise _damaged(where, "is gone though it was committed", key, record.unit) from error
         if len(data) != file.bytes:
-            raise _damaged(where, f"has {len(data)} bytes where {file.bytes} were committed")
+            raise _damaged(where, f"has {len(data)} bytes where {file.bytes} were committed", key, record.unit)
         if hashlib.sha256(data).hexdigest() != file.sha256:
-            raise _damaged(where, "is not what was committed (checksum differs)")
+            raise _damaged(where, "is not what was committed (checksum differs)", key, record.unit)
         return parquet.decode(data, where)
 
 
-def _damaged(where: str, reason: str) -> IndexscopeError:
-    return IndexscopeError(where, reason, "delete that file and run the study again: only its unit is computed anew")
+def _damaged(where: str, reason: str, key: StepKey, unit: str) -> DamagedUnit:
+    return DamagedUnit(where, reason, "run the study again: only this unit is computed anew", key, unit)
 
 
 def _mapping(extra: Mapping[str, JSON]) -> dict[str, JSON]:

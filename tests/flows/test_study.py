@@ -167,7 +167,7 @@ def test_dry_run_says_what_would_run_and_why_and_does_nothing(folder: Path, done
     assert not (folder / ".indexscope").exists()
     run = run_command("study", done / "study.yaml", "--dry-run", "--set", "analyses.clustering.clusters=3")
     why = {line.split("  ")[0]: line for line in run.out}
-    assert "clusters auto → 3" in why["clustering base"]
+    assert "clusters changed auto → 3" in why["clustering base"]
     assert "cached" in why["extract base"]
 
 

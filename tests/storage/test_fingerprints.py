@@ -13,8 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from indexscope.errors import IndexscopeError
 from storage import fingerprints
-from storage.fingerprints import fingerprint
+from storage.fingerprints import FingerprintMode, fingerprint
 from storage.safetensors_header import read_header
+
+MODES: tuple[FingerprintMode, ...] = ("sampled", "full")
 
 
 def rewrite(folder: Path, name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
@@ -46,6 +48,13 @@ def test_volatile_keys_of_the_configuration_do_not_count_and_others_do(checkpoin
     assert fingerprint(folder) != before
 
 
+def sample_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the sampled mode sample even a tiny checkpoint."""
+    monkeypatch.setattr(fingerprints, "FULL_CHECKPOINT", 0)
+    monkeypatch.setattr(fingerprints, "FULL_TENSOR", 64)
+    monkeypatch.setattr(fingerprints, "BLOCK", 16)
+
+
 @pytest.mark.parametrize("element", [0, 511, 1023])
 def test_any_changed_number_of_a_small_file_changes_it(checkpoint: Callable[..., Path], element: int) -> None:
     folder = checkpoint()
@@ -60,9 +69,7 @@ def test_any_changed_number_of_a_small_file_changes_it(checkpoint: Callable[...,
 
 
 def test_in_a_large_file_every_tensor_counts(checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fingerprints, "FULL_FILE", 0)
-    monkeypatch.setattr(fingerprints, "FULL_TENSOR", 64)
-    monkeypatch.setattr(fingerprints, "BLOCK", 16)
+    sample_small(monkeypatch)
     folder = checkpoint()
     original = (folder / "model.safetensors").read_bytes()
     seen = {fingerprint(folder)}
@@ -72,6 +79,74 @@ def test_in_a_large_file_every_tensor_counts(checkpoint: Callable[..., Path], mo
         rewrite(folder, name, lambda weight: weight * 1.001)
         seen.add(fingerprint(folder))
     assert len(seen) == 1 + len(names)
+
+
+@pytest.mark.parametrize(
+    ("element", "covered"), [(0, True), (3, True), (510, True), (513, True), (1023, True), (200, False)]
+)
+def test_full_mode_sees_what_lies_between_the_sampled_blocks(
+    checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, element: int, covered: bool
+) -> None:
+    sample_small(monkeypatch)  # of 1,024 float32 numbers: 0 to 3, 510 to 513 and 1,020 to 1,023
+    folder = checkpoint()
+    before = {mode: fingerprint(folder, mode) for mode in MODES}
+    assert before["sampled"] != before["full"]
+
+    def nudge(weight: torch.Tensor) -> torch.Tensor:
+        assert weight.numel() == 1024
+        assert weight.dtype == torch.float32
+        weight.view(-1)[element] += 1e-3
+        return weight
+
+    rewrite(folder, "model.layers.1.self_attn.q_proj.weight", nudge)
+    assert (fingerprint(folder) != before["sampled"]) == covered
+    assert fingerprint(folder, "full") != before["full"]
+
+
+def test_modes_agree_where_both_hash_everything(checkpoint: Callable[..., Path]) -> None:
+    folder = checkpoint()
+    assert fingerprint(folder, "full") == fingerprint(folder, "sampled")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_names_shapes_and_dtypes_count_where_the_bytes_are_the_same(
+    checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, mode: FingerprintMode
+) -> None:
+    sample_small(monkeypatch)
+    folder = checkpoint()
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    name = "model.layers.1.self_attn.q_proj.weight"
+    prints = {fingerprint(folder, mode)}
+    for changed in (
+        {**weights, name: weights[name].reshape(-1, 8)},
+        {**weights, name: weights[name].view(torch.int32)},
+        {("x" if key == name else key): value for key, value in weights.items()},
+        {key: value for key, value in weights.items() if key != name},
+    ):
+        save_file(changed, file)
+        prints.add(fingerprint(folder, mode))
+    assert len(prints) == 5
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_spreading_the_same_tensors_over_other_files_changes_nothing(
+    checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, mode: FingerprintMode
+) -> None:
+    sample_small(monkeypatch)
+    folder = checkpoint()
+    before = fingerprint(folder, mode)
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    names = list(weights)
+    file.unlink()
+    weight_map = {}
+    for part in range(3):
+        held = {name: weights[name] for name in names[part::3]}
+        save_file(held, folder / f"part-{part}.safetensors", metadata={"format": "pt", "note": str(part)})
+        weight_map |= dict.fromkeys(held, f"part-{part}.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert fingerprint(folder, mode) == before
 
 
 def test_a_large_file_is_read_in_part_only(tmp_path: Path) -> None:

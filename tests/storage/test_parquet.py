@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
+
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from indexscope.errors import IndexscopeError
-from storage.parquet import decode, encode
+from storage.parquet import LAYOUT, decode, encode
 
 ROWS = st.lists(
     st.tuples(
@@ -55,3 +58,40 @@ def test_categories_are_written_as_words() -> None:
 def test_bytes_that_are_no_parquet_are_one_clear_line() -> None:
     with pytest.raises(IndexscopeError, match="here: is not a readable Parquet file"):
         decode(b"PAR1 nonsense PAR1", "here")
+
+
+DTYPES = {
+    **{f"i{dtype}": dtype for dtype in (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt64)},
+    **{"f32": pl.Float32, "f64": pl.Float64, "text": pl.String, "flag": pl.Boolean, "blob": pl.Binary},
+}
+
+
+def test_every_type_comes_back_with_its_nulls_also_without_rows() -> None:
+    values: dict[str, list[object]] = {name: [0, None, 1] for name in DTYPES}
+    values |= {"f32": [float("nan"), None, -0.0], "f64": [float("inf"), None, float("nan")]}
+    values |= {"text": ["", None, "ö\n"], "flag": [True, None, False], "blob": [b"", None, b"\0\xff"]}
+    frame = pl.DataFrame(values, schema=DTYPES)
+    for part in (frame, frame.clear(), frame[1:2]):
+        back = decode(encode(part), "file")
+        assert back.schema == frame.schema
+        assert_frame_equal(back, part)
+
+
+def test_a_reader_skips_row_groups_by_their_statistics() -> None:
+    rows = 2 * LAYOUT.row_group + 5
+    frame = pl.DataFrame({"layer": pl.Series(range(rows)) // LAYOUT.row_group, "blob": pl.Series([b"x"] * rows)})
+    file = pq.ParquetFile(io.BytesIO(encode(frame)))
+    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+    assert [group.num_rows for group in groups] == [LAYOUT.row_group, LAYOUT.row_group, 5]
+    ranges = [(group.column(0).statistics.min, group.column(0).statistics.max) for group in groups]
+    assert ranges == [(0, 0), (1, 1), (2, 2)]
+    assert [group.column(0).statistics.null_count for group in groups] == [0, 0, 0]
+    assert not any(group.column(1).is_stats_set for group in groups)
+    assert {group.column(0).compression for group in groups} == {"ZSTD"}
+
+
+@given(ROWS)
+def test_bytes_of_a_described_table_are_equal_for_equal_frames(rows: list[tuple[object, ...]]) -> None:
+    frame = frame_of(rows).rename({"value": "nll"})
+    again = frame.select(pl.all().shuffle(seed=1)).clear().vstack(frame)
+    assert encode(frame, "features", "tokens") == encode(again, "features", "tokens")

@@ -1,0 +1,168 @@
+"""How a store of many shards behaves: listing, planning a rerun and scanning, in seconds and peak memory.
+
+    python benchmarks/store_scale.py FOLDER [--shards 10000] [--rows 10000] [--save FILE.json] [--keep]
+
+The store is simulated: a few attention tables of random values are encoded as the store does, and copied as the shards
+of one step, each with a true commit marker. Every question is put by a fresh process, after the store was written, so
+files may lie in the system's memory. Memory is the process's own peak (VmHWM, Linux): ru_maxrss would begin at what
+the parent held. The folder must not exist; it is deleted at the end unless --keep is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from storage import parquet
+from storage.records import FileRecord, UnitRecord, encode_marker, marker_file, table_file
+from storage.schemas import schema
+from storage.store import StepKey, Store, step_key
+
+KEY = step_key("features", {"simulated": True})
+#: Distinct tables; the shards take turns.
+TEMPLATES = 8
+QUESTIONS = {
+    "nothing": "start of Python and imports",
+    "ls": "`ls`",
+    "plan": "plan a rerun: status of every shard, checksum over all markers",
+    "polars": "one metric by layer, polars",
+    "duckdb": "one metric by layer, DuckDB",
+    "verified": "the same through `Store.read`, shard by shard, every checksum verified",
+}
+
+
+def attention(rows: int, seed: int) -> pl.DataFrame:
+    """A table of random values with the columns and types of real ones: 6 layers, 6 heads, 10 buckets."""
+    table = schema("features", "attention")
+    assert table is not None
+    generator = np.random.default_rng(seed)
+    place = np.arange(rows)
+    keys = {"sample": place // 360, "layer": place // 60 % 6, "head": place // 10 % 6, "bucket": place % 10}
+    kinds = {"sample": pl.Int32, "layer": pl.Int16, "head": pl.Int16, "bucket": pl.Int8}
+    columns = [pl.Series(name, values, dtype=kinds[name]) for name, values in keys.items()]
+    for column in table.columns:
+        if column.name in keys:
+            continue
+        if column.unit == "queries":
+            columns.append(pl.Series(column.name, 1 << keys["bucket"], dtype=pl.Int32))
+        else:
+            columns.append(pl.Series(column.name, generator.random(rows, dtype=np.float32)))
+    return pl.DataFrame(columns)
+
+
+def simulate(store: Store, shards: int, rows: int) -> int:
+    """Write the store, fast and not durably; returns its bytes."""
+    units = [f"shard-{number:05}" for number in range(shards)]
+    store.prepare(KEY, "simulated", units)
+    folder = Path(store.location(KEY))
+    for part in ("attention", "_commits"):
+        (folder / part).mkdir(parents=True)
+    templates = [parquet.encode(attention(rows, seed), "features", "attention") for seed in range(TEMPLATES)]
+    sums = [hashlib.sha256(data).hexdigest() for data in templates]
+    for number, unit in enumerate(units):
+        data = templates[number % TEMPLATES]
+        (folder / table_file("attention", unit)).write_bytes(data)
+        file = FileRecord("attention", len(data), rows, sums[number % TEMPLATES])
+        record = UnitRecord(KEY.kind, KEY.digest, unit, (file,), {"seconds": 1.5, "notes": [], "chunks": [256]})
+        (folder / marker_file(unit)).write_bytes(encode_marker(record))
+    return sum(len(templates[number % TEMPLATES]) for number in range(shards))
+
+
+def answer(question: str, store: Store, key: StepKey = KEY) -> object:
+    """Put one of QUESTIONS to a store."""
+    files = f"{store.location(key)}/attention/*.parquet"
+    if question == "ls":
+        return store.list_steps().select("units", "expected", "rows", "state").rows()
+    manifest = store.manifest(key)
+    assert manifest is not None and manifest.units is not None
+    if question == "plan":
+        statuses = store.unit_statuses(key, manifest.units)
+        return sum(status == "committed" for status in statuses.values()), store.content(key, manifest.units)
+    weighted = pl.col("attention_entropy") * pl.col("queries")
+    mean = weighted.sum() / pl.col("queries").cast(pl.Float64).sum()
+    if question == "polars":
+        lazy = pl.scan_parquet(files).group_by("layer").agg(mean).sort("layer")
+        return lazy.collect(engine="streaming").rows()
+    if question == "duckdb":
+        import duckdb
+
+        sql = "sum(attention_entropy * queries) / sum(queries)"
+        return duckdb.sql(f"SELECT layer, {sql} FROM '{files}' GROUP BY layer ORDER BY layer").fetchall()
+    if question == "verified":
+        sums = []
+        for unit in manifest.units:
+            frame = store.read(key, "attention", [unit])
+            sums.append(frame.group_by("layer").agg(weighted.sum().alias("sum"), pl.col("queries").sum().alias("n")))
+        total = pl.concat(sums).group_by("layer").sum().sort("layer")
+        return total.select("layer", pl.col("sum") / pl.col("n")).rows()
+    return None
+
+
+def ask(question: str, url: str) -> dict[str, Any]:
+    """Put a question in a fresh process."""
+    command = [sys.executable, __file__, url, "--child", question]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def child(question: str, store: Store) -> None:
+    """Answer in this process and print seconds, peak memory and the beginning of the answer."""
+    start = time.perf_counter()
+    found = answer(question, store)
+    seconds = time.perf_counter() - start
+    lines = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+    print(json.dumps({"question": question, "seconds": seconds, "mebibytes": peak, "answer": str(found)[:200]}))
+
+
+def main() -> None:
+    """Write a store, put every question to it, print a table in Markdown, delete the store."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", help="where the store is written; on a disk with room for it")
+    parser.add_argument("--shards", type=int, default=10_000)
+    parser.add_argument("--rows", type=int, default=10_000, help="rows of a shard")
+    parser.add_argument("--questions", nargs="+", choices=list(QUESTIONS), default=list(QUESTIONS))
+    parser.add_argument("--save", help="write what was measured as JSON")
+    parser.add_argument("--keep", action="store_true", help="leave the store behind")
+    parser.add_argument("--child", choices=list(QUESTIONS), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    store = Store(options.folder)
+    if options.child:
+        child(options.child, store)
+        return
+    if Path(options.folder).exists():
+        parser.error(f"{options.folder} exists already")
+    try:
+        size = simulate(store, options.shards, options.rows)
+        complete = [(options.shards, options.shards, options.shards * options.rows, "complete")]
+        if answer("ls", store) != complete:  # figures of a store that is not whole would say nothing
+            raise SystemExit(f"the simulated store is {answer('ls', store)}, not {complete}")
+        print(f"{options.shards:,} shards, {options.shards * options.rows:,} rows, {size / 1e9:.2f} GB\n")
+        print("| question | s | peak MiB |\n| --- | ---: | ---: |")
+        rows = []
+        for question in options.questions:
+            rows.append(ask(question, options.folder))
+            print(f"| {QUESTIONS[question]} | {rows[-1]['seconds']:.2f} | {rows[-1]['mebibytes']:,.0f} |", flush=True)
+    finally:
+        if not options.keep:
+            shutil.rmtree(options.folder, ignore_errors=True)
+    if options.save:
+        saved = {"shards": options.shards, "rows": options.rows, "bytes": size, "questions": rows}
+        Path(options.save).write_text(json.dumps(saved, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

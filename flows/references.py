@@ -1,0 +1,41 @@
+"""What a run uses of its store, on record there from its first moment, so that a gc elsewhere spares it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+
+from flows.config import Study
+from flows.jobs import address_of_report
+from flows.narrate import say
+from flows.plan import Plan
+from storage.studies import StudyRecord, in_use, new_record
+
+
+@contextmanager
+def on_record(plan: Plan) -> Iterator[Callable[[], None]]:
+    """Keep everything that a plan names from being collected while the block runs.
+
+    Yields:
+        A function to call once the report is made, which needs everything that the plan names.
+    """
+    with in_use(plan.store, record_of(plan), say) as made:
+        yield made
+
+
+def record_of(plan: Plan) -> StudyRecord:
+    """The record of a run of a plan."""
+    keys = [key for model in plan.models for key in (model.features, *model.results.values())]
+    return new_record(
+        plan.study.name,
+        identity_of(plan.study),
+        {model.name: model.features.path for model in plan.models},
+        [key.path for key in (*keys, plan.comparison, address_of_report(plan))],
+    )
+
+
+def identity_of(study: Study) -> str:
+    """Tells a study from those of the same name that others run on the same store, by where its report goes."""
+    digest = sha256(f"{study.name}\n{study.report}".encode()).hexdigest()[:8]
+    return f"{study.slug}-{digest}"

@@ -1,0 +1,243 @@
+"""A study's features as one tidy file: one row a value, with the count that weights it and its unit."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from indexscope.errors import IndexscopeError
+from storage.files import TEMPORARY
+from storage.store import StepKey, Store
+from storage.studies import StudyRecord, named, read_records
+
+#: What tells rows apart, in the order of the file's columns.
+PLACE: dict[str, type[pl.DataType]] = {
+    "sample": pl.Int32,
+    "layer": pl.Int16,
+    "head": pl.Int16,
+    "group": pl.String,
+    "axis": pl.String,
+    "bucket": pl.Int8,
+    "bin": pl.Int32,
+}
+SCHEMA: dict[str, type[pl.DataType]] = {
+    "model": pl.String,
+    "table": pl.String,
+    "document": pl.String,
+    **PLACE,
+    "metric": pl.String,
+    "value": pl.Float64,
+    "weight": pl.Int64,
+    "unit": pl.String,
+}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column of a feature table that is exported.
+
+    Attributes:
+        table: The feature table.
+        column: The column; it is the row's ``metric``.
+        unit: Its unit.
+        weight: Column that counts what the value is the mean of; "" where the value is a count, a sum or an extreme.
+    """
+
+    table: str
+    column: str
+    unit: str
+    weight: str = ""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: rows, bytes, and for each model how many shards of how many."""
+
+    rows: int
+    bytes: int
+    models: Mapping[str, tuple[int, int]]
+
+
+def choose_study(store: Store, name: str | None = None) -> StudyRecord:
+    """The newest run of a study, by the study's name or identity, or of the only study of a store.
+
+    Raises:
+        IndexscopeError: There is no such study, or several to choose from.
+    """
+    records = read_records(store)
+    if not records:
+        raise IndexscopeError(store.url, "has no record of any study", "give a store in which a study has run")
+    found = records if name is None else named(store, records, name)
+    newest = {record.identity: max((r for r in found if r.identity == record.identity), key=_seen) for record in found}
+    # Studies of one name that two people or machines ran are the same where their features are.
+    if len({tuple(record.models.items()) for record in newest.values()}) == 1:
+        return max(newest.values(), key=_seen)
+    titles = {record.study for record in newest.values()}
+    choices = sorted(titles if len(titles) == len(newest) else newest)
+    what = "holds several studies" if name is None else f"holds several studies {name!r}"
+    raise IndexscopeError(store.url, what, f"choose one with --study: {', '.join(choices)}")
+
+
+def export(
+    store: Store,
+    models: Mapping[str, str],
+    target: Path,
+    measures: Sequence[Measure],
+    *,
+    partial: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[], None] = lambda: None,
+) -> Exported:
+    """Write features as one Parquet or CSV file, shard by shard, so that memory holds one shard at a time.
+
+    Rows are ordered by model as in the study, shard, table, metric, and then as in the store. Values that are not
+    defined have no row.
+
+    Args:
+        store: The store.
+        models: Path of the features of each model, by name.
+        target: The file, which appears whole or not at all; its ending, .parquet or .csv, says the format.
+        measures: What to export.
+        partial: Accept features of which some shards are missing.
+        overwrite: Replace a file that is there.
+        progress: Called after every shard.
+
+    Raises:
+        IndexscopeError: The ending is unknown, the file exists or cannot be written, shards are missing, a shard is
+            damaged, or nothing was found.
+    """
+    if target.suffix not in WRITERS:
+        raise IndexscopeError(target, "is neither .parquet nor .csv", "end the file's name in one of them")
+    if target.exists() and not overwrite:
+        raise IndexscopeError(target, "exists already", "give another name, or --force to overwrite it")
+    shards = {model: _shards(store, model, path, partial) for model, path in models.items()}
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}{TEMPORARY}")
+    rows = 0
+    try:
+        with WRITERS[target.suffix](temporary) as writer:
+            for model, path in models.items():
+                key = _key(path)
+                for unit in shards[model][0]:
+                    for frame in _tidy(store, key, unit, model, measures):
+                        writer.write(frame)
+                        rows += frame.height
+                    progress()
+        if not rows:
+            raise IndexscopeError(store.url, "has no value of what was asked for", "choose other tables or metrics")
+        size = temporary.stat().st_size
+        os.replace(temporary, target)
+    except OSError as error:
+        raise IndexscopeError(target, f"cannot be written ({error.strerror})", "give another place") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    return Exported(rows, size, {model: (len(found), expected) for model, (found, expected) in shards.items()})
+
+
+class _Writer(Protocol):
+    def write(self, frame: pl.DataFrame) -> None:
+        """Add rows."""
+
+
+class _Csv:
+    def __init__(self, file: Path) -> None:
+        self._file = file.open("wb")
+        pl.DataFrame(schema=SCHEMA).write_csv(self._file)
+
+    def write(self, frame: pl.DataFrame) -> None:
+        frame.write_csv(self._file, include_header=False)
+
+    def close(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+class _Parquet:
+    def __init__(self, file: Path) -> None:
+        schema = pl.DataFrame(schema=SCHEMA).to_arrow().schema
+        self._schema = schema
+        self._file = file.open("wb")
+        self._writer = pq.ParquetWriter(self._file, schema, compression="zstd")
+
+    def write(self, frame: pl.DataFrame) -> None:
+        table: pa.Table = frame.to_arrow()
+        self._writer.write_table(table.cast(self._schema))
+
+    def close(self) -> None:
+        self._writer.close()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+@contextlib.contextmanager
+def _csv(file: Path) -> Iterator[_Writer]:
+    with contextlib.closing(_Csv(file)) as writer:
+        yield writer
+
+
+@contextlib.contextmanager
+def _parquet(file: Path) -> Iterator[_Writer]:
+    with contextlib.closing(_Parquet(file)) as writer:
+        yield writer
+
+
+WRITERS = {".csv": _csv, ".parquet": _parquet}
+
+
+def _shards(store: Store, model: str, path: str, partial: bool) -> tuple[list[str], int]:
+    """The committed shards of a model, and how many there should be."""
+    key = _key(path)
+    manifest = store.manifest(key)
+    units = store.units(key) if manifest is None or manifest.units is None else manifest.units
+    found = [unit for unit, status in store.unit_statuses(key, units).items() if status == "committed"]
+    if not found or (len(found) < len(units) and not partial):
+        reason = f"has {len(found)} of {len(units)} shards in the store"
+        remedy = "run the study to its end" + (", or give --partial to export what is there" if found else "")
+        raise IndexscopeError(model, reason, remedy)
+    return found, len(units)
+
+
+def _tidy(store: Store, key: StepKey, unit: str, model: str, measures: Sequence[Measure]) -> Iterator[pl.DataFrame]:
+    record = store.record(key, unit)
+    held = () if record is None else record.tables
+    names = store.read(key, "samples", [unit]).select("sample", pl.col("name").alias("document"))
+    for table in dict.fromkeys(measure.table for measure in measures):
+        if table not in held:
+            continue  # a dense model has no indexer
+        frame = store.read(key, table, [unit]).join(names, on="sample", how="left", maintain_order="left")
+        parts = [
+            _rows(frame, model, measure)
+            for measure in measures
+            if measure.table == table and measure.column in frame.columns
+        ]
+        if parts:
+            yield pl.concat(parts)
+
+
+def _rows(frame: pl.DataFrame, model: str, measure: Measure) -> pl.DataFrame:
+    constants = {"model": model, "table": measure.table, "metric": measure.column, "unit": measure.unit}
+    columns: dict[str, pl.Expr] = {name: pl.lit(text) for name, text in constants.items()}
+    columns |= {name: pl.col(name) if name in frame.columns else pl.lit(None) for name in (*PLACE, "document")}
+    columns |= {"value": pl.col(measure.column), "weight": pl.col(measure.weight) if measure.weight else pl.lit(None)}
+    ordered = [columns[name].cast(kind).alias(name) for name, kind in SCHEMA.items()]
+    return frame.filter(pl.col(measure.column).is_not_null()).select(ordered)
+
+
+def _key(path: str) -> StepKey:
+    kind, _, digest = path.rpartition("/")
+    return StepKey(kind, digest, {})
+
+
+def _seen(record: StudyRecord) -> float:
+    return record.seen.timestamp()

@@ -1,0 +1,188 @@
+"""The tables of analyses, comparisons and reports."""
+
+from __future__ import annotations
+
+from storage.columns import Column, Table, of, table
+
+_INTERVAL = of(
+    "as the value",
+    ci_low="Lower end of the confidence interval.",
+    ci_high="Upper end of the confidence interval.",
+)
+_METRICS = table(
+    "metric, layer",
+    "metric layer",
+    of("in the column unit", value="The metric's value."),
+    of(unit="Unit of the value."),
+    _INTERVAL,
+    of("samples", n="Samples that the value is of."),
+    ordered=False,
+)
+_PER_SAMPLE = table(
+    "metric, layer, sample",
+    "metric layer sample",
+    of("as the metric", "weight", value="The metric's value in the sample."),
+    of(weight="What the value is weighted by when samples are put together."),
+    ordered=False,
+)
+_COMPARISONS = table(
+    "candidate, metric, layer",
+    "candidate metric layer",
+    of(unit="Unit of the values."),
+    of(
+        "in the column unit",
+        baseline="The baseline's value.",
+        value="The candidate's value.",
+        difference="The candidate's value less the baseline's.",
+    ),
+    _INTERVAL,
+    of("samples", n="Samples that were paired."),
+    of(better="Whether the candidate is better, where that can be said; else null."),
+    ordered=False,
+)
+_SCORES: tuple[Column, ...] = of(group="Whose index scores: selected or unselected keys of queries in effect.")
+
+
+def _lift(prefix: str, what: str) -> tuple[Column, ...]:
+    return of(
+        "ratio",
+        **{
+            f"{prefix}lift" if prefix else "lift": f"{what} relative to chance.",
+            f"{prefix}ci_low": "Lower end of its confidence interval.",
+            f"{prefix}ci_high": "Upper end of its confidence interval.",
+        },
+    )
+
+
+RESULTS: dict[tuple[str, str], Table] = {
+    ("analyses/clustering", "metrics"): _METRICS,
+    ("analyses/clustering", "assignments"): table(
+        "sample, layer, head",
+        "sample layer head",
+        of(cluster="The cluster that the map belongs to.", pattern_type="The cluster's pattern."),
+        of("share", margin="How much nearer the own centre is than the next one."),
+    ),
+    ("analyses/clustering", "choice"): table(
+        "number of clusters",
+        "k",
+        of("clusters", k="Number of clusters that was tried."),
+        of("score", silhouette="How well the clusters are separated, from -1 to 1."),
+        of("squared distance", inertia="Sum of squared distances from the centres."),
+        of(chosen="Whether it was chosen."),
+    ),
+    ("analyses/clustering", "clusters"): table(
+        "cluster",
+        "cluster",
+        of(name="The pattern that it is named for."),
+        of("maps", size="Maps in the cluster."),
+        of(
+            "share",
+            share="Share of all maps.",
+            normalized_entropy="The centre's normalised entropy.",
+            max_weight="The centre's largest attention weight.",
+            local_mass="The centre's attention on the nearest keys.",
+            sink_mass="The centre's attention on the first keys.",
+            self_mass="The centre's attention on the query's own token.",
+            previous_mass="The centre's attention on the token before.",
+            induction_mass="The centre's attention on tokens that followed an earlier copy.",
+            vertical_mass="The centre's attention on columns.",
+            slash_mass="The centre's attention on diagonals.",
+            reach="The centre's reach of attention, relative to the eligible keys.",
+        ),
+    ),
+    ("analyses/clustering", "pattern_types"): table(
+        "layer, pattern type",
+        "layer pattern_type",
+        of(pattern_type="The pattern."),
+        of("share", share="Share of the layer's maps."),
+        of("maps", count="Maps of that pattern."),
+        ordered=False,
+    ),
+    ("analyses/distribution", "metrics"): _METRICS,
+    ("analyses/distribution", "per_sample"): _PER_SAMPLE,
+    ("analyses/distribution", "by_bucket"): table(
+        "metric, layer, bucket",
+        "metric layer bucket",
+        of("as the metric", value="The metric's value."),
+        of("samples", n="Samples that the value is of."),
+        ordered=False,
+    ),
+    ("analyses/distribution", "by_head"): table(
+        "metric, layer, head",
+        "metric layer head",
+        of("as the metric", value="The metric's value."),
+        ordered=False,
+    ),
+    ("analyses/distribution", "score_histogram"): table(
+        "layer, group, bin",
+        "layer group left",
+        _SCORES,
+        of("score", left="Lower edge of the bin.", right="Upper edge of the bin."),
+        of("1/score", density="Share of the scores in the bin by its width."),
+        of("keys", count="Scores in the bin."),
+        ordered=False,
+    ),
+    ("analyses/distribution", "score_moments"): table(
+        "layer, group",
+        "layer group",
+        _SCORES,
+        of("keys", count="Scores."),
+        of(
+            "score",
+            mean="Mean score.",
+            sd="Standard deviation of the scores.",
+            minimum="Smallest score.",
+            maximum="Largest score.",
+        ),
+        of("share", zero_share="Scores that are exactly zero."),
+        ordered=False,
+    ),
+    ("analyses/distribution", "score_quantiles"): table(
+        "layer, group, quantile",
+        "layer group quantile",
+        _SCORES,
+        of("share", quantile="Share of the scores at or below the value."),
+        of("score", value="The quantile."),
+        of("keys", count="Scores."),
+        ordered=False,
+    ),
+    ("analyses/efficiency", "metrics"): _METRICS,
+    ("analyses/efficiency", "per_sample"): _PER_SAMPLE,
+    ("analyses/efficiency", "latency"): table(
+        "component, length",
+        "component length",
+        of("tokens", length="Length of the sequence."),
+        of("ms", ms="Median time.", low="5th percentile of the times.", high="95th percentile of the times."),
+        ordered=False,
+    ),
+    ("analyses/efficiency", "projection"): table(
+        "length, component",
+        "length component",
+        of("tokens", length="Length of the context."),
+        of("FLOPs/token", flops="Operations per token by formula."),
+        ordered=False,
+    ),
+    ("analyses/positional", "metrics"): _METRICS,
+    ("analyses/positional", "per_sample"): _PER_SAMPLE,
+    ("analyses/positional", "lift"): table(
+        "layer, axis, bin",
+        "layer axis bin",
+        of(label="The bin in words."),
+        _lift("", "Selections"),
+        _lift("attention_", "Dense attention"),
+        of("keys", selections="Selected keys in the bin.", expected="The same by chance."),
+        of("samples", n="Samples that the row is of."),
+        ordered=False,
+    ),
+    ("comparisons", "comparisons"): _COMPARISONS,
+    ("reports", "summary"): _COMPARISONS,
+    ("reports", "files"): table("file", "name", of(name="Name of the file.", content="Its text."), ordered=False),
+    ("reports", "gates"): table(
+        "gate, candidate",
+        "name candidate",
+        of(name="Name of the gate.", rule="Its rule."),
+        of("as the metric", value="What the rule was applied to."),
+        of(passed="Whether it holds."),
+        ordered=False,
+    ),
+}

@@ -1,0 +1,30 @@
+"""Every column of every table that a study writes is described in its Parquet file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from storage.schemas import described, schema
+
+
+def test_every_column_of_a_study_is_described_and_rows_are_told_apart(done: Path) -> None:
+    store = done / ".indexscope"
+    seen = set()
+    for file in store.rglob("*.parquet"):
+        kind, table = str(file.relative_to(store).parent.parent.parent), file.parent.name
+        known = schema(kind, table)
+        assert known is not None, f"{kind}/{table} is not described"
+        seen.add((kind, table))
+        for field in pq.read_schema(file):
+            column = known.column(field.name)
+            assert column is not None, f"{kind}/{table}: {field.name} is not described"
+            assert (field.metadata or {}).get(b"description") == column.description.encode()
+            assert (field.metadata or {}).get(b"unit", b"").decode() == column.unit
+        if known.key:
+            key = pl.read_parquet(file).select(known.key)
+            assert not key.is_duplicated().any(), f"{kind}/{table}"
+            assert not known.ordered or key.equals(key.sort(known.key)), f"{kind}/{table}"
+    assert seen == set(described())

@@ -1,0 +1,51 @@
+"""A small version of benchmarks/store_scale.py: what a store of many shards answers is right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from benchmarks import store_scale
+from storage.store import Store
+
+SHARDS, ROWS = 200, 120
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = Store(tmp_path_factory.mktemp("scale") / "store")
+    store_scale.simulate(store, SHARDS, ROWS)
+    return store
+
+
+def test_many_shards_are_listed_planned_and_scanned(simulated: Store) -> None:
+    assert store_scale.answer("ls", simulated) == [(SHARDS, SHARDS, SHARDS * ROWS, "complete")]
+    planned = store_scale.answer("plan", simulated)
+    assert isinstance(planned, tuple) and planned[0] == SHARDS
+    frames = [store_scale.attention(ROWS, number % store_scale.TEMPLATES) for number in range(SHARDS)]
+    mean = (pl.col("attention_entropy") * pl.col("queries")).sum() / pl.col("queries").sum()
+    expected = pl.concat(frames).group_by("layer").agg(mean).sort("layer").rows()
+    assert len(expected) == 2
+    for question in ("polars", "duckdb", "verified"):
+        found = store_scale.answer(question, simulated)
+        assert isinstance(found, list)
+        for row, wanted in zip(found, expected, strict=True):
+            assert row == pytest.approx(wanted, rel=1e-5), question
+
+
+def test_one_lost_and_one_cut_shard_among_many_are_seen(simulated: Store) -> None:
+    folder = Path(simulated.location(store_scale.KEY))
+    lost, cut = (folder / "attention" / f"shard-{number:05}.parquet" for number in (7, 100))
+    kept = lost.read_bytes(), cut.read_bytes()
+    try:
+        lost.unlink()
+        cut.write_bytes(kept[1][:-1])
+        statuses = simulated.unit_statuses(store_scale.KEY, [f"shard-{number:05}" for number in range(SHARDS)])
+        assert [unit for unit, status in statuses.items() if status != "committed"] == ["shard-00007", "shard-00100"]
+        (row,) = simulated.list_steps().rows(named=True)
+        assert (row["units"], row["state"], row["complete"]) == (SHARDS - 2, "damaged", False)
+    finally:
+        lost.write_bytes(kept[0])
+        cut.write_bytes(kept[1])
