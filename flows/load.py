@@ -16,6 +16,7 @@ from flows.config import ModelRef, Study
 from flows.errors import StudyError
 from flows.problems import problems_of
 from indexscope import IndexscopeError
+from indexscope.secrets import refuse_secrets
 
 DEMO = Path(__file__).with_name("demo.yaml")
 DATA_FILE = re.compile(r"\.(jsonl|ndjson|json|parquet|pq|txt|md|gz|csv)$", re.IGNORECASE)
@@ -45,6 +46,8 @@ def load_study(path: str | Path | None = None, overrides: Sequence[str] = ()) ->
         study = Study.model_validate(raw)
     except ValidationError as error:
         raise StudyError(problems_of(error, title, changed)) from None
+    for key, address in {"store": study.store, "report": study.report, "dataset.source": study.dataset.source}.items():
+        refuse_secrets(str(address), f"{title}: {key}")
     study = _located(study, Path.cwd() if path is None else file.parent.resolve(), title)
     _check_gates(study, title)
     return study

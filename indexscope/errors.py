@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from indexscope.redaction import redacted
+
 
 class IndexscopeError(Exception):
     """Something a user can put right: what is wrong, where, and what to do about it.
@@ -26,8 +28,8 @@ class IndexscopeError(Exception):
 
 
 def one_line(text: object) -> str:
-    """Fold white space and drop control characters, since names and messages come from foreign files."""
-    folded = " ".join(str(text).split())
+    """Fold white space and drop control characters and secrets, since names and messages come from foreign files."""
+    folded = redacted(" ".join(str(text).split()))
     return "".join(character for character in folded if character.isprintable())
 
 

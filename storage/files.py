@@ -20,7 +20,9 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from indexscope.errors import IndexscopeError
+from indexscope.secrets import refuse_secrets
 from storage.locks import file_lock
+from storage.remote import explained
 
 TEMPORARY = ".tmp"
 #: A temporary file older than this belongs to a run that died.
@@ -69,7 +71,8 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """Read a whole file; FileNotFoundError if there is none."""
-        data: bytes = self.fs.cat_file(self.path(name))
+        with self._answers():
+            data: bytes = self.fs.cat_file(self.path(name))
         return data
 
     def read_many(self, names: Sequence[str]) -> list[bytes | None]:
@@ -87,14 +90,16 @@ class Folder:
 
     def open(self, name: str) -> IO[bytes]:
         """Open a file for reading; FileNotFoundError if there is none."""
-        file: IO[bytes] = self.fs.open(self.path(name), "rb")
+        with self._answers():
+            file: IO[bytes] = self.fs.open(self.path(name), "rb")
         return file
 
     def size(self, name: str) -> int | None:
         """Bytes of a file; None if there is no such file."""
         self.fs.invalidate_cache()
         try:
-            info = self.fs.info(self.path(name))
+            with self._answers():
+                info = self.fs.info(self.path(name))
         except (FileNotFoundError, NotADirectoryError):
             return None
         return int(info["size"]) if info["type"] == "file" else None
@@ -107,7 +112,8 @@ class Folder:
         """Bytes of every visible file below a folder, by name relative to this folder; empty if there is none."""
         self.fs.invalidate_cache()
         start = len(self.root) + 1
-        found: dict[str, dict[str, Any]] = self.fs.find(self.path(name), detail=True)
+        with self._answers():
+            found: dict[str, dict[str, Any]] = self.fs.find(self.path(name), detail=True)
         # Where the folder is a file, that file itself is found, and its name is empty.
         sizes = {path[start:]: int(info["size"]) for path, info in found.items() if path[start:]}
         return {inside: size for inside, size in sorted(sizes.items()) if not inside.rpartition("/")[2].startswith(".")}
@@ -162,13 +168,21 @@ class Folder:
                 if path.stat().st_mtime < oldest:
                     path.unlink()
 
+    def _answers(self) -> AbstractContextManager[None]:
+        """What reading a bucket may meet, in words; a local folder's own errors say enough."""
+        return nullcontext() if self.is_local else self.refusals()
+
     @contextlib.contextmanager
     def refusals(self) -> Iterator[None]:
         """Turn what no retry can mend into one line; leave passing I/O errors as they are."""
         try:
             yield
-        except OSError as error:
-            if error.errno not in REFUSED:
+        except IndexscopeError:
+            raise
+        except Exception as error:
+            if not self.is_local:
+                raise explained(error, self.url) from error
+            if not isinstance(error, OSError) or error.errno not in REFUSED:
                 raise
             reason = f"cannot be written ({error.strerror})"
             raise IndexscopeError(self.url, reason, "choose a folder that you may write to") from error
@@ -183,6 +197,7 @@ def open_store(url: str | os.PathLike[str]) -> Folder:
     text = os.fspath(url)
     if not text.strip():
         raise IndexscopeError("store", "is empty", "give a folder or a URL such as s3://bucket/folder")
+    refuse_secrets(text, "store")
     try:
         fs, root = url_to_fs(text)
     except (ImportError, ValueError) as error:
@@ -231,7 +246,11 @@ class _RemoteStaged:
     def publish(self) -> None:
         # One put: object stores show an object whole or not at all.
         with self._folder.refusals():
-            self._folder.fs.pipe_file(self._path, self._data)
+            try:
+                self._folder.fs.pipe_file(self._path, self._data)
+            except FileNotFoundError as error:
+                remedy = "create the bucket, or correct its name"
+                raise IndexscopeError(self._folder.url, "cannot be written: there is no such bucket", remedy) from error
 
     def discard(self) -> None:
         self._data = b""

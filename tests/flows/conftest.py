@@ -25,6 +25,7 @@ from prefect.testing.utilities import prefect_test_harness
 from transformers import DeepseekV32Config, DeepseekV32ForCausalLM
 
 from flows.cli import main
+from tests.s3 import bucket, endpoint  # noqa: F401 - fixtures
 
 STUDY = """\
 name: tiny

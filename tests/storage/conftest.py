@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from storage.store import Store
+from tests.s3 import bucket, endpoint  # noqa: F401 - fixtures
 
 VOCABULARY = 64
 
