@@ -8,6 +8,7 @@ from typing import Any
 from flows.jobs import Contents, Step
 from flows.plan import Plan
 from storage.json_types import JSON
+from storage.keys import SCHEMA_VERSION
 from storage.store import Manifest, StepKey, Store
 from tasks.analyze import ANALYSES
 from tasks.step import is_stale
@@ -57,13 +58,19 @@ def _novelty(plan: Plan, step: Step) -> str:
         old = store.manifest(StepKey(step.key.kind, digest, {}))
         if old is None or old.digest == step.key.digest:
             continue
-        changed = _changed(_flat(old.inputs), _flat(step.key.inputs))
+        changed = _changed(_flat(_hashed(old.inputs, old.schema_version)), _flat(_hashed(step.key.inputs)))
         alike = old.label == step.label
         if changed and (alike or not any(_is_digest(new) for _, _, new in changed)):
             ranked.append((not alike, len(changed), -_age(store, old), old))
     if not ranked:
         return NOVEL
-    return _told(store, min(ranked, key=lambda entry: entry[:3])[3].inputs, step.key.inputs, inputs)
+    nearest = min(ranked, key=lambda entry: entry[:3])[3]
+    return _told(store, _hashed(nearest.inputs, nearest.schema_version), _hashed(step.key.inputs), inputs)
+
+
+def _hashed(inputs: Mapping[str, JSON], schema_version: int = SCHEMA_VERSION) -> dict[str, JSON]:
+    """All that makes a digest: an older store's results are not read but computed anew, and this tells that."""
+    return {"store schema": schema_version, **inputs}
 
 
 def _age(store: Store, manifest: Manifest) -> float:

@@ -29,7 +29,8 @@ TEMPORARY = ".tmp"
 STALE_SECONDS = 24 * 3600
 #: Small objects read from a bucket at the same time.
 REMOTE_READERS = 32
-REFUSED = {errno.EACCES, errno.EEXIST, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+FULL = {errno.ENOSPC, errno.EDQUOT}
+REFUSED = {*FULL, errno.EACCES, errno.EEXIST, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 
 
 class Staged(Protocol):
@@ -149,14 +150,16 @@ class Folder:
         with self.refusals(), contextlib.suppress(FileNotFoundError):
             self.fs.rm_file(self.path(name))
 
-    def lock(self, name: str) -> AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def lock(self, name: str) -> Iterator[None]:
         """Keep other writers of this machine out of a local folder; a bucket has no locks."""
-        if not self.is_local:
-            return nullcontext()
-        path = Path(self.path(name))
-        with self.refusals():
-            make_folders(path.parent)
-        return file_lock(path)
+        with contextlib.ExitStack() as held:
+            if self.is_local:
+                path = Path(self.path(name))
+                with self.refusals():
+                    make_folders(path.parent)
+                    held.enter_context(file_lock(path))
+            yield
 
     def remove_stale(self) -> None:
         """Remove what writers that died left below a local folder."""
@@ -185,7 +188,9 @@ class Folder:
             if not isinstance(error, OSError) or error.errno not in REFUSED:
                 raise
             reason = f"cannot be written ({error.strerror})"
-            raise IndexscopeError(self.url, reason, "choose a folder that you may write to") from error
+            full = "free some space and run the same command again: what was committed is kept"
+            remedy = full if error.errno in FULL else "choose a folder that you may write to"
+            raise IndexscopeError(self.url, reason, remedy) from error
 
 
 def open_store(url: str | os.PathLike[str]) -> Folder:

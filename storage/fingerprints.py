@@ -43,8 +43,8 @@ def fingerprint(path: Path, mode: FingerprintMode = "sampled") -> str:
     The hash covers config.json (without `_name_or_path` and `transformers_version`, at any depth) and every tensor of
     the safetensors files that a load reads: name, dtype, shape and data. Up to 256 MiB of weights are hashed in full.
     Of more, the sampled mode takes a part of every tensor: all of it up to 192 KiB, otherwise its first, middle and
-    last 64 KiB. Training changes a tensor almost everywhere, so this tells optimised checkpoints apart at about a
-    per cent of a full read; an edit of a few numbers deep within a large tensor can go unseen. The full mode
+    last 64 KiB. Training changes a tensor almost everywhere, so this tells optimised checkpoints apart from a per cent
+    of the bytes of large matrices; an edit of a few numbers deep within a large tensor can go unseen. The full mode
     hashes every byte of every tensor. The two modes never give the same fingerprint but where both hash everything.
 
     How the tensors are spread over files is no part of it, nor are file names, padding and metadata, nor is the

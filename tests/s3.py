@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 import fsspec
@@ -10,18 +11,19 @@ from moto import server as moto_server
 
 
 class Faults:
-    """A layer over the endpoint that fails some requests before they reach it."""
+    """A layer over the endpoint that fails some requests before they reach it, some of them late."""
 
     def __init__(self, app: Callable) -> None:
         self._app = app
         self.left: dict[str, int] = {}
-        self.status, self.failed = "503 Slow Down", 0
+        self.status, self.failed, self.seconds = "503 Slow Down", 0, 0.0
 
     def __call__(self, environ: dict, start_response: Callable) -> object:
         if self.left.get(environ["REQUEST_METHOD"], 0) > 0:
             self.left[environ["REQUEST_METHOD"]] -= 1
             self.failed += 1
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            time.sleep(self.seconds)
             start_response(self.status, [("Content-Type", "application/xml")])
             return [b"<Error><Code>" + self.status.split()[1].encode() + b"</Code></Error>"]
         return self._app(environ, start_response)
@@ -52,6 +54,7 @@ def bucket(endpoint: tuple[str, Faults], monkeypatch: pytest.MonkeyPatch, reques
         monkeypatch.setenv(name, value)
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     endpoint[1].left.clear()
+    endpoint[1].seconds = 0.0
     name = f"bucket-{abs(hash(request.node.name)):x}"
     fsspec.filesystem("s3").mkdir(name)
     return f"s3://{name}/team"

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from tests.end_to_end.conftest import INDEXSCOPE, Command
+from tests.end_to_end.conftest import Command
 
 SMALL = [
     part
@@ -87,37 +83,6 @@ def test_the_same_study_again_computes_nothing(report: dict, folder: Path, index
     extracted = [line for line in again.stdout.splitlines() + again.stderr.splitlines() if "extract" in line]
     assert extracted
     assert all("cached" in line for line in extracted)
-
-
-def test_a_killed_run_resumes_to_identical_bytes(
-    report: dict, folder: Path, tmp_path: Path, environment: dict[str, str], indexscope: Command
-) -> None:
-    command = [INDEXSCOPE, "study", *SMALL]
-    running = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 180
-    while not list(tmp_path.glob(".indexscope/features/*/_commits/*.json")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.killpg(running.pid, signal.SIGKILL)
-    running.wait()
-    kept = list(tmp_path.glob(".indexscope/features/*/_commits/*.json"))
-    assert 1 <= len(kept) < 6, "the run was killed with some shards done and some not"
-    before = {path: path.stat().st_mtime_ns for path in kept}
-    resumed = indexscope("study", *SMALL, cwd=tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
-    assert {path: path.stat().st_mtime_ns for path in kept} == before
-
-    def features(root: Path) -> dict[str, bytes]:
-        base = root / ".indexscope" / "features"
-        return {str(path.relative_to(base)): path.read_bytes() for path in sorted(base.rglob("*.parquet"))}
-
-    assert features(tmp_path) == features(folder)
 
 
 def test_diff_and_ls_speak_of_the_finished_study(report: dict, folder: Path, indexscope: Command) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from storage.json_types import SEAL, sealed_json
+from storage.keys import SCHEMA_VERSION
 from storage.store import Store
 from storage.verify import Finding, verify
 from tests.flows.conftest import run_command
@@ -96,3 +101,59 @@ def test_a_torn_manifest_is_written_again(done: Path) -> None:
         assert computed(run.out) == set()
         assert manifest.read_bytes() == data
     assert findings(done) == []
+
+
+def test_results_of_an_older_store_schema_are_computed_anew_and_this_is_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("storage.keys.SCHEMA_VERSION", SCHEMA_VERSION - 1)
+        assert run_command("study", folder / "study.yaml").code == 0
+    store = folder / ".indexscope"
+    for file in store.rglob("manifest.json"):
+        manifest = json.loads(file.read_text())
+        manifest.pop(SEAL)
+        file.write_bytes(sealed_json({**manifest, "schema_version": SCHEMA_VERSION - 1}))
+    before = {file: file.read_bytes() for file in store.rglob("*.parquet")}
+    run = run_command("study", folder / "study.yaml")
+    assert run.code == 0, run.err
+    told = f"store schema changed {SCHEMA_VERSION - 1} → {SCHEMA_VERSION}"
+    for step in ("extract base", "measure light", "clustering base", "compare", "report"):
+        assert any(line.startswith(step) and told in line for line in run.out), (step, run.out)
+    assert not any("cached" in line for line in run.out)
+    assert {file: file.read_bytes() for file in before} == before, "what the older one wrote stays for it"
+    assert findings(folder) == []
+
+
+def test_a_full_disk_and_a_read_only_one_are_one_line_and_cost_only_what_was_not_committed(folder: Path) -> None:
+    disk = folder / "disk"
+    disk.mkdir()
+
+    def mount(*arguments: object) -> int:
+        return subprocess.run(["mount", *map(str, arguments)], capture_output=True).returncode
+
+    if not shutil.which("mount") or mount("-t", "tmpfs", "-o", "size=200k", "tmpfs", disk):
+        pytest.skip("mounting a tmpfs needs root")
+    try:
+        command = ("study", folder / "study.yaml", "--set", f"store={disk / 'store'}")
+        run = run_command(*command)
+        assert run.code == 2
+        assert run.err
+        assert all(line.startswith("error: ") for line in run.err)
+        assert "No space left on device" in run.err[0]
+        assert "free some space" in run.err[0]
+        kept = {file: file.stat().st_mtime_ns for file in disk.rglob("_commits/*.json")}
+        assert 1 <= len(kept) < 6
+        assert mount("-o", "remount,size=32m", disk) == 0
+        resumed = run_command(*command)
+        assert resumed.code == 0, resumed.err
+        assert {file: file.stat().st_mtime_ns for file in kept} == kept
+        assert mount("-o", "remount,ro", disk) == 0
+        again = run_command(*command)
+        assert again.code == 0, again.err
+        assert computed(again.out) == set()
+        refused = run_command(*command, "--set", "analyses.clustering.clusters=3")
+        assert refused.code == 2
+        assert "Read-only file system" in refused.err[-1]
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)

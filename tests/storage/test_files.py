@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -75,11 +76,11 @@ def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(
 
 
 def test_a_passing_io_error_stays_one_so_that_it_is_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output"):
         open_store(tmp_path).write("a", b"1")
     assert list(tmp_path.iterdir()) == []
 

@@ -77,6 +77,21 @@ def test_errors_that_pass_are_not_noticed(bucket: str, endpoint: tuple[str, Faul
     assert faults.failed == 2
 
 
+@pytest.mark.parametrize("method", ["PUT", "GET"])
+def test_requests_that_time_out_are_not_noticed(
+    bucket: str, endpoint: tuple[str, Faults], method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 0.5, "connect_timeout": 0.5}})
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    faults, store = endpoint[1], Store(bucket)
+    store.commit(KEY, UNITS[0], {"tokens": FRAME}, "base")
+    faults.failed, faults.seconds, faults.left[method] = 0, 1.5, 2
+    store.commit(KEY, UNITS[1], {"tokens": FRAME}, "base")
+    assert_frame_equal(store.read(KEY, "tokens"), pl.concat([FRAME, FRAME]))
+    assert faults.failed == 2
+    assert not faults.left[method]
+
+
 def test_a_put_that_fails_for_good_shows_no_unit(
     bucket: str, endpoint: tuple[str, Faults], monkeypatch: pytest.MonkeyPatch
 ) -> None:

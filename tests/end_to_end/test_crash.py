@@ -1,0 +1,89 @@
+"""The script that kills studies: on the built-in one, and on commands that lose, mix or write again what was there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import crash
+
+ROOT = Path(__file__).parents[2]
+
+#: Commits 40 units, slowly; what the k-th run of a folder writes is as `FAULT` says.
+WRITER = """
+import sys, time
+from pathlib import Path
+import polars as pl
+from storage.store import Store, step_key
+store, key, fault = Store(Path("store").resolve()), step_key("features", {"checkpoint": "abc"}), sys.argv[1]
+again = bool(store.units(key))
+for number in range(40):
+    unit = f"shard-{number:05}"
+    if again and fault == "again" and number == 0:
+        store.discard(key, unit)
+    value = number + (again and fault == "other")
+    if not (again and fault == "missing" and number == 39):
+        store.commit(key, unit, {"tokens": pl.DataFrame({"value": [value]})}, "x", {"seconds": time.time()})
+    if again and fault == "extra":
+        store.commit(key, "extra", {"tokens": pl.DataFrame({"value": [0]})}, "x")
+    if fault == "torn" and not again:
+        (Path("store") / key.path / "tokens" / f"{unit}.parquet").write_bytes(b"")
+    time.sleep(0.05)
+sys.exit(4 if again and fault == "fails" else 0)
+"""
+
+
+def test_a_killed_built_in_study_is_finished_to_the_same_bytes(tmp_path: Path, environment: dict[str, str]) -> None:
+    saved = tmp_path / "crash.json"
+    settings = ["--set", "dataset.samples=12", "--set", "dataset.max_length=128", "--set", "shard_size=2"]
+    command = [sys.executable, ROOT / "benchmarks" / "crash.py", "--points", "2", "--seed", "3", *settings]
+    ended = subprocess.run([*command, "--save", saved], env=environment, capture_output=True, text=True, timeout=500)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    document = json.loads(saved.read_text())
+    assert document["units"] == 2 * 6 + 2 + 2 * 4 + 2
+    assert [point["problems"] for point in document["points"]] == [[], []]
+    assert any(0 < point["committed"] < document["units"] for point in document["points"])
+
+
+@pytest.mark.parametrize(
+    ("fault", "problem"),
+    [
+        ("none", None),
+        ("again", "_commits/shard-00000.json was written again"),
+        ("other", "tokens/shard-00039.parquet has other bytes"),
+        ("missing", "tokens/shard-00039.parquet is missing"),
+        ("extra", "tokens/extra.parquet should not be there"),
+        ("fails", "the second run ended with 4"),
+        ("torn", "after the kill: features/"),
+    ],
+)
+def test_every_way_to_fail_is_seen(
+    tmp_path: Path, environment: dict[str, str], fault: str, problem: str | None
+) -> None:
+    command, there = [sys.executable, "-c", WRITER, fault], {**environment, "PYTHONPATH": str(ROOT)}
+    (tmp_path / "whole").mkdir()
+    seconds = crash.undisturbed([*command[:-1], "none"], tmp_path / "whole", there)
+    assert seconds > 1
+    wanted = crash.fingerprints(tmp_path / "whole" / "store")
+    assert len(wanted) == 1 + 40 * 2, "manifest, tables, markers"
+    point = crash.crash(command, tmp_path / "killed", there, 0.7, wanted, set())
+    assert 0 < point.committed < 40
+    if problem is None:
+        assert point.problems == ()
+    else:
+        assert any(problem in told for told in point.problems), point.problems
+        assert crash.summary([point], 40, set()).count("1 of 1 failed") == 1
+
+
+def test_files_that_differ_without_any_kill_are_set_aside_unless_they_are_features() -> None:
+    first = {"models/a/profile": "1", "features/b/tokens": "2"}
+    assert crash.timed(first, first | {"models/a/profile": "9"}) == {"models/a/profile"}
+    with pytest.raises(ValueError, match="different features"):
+        crash.timed(first, first | {"features/b/tokens": "9"})
+    with pytest.raises(ValueError, match="different files"):
+        crash.timed(first, first | {"more": "1"})
+    assert crash.differences(first, first | {"models/a/profile": "9"}, {"models/a/profile"}) == []

@@ -1,0 +1,271 @@
+"""What goes into each key: docs/keys.md says it of every setting, and here every setting is changed to see."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from pydantic import BaseModel
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from flows.config import Study
+from flows.jobs import address_of_report
+from flows.load import load_study
+from flows.plan import make_plan
+from flows.provenance import settled
+from tasks.analyze import ANALYSES
+from tests.flows.conftest import save_model
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "keys.md"
+STEPS = ("extract", "measure", *ANALYSES, "compare", "report")
+EVERY = frozenset(STEPS)
+#: Another value of every setting that is no name of a file.
+OTHER: dict[str, Any] = {
+    "name": "another",
+    "baseline.name": "one",
+    "candidates.name": "two",
+    "dataset.max_length": 44,
+    "dataset.min_length": 45,
+    "dataset.samples": 5,
+    "dataset.seed": 1,
+    "dataset.packing": False,
+    "dataset.split": "test",
+    "extract.chunk": 8,
+    "extract.batch": 2,
+    "extract.dtype": "bfloat16",
+    "extract.sparsity_threshold": 0.02,
+    "extract.local_window": 16,
+    "extract.sink_keys": 2,
+    "extract.top_k": 4,
+    "extract.dense_reference": False,
+    "extract.query_every": 2,
+    "extract.selection_queries": 4,
+    "extract.profile_lengths": [16, 40],
+    "extract.profile_repeats": 3,
+    "shard_size": 4,
+    "fingerprint": "full",
+    "analyses.distribution.resamples": 40,
+    "analyses.distribution.confidence": 0.9,
+    "analyses.distribution.seed": 1,
+    "analyses.distribution.quantiles": [0.5],
+    "analyses.distribution.histogram_bins": 7,
+    "analyses.clustering.clusters": 3,
+    "analyses.clustering.max_clusters": 4,
+    "analyses.clustering.seed": 1,
+    "analyses.clustering.max_rows": 11,
+    "analyses.positional.resamples": 40,
+    "analyses.positional.confidence": 0.9,
+    "analyses.positional.seed": 1,
+    "analyses.efficiency.resamples": 40,
+    "analyses.efficiency.confidence": 0.9,
+    "analyses.efficiency.seed": 1,
+    "analyses.efficiency.project_lengths": [4096],
+    "comparison.resamples": 40,
+    "comparison.confidence": 0.9,
+    "comparison.seed": 1,
+    "gates": ["nll.difference <= 1"],
+    "store": "elsewhere",
+    "report": "elsewhere",
+    "runner.kind": "processes",
+    "runner.workers": 2,
+}
+#: What has tests of its own below, since what counts is what lies there or what it comes to.
+BY_CONTENT = {"baseline.path", "candidates.path", "dataset.source", "dataset.column", "extract.device"}
+#: They leave the data of this test as it is: lists of ids are not packed, and one file has no splits.
+WITHOUT_EFFECT = {"dataset.packing", "dataset.split"}
+
+
+def leaves(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Dotted names of all settings; those of an entry of a list are named like those of a single one."""
+    found = []
+    for name, field in model.model_fields.items():
+        inner = [part for part in (field.annotation, *getattr(field.annotation, "__args__", ())) if _is_model(part)]
+        nested = inner and name != "gates"
+        found += leaves(inner[0], f"{prefix}{name}.") if nested else [f"{prefix}{name}"]
+    return found
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def documented() -> dict[str, frozenset[str]]:
+    """The table of the document: the steps whose keys each setting is part of."""
+    lines = [line for line in DOCUMENT.read_text().splitlines() if line.count("|") == len(STEPS) + 2]
+    head, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    assert tuple(head[1:]) == STEPS
+    found = {}
+    for name, *cells in rows:
+        assert set(cells) <= {"x", ""}
+        found[name.strip("`")] = frozenset(step for step, cell in zip(STEPS, cells, strict=True) if cell)
+    return found
+
+
+def addresses(study: Study) -> dict[str, Any]:
+    """The digest of every step; of those that are made per model, of each."""
+    plan = make_plan(study)
+    per_model = {
+        "extract": [model.features.digest for model in plan.models],
+        "measure": [model.measures.digest for model in plan.models],
+        **{name: [model.analyses[name].digest for model in plan.models] for name in ANALYSES},
+    }
+    return {**per_model, "compare": plan.comparison.digest, "report": address_of_report(plan).digest}
+
+
+def changed(before: dict[str, Any], after: dict[str, Any]) -> frozenset[str]:
+    return frozenset(step for step in STEPS if before[step] != after[step])
+
+
+def rewritten(folder: Path, **settings: Any) -> Study:
+    """The study of the folder with other settings."""
+    raw = yaml.safe_load((folder / "study.yaml").read_text()) | settings
+    (folder / "study.yaml").write_text(yaml.safe_dump(raw))
+    return load_study(folder / "study.yaml")
+
+
+@pytest.fixture(scope="module")
+def before(inputs: Path) -> dict[str, Any]:
+    return addresses(load_study(inputs / "study.yaml"))
+
+
+def test_every_setting_is_documented_and_tested() -> None:
+    assert set(leaves(Study)) == set(OTHER) | BY_CONTENT == set(documented())
+
+
+@pytest.mark.parametrize("name", sorted(OTHER))
+def test_a_setting_is_part_of_exactly_the_documented_keys(name: str, inputs: Path, before: dict[str, Any]) -> None:
+    key, value = name.replace("candidates.", "candidates.0."), json.dumps(OTHER[name])
+    after = addresses(load_study(inputs / "study.yaml", [f"{key}={value}"]))
+    expected = frozenset({"report"}) if name in WITHOUT_EFFECT else documented()[name]
+    assert changed(before, after) == expected
+
+
+def test_where_a_checkpoint_lies_does_not_count_and_what_is_in_it_does(folder: Path, before: dict[str, Any]) -> None:
+    (folder / "models" / "base").rename(folder / "moved")
+    moved = addresses(rewritten(folder, baseline={"path": "moved", "name": "base"}))
+    assert changed(before, moved) == {"report"}, "the report shows the path"
+    weights = folder / "moved" / "model.safetensors"
+    tensors = load_file(weights)
+    name = next(name for name in tensors if "indexer" in name)
+    tensors[name].view(-1)[-1] += 2**-10
+    save_file(tensors, weights, metadata={"format": "pt"})
+    retrained = addresses(load_study(folder / "study.yaml"))
+    assert changed(before, retrained) == EVERY
+    assert [retrained[step][1] for step in ("extract", "measure", *ANALYSES)] == [
+        before[step][1] for step in ("extract", "measure", *ANALYSES)
+    ], "the candidate is what it was"
+
+
+def test_which_candidates_there_are_counts_for_comparison_and_report_only(folder: Path, before: dict[str, Any]) -> None:
+    save_model(folder / "models" / "third", heads=2, seed=1)
+    after = addresses(rewritten(folder, candidates=["models/light", "models/third"]))
+    for step in ("extract", "measure", *ANALYSES):
+        assert after[step][:2] == before[step]
+        assert len(set(after[step])) == 3
+    assert after["compare"] != before["compare"]
+
+
+def test_where_data_lies_and_under_which_key_does_not_count_and_its_ids_do(
+    folder: Path, before: dict[str, Any]
+) -> None:
+    rows = [json.loads(line)["input_ids"] for line in (folder / "data.jsonl").read_text().splitlines()]
+    other = folder / "renamed.jsonl"
+    other.write_text("".join(json.dumps({"more": "x", "ids": row}) + "\n" for row in rows))
+    data = {"source": "renamed.jsonl", "column": "ids", "max_length": 48, "samples": None}
+    assert changed(before, addresses(rewritten(folder, dataset=data))) == {"report"}
+    rows[-1][-1] ^= 1
+    other.write_text("".join(json.dumps({"ids": row}) + "\n" for row in rows))
+    assert changed(before, addresses(load_study(folder / "study.yaml"))) == EVERY
+
+
+def test_a_tokenizer_counts_by_the_ids_it_makes(folder: Path) -> None:
+    def tokenizer(ids: dict[str, int]) -> None:
+        plain = Tokenizer(models.WordLevel(ids, unk_token="?"))
+        plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        fast = PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="?")
+        for name in ("base", "light"):
+            fast.save_pretrained(folder / "models" / name)
+
+    text = " ".join(["a b c", "b a c d"] * 40)
+    (folder / "text.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for _ in range(3)))
+    study = rewritten(folder, dataset={"source": "text.jsonl", "max_length": 48})
+    ids = {"?": 0, "a": 1, "b": 2, "c": 3, "d": 4}
+    tokenizer(ids)
+    first = addresses(study)
+    for name in ("base", "light"):
+        file = folder / "models" / name / "tokenizer.json"
+        file.write_text(json.dumps(json.loads(file.read_text()), indent=5))
+        (file.parent / "tokenizer_config.json").unlink()
+        PreTrainedTokenizerFast(tokenizer_file=str(file), eos_token="?", model_max_length=99).save_pretrained(
+            file.parent
+        )
+    assert addresses(study) == first, "the same ids, whatever the files look like"
+    tokenizer(ids | {"a": 2, "b": 1})
+    assert changed(first, addresses(study)) == EVERY
+
+
+def test_the_kind_of_device_counts_and_its_number_does_not(
+    inputs: Path, before: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = load_study(inputs / "study.yaml")
+    found = {}
+    for device in ("cuda:0", "cuda:1"):
+        monkeypatch.setattr("flows.plan.resolve_device", lambda _, device=device: device)
+        found[device] = addresses(study)
+    assert found["cuda:0"] == found["cuda:1"]
+    assert changed(before, found["cuda:0"]) == EVERY
+
+
+def test_the_code_that_makes_a_result_counts_by_its_version(
+    inputs: Path, before: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = load_study(inputs / "study.yaml")
+    versions = {
+        "analysis.features.FEATURES_VERSION": EVERY,
+        "analysis.clustering.VERSION": {"clustering", "compare", "report"},
+        "tasks.keys.COMPARISON_VERSION": {"compare", "report"},
+        "tasks.keys.REPORT_VERSION": {"report"},
+        "storage.keys.SCHEMA_VERSION": EVERY,
+    }
+    for name, expected in versions.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(name, 99, raising=False)
+            assert changed(before, addresses(study)) == expected, name
+    assert addresses(study) == before
+
+
+def test_the_report_follows_the_versions_it_shows_and_features_do_not(
+    inputs: Path, before: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.provenance.versions", lambda: {"torch": "99"})
+    plan = make_plan(load_study(inputs / "study.yaml"))
+    assert settled(plan)["versions"] == {"torch": "99"}
+    assert changed(before, addresses(load_study(inputs / "study.yaml"))) == {"report"}
+
+
+def test_what_the_features_key_leaves_out_changes_no_byte_of_them(inputs: Path) -> None:
+    from analysis.features import extract_samples
+    from analysis.settings import ExtractSettings
+    from storage.model_loading import load_model
+    from storage.parquet import encode
+
+    left_out = {name.removeprefix("extract.") for name, steps in documented().items() if "extract" not in steps}
+    left_out &= set(ExtractSettings.model_fields)
+    assert left_out == {"profile_lengths", "profile_repeats"}
+    plan = make_plan(load_study(inputs / "study.yaml"))
+    model = load_model(inputs / "models" / "base", "float32", "cpu")
+    settings = plan.study.extract
+    made = []
+    for chosen in (settings, settings.model_copy(update={name: OTHER[f"extract.{name}"] for name in left_out})):
+        tables = extract_samples(model, plan.samples[:3], chosen)
+        made.append({name: encode(frame, "features", name) for name, frame in tables.items()})
+    assert made[0] == made[1]
+    torch.manual_seed(5)  # nor does the state of a random generator
+    tables = extract_samples(model, plan.samples[:3], settings)
+    assert {name: encode(frame, "features", name) for name, frame in tables.items()} == made[0]
