@@ -133,7 +133,8 @@ class Folder:
         """Write a file so that a reader sees the old one or the new one, whole, whenever the machine stops."""
         staged = self.stage(name, data)
         try:
-            staged.publish()
+            with self.refusals():
+                staged.publish()
         except BaseException:
             staged.discard()
             raise

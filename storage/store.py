@@ -173,9 +173,10 @@ class Store:
                     return existing
                 # A marker over damaged files must not come to vouch for a mixture of old files and new ones.
                 step.remove(marker)
-                while staged:
-                    staged[0].publish()
-                    del staged[0]
+                with step.refusals():
+                    while staged:
+                        staged[0].publish()
+                        del staged[0]
             return record
         finally:
             for leftover in staged:

@@ -92,7 +92,8 @@ def test_a_commit_that_fails_at_any_call_leaves_no_half_unit(
         monkeypatch.setattr(os, function, nth(call, getattr(os, function), failure))
         try:
             store.commit(KEY, UNIT, TABLES, "x")
-        except (Stopped, OSError):
+        except (Stopped, IndexscopeError) as error:
+            assert failure is stop or "No space left on device" in str(error)
             monkeypatch.undo()
         else:
             monkeypatch.undo()
