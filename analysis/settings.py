@@ -73,6 +73,15 @@ class ExtractSettings(Frozen):
     profile_repeats: int = Field(default=5, ge=1, description="Timed repeats at each length.")
 
 
+class ProbeSettings(Frozen):
+    """How many samples and queries are looked at closely: indexer heads, other selections, other precisions."""
+
+    samples: Annotated[int, Field(ge=1)] | None = Field(
+        default=64, description="Samples that are probed, spread evenly over the dataset; null probes all."
+    )
+    queries: int = Field(default=32, ge=1, le=4096, description="Queries of each sample that are probed.")
+
+
 class DistributionSettings(BootstrapSettings):
     """How metrics and the distributions of index scores are summarised."""
 

@@ -15,6 +15,7 @@ from analysis.report.figures import Picture, model_figures, study_figures
 from analysis.report.inputs import Level, ModelPage, ReportInput
 from analysis.report.names import plain
 from analysis.report.numbers import DASH, count, number, percent
+from analysis.report.panelled import Shown, shown_panels
 from analysis.report.provenance import provenance_groups
 from analysis.report.tables import (
     LayerTable,
@@ -56,6 +57,7 @@ class _Page:
     clusters: tuple[tuple[str, ...], ...]
     choice: str
     projection: tuple[tuple[str, ...], tuple[tuple[str, ...], ...]] | None
+    panels: tuple[Shown, ...]
     has_indexer: bool
 
 
@@ -148,6 +150,7 @@ def _page(report: ReportInput, page: ModelPage, anchor: str) -> _Page:
         clusters=() if clusters is None else cluster_rows(clusters),
         choice=_choice(page.frame("clustering", "choice")),
         projection=None if projection is None else projection_rows(projection),
+        panels=shown_panels(page, anchor),
         has_indexer=page.has_indexer,
     )
 
