@@ -6,10 +6,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from benchmarks import crash
+from tests.tiny import save_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 WRITER = """
 import sys, time
 from pathlib import Path
+from random import Random
 import polars as pl
 from storage.store import Store, step_key
 store, key, fault = Store(Path("store").resolve()), step_key("features", {"checkpoint": "abc"}), sys.argv[1]
@@ -37,16 +40,37 @@ sys.exit(4 if again and fault == "fails" else 0)
 """
 
 
-def test_a_killed_built_in_study_is_finished_to_the_same_bytes(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_killed_study_is_finished_to_the_same_bytes(tmp_path: Path, environment: dict[str, str]) -> None:
+    random = Random(0)
+    rows = [[random.randrange(300) for _ in range(48)] for _ in range(8)]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps({"input_ids": row}) + "\n" for row in rows))
+    for heads in (1, 2):
+        save_model(tmp_path / f"heads-{heads}", heads, seed=0)
+    (tmp_path / "study.yaml").write_text(
+        "name: killed\nbaseline: heads-2\ncandidates: [heads-1]\n"
+        "dataset: {source: data.jsonl, column: input_ids, max_length: 48, samples: null}\n"
+        "extract: {chunk: 16, profile_lengths: [16], profile_repeats: 1}\nshard_size: 2\n"
+    )
     saved = tmp_path / "crash.json"
-    settings = ["--set", "dataset.samples=12", "--set", "dataset.max_length=128", "--set", "shard_size=2"]
-    command = [sys.executable, ROOT / "benchmarks" / "crash.py", "--points", "2", "--seed", "3", *settings]
-    ended = subprocess.run([*command, "--save", saved], env=environment, capture_output=True, text=True, timeout=500)
+    script = [sys.executable, ROOT / "benchmarks" / "crash.py", tmp_path / "study.yaml", "--points", "1", "--seed", "3"]
+    ended = subprocess.run([*script, "--save", saved], env=environment, capture_output=True, text=True, timeout=500)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     document = json.loads(saved.read_text())
-    assert document["units"] == 2 * 6 + 2 + 2 * 4 + 2
-    assert [point["problems"] for point in document["points"]] == [[], []]
-    assert any(0 < point["committed"] < document["units"] for point in document["points"])
+    assert document["units"] > 2 * (4 + 1)
+    (point,) = document["points"]
+    assert point["problems"] == []
+    assert 0 < point["committed"] < document["units"]
+
+
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> dict[str, str]:
+    """The files of a writer that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    there = {**environment, "PYTHONPATH": str(ROOT)}
+    assert crash.undisturbed([sys.executable, "-c", WRITER, "none"], folder, there) > 1
+    found = crash.fingerprints(folder / "store")
+    assert len(found) == 1 + 40 * 2, "manifest, tables, markers"
+    return found
 
 
 @pytest.mark.parametrize(
@@ -62,14 +86,9 @@ def test_a_killed_built_in_study_is_finished_to_the_same_bytes(tmp_path: Path, e
     ],
 )
 def test_every_way_to_fail_is_seen(
-    tmp_path: Path, environment: dict[str, str], fault: str, problem: str | None
+    tmp_path: Path, environment: dict[str, str], wanted: dict[str, str], fault: str, problem: str | None
 ) -> None:
     command, there = [sys.executable, "-c", WRITER, fault], {**environment, "PYTHONPATH": str(ROOT)}
-    (tmp_path / "whole").mkdir()
-    seconds = crash.undisturbed([*command[:-1], "none"], tmp_path / "whole", there)
-    assert seconds > 1
-    wanted = crash.fingerprints(tmp_path / "whole" / "store")
-    assert len(wanted) == 1 + 40 * 2, "manifest, tables, markers"
     point = crash.crash(command, tmp_path / "killed", there, 0.7, wanted, set())
     assert 0 < point.committed < 40
     if problem is None:

@@ -20,7 +20,7 @@ from flows.load import load_study
 from flows.plan import make_plan
 from flows.provenance import settled
 from tasks.analyze import ANALYSES
-from tests.flows.conftest import save_model
+from tests.tiny import save_model
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "keys.md"
 STEPS = ("extract", "measure", *ANALYSES, "compare", "report")

@@ -93,11 +93,12 @@ def test_a_commit_that_fails_at_any_call_leaves_no_half_unit(
         try:
             store.commit(KEY, UNIT, TABLES, "x")
         except (Stopped, IndexscopeError) as error:
-            assert failure is stop or "No space left on device" in str(error)
+            told = str(error)
             monkeypatch.undo()
         else:
             monkeypatch.undo()
             break
+        assert failure is stop or "No space left on device" in told
         leftovers = [path.name for path in Path(store.url).rglob("*.tmp")]
         assert leftovers == []
         committed.append(check_then_resume(store, undisturbed))
