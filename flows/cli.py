@@ -38,8 +38,8 @@ Refresh = Annotated[
     typer.Option(
         "--refresh",
         metavar="STEP",
-        help="Compute a step even if the store has it: extract, measure, analyze (or one analysis, e.g. clustering), "
-        "compare, report, all. What follows runs again if other bytes come out.",
+        help="Compute a step even if the store has it: extract, measure, probe, analyze (or one analysis, e.g. "
+        "clustering), compare, report, all. What follows runs again if other bytes come out.",
     ),
 ]
 Full = Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from analysis.settings import AnalysisSettings, ComparisonSettings, ExtractSettings, Frozen
+from analysis.settings import AnalysisSettings, ComparisonSettings, ExtractSettings, Frozen, ProbeSettings
 from storage.dataset_settings import DatasetSettings
 from storage.fingerprints import FingerprintMode
 
@@ -70,6 +70,7 @@ class Study(Frozen):
     candidates: tuple[ModelRef, ...] = Field((), description="Models to compare with the baseline; none is fine.")
     dataset: DatasetSettings = Field(DatasetSettings(), description="The data; every model sees the same token ids.")
     extract: ExtractSettings = Field(ExtractSettings(), description="How models are run and features are made.")
+    probe: ProbeSettings = Field(ProbeSettings(), description="The close look at some queries of some samples.")
     shard_size: int = Field(8, ge=1, description="Samples a shard: the unit of work, of retry and of caching.")
     fingerprint: FingerprintMode = Field(
         "sampled", description="How much of a checkpoint above 256 MiB is hashed: sampled (fast), or full (every byte)."

@@ -10,12 +10,13 @@ from analysis.settings import ExtractSettings
 from flows.plan import ModelPlan, Plan, analysis_settings, sources_of
 from flows.provenance import settled, timings
 from indexscope import IndexscopeError
-from storage.samples import Sample
+from storage.samples import Sample, spread
 from storage.store import StepKey
 from tasks.analyze import AnalysisJob
 from tasks.compare import RESULT, ComparisonJob
 from tasks.extract import ModelJob, Parcel
 from tasks.keys import report_key
+from tasks.probe import PROBE, ProbeJob
 from tasks.report import MEASURES, GateRule, ReportedModel, ReportJob
 from tasks.step import Target
 
@@ -56,17 +57,22 @@ def measure_step(plan: Plan, model: ModelPlan) -> Step:
     return Step("measure", f"measure {model.name}", label(plan, model), model.measures, (MEASURES,))
 
 
+def probe_step(plan: Plan, model: ModelPlan) -> Step:
+    """The close look at some samples of a model."""
+    return Step("probe", f"probe {model.name}", label(plan, model), model.probe, (PROBE,))
+
+
 def analysis_step(plan: Plan, model: ModelPlan, analysis: str) -> Step:
     """One analysis of a model."""
-    units = {"features": plan.units, "measures": (MEASURES,)}
-    sources = sources_of(analysis, model.features, model.measures)
+    units = {"features": plan.units, "measures": (MEASURES,), "probe": (PROBE,)}
+    sources = sources_of(analysis, model.steps)
     return Step(
         analysis,
         f"{analysis} {model.name}",
         label(plan, model),
         model.analyses[analysis],
         (RESULT,),
-        tuple((key, units[name]) for name, key in sources.items()),
+        tuple((key, units.get(name, (RESULT,))) for name, key in sources.items()),
     )
 
 
@@ -133,6 +139,12 @@ def extract_job(plan: Plan, model: ModelPlan, goal: Target, samples: Sequence[Sa
 def measure_job(plan: Plan, model: ModelPlan, goal: Target) -> ModelJob:
     """The measures of a model, alone and with all the cores: latencies next to other work would say nothing."""
     return _model_job(model, goal, plan.samples[:AUDITED], plan.study.extract, 1)
+
+
+def probe_job(plan: Plan, model: ModelPlan, goal: Target) -> ProbeJob:
+    """The probe of a model."""
+    samples = spread(plan.samples, plan.study.probe.samples)
+    return ProbeJob(goal, model.checkpoint, Parcel(tuple(samples)), plan.study.extract, plan.study.probe)
 
 
 def _model_job(

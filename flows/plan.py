@@ -15,8 +15,8 @@ from storage.checkpoints import CheckpointInfo, describe, fingerprint, load_toke
 from storage.datasets import dataset_fingerprint, load_samples, shard
 from storage.samples import Sample
 from storage.store import StepKey, Store
-from tasks.analyze import ANALYSES
-from tasks.keys import analysis_key, comparison_key, features_key, measures_key
+from tasks.catalogue import ANALYSES, READS
+from tasks.keys import analysis_key, comparison_key, features_key, measures_key, probe_key
 from tasks.models import Checkpoint
 
 if TYPE_CHECKING:
@@ -35,12 +35,18 @@ class ModelPlan:
     info: CheckpointInfo
     features: StepKey
     measures: StepKey
+    probe: StepKey
     analyses: Mapping[str, StepKey]
 
     @property
     def name(self) -> str:
         """What the study calls it."""
         return self.checkpoint.name
+
+    @property
+    def steps(self) -> dict[str, StepKey]:
+        """Every step that an analysis may read."""
+        return {"features": self.features, "measures": self.measures, "probe": self.probe, **self.analyses}
 
     @property
     def results(self) -> dict[str, StepKey]:
@@ -115,17 +121,19 @@ def _model_plan(study: Study, number: int, folder: Path, info: CheckpointInfo, d
     mark = fingerprint(folder, study.fingerprint)
     features = features_key(mark, dataset, study.extract, device, study.shard_size)
     measures = measures_key(mark, dataset, study.extract, device)
-    analyses = {
-        analysis: analysis_key(analysis, sources_of(analysis, features, measures), analysis_settings(study, analysis))
-        for analysis in ANALYSES
-    }
+    probe = probe_key(mark, dataset, study.extract, study.probe, device)
+    steps = {"features": features, "measures": measures, "probe": probe}
+    analyses: dict[str, StepKey] = {}
+    for analysis in ANALYSES:
+        sources = sources_of(analysis, {**steps, **analyses})
+        analyses[analysis] = analysis_key(analysis, sources, analysis_settings(study, analysis))
     role: Literal["baseline", "candidate"] = "candidate" if number else "baseline"
-    return ModelPlan(role, Checkpoint(name, str(folder), mark), info, features, measures, analyses)
+    return ModelPlan(role, Checkpoint(name, str(folder), mark), info, features, measures, probe, analyses)
 
 
-def sources_of(analysis: str, features: StepKey, measures: StepKey) -> dict[str, StepKey]:
-    """The steps that an analysis reads: only the efficiency wants facts and latencies."""
-    return {"features": features, "measures": measures} if analysis == "efficiency" else {"features": features}
+def sources_of(analysis: str, steps: Mapping[str, StepKey]) -> dict[str, StepKey]:
+    """The steps that an analysis reads, among those of its model."""
+    return {name: steps[name] for name in READS[analysis]}
 
 
 def _samples(study: Study, folders: Sequence[Path], infos: Sequence[CheckpointInfo]) -> list[Sample]:

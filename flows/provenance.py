@@ -10,6 +10,7 @@ from flows.plan import Plan
 from storage.store import JSON, StepKey
 from tasks.compare import RESULT
 from tasks.models import cores
+from tasks.probe import PROBE
 from tasks.report import MEASURES
 from tasks.versions import versions
 
@@ -54,11 +55,14 @@ def timings(plan: Plan) -> dict[str, JSON]:
     seconds: dict[str, JSON] = {}
     how: dict[str, JSON] = {}
     for model in plan.models:
-        for step, key, units in (("extract", model.features, plan.units), ("measure", model.measures, (MEASURES,))):
+        for step, key, units in (
+            ("extract", model.features, plan.units),
+            ("measure", model.measures, (MEASURES,)),
+            ("probe", model.probe, (PROBE,)),
+        ):
             made = _extras(plan, key, units)
             how |= {f"{step} {model.name} {name}": values for name in ("chunks", "notes") if (values := made[name])}
-        seconds[f"extract {model.name}"] = _seconds(plan, model.features, plan.units)
-        seconds[f"measure {model.name}"] = _seconds(plan, model.measures, (MEASURES,))
+            seconds[f"{step} {model.name}"] = _seconds(plan, key, units)
         for analysis, key in model.analyses.items():
             seconds[f"{analysis} {model.name}"] = _seconds(plan, key, (RESULT,))
     seconds["compare"] = _seconds(plan, plan.comparison, (RESULT,))

@@ -10,13 +10,14 @@ from flows.plan import Plan
 from storage.json_types import JSON
 from storage.keys import SCHEMA_VERSION
 from storage.store import Manifest, StepKey, Store
-from tasks.analyze import ANALYSES
+from tasks.catalogue import ANALYSES
 from tasks.step import is_stale
 
 #: Kind of the step that a digest among the inputs addresses, by the input's name.
 KINDS = {
     "features": "features",
     "measures": "models",
+    "probe": "probes",
     "comparison": "comparisons",
     **{analysis: f"analyses/{analysis}" for analysis in ANALYSES},
 }

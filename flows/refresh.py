@@ -6,15 +6,18 @@ import difflib
 from collections.abc import Mapping, Sequence
 
 from indexscope import IndexscopeError
+from tasks.catalogue import ANALYSES
 
-ANALYSES = ("distribution", "clustering", "positional", "efficiency")
+#: Steps that run a model.
+MODEL_STEPS = ("extract", "measure", "probe")
+
 #: Steps of each command, in the order of the work.
 OF_COMMAND: Mapping[str, tuple[str, ...]] = {
-    "extract": ("extract", "measure"),
+    "extract": MODEL_STEPS,
     "analyze": ANALYSES,
     "compare": ("compare",),
     "report": ("report",),
-    "study": ("extract", "measure", *ANALYSES, "compare", "report"),
+    "study": (*MODEL_STEPS, *ANALYSES, "compare", "report"),
 }
 #: Names that stand for several steps.
 GROUPS: Mapping[str, tuple[str, ...]] = {"analyze": ANALYSES, "all": OF_COMMAND["study"]}

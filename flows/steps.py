@@ -16,12 +16,15 @@ from flows.narrate import damage_lines, say, summary
 from flows.plan import ModelPlan, Plan
 from flows.publish import publish
 from flows.reasons import NOVEL, why
+from flows.refresh import MODEL_STEPS
 from flows.work import UnitsFailed, pool, run_units, started, threads
 from indexscope import IndexscopeError
 from storage.store import DamagedUnit, StepKey
-from tasks.analyze import ANALYSES, analyze_model
+from tasks.analyze import analyze_model
+from tasks.catalogue import ANALYSES, waves
 from tasks.compare import compare_models
 from tasks.extract import extract_shard, measure_model
+from tasks.probe import probe_model
 from tasks.report import make_report
 from tasks.step import StepRecord, described
 
@@ -45,12 +48,13 @@ def extract(plan: Plan) -> None:
     failed: list[UnitsFailed] = []
     contents = Contents(plan)
     results = needed(plan, "extract")
-    busy = bool(plan.refresh & {"extract", "measure"}) or not all(_has(plan, key, units) for _, key, units in results)
+    busy = bool(plan.refresh & set(MODEL_STEPS)) or not all(_has(plan, key, units) for _, key, units in results)
     with started(pool(plan.study.runner, busy)) as runner:
         for model in plan.models:
             try:
                 _extract(plan, model, runner, _announced(plan, jobs.extract_step(plan, model), contents))
                 _measure(plan, model, runner, _announced(plan, jobs.measure_step(plan, model), contents))
+                _probe(plan, model, runner, _announced(plan, jobs.probe_step(plan, model), contents))
             except UnitsFailed as failure:
                 failed.append(failure)
     if failed:
@@ -75,10 +79,17 @@ def _measure(plan: Plan, model: ModelPlan, runner: TaskRunner[Any], reason: str)
     _told(step, run_units(measure_model, [job], runner, step.title))
 
 
+def _probe(plan: Plan, model: ModelPlan, runner: TaskRunner[Any], reason: str) -> None:
+    step = jobs.probe_step(plan, model)
+    job = jobs.probe_job(plan, model, jobs.target(plan, step, step.units[0], None, reason))
+    _told(step, run_units(probe_model, [job], runner, step.title))
+
+
 def analyze(plan: Plan) -> None:
-    """The four analyses of every model; they need no model."""
-    steps = [(model, jobs.analysis_step(plan, model, name)) for model in plan.models for name in ANALYSES]
-    _results(plan, analyze_model, [(step, _analysis_maker(plan, model, step)) for model, step in steps], "analyze")
+    """The analyses of every model; they need no model. Those that read others come after them."""
+    for names in waves():
+        steps = [(model, jobs.analysis_step(plan, model, name)) for model in plan.models for name in names]
+        _results(plan, analyze_model, [(step, _analysis_maker(plan, model, step)) for model, step in steps], "analyze")
 
 
 def _analysis_maker(plan: Plan, model: ModelPlan, step: Step) -> Callable[[Any], Any]:
@@ -151,14 +162,17 @@ def _mend(plan: Plan, found: DamagedUnit) -> None:
         if step.name == "extract":
             work = [jobs.extract_job(plan, model, goals[unit], part) for unit, part in plan.shards if unit in goals]
             _told(step, run_units(extract_shard, work, runner, step.title), "shard")
+        elif step.name == "measure":
+            measures = [jobs.measure_job(plan, model, goal) for goal in goals.values()]
+            _told(step, run_units(measure_model, measures, runner, step.title))
         else:
-            work = [jobs.measure_job(plan, model, goal) for goal in goals.values()]
-            _told(step, run_units(measure_model, work, runner, step.title))
+            probes = [jobs.probe_job(plan, model, goal) for goal in goals.values()]
+            _told(step, run_units(probe_model, probes, runner, step.title))
 
 
 def _owner(plan: Plan, found: DamagedUnit) -> tuple[Step, ModelPlan | None]:
     for model in plan.models:
-        own = [jobs.extract_step(plan, model), jobs.measure_step(plan, model)]
+        own = model_steps(plan, model)
         own += [jobs.analysis_step(plan, model, name) for name in ANALYSES]
         for step in own:
             if step.key == found.key:
@@ -223,9 +237,13 @@ def steps_of(plan: Plan, command: str) -> list[Step]:
     if command == "compare":
         return [jobs.compare_step(plan)]
     if command == "extract":
-        pairs = [(jobs.extract_step(plan, model), jobs.measure_step(plan, model)) for model in plan.models]
-        return [step for pair in pairs for step in pair]
+        return [step for model in plan.models for step in model_steps(plan, model)]
     return [jobs.analysis_step(plan, model, name) for model in plan.models for name in ANALYSES]
+
+
+def model_steps(plan: Plan, model: ModelPlan) -> list[Step]:
+    """The steps that run a model."""
+    return [make(plan, model) for make in (jobs.extract_step, jobs.measure_step, jobs.probe_step)]
 
 
 def _has(plan: Plan, key: StepKey, units: Sequence[str]) -> bool:

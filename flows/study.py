@@ -38,7 +38,7 @@ def study_flow(
     Args:
         file: The study file; none is the built-in study.
         overrides: ``key.key=value`` settings that go before the file's.
-        refresh: Steps to compute even if the store has them: extract, measure, analyze or one analysis, …, all.
+        refresh: Steps to compute even if the store has them: extract, measure, probe, analyze or one analysis, …, all.
     """
 
     def work() -> Outcome:

@@ -37,6 +37,17 @@ def dataset_fingerprint(samples: Sequence[Sample]) -> str:
     return digest.hexdigest()
 
 
+def spread(samples: Sequence[Sample], count: int | None) -> list[Sample]:
+    """At most so many samples, evenly spaced over all of them; None for all.
+
+    >>> [sample.index for sample in spread([Sample(i, "", (1, 2)) for i in range(10)], 4)]
+    [1, 3, 6, 8]
+    """
+    if count is None or count >= len(samples):
+        return list(samples)
+    return [samples[(2 * place + 1) * len(samples) // (2 * count)] for place in range(count)]
+
+
 def shard(samples: Sequence[Sample], size: int) -> list[tuple[str, list[Sample]]]:
     """Cut samples into named shards of a fixed size; the last may be smaller.
 

@@ -13,7 +13,6 @@ from analysis.settings import Frozen
 from storage.store import StepKey, Store
 from tasks.step import OPTIONS, StepRecord, Tables, Target, perform
 
-ANALYSES = ("distribution", "clustering", "positional", "efficiency")
 #: Feature tables that no analysis reads: the selected keys of a whole dataset are for looking up, and large.
 UNREAD = ("selections",)
 
@@ -25,7 +24,7 @@ class AnalysisJob:
     Attributes:
         target: Where the result goes.
         model: What people call the model.
-        analysis: One of `ANALYSES`.
+        analysis: One of `tasks.catalogue.ANALYSES`.
         sources: The steps whose tables it reads, each with the units that make it complete.
         settings: The analysis' settings.
     """

@@ -74,7 +74,7 @@ def extract_shard(job: ModelJob) -> StepRecord | State[StepRecord]:
         from analysis.features import extract_samples
 
         share_cores(job.workers)
-        journal = Journal(_tell)
+        journal = Journal(tell)
         model = borrow(job.checkpoint, job.settings)
         tables = extract_samples(model, job.samples.value, job.settings, journal, job.workers)
         facts.update(notes=list(journal.notes), chunks=sorted(journal.chunks))
@@ -96,7 +96,7 @@ def measure_model(job: ModelJob) -> StepRecord | State[StepRecord]:
         from analysis.features.attempt import Attempt
 
         share_cores(job.workers)
-        journal = Journal(_tell)
+        journal = Journal(tell)
         model = borrow(job.checkpoint, job.settings)
         source = CapturedModel(model)
         for note in source.notes:
@@ -134,7 +134,7 @@ def _audit(model: PreTrainedModel, sequences: Sequence[Sequence[int]], journal: 
         journal.note(f"out of memory in the causality audit; it goes on with the first {longest} tokens of each sample")
 
 
-def _tell(note: str) -> None:
+def tell(note: str) -> None:
     """Put a note into Prefect's log at once; the narration gets it with the record, across process borders too."""
     with suppress(MissingContextError):
         get_run_logger().warning(note)

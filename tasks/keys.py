@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from analysis.settings import ComparisonSettings, ExtractSettings, Frozen
+from analysis.settings import ComparisonSettings, ExtractSettings, Frozen, ProbeSettings
 from storage.store import JSON, StepKey, step_key
 
 #: Raise it when the same inputs would give another comparison or another report.
@@ -14,6 +14,8 @@ COMPARISON_VERSION = 1
 REPORT_VERSION = 1
 #: Extraction settings that facts, profile and audit depend on.
 MEASURED = {"chunk", "batch", "dtype", "profile_lengths", "profile_repeats"}
+#: Extraction settings that the probe depends on.
+PROBED = {"chunk", "dtype"}
 
 
 def features_key(fingerprint: str, dataset: str, settings: ExtractSettings, device: str, shard_size: int) -> StepKey:
@@ -47,6 +49,20 @@ def measures_key(fingerprint: str, dataset: str, settings: ExtractSettings, devi
         "version": FEATURES_VERSION,
     }
     return step_key("models", inputs)
+
+
+def probe_key(fingerprint: str, dataset: str, settings: ExtractSettings, probe: ProbeSettings, device: str) -> StepKey:
+    """The close look at some samples of a model."""
+    from analysis.probe import PROBE_VERSION
+
+    inputs: dict[str, JSON] = {
+        "checkpoint": fingerprint,
+        "dataset": dataset,
+        "settings": {**settings.model_dump(mode="json", include=PROBED), **_plain(probe)},
+        "device": device,
+        "version": PROBE_VERSION,
+    }
+    return step_key("probes", inputs)
 
 
 def analysis_key(analysis: str, sources: Mapping[str, StepKey], settings: Frozen) -> StepKey:
