@@ -18,8 +18,10 @@ MEANS: dict[str, tuple[str, ...]] = {
     ),
     "scored_weight": ("contribution",),
     "focus_weight": (*FOCUS, *(f"uniform_{name}" for name in FOCUS)),
+    "against_weight": (*(f"against_{name}" for name in FOCUS), *(f"against_uniform_{name}" for name in FOCUS)),
 }
-"""The means by the column that weights them."""
+"""The means by the column that weights them. Trained weights w[t, j] are often negative: such a head votes keys down,
+and ``against_`` says where those are, while the plain names say where the keys are that a head votes up."""
 
 
 def head_measures(block: HeadBlock, own: torch.Tensor, ids: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -31,8 +33,8 @@ def head_measures(block: HeadBlock, own: torch.Tensor, ids: torch.Tensor) -> dic
         ids: The sample's tokens, [length], on the block's device.
 
     Returns:
-        [B, J] each, NaN where undefined: ``contribution`` where no head scores a chosen key, the focus of a head that
-        adds to no key (w[t, j] <= 0, or all its ReLU are zero).
+        [B, J] each, NaN where undefined: ``contribution`` where no head scores a chosen key, the focus of a head where
+        it adds to no key (w[t, j] <= 0, or all its ReLU are zero), and likewise what it votes against.
     """
     contribution, heads = block.contribution, block.relu.shape[1]
     n, k = block.up.sum(-1), block.k
@@ -63,18 +65,19 @@ def head_measures(block: HeadBlock, own: torch.Tensor, ids: torch.Tensor) -> dic
 
 
 def _focus(block: HeadBlock, ids: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Where a head's positive contribution lies, and where it would lie if every key up for selection scored alike."""
-    adds = block.relu * (block.head_weight > 0).unsqueeze(-1)
-    total = adds.sum(-1, keepdim=True)
+    """Where a head's contribution lies, and where it would lie if every key up for selection scored alike."""
+    total = block.relu.sum(-1, keepdim=True)
     columns = _columns(block, ids)
     up = block.up.double()
-    share = torch.where(total > 0, adds @ columns / total, torch.nan)
-    uniform = (up.unsqueeze(1) @ columns) / up.sum(-1).view(-1, 1, 1)
-    uniform = torch.where(total > 0, uniform, torch.nan)
-    return {
-        **dict(zip(FOCUS, share.unbind(-1), strict=True)),
-        **dict(zip((f"uniform_{name}" for name in FOCUS), uniform.unbind(-1), strict=True)),
-    }
+    share = block.relu @ columns / total
+    uniform = (up.unsqueeze(1) @ columns / up.sum(-1).view(-1, 1, 1)).expand_as(share)
+    found = {}
+    for prefix, votes in (("", block.head_weight > 0), ("against_", block.head_weight < 0)):
+        known = votes.unsqueeze(-1) & (total > 0)
+        for kind, values in (("", share), ("uniform_", uniform)):
+            parts = torch.where(known, values, torch.nan).unbind(-1)
+            found |= {f"{prefix}{kind}{name}": part for name, part in zip(FOCUS, parts, strict=True)}
+    return found
 
 
 def _columns(block: HeadBlock, ids: torch.Tensor) -> torch.Tensor:

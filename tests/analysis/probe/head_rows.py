@@ -131,23 +131,30 @@ def reference(rows: ProbeRows, ids: Sequence[int]) -> list[dict[str, float]]:
             }
             if whole:
                 value["contribution"] = sum(abs(c[j][s]) for s in range(n) if chosen[s]) / whole
-            adds = [max(0.0, c[j][s]) for s in range(n)]
-            for prefix, share in (("", adds), ("uniform_", [1.0] * n)):
-                if sum(adds):
-                    at = [share[s] / sum(share) for s in range(n)]
-                    value |= {
-                        f"{prefix}mean_distance": sum(at[s] * (t - s) for s in range(n)),
-                        f"{prefix}local": sum(at[s] for s in range(n) if t - s < 32),
-                        f"{prefix}sink": sum(at[:4]),
-                        f"{prefix}self": at[t],
-                        f"{prefix}previous": at[t - 1],
-                        f"{prefix}induction": sum(at[s] for s in range(1, n) if ids[s - 1] == ids[t]),
-                    }
+            for prefix, share in (
+                ("", [max(0.0, c[j][s]) for s in range(n)]),
+                ("against_", [max(0.0, -c[j][s]) for s in range(n)]),
+            ):
+                if sum(share):
+                    value |= _places(prefix, share, t, ids)
+                    value |= _places(f"{prefix}uniform_", [1.0] * n, t, ids)
             for name, number in value.items():
                 sums[j].setdefault(name, []).append((number, g))
     return [
         {name: sum(v * g for v, g in pairs) / sum(g for _, g in pairs) for name, pairs in own.items()} for own in sums
     ]
+
+
+def _places(prefix: str, share: list[float], t: int, ids: Sequence[int]) -> dict[str, float]:
+    at = [own / sum(share) for own in share]
+    return {
+        f"{prefix}mean_distance": sum(at[s] * (t - s) for s in range(t + 1)),
+        f"{prefix}local": sum(at[s] for s in range(t + 1) if t - s < 32),
+        f"{prefix}sink": sum(at[:4]),
+        f"{prefix}self": at[t],
+        f"{prefix}previous": at[t - 1],
+        f"{prefix}induction": sum(at[s] for s in range(1, t + 1) if ids[s - 1] == ids[t]),
+    }
 
 
 def only(frame: pl.DataFrame, **where: int | str) -> dict[str, float]:
