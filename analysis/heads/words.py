@@ -19,6 +19,7 @@ FAR, NEAR = 1.25, 0.75
 """Mean distance relative to uniform scoring, from which a head is called far, or up to which near."""
 PLACES = {"previous": "previous token", "self": "own token", "sink": "sink", "induction": "induction"}
 """Narrow places and their words; ``local``, which holds some of them, is named only where none of them is."""
+_AGAINST = {"local": "local keys", "far": "far keys", "near": "near keys", "broad": "keys everywhere"}
 
 Row = Mapping[str, float | None]
 
@@ -45,8 +46,11 @@ def words(row: Row) -> str:
         return "unknown"
     if adds + against < SELDOM:
         return "inactive"
-    phrase = _place(row, "against_") if against > adds else _place(row, "")
-    signed = f"against {phrase}" if against > adds else phrase
+    if against > adds:
+        place = _place(row, "against_")
+        signed = f"against {_AGAINST.get(place, place)}"
+    else:
+        signed = _place(row, "")
     return f"{signed} (either sign)" if min(adds, against) >= MIXED else signed
 
 

@@ -71,7 +71,7 @@ def _focus(block: HeadBlock, ids: torch.Tensor) -> dict[str, torch.Tensor]:
     up = block.up.double()
     share = block.relu @ columns / total
     uniform = (up.unsqueeze(1) @ columns / up.sum(-1).view(-1, 1, 1)).expand_as(share)
-    found = {}
+    found: dict[str, torch.Tensor] = {}
     for prefix, votes in (("", block.head_weight > 0), ("against_", block.head_weight < 0)):
         known = votes.unsqueeze(-1) & (total > 0)
         for kind, values in (("", share), ("uniform_", uniform)):
@@ -134,7 +134,7 @@ def position_sums(block: HeadBlock, own: torch.Tensor, bins: int) -> dict[str, t
     """
     chance = block.up * (block.weight * block.k / block.up.sum(-1)).unsqueeze(-1)
     weighted = own * block.weight.view(-1, 1, 1)
-    found = {}
+    found: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     for axis, index, size in zip(
         AXES, (distance_bins(block.distance), relative_bins(block.up)), (bins, RELATIVE_BINS), strict=True
     ):
