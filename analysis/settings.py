@@ -140,3 +140,12 @@ class AnalysisSettings(Frozen):
         default=PositionalBiasSettings(), description="Positional bias of the selection."
     )
     efficiency: EfficiencySettings = Field(default=EfficiencySettings(), description="Costs and their projection.")
+
+
+class HeadsSettings(BootstrapSettings):
+    """How single indexer heads are summarised."""
+
+    quantiles: Quantiles = Field(
+        default=(0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0),
+        description="Quantiles of each indexer head's scores to report; 0 and 1 are the exact extremes.",
+    )

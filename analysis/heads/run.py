@@ -1,0 +1,113 @@
+"""What single indexer heads do: focus, redundancy, loss without them, positions and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from analysis.distribution.scores import MOMENTS, QUANTILES
+from analysis.heads.focus import FOCUSED, focus
+from analysis.heads.lift import LIFTED, lift
+from analysis.heads.pruning import PRUNED, pruning
+from analysis.heads.scores import head_moments, head_quantiles, with_head
+from analysis.heads.sums import head_sums, pair_sums
+from analysis.metrics.stream import Sharded, shards
+from analysis.metrics.summary import METRICS, finite_or_null, summarise
+from analysis.metrics.sums import PER_SAMPLE, join, per_sample
+from analysis.settings import HeadsSettings
+
+TABLES = ("indexer_heads", "indexer_head_pairs", "indexer_pruning", "indexer_head_positions", "indexer_head_scores")
+PAIRED = {
+    "layer": pl.Int16,
+    "head_a": pl.Int16,
+    "head_b": pl.Int16,
+    "cosine": pl.Float64,
+    "correlation": pl.Float64,
+    "overlap": pl.Float64,
+    "n": pl.Int32,
+}
+_EMPTY: Mapping[str, Mapping[str, type[pl.DataType]]] = {
+    "metrics": METRICS,
+    "per_sample": PER_SAMPLE,
+    "focus": FOCUSED,
+    "pairs": PAIRED,
+    "pruning": PRUNED,
+    "lift": LIFTED,
+    "score_moments": with_head(MOMENTS),
+    "score_quantiles": with_head(QUANTILES),
+}
+_PAIR_MEANS = {"cosine": "cosine_weight", "correlation": "correlation_weight", "overlap": "weight"}
+
+
+def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: HeadsSettings) -> dict[str, pl.DataFrame]:
+    """Summarise the probe's tables of indexer heads.
+
+    Args:
+        features: Tables of the probe; those that are absent give empty frames. Read shard by shard; pairs of heads, of
+            which there are most, are summed up as they come.
+        settings: Quantiles and the bootstrap.
+
+    Returns:
+        metrics and per_sample: head_agreement, head_effective, head_redundancy, head_correlation, leave_one_out_loss.
+        focus: `analysis.heads.focus`. pairs: layer, head_a, head_b, cosine, correlation, overlap, n.
+        pruning: `analysis.heads.pruning`. lift: `analysis.heads.lift`.
+        score_moments and score_quantiles: as in the analysis distribution, with the column indexer_head.
+    """
+    tables, pairs, pair_samples = _read(features)
+    found = {name: pl.DataFrame(schema=schema) for name, schema in _EMPTY.items()}
+    parts = []
+    if "indexer_heads" in tables:
+        parts.append(head_sums(tables["indexer_heads"]))
+        found["focus"] = focus(tables["indexer_heads"], settings)
+    if not pairs.is_empty():
+        parts.append(pair_sums(pair_samples))
+        found["pairs"] = pairs
+    if parts:
+        sums = join(parts)
+        found |= {"metrics": summarise(sums, settings), "per_sample": per_sample(sums)}
+    if "indexer_pruning" in tables:
+        found["pruning"] = pruning(tables["indexer_pruning"], settings)
+    if "indexer_head_positions" in tables:
+        found["lift"] = lift(tables["indexer_head_positions"], settings)
+    if "indexer_head_scores" in tables:
+        scores = tables["indexer_head_scores"]
+        found["score_moments"] = head_moments(scores)
+        found["score_quantiles"] = head_quantiles(scores, settings.quantiles)
+    return found
+
+
+def _read(
+    features: Mapping[str, pl.DataFrame] | Sharded,
+) -> tuple[dict[str, pl.DataFrame], pl.DataFrame, pl.DataFrame]:
+    """The tables that have rows, ordered by sample; pairs by pair; and pairs by sample and layer."""
+    parts: dict[str, list[pl.DataFrame]] = {}
+    by_pair, by_sample = [], []
+    for shard in shards(features, TABLES):
+        for name, frame in shard.items():
+            if name != "indexer_head_pairs":
+                parts.setdefault(name, []).append(frame)
+            elif frame.height:
+                ordered = frame.sort("sample", "layer", "head_a", "head_b")
+                by_pair.append(_summed(ordered, ("layer", "head_a", "head_b"), {"n": "sample"}))
+                by_sample.append(_means(_summed(ordered, ("sample", "layer"), {})))
+    whole = {name: pl.concat(frames) for name, frames in parts.items()}
+    tables = {name: frame.sort("sample", "layer") for name, frame in whole.items() if frame.height}
+    if not by_pair:
+        return tables, pl.DataFrame(schema=PAIRED), pl.DataFrame()
+    keys = ("layer", "head_a", "head_b")
+    pairs = pl.concat(by_pair).group_by(keys, maintain_order=True).sum().sort(keys)
+    return tables, _means(pairs).select(*PAIRED).cast(pl.Schema(PAIRED)), pl.concat(by_sample)
+
+
+def _summed(frame: pl.DataFrame, keys: tuple[str, ...], counts: Mapping[str, str]) -> pl.DataFrame:
+    """Sums of value x weight and of weight, and numbers of distinct values of some columns."""
+    tops = {name: (pl.col(name) * pl.col(weight)).sum() for name, weight in _PAIR_MEANS.items()}
+    bottoms = {weight: pl.col(weight).sum() for weight in _PAIR_MEANS.values()}
+    distinct = {name: pl.col(column).n_unique() for name, column in counts.items()}
+    return frame.group_by(keys, maintain_order=True).agg(**tops, **bottoms, **distinct).sort(keys)
+
+
+def _means(sums: pl.DataFrame) -> pl.DataFrame:
+    means = [pl.col(name) / pl.col(weight) for name, weight in _PAIR_MEANS.items()]
+    return sums.with_columns(means).with_columns(finite_or_null(*_PAIR_MEANS))

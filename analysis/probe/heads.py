@@ -1,0 +1,216 @@
+"""Indexer heads at the probed queries: what each one does, which are alike, and what is lost without them.
+
+Entry points: `head_collector`; then, on other samples than those, `removal_order` and `pruning_collector`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from analysis.features.positions import AXES, RELATIVE_BINS
+from analysis.probe.collect import Maker, ProbedSample, Tables
+from analysis.probe.head_block import HeadBlock, head_blocks
+from analysis.probe.head_measures import MEANS, head_measures, pair_measures, position_sums
+from analysis.probe.head_sketch import HeadSketch
+from analysis.probe.pruning import pruning_collector, removal_order
+from analysis.probe.rows import ProbeRows
+
+__all__ = ["HEADS", "PAIRS", "POSITIONS", "SCORES", "head_collector", "pruning_collector", "removal_order"]
+
+Schema = dict[str, type[pl.DataType]]
+_PLACE: Schema = {"sample": pl.Int32, "layer": pl.Int16, "indexer_head": pl.Int16}
+HEADS: Schema = {
+    **_PLACE,
+    "queries": pl.Int32,
+    **{name: pl.Float64 for weight, means in MEANS.items() for name in (weight, *means)},
+}
+PAIRS: Schema = {
+    "sample": pl.Int32,
+    "layer": pl.Int16,
+    "head_a": pl.Int16,
+    "head_b": pl.Int16,
+    "weight": pl.Float64,
+    "overlap": pl.Float64,
+    "cosine_weight": pl.Float64,
+    "cosine": pl.Float64,
+    "correlation_weight": pl.Float64,
+    "correlation": pl.Float64,
+}
+SCORES: Schema = {
+    **_PLACE,
+    "group": pl.String,
+    "count": pl.Int64,
+    "mean": pl.Float64,
+    "m2": pl.Float64,
+    "minimum": pl.Float64,
+    "maximum": pl.Float64,
+    "zeros": pl.Int64,
+    "sketch": pl.Binary,
+}
+POSITIONS: Schema = {
+    **_PLACE,
+    "axis": pl.String,
+    "bin": pl.Int32,
+    "queries": pl.Int32,
+    "weight": pl.Float64,
+    "selections": pl.Float64,
+    "expected_selections": pl.Float64,
+}
+
+
+def head_collector() -> Maker:
+    """Collectors of what single indexer heads do at queries in effect.
+
+    Tables:
+        indexer_heads: Means by sample, layer and indexer head (`analysis.probe.head_measures`).
+        indexer_head_pairs: Cosine, correlation and overlap by sample, layer and pair of heads.
+        indexer_head_scores: Moments and sketch of w[t, j] ReLU(q[t, j] · k[s]) of selected and unselected keys.
+        indexer_head_positions: Selections of each head's own top k by distance and relative position.
+    """
+    return _HeadCollector
+
+
+class _HeadCollector:
+    def __init__(self, sample: ProbedSample) -> None:
+        self._sample = sample.index
+        self._ids = sample.input_ids
+        self._layers: dict[int, _LayerSums] = {}
+
+    def add(self, layers: Sequence[ProbeRows]) -> None:
+        for rows in layers:
+            for block in head_blocks(rows):
+                if rows.layer not in self._layers:
+                    self._layers[rows.layer] = _LayerSums(block.relu.shape[1], len(self._ids))
+                self._layers[rows.layer].add(block, self._ids.to(block.p.device))
+
+    def tables(self) -> Tables:
+        found: dict[str, list[pl.DataFrame]] = {}
+        for layer, sums in sorted(self._layers.items()):
+            for name, frame in sums.tables().items():
+                place = (pl.lit(self._sample, pl.Int32).alias("sample"), pl.lit(layer, pl.Int16).alias("layer"))
+                found.setdefault(name, []).append(frame.select(*place, pl.all()))
+        tables = {}
+        for name, schema in _TABLES.items():
+            frames = [pl.DataFrame(schema=schema), *(frame.cast(pl.Schema(schema)) for frame in found.get(name, []))]
+            floats = [column for column, kind in schema.items() if kind == pl.Float64]
+            tables[name] = pl.concat(frames).with_columns(pl.col(floats).fill_nan(None))
+        return tables
+
+
+_TABLES = {
+    "indexer_heads": HEADS,
+    "indexer_head_pairs": PAIRS,
+    "indexer_head_scores": SCORES,
+    "indexer_head_positions": POSITIONS,
+}
+
+
+class _LayerSums:
+    """Weighted sums of one layer over a sample's queries, float64 on the CPU."""
+
+    def __init__(self, heads: int, length: int) -> None:
+        self.heads = heads
+        self.queries = 0
+        self._weight = 0.0
+        self._means = {name: _Mean((heads,)) for means in MEANS.values() for name in means}
+        self._pairs = {name: _Mean((heads, heads)) for name in ("cosine", "correlation", "overlap")}
+        self._bins = int(length - 1).bit_length() + 1
+        self._selections = {axis: torch.zeros(heads, self._size(axis), dtype=torch.float64) for axis in AXES}
+        self._expected = {axis: torch.zeros(self._size(axis), dtype=torch.float64) for axis in AXES}
+        self._scores = HeadSketch(heads)
+
+    def _size(self, axis: str) -> int:
+        return RELATIVE_BINS if axis == "relative" else self._bins
+
+    def add(self, block: HeadBlock, ids: torch.Tensor) -> None:
+        self.queries += len(block.query)
+        self._weight += float(block.weight.sum())
+        own = block.inclusion(block.contribution)
+        for name, value in head_measures(block, own, ids).items():
+            self._means[name].add(value, block.weight)
+        for name, value in zip(self._pairs, pair_measures(block, own), strict=True):
+            self._pairs[name].add(value, block.weight)
+        for axis, (selections, expected) in position_sums(block, own, self._bins).items():
+            self._selections[axis] += selections
+            self._expected[axis] += expected
+        self._scores.add(block)
+
+    def tables(self) -> Tables:
+        scores = pl.DataFrame(self._scores.rows(), schema=list(SCORES)[2:], orient="row")
+        return {
+            "indexer_heads": self._head_table(),
+            "indexer_head_pairs": self._pair_table(),
+            "indexer_head_scores": scores,
+            "indexer_head_positions": self._position_table(),
+        }
+
+    def _head_table(self) -> pl.DataFrame:
+        columns: dict[str, object] = {
+            "indexer_head": np.arange(self.heads),
+            "queries": np.full(self.heads, self.queries),
+        }
+        for weight, means in MEANS.items():
+            columns[weight] = self._means[means[0]].weight
+            columns |= {name: self._means[name].value for name in means}
+        return pl.DataFrame(columns)
+
+    def _pair_table(self) -> pl.DataFrame:
+        first, second = np.triu_indices(self.heads, 1)
+        columns: dict[str, object] = {"head_a": first, "head_b": second}
+        for name, weight in (
+            ("overlap", "weight"),
+            ("cosine", "cosine_weight"),
+            ("correlation", "correlation_weight"),
+        ):
+            columns[weight] = self._pairs[name].weight[first, second]
+            columns[name] = self._pairs[name].value[first, second]
+        return pl.DataFrame(columns)
+
+    def _position_table(self) -> pl.DataFrame:
+        frames = []
+        for axis in AXES:
+            expected = self._expected[axis].numpy()
+            head, place = (part.ravel() for part in np.indices((self.heads, len(expected))))
+            frame = pl.DataFrame(
+                {
+                    "indexer_head": head,
+                    "axis": [axis] * len(head),
+                    "bin": place,
+                    "queries": np.full(len(head), self.queries),
+                    "weight": np.full(len(head), self._weight),
+                    "selections": self._selections[axis].numpy().ravel(),
+                    "expected_selections": np.tile(expected, self.heads),
+                }
+            )
+            # A bin that no query could reach says nothing.
+            frames.append(frame.filter(pl.col("expected_selections") > 0))
+        return pl.concat(frames).sort("indexer_head", "axis", "bin")
+
+
+class _Mean:
+    """A weighted mean over queries, without those where it is NaN."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._sum = torch.zeros(shape, dtype=torch.float64)
+        self._weight = torch.zeros(shape, dtype=torch.float64)
+
+    def add(self, values: torch.Tensor, weight: torch.Tensor) -> None:
+        """Take values [B, *shape] of queries with weights [B]."""
+        times = weight.view(-1, *(1,) * (values.dim() - 1)) * ~values.isnan()
+        self._sum += (values.nan_to_num() * times).sum(0).cpu()
+        self._weight += times.sum(0).cpu()
+
+    @property
+    def weight(self) -> NDArray[np.float64]:
+        """Weight behind the mean."""
+        return np.asarray(self._weight.numpy(), dtype=np.float64)
+
+    @property
+    def value(self) -> NDArray[np.float64]:
+        """The mean; NaN without weight."""
+        return np.asarray((self._sum / self._weight).numpy(), dtype=np.float64)
