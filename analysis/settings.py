@@ -140,3 +140,18 @@ class AnalysisSettings(Frozen):
         default=PositionalBiasSettings(), description="Positional bias of the selection."
     )
     efficiency: EfficiencySettings = Field(default=EfficiencySettings(), description="Costs and their projection.")
+
+
+class BudgetSettings(BootstrapSettings):
+    """How the uncertainty of budgets, curves and drift is estimated."""
+
+
+class StabilitySettings(BootstrapSettings):
+    """The uncertainty of the selection's stability, and from when on a layer counts as fragile."""
+
+    fragile: float = Field(
+        default=0.01,
+        gt=0.0,
+        lt=1.0,
+        description="Share of a layer's selection that ties or FP8 scores change from which on it counts as fragile.",
+    )
