@@ -149,3 +149,18 @@ class HeadsSettings(BootstrapSettings):
         default=(0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0),
         description="Quantiles of each indexer head's scores to report; 0 and 1 are the exact extremes.",
     )
+
+
+class BudgetSettings(BootstrapSettings):
+    """How the uncertainty of budgets, curves and drift is estimated."""
+
+
+class StabilitySettings(BootstrapSettings):
+    """The uncertainty of the selection's stability, and from when on a layer counts as fragile."""
+
+    fragile: float = Field(
+        default=0.01,
+        gt=0.0,
+        lt=1.0,
+        description="Share of a layer's selection that ties or FP8 scores change from which on it counts as fragile.",
+    )

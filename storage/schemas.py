@@ -5,11 +5,13 @@ from __future__ import annotations
 from storage.columns import Table
 from storage.feature_tables import FEATURES, MODELS
 from storage.result_tables import RESULTS
+from storage.stability_tables import STABILITY
 
 _TABLES: dict[tuple[str, str], Table] = {
     **{("features", name): table for name, table in FEATURES.items()},
     **{("models", name): table for name, table in MODELS.items()},
     **RESULTS,
+    **STABILITY,
 }
 
 

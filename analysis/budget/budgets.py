@@ -1,0 +1,101 @@
+"""Budgets that hold a share of the attention: one k for all queries, and one for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import polars as pl
+
+from analysis.budget.curve import Curve, fixed
+from analysis.metrics.ratios import Cells, cells
+from analysis.metrics.summary import finite_or_null
+from analysis.settings import BootstrapSettings
+from analysis.statistics import Array, interval, ratio
+
+OWN, FIXED, INDEXER, ORACLE = "model", "fixed", "adaptive indexer", "adaptive oracle"
+NEEDED = ("eligible", "attended", "own_recall", "oracle_keys", "oracle_mass", "indexer_keys", "indexer_mass")
+BUDGETS: dict[str, type[pl.DataType]] = {
+    "layer": pl.Int16,
+    "target": pl.Float64,
+    "method": pl.String,
+    "k": pl.Float64,
+    "keys": pl.Float64,
+    "ci_low": pl.Float64,
+    "ci_high": pl.Float64,
+    "recall": pl.Float64,
+    "share": pl.Float64,
+    "relative_attention": pl.Float64,
+    "n": pl.Int32,
+}
+
+
+def needed(sums: pl.DataFrame, target: float) -> dict[str, Cells]:
+    """The quantities of one target by layer, null first."""
+    own = sums.filter(pl.col("target") == target)
+    return {name: cells(own, ("layer",), name) for name in NEEDED}
+
+
+def target_rows(target: float, found: Mapping[str, Cells], own: Curve, settings: BootstrapSettings) -> pl.DataFrame:
+    """Three rows a layer for one target: the smallest fixed k, and the adaptive budgets in both orders."""
+    weight = own.weight.sum(axis=0)[:, None]
+    wanted = np.full(len(weight), target)
+    estimate = fixed(own.k, ratio(own.recall.sum(axis=0), weight), ratio(own.kept.sum(axis=0), weight), wanted)
+    replicates = fixed(own.k, *_replicates(own, settings), np.full((settings.resamples, len(weight)), target))
+    n = np.asarray((own.weight > 0).sum(axis=0), dtype=np.int64)
+    low, high = interval(estimate.keys, replicates.keys, n, settings.confidence)
+    # One key may already hold more than the target.
+    recall = np.maximum(wanted, ratio(own.recall[..., 0].sum(axis=0), weight[:, 0])) + 0.0 * estimate.keys
+    rows = [_rows(target, FIXED, found, (estimate.keys, low, high), recall, n, estimate.k)]
+    for method, name in ((INDEXER, "indexer"), (ORACLE, "oracle")):
+        keys = found[f"{name}_keys"]
+        low, high = interval(keys.values, keys.replicates(settings), keys.n, settings.confidence)
+        rows.append(_rows(target, method, found, (keys.values, low, high), found[f"{name}_mass"].values, keys.n))
+    return pl.concat(rows)
+
+
+def own_rows(found: Mapping[str, Cells], own_k: Mapping[int | None, int], settings: BootstrapSettings) -> pl.DataFrame:
+    """What the model itself attends to and holds, by layer; its k is the most keys that any query selects."""
+    keys = found["attended"]
+    low, high = interval(keys.values, keys.replicates(settings), keys.n, settings.confidence)
+    k = np.array([own_k.get(layer, np.nan) for layer in keys.groups["layer"]], dtype=float)
+    return _rows(None, OWN, found, (keys.values, low, high), found["own_recall"].values, keys.n, k)
+
+
+def _rows(
+    target: float | None,
+    method: str,
+    found: Mapping[str, Cells],
+    keys: tuple[Array, Array, Array],
+    recall: Array,
+    n: Array | np.ndarray[tuple[int, ...], np.dtype[np.int64]],
+    k: Array | None = None,
+) -> pl.DataFrame:
+    value, low, high = keys
+    size = len(value)
+    columns = {
+        "layer": found["eligible"].groups["layer"].to_list(),
+        "target": [target] * size,
+        "method": [method] * size,
+        "k": np.full(size, np.nan) if k is None else k,
+        "keys": value,
+        "ci_low": low,
+        "ci_high": high,
+        "recall": recall,
+        "share": value / found["eligible"].values,
+        "relative_attention": value / found["attended"].values,
+        "n": n,
+    }
+    frame = pl.DataFrame(columns, schema_overrides=BUDGETS, strict=False)
+    numbers = [name for name, kind in BUDGETS.items() if kind == pl.Float64 and name != "target"]
+    return frame.with_columns(finite_or_null(*numbers)).filter(pl.col("n") > 0)
+
+
+def _replicates(own: Curve, settings: BootstrapSettings) -> tuple[Array, Array]:
+    """Recall and keys of every budget in every resample, [resamples, cells, K]."""
+    samples, many, size = own.recall.shape
+    weight = np.repeat(own.weight, size, axis=1)
+    no_groups = pl.DataFrame()
+    parts = (Cells(no_groups, own.samples, part.reshape(samples, -1), weight) for part in (own.recall, own.kept))
+    recall, kept = (part.replicates(settings).reshape(-1, many, size) for part in parts)
+    return recall, kept

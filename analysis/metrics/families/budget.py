@@ -1,0 +1,46 @@
+"""How many keys would do."""
+
+from __future__ import annotations
+
+from analysis.metrics.metric import Computed, Family, Metric
+
+_RULE = Computed("budget", "keys_needed")
+
+FAMILY = Family(
+    order=150,
+    title="Keys that would do",
+    about=(
+        "How many keys a query needs, from the probe's queries, each weighted by the queries that it stands for; all "
+        "queries count, short ones with all their keys. Keys of equal index score have no order: they count as the "
+        "expectation over all ways to break the tie. A saving is one of keys attended to, not of index scores, which "
+        "are computed for all keys whatever k is; and a real selector would have to know each query's k beforehand."
+    ),
+    metrics=(
+        Metric(
+            "oracle_keys_95",
+            "keys",
+            "neither",
+            "Keys that hold 95 % of a query's attention if the best are taken: the least that any selection needs.",
+            "mean over queries of the smallest m for which the m largest (1/H) sum_h p[h,t,s] hold 0.95",
+            _RULE,
+        ),
+        Metric(
+            "indexer_keys_95",
+            "keys",
+            "lower",
+            "Keys that hold 95 % of a query's attention if they are taken in the order of the index scores.",
+            "mean over queries of the smallest m for which the m keys of the largest I[t,s] hold 0.95 of "
+            "(1/H) sum_h p[h,t,s]",
+            _RULE,
+        ),
+        Metric(
+            "adaptive_saving_95",
+            "share",
+            "neither",
+            "Share of the attended keys that a k of each query's own would save; below 0 where one k is better.",
+            "1 - indexer_keys_95 / mean of min(n_t, k), k the smallest that all queries could share and that holds as "
+            "much on average as those keys do (linear between the budgets 1, 2, 3, 4, 6, 8, 12, ...)",
+            _RULE,
+        ),
+    ),
+)

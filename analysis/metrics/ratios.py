@@ -1,0 +1,122 @@
+"""Tables of ratios of sums over samples, by any columns, with intervals from resampled samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from analysis.metrics.stream import Sharded, shards
+from analysis.metrics.summary import finite_or_null
+from analysis.settings import BootstrapSettings
+from analysis.statistics import Array, bootstrap_ratios, interval, ratio
+
+Rules = Mapping[str, str]
+"""Column of row means to the column that it is weighted by."""
+
+
+def sample_sums(
+    features: Mapping[str, pl.DataFrame] | Sharded, table: str, keys: Sequence[str], rules: Rules
+) -> pl.DataFrame | None:
+    """Sums by sample and keys of one table, read shard by shard; None where no shard has a row of it.
+
+    Returns:
+        sample, the keys, and for each rule its name (sum of value x weight, 0 where nothing is known) and its name
+        with "_weight" (sum of the weights of known values); sorted.
+    """
+    sums = [
+        expression
+        for name, weight in rules.items()
+        for expression in (
+            (pl.col(name) * pl.col(weight)).sum().alias(name),
+            pl.col(weight).filter(pl.col(name).is_not_null()).sum().cast(pl.Float64).alias(f"{name}_weight"),
+        )
+    ]
+    parts = [
+        part[table].group_by("sample", *keys).agg(*sums)
+        for part in shards(features, (table,))
+        if table in part and part[table].height
+    ]
+    return pl.concat(parts).sort(*keys, "sample") if parts else None
+
+
+def with_all_layers(sums: pl.DataFrame, pooled: Sequence[int] | None = None) -> pl.DataFrame:
+    """The same with rows for all layers together, or for some of them, whose layer is null."""
+    kept = sums if pooled is None else sums.filter(pl.col("layer").is_in(list(pooled)))
+    return pl.concat([kept.with_columns(layer=pl.lit(None, dtype=sums.schema["layer"])), sums])
+
+
+@dataclass(frozen=True)
+class Cells:
+    """One quantity by sample and group.
+
+    Attributes:
+        groups: Values of the keys of each column, sorted, null first.
+        samples: Sample ids, increasing.
+        numerator: Sums of value x weight, [samples, groups].
+        denominator: Sums of weight, same shape.
+    """
+
+    groups: pl.DataFrame
+    samples: NDArray[np.int64]
+    numerator: Array
+    denominator: Array
+
+    @property
+    def values(self) -> Array:
+        """The ratios, [groups]; NaN where nothing was measured."""
+        return ratio(self.numerator.sum(axis=0), self.denominator.sum(axis=0))
+
+    @property
+    def n(self) -> NDArray[np.int64]:
+        """Samples with weight, [groups]."""
+        return np.asarray((self.denominator > 0).sum(axis=0), dtype=np.int64)
+
+    def replicates(self, settings: BootstrapSettings) -> Array:
+        """Bootstrap replicates, [resamples, groups]; all cells of the same samples share their resamples."""
+        return bootstrap_ratios(self.numerator, self.denominator, settings.resamples, settings.seed)
+
+
+def cells(sums: pl.DataFrame, keys: Sequence[str], name: str) -> Cells:
+    """One column of `sample_sums` as a matrix."""
+    groups = sums.select(*keys).unique().sort(*keys, nulls_last=False)
+    places = groups.with_row_index("place")
+    columns = sums.select(*keys).join(places, on=list(keys), how="left", nulls_equal=True, maintain_order="left")
+    samples, rows = np.unique(sums["sample"].to_numpy(), return_inverse=True)
+    numerator, denominator = np.zeros((2, len(samples), groups.height))
+    at = (rows, columns["place"].to_numpy())
+    np.add.at(numerator, at, sums[name].to_numpy())
+    np.add.at(denominator, at, sums[f"{name}_weight"].to_numpy())
+    return Cells(groups, samples.astype(np.int64), numerator, denominator)
+
+
+def ratio_table(
+    sums: pl.DataFrame, keys: Sequence[str], banded: Mapping[str, tuple[str, str]], settings: BootstrapSettings,
+    plain: Sequence[str] = (),
+) -> pl.DataFrame:
+    """One row a group: ratios with and without intervals, and n (samples with weight for the first of them).
+
+    Args:
+        sums: Rows of `sample_sums`.
+        keys: What tells groups apart.
+        banded: Quantities with the names of their interval's columns.
+        settings: The bootstrap.
+        plain: Quantities without intervals.
+
+    Returns:
+        The keys, the quantities with their intervals, n; null for whatever is not known.
+    """  # fmt: skip
+    columns: dict[str, object] = {}
+    counts = None
+    for name, (low_name, high_name) in banded.items():
+        own = cells(sums, keys, name)
+        low, high = interval(own.values, own.replicates(settings), own.n, settings.confidence)
+        columns |= {name: own.values, low_name: low, high_name: high}
+        counts = own.n if counts is None else counts
+    columns |= {name: cells(sums, keys, name).values for name in plain}
+    groups = sums.select(*keys).unique().sort(*keys, nulls_last=False)
+    frame = groups.with_columns(**{name: pl.Series(name, value) for name, value in columns.items()})
+    return frame.with_columns(*finite_or_null(*columns), n=pl.Series("n", counts, dtype=pl.Int32))

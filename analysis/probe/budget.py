@@ -1,0 +1,150 @@
+"""How many keys would do: the keys that reach a share of the attention, and the share that k keys reach."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from analysis.probe.collect import Collector, Maker, ProbedSample, Tables
+from analysis.probe.order import held
+from analysis.probe.rows import ProbeRows
+from analysis.probe.weighted import array, grouped, means, query_rows
+
+TARGETS = (0.90, 0.95, 0.99)
+"""Shares of the head-mean attention that a query's keys are to hold."""
+KEYS_NEEDED: dict[str, type[pl.DataType]] = {
+    "sample": pl.Int32,
+    "layer": pl.Int16,
+    "bucket": pl.Int8,
+    "target": pl.Float64,
+    "queries": pl.Int32,
+    "weight": pl.Float64,
+    "eligible": pl.Float64,
+    "attended": pl.Float64,
+    "own_k": pl.Int32,
+    "own_recall": pl.Float64,
+    "oracle_keys": pl.Float64,
+    "oracle_mass": pl.Float64,
+    "indexer_keys": pl.Float64,
+    "indexer_mass": pl.Float64,
+}
+RECALL_AT_K: dict[str, type[pl.DataType]] = {
+    "sample": pl.Int32,
+    "layer": pl.Int16,
+    "k": pl.Int32,
+    "queries": pl.Int32,
+    "weight": pl.Float64,
+    "indexer_recall": pl.Float64,
+    "oracle_recall": pl.Float64,
+    "kept": pl.Float64,
+}
+
+
+def budget_grid(length: int) -> list[int]:
+    """Budgets k that are tried for a sequence: 2^i and 3 x 2^i up to the first that selects everything.
+
+    >>> budget_grid(13)
+    [1, 2, 3, 4, 6, 8, 12, 16]
+    """
+    powers = range(length.bit_length() + 1)
+    steps = sorted({1, *(2**i for i in powers), *(3 * 2**i for i in powers)})
+    return steps[: int(np.searchsorted(steps, length)) + 1]
+
+
+def budget_collector() -> Maker:
+    """Makes the tables ``keys_needed`` and ``recall_at_k``; of models without an indexer, what the oracle needs."""
+    return _Budget
+
+
+class _Budget(Collector):
+    def __init__(self, sample: ProbedSample) -> None:
+        self.sample = sample.index
+        self.grid = budget_grid(len(sample.input_ids))
+        self.needed: list[pl.DataFrame] = []
+        self.curves: dict[int, _Curve] = {}
+
+    def add(self, layers: Sequence[ProbeRows]) -> None:
+        """Count keys and masses of the queries that have any eligible key."""
+        for rows in layers:
+            oracle = held(rows.p, rows.eligible)
+            indexer = None if rows.scores is None else held(rows.p, rows.eligible, rows.scores)
+            for target in TARGETS:
+                self.needed.append(_needed(rows, target, oracle, indexer))
+            curve = self.curves.setdefault(rows.layer, _Curve(self.grid))
+            curve.add(rows, oracle, indexer)
+
+    def tables(self) -> Tables:
+        """``keys_needed`` and ``recall_at_k``."""
+        averaged = [name for name, kind in KEYS_NEEDED.items() if kind == pl.Float64 and name not in ("target", "weight")]
+        measured = [*(means(name) for name in averaged), pl.col("own_k").max()]
+        keys = ("layer", "bucket", "target")
+        curves = [self.curves[layer].table(self.sample, layer) for layer in sorted(self.curves)]
+        return {
+            "keys_needed": grouped(self.needed, keys, measured, KEYS_NEEDED, self.sample),
+            "recall_at_k": pl.concat([pl.DataFrame(schema=RECALL_AT_K), *curves]),
+        }
+
+
+def _needed(rows: ProbeRows, target: float, oracle: torch.Tensor, indexer: torch.Tensor | None) -> pl.DataFrame:
+    """Keys until the target is reached, and what they hold, of each query."""
+    unknown = torch.full(rows.n.shape, torch.nan, dtype=torch.float64)
+    selected = rows.eligible if rows.selected is None else rows.selected
+    mass = rows.p.double()
+    found = {
+        "eligible": rows.n,
+        "attended": rows.k,
+        "own_k": unknown if rows.selected is None else rows.k,
+        "own_recall": (mass * selected).sum(-1) / mass.sum(-1),
+    }
+    for name, shares in (("oracle", oracle), ("indexer", indexer)):
+        if shares is None:
+            found |= {f"{name}_keys": unknown, f"{name}_mass": unknown}
+        else:
+            short = (shares < target).sum(-1)
+            reached = shares.gather(-1, short.clamp(max=shares.shape[-1] - 1).unsqueeze(-1)).squeeze(-1)
+            found |= {f"{name}_keys": short + 1, f"{name}_mass": reached}
+    return query_rows(rows, rows.n > 0, found).with_columns(target=pl.lit(target))
+
+
+class _Curve:
+    """Weighted sums of what k keys hold, over the queries of one layer."""
+
+    def __init__(self, grid: list[int]) -> None:
+        self.grid = torch.tensor(grid)
+        self.queries, self.weight = 0, 0.0
+        self.indexer, self.oracle, self.kept = np.zeros((3, len(grid)))
+
+    def add(self, rows: ProbeRows, oracle: torch.Tensor, indexer: torch.Tensor | None) -> None:
+        counted = rows.n > 0
+        weight = array(rows.weight) * counted.cpu().numpy()
+        kept = torch.minimum(self.grid.to(rows.n.device), rows.n.unsqueeze(-1))
+        place = (kept - 1).clamp(min=0)
+        self.queries += int(counted.sum())
+        self.weight += float(weight.sum())
+        self.kept += weight @ array(kept)
+        self.oracle += _sum(weight, oracle, place)
+        self.indexer += np.nan if indexer is None else _sum(weight, indexer, place)
+
+    def table(self, sample: int, layer: int) -> pl.DataFrame:
+        size = len(self.grid)
+        columns = {
+            "sample": [sample] * size,
+            "layer": [layer] * size,
+            "k": self.grid.numpy(),
+            "queries": [self.queries] * size,
+            "weight": [self.weight] * size,
+            "indexer_recall": self.indexer / self.weight,
+            "oracle_recall": self.oracle / self.weight,
+            "kept": self.kept / self.weight,
+        }
+        frame = pl.DataFrame(columns, schema_overrides=RECALL_AT_K, strict=False)
+        return frame.with_columns(pl.col(pl.Float64).fill_nan(None))
+
+
+def _sum(weight: NDArray[np.float64], shares: torch.Tensor, place: torch.Tensor) -> NDArray[np.float64]:
+    """What the budgets hold, weighted; a query without eligible keys has no weight and no share."""
+    return np.asarray(weight @ np.nan_to_num(array(shares.gather(-1, place))), dtype=np.float64)

@@ -1,0 +1,122 @@
+"""Keys in the order of their scores: what the best so many hold, and which selections topk could have made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+def held(p: torch.Tensor, eligible: torch.Tensor, scores: torch.Tensor | None = None) -> torch.Tensor:
+    """Share of the attention that the first 1, 2, ... keys hold, best first.
+
+    Keys of equal score have no order: each counts as the mean of its equals. So the share is the expectation over all
+    ways to break ties, and never more than what as many keys hold in the order of p itself.
+
+    Args:
+        p: Attention, [..., K]; 0 outside E_t.
+        eligible: E_t, same shape; its keys come before all others.
+        scores: By which keys are ordered, same shape; by default p.
+
+    Returns:
+        [..., K], float64, not falling, 1 from n_t keys on.
+    """
+    scores = p if scores is None else scores
+    found, place = ranking(scores, eligible).sort(dim=-1, descending=True, stable=True)
+    mass = p.double().gather(-1, place)
+    fresh = torch.ones_like(found, dtype=torch.bool)
+    fresh[..., 1:] = found[..., 1:] != found[..., :-1]
+    group = fresh.long().cumsum(-1) - 1
+    total = torch.zeros_like(mass).scatter_add_(-1, group, mass)
+    count = torch.zeros_like(mass).scatter_add_(-1, group, torch.ones_like(mass))
+    sums = (total / count.clamp(min=1.0)).gather(-1, group).cumsum(-1)
+    return sums / sums[..., -1:]
+
+
+def ranking(scores: torch.Tensor, eligible: torch.Tensor) -> torch.Tensor:
+    """Scores whose descending order puts every eligible key before all others: -inf there, finite within."""
+    least = torch.finfo(scores.dtype).min
+    return torch.where(eligible, scores.clamp(min=least), -torch.inf)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What topk of k_t keys may choose from scores: all of ``sure``, and ``room`` of the keys in ``tied``.
+
+    Attributes:
+        k: Keys to choose, [Q], int64.
+        sure: Keys above the k-th score, [Q, K], bool.
+        tied: Keys at the k-th score, [Q, K], bool.
+        room: Places left for them, [Q], int64.
+    """
+
+    k: torch.Tensor
+    sure: torch.Tensor
+    tied: torch.Tensor
+    room: torch.Tensor
+
+    @property
+    def is_tie(self) -> torch.Tensor:
+        """Whether the k-th and the (k+1)-th score are equal, [Q], bool."""
+        return self.tied.sum(-1) > self.room
+
+    def lost(self, other: torch.Tensor) -> torch.Tensor:
+        """Fewest keys by which a selection [Q, K] differs from any that topk may choose here, [Q], int64."""
+        above = (self.sure & ~other).sum(-1)
+        return above + (self.room - (self.tied & other).sum(-1)).clamp(min=0)
+
+    def nearest(self, other: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+        """The one of these selections that is nearest to another, and among those to the model's own, [Q, K]."""
+        rank = (~other).int() * 2 + (~own).int()
+        return self.sure | (self.tied & first(self.tied, rank, self.room))
+
+
+def choice(scores: torch.Tensor, up: torch.Tensor, k: torch.Tensor) -> Choice:
+    """All selections of the k best keys.
+
+    Args:
+        scores: [Q, K].
+        up: Keys up for selection, same shape; at least k of them.
+        k: How many are selected, [Q].
+    """
+    ranked = ranking(scores, up)
+    ordered = ranked.sort(-1, descending=True).values
+    threshold = ordered.gather(-1, (k - 1).clamp(min=0).unsqueeze(-1))
+    some = (k > 0).unsqueeze(-1)
+    sure, tied = (ranked > threshold) & some, (ranked == threshold) & up & some
+    return Choice(k, sure, tied, k - sure.sum(-1))
+
+
+def first(mask: torch.Tensor, rank: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+    """The first ``count`` [Q] keys of a mask [Q, K], by rank (small first) and then by position."""
+    worst = int(rank.max()) + 1 if rank.numel() else 1
+    place = torch.where(mask, rank, worst).argsort(dim=-1, stable=True)
+    among = torch.arange(mask.shape[-1], device=mask.device) < count.unsqueeze(-1)
+    return torch.zeros_like(mask).scatter(-1, place, among.expand(mask.shape)) & mask
+
+
+def top(scores: torch.Tensor, up: torch.Tensor, k: torch.Tensor, priority: torch.Tensor | None = None) -> torch.Tensor:
+    """The k best keys, [Q, K], bool; among equal scores those of small priority (by default the earliest) come first.
+
+    Args:
+        scores: [Q, K].
+        up: Keys up for selection, same shape.
+        k: How many are selected, [Q].
+        priority: [Q, K], a permutation of 0 .. K - 1 in each row.
+    """
+    ranked = ranking(scores, up)
+    place = torch.arange(up.shape[-1], device=up.device).expand(up.shape) if priority is None else priority.argsort(-1)
+    order = ranked.gather(-1, place).argsort(dim=-1, descending=True, stable=True)
+    among = torch.arange(up.shape[-1], device=up.device) < k.unsqueeze(-1)
+    return torch.zeros_like(up).scatter(-1, place.gather(-1, order), among.expand(up.shape)) & up
+
+
+def own_priority(exact: Choice, own: torch.Tensor) -> torch.Tensor:
+    """Earliest first, but among keys tied at the exact k-th score the model's own choice takes the earliest places.
+
+    With it, `top` of the exact scores is the model's selection again, and nothing else is favoured: keys that become
+    equal only by rounding are ordered by position.
+    """
+    places = (~exact.tied).int().argsort(dim=-1, stable=True)
+    rank = torch.where(exact.tied, (~own).int(), 2).argsort(dim=-1, stable=True)
+    return torch.zeros_like(places).scatter(-1, rank, places)

@@ -1,0 +1,99 @@
+"""Whether the selection would be another: by how ties are broken, and by how precisely scores are computed.
+
+A key is lost to a rounding only if no way to break ties among the exact scores explains it: the rounded selection is
+compared with the nearest of the selections that topk could have made, the model's own S_t being one of them. Keys that
+become equal by rounding alone are taken earliest first, as a topk may, and what that changes counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+import torch
+
+from analysis.probe.collect import Collector, Maker, ProbedSample, Tables
+from analysis.probe.order import choice, own_priority, top
+from analysis.probe.rounding import ROUNDINGS
+from analysis.probe.rows import ProbeRows
+from analysis.probe.weighted import grouped, means, query_rows
+
+TIES = "ties"
+VARIANTS = (TIES, *ROUNDINGS)
+MEASURED = ("changed", "any_changed", "recall_change", "near_tie", "tie_share")
+SELECTION_STABILITY: dict[str, type[pl.DataType]] = {
+    "sample": pl.Int32,
+    "layer": pl.Int16,
+    "bucket": pl.Int8,
+    "variant": pl.String,
+    "queries": pl.Int32,
+    "weight": pl.Float64,
+    **dict.fromkeys(MEASURED, pl.Float64),
+}
+
+
+def stability_collector() -> Maker:
+    """Makes the table ``selection_stability``: of queries in effect, in layers with index scores of their own."""
+    return _Stability
+
+
+class _Stability(Collector):
+    def __init__(self, sample: ProbedSample) -> None:
+        self.sample = sample.index
+        self.parts: list[pl.DataFrame] = []
+
+    def add(self, layers: Sequence[ProbeRows]) -> None:
+        """Select again in every layer that has scores and a selection."""
+        for rows in layers:
+            if rows.scores is not None and rows.selected is not None:
+                self._layer(rows, rows.scores, rows.selected)
+
+    def _layer(self, rows: ProbeRows, scores: torch.Tensor, selected: torch.Tensor) -> None:
+        up = rows.eligible & (scores > -torch.inf)
+        k = (selected & up).sum(-1)
+        counted = (k > 0) & (up.sum(-1) > k)
+        for variant in VARIANTS:
+            found = compare(variant, rows, scores, selected, up)
+            self.parts.append(query_rows(rows, counted, found).with_columns(variant=pl.lit(variant)))
+
+    def tables(self) -> Tables:
+        """``selection_stability``."""
+        measured = [means(name) for name in MEASURED]
+        keys = ("layer", "bucket", "variant")
+        return {"selection_stability": grouped(self.parts, keys, measured, SELECTION_STABILITY, self.sample)}
+
+
+def compare(
+    variant: str, rows: ProbeRows, scores: torch.Tensor, selected: torch.Tensor, up: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """One variant of each query's selection beside the selection by the exact scores.
+
+    Returns:
+        [Q] each: changed = |S \\ S'| / k_t; any_changed; recall_change = head-mean attention on S' less that on S;
+        near_tie, whether the k-th and the (k+1)-th score of the variant are equal; tie_share, the share of S' that was
+        chosen between equals. For ``ties``, S and S' are the two extremes of breaking ties among the exact scores: to
+        the earliest key and to the latest.
+    """
+    own = selected & up
+    k = own.sum(-1)
+    exact = choice(scores, up, k)
+    if variant == TIES:
+        now, before, used = top(scores, up, k, latest(up)), top(scores, up, k), exact
+    else:
+        rounded = ROUNDINGS[variant](scores, up, rows.head_scores, rows.head_weights)
+        now, used = top(rounded, up, k, own_priority(exact, own)), choice(rounded, up, k)
+        before = exact.nearest(now, own)
+    lost = (before & ~now).sum(-1)
+    p = rows.p.double()
+    return {
+        "changed": lost / k,
+        "any_changed": lost > 0,
+        "recall_change": (p * now).sum(-1) - (p * before).sum(-1),
+        "near_tie": used.is_tie,
+        "tie_share": torch.where(used.is_tie, used.room / k, 0.0),
+    }
+
+
+def latest(up: torch.Tensor) -> torch.Tensor:
+    """The priority that breaks ties to the latest key, shaped like a mask [Q, K]."""
+    return torch.arange(up.shape[-1] - 1, -1, -1, device=up.device).expand(up.shape)
