@@ -1,0 +1,1 @@
+"""What kind of tokens the indexer selects."""
