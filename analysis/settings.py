@@ -140,3 +140,11 @@ class AnalysisSettings(Frozen):
         default=PositionalBiasSettings(), description="Positional bias of the selection."
     )
     efficiency: EfficiencySettings = Field(default=EfficiencySettings(), description="Costs and their projection.")
+
+
+class SharingSettings(BootstrapSettings):
+    """How the uncertainty of reuse across layers is estimated."""
+
+
+class ContentSettings(BootstrapSettings):
+    """How the uncertainty of lift by kind of token is estimated."""
