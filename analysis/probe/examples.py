@@ -7,22 +7,9 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import polars as pl
 
-from analysis.content.excerpt import shown_positions
+from analysis.content.excerpt import EXAMPLES, shown_positions
 from analysis.probe.collect import Maker, ProbedSample, Tables
 from analysis.probe.rows import ProbeRows
-
-EXAMPLES: dict[str, pl.DataType | type[pl.DataType]] = {
-    "sample": pl.Int32,
-    "layer": pl.Int16,
-    "query": pl.Int32,
-    "position": pl.Int32,
-    "token": pl.String,
-    "selected": pl.Boolean,
-    "attention": pl.Float32,
-    "score": pl.Float32,
-    "recall": pl.Float32,
-    "outside": pl.Int32,
-}
 
 
 def example_collector(pieces: Sequence[str] | None, samples: Collection[int]) -> Maker:
