@@ -163,7 +163,7 @@ def test_all_queries_of_real_families_give_the_features_induction_mass(family: s
     own, extract = samples(40, 33), ExtractSettings(chunk=16, device="cpu", dense_reference=False)
     attempt = Attempt(source, extract, Journal())
     classes = (np.arange(97) % 6).astype(np.int8)
-    frame = collect_samples(source, own, [content_collector(classes)], 40, attempt)["content"]
+    frame = collect_samples(source, own, [content_collector(classes)], 4000, attempt)["content"]
     assert frame["layer"].n_unique() == model.config.num_hidden_layers
     layers = frame.filter(pl.col("token_class").is_in(CLASSES)).group_by("sample", "layer").agg(
         pl.col("attention_mass", "attention_expected").sum(), pl.col("weight", "queries").first(),
