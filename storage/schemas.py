@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from storage.columns import Table
+from storage.content_tables import CONTENT
 from storage.feature_tables import FEATURES, MODELS
 from storage.result_tables import RESULTS
+from storage.sharing_tables import SHARING
 
 _TABLES: dict[tuple[str, str], Table] = {
     **{("features", name): table for name, table in FEATURES.items()},
     **{("models", name): table for name, table in MODELS.items()},
     **RESULTS,
+    **SHARING,
+    **CONTENT,
 }
 
 
