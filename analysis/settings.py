@@ -164,3 +164,11 @@ class StabilitySettings(BootstrapSettings):
         lt=1.0,
         description="Share of a layer's selection that ties or FP8 scores change from which on it counts as fragile.",
     )
+
+
+class SharingSettings(BootstrapSettings):
+    """How the uncertainty of reuse across layers is estimated."""
+
+
+class ContentSettings(BootstrapSettings):
+    """How the uncertainty of lift by kind of token is estimated."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from storage.columns import Table
+from storage.content_tables import CONTENT
 from storage.feature_tables import FEATURES, MODELS
 from storage.result_tables import RESULTS
+from storage.sharing_tables import SHARING
 from storage.stability_tables import STABILITY
 
 _TABLES: dict[tuple[str, str], Table] = {
@@ -12,6 +14,8 @@ _TABLES: dict[tuple[str, str], Table] = {
     **{("models", name): table for name, table in MODELS.items()},
     **RESULTS,
     **STABILITY,
+    **SHARING,
+    **CONTENT,
 }
 
 

@@ -1,0 +1,54 @@
+"""Which kinds of tokens are selected."""
+
+from __future__ import annotations
+
+from analysis.metrics.metric import Computed, Family, Metric
+
+
+def _lift(kind: str, meaning: str, members: str, source: str = "") -> Metric:
+    return Metric(
+        f"{kind}_lift",
+        "ratio",
+        "neither",
+        meaning,
+        f"sum of selections / sum of k_t / n_t over the eligible keys with: {members}; over sampled queries in effect",
+        Computed("content", "content"),
+        source=source,
+    )
+
+
+FAMILY = Family(
+    order=180,
+    title="Content of the selection",
+    about=(
+        "Lift = selections / expected selections by kind of token, as for positional bias: each eligible key is taken "
+        "by chance with probability k_t / n_t. Only sampled queries in effect count, each weighted by the queries that "
+        "it stands for. The first six kinds part the tokens by their text as the tokenizer has it; the last three "
+        "overlap with them and with each other. Kinds are not spread evenly over positions (first occurrences are "
+        "early, repeated tokens may be near), so a preference for positions shows in these lifts too."
+    ),
+    metrics=(
+        _lift("special", "Lift of control tokens.", "a special token, or one without text"),
+        _lift("whitespace", "Lift of spaces and line breaks.", "text of nothing but whitespace"),
+        _lift("punctuation", "Lift of punctuation and symbols.", "text without letters, marks and numbers"),
+        _lift("digit", "Lift of numbers.", "text with numbers and without letters or marks"),
+        _lift("word_start", "Lift of tokens that begin a word.", "letters behind leading whitespace"),
+        _lift(
+            "continuation",
+            "Lift of tokens inside words, and of words with no space before them.",
+            "letters without leading whitespace, or a part of a character's bytes",
+        ),
+        _lift(
+            "induction",
+            "Lift of keys that follow an earlier copy of the query's token.",
+            "token[s-1] = token[t], s - 1 < t",
+            "Olsson et al. 2022, In-context Learning and Induction Heads",
+        ),
+        _lift("repeated", "Lift of earlier copies of the query's token.", "token[s] = token[t], s < t"),
+        _lift(
+            "first_occurrence",
+            "Lift of tokens that the text has not had before.",
+            "token[s] differs from all token[s'], s' < s",
+        ),
+    ),
+)

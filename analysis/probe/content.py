@@ -1,0 +1,124 @@
+"""What kind of tokens the selection holds, beside what chance would give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from analysis.content.classes import CLASSES, RELATIONS, SPECIAL
+from analysis.probe.collect import Maker, ProbedSample, Tables
+from analysis.probe.rows import ProbeRows
+
+CONTENT: dict[str, pl.DataType | type[pl.DataType]] = {
+    "sample": pl.Int32,
+    "layer": pl.Int16,
+    "token_class": pl.String,
+    "queries": pl.Int32,
+    "weight": pl.Float64,
+    "selections": pl.Float64,
+    "expected_selections": pl.Float64,
+    "attention_mass": pl.Float64,
+    "attention_expected": pl.Float64,
+}
+
+
+def content_collector(classes: NDArray[np.int8] | None) -> Maker:
+    """Collects the table ``content``: selected keys by kind of token, corrected for exposure.
+
+    One row per sample, layer with a selection, and kind, over the layer's queries in effect, each weighted by the
+    queries that it stands for. selections counts the selected keys of the kind, expected_selections what a random
+    selector of the same size would take (each eligible key with probability k_t / n_t), attention_mass is the dense
+    attention of the head mean on the kind, attention_expected what uniform attention would give (1 / n_t a key).
+
+    Kinds: the classes of `analysis.content.classes.CLASSES`, which part the keys; and three that overlap with them:
+    *induction* (the key's previous token is the query's token, as `induction_mass`: Olsson et al. 2022), *repeated*
+    (the key's token is the query's token and s < t), *first occurrence* (no earlier token of the sample is the same).
+
+    Args:
+        classes: Class code of each id of the vocabulary, of `token_classes`; None leaves the classes out. Ids beyond
+            it are special: they have no text.
+    """
+    return lambda sample: _Content(sample, classes)
+
+
+class _Content:
+    def __init__(self, sample: ProbedSample, classes: NDArray[np.int8] | None) -> None:
+        ids = sample.input_ids.numpy()
+        self.sample = sample.index
+        self.ids = sample.input_ids
+        self.first = torch.zeros(len(ids), dtype=torch.bool)
+        self.first[np.unique(ids, return_index=True)[1]] = True
+        self.codes = None if classes is None else torch.from_numpy(_codes(classes, ids))
+        self.sums: dict[int, torch.Tensor] = {}
+        self.counts: dict[int, tuple[int, float]] = {}
+
+    def add(self, layers: Sequence[ProbeRows]) -> None:
+        """Count one chunk."""
+        for rows in layers:
+            if rows.selected is None:
+                continue
+            queries, weight = self.counts.get(rows.layer, (0, 0.0))
+            counted = rows.in_effect.cpu()
+            part = torch.where(counted, rows.weight, 0.0)
+            self.counts[rows.layer] = queries + int(counted.sum()), weight + float(part.sum())
+            sums = self._of(rows, part.to(rows.p.device))
+            self.sums[rows.layer] = self.sums[rows.layer] + sums if rows.layer in self.sums else sums
+
+    def _of(self, rows: ProbeRows, weight: torch.Tensor) -> torch.Tensor:
+        """Selections, their expectation, attention and its expectation of every kind, [kinds, 4], on the CPU."""
+        assert rows.selected is not None
+        n = rows.n.clamp(min=1).double()
+        shares = ((weight, rows.selected), (weight * rows.k / n, rows.eligible), (weight, rows.p))
+        # Weighted sums over queries, [quantities, K]: what only the key decides needs nothing more.
+        sums = torch.stack([_down(*share) for share in (*shares, (weight / n, rows.eligible))]).cpu()
+        keys = sums.shape[1]
+        parts = []
+        if self.codes is not None:
+            parts.append(torch.zeros(len(CLASSES), 4, dtype=torch.float64).index_add_(0, self.codes[:keys], sums.T))
+        related = [self._related(rows, weight, kind) for kind in ("induction", "repeated")]
+        return torch.cat([*parts, *related, sums[:, self.first[:keys]].sum(-1)[None]])
+
+    def _related(self, rows: ProbeRows, weight: torch.Tensor, kind: str) -> torch.Tensor:
+        """The four sums over the keys that stand in a relation to the query, [1, 4]."""
+        assert rows.selected is not None
+        keys = rows.p.shape[1]
+        token = self.ids[rows.query][:, None]
+        if kind == "induction":
+            # The key after an earlier copy: the first key follows nothing.
+            match = torch.cat([torch.zeros(len(token), 1, dtype=torch.bool), self.ids[: keys - 1] == token], dim=1)
+        else:
+            match = (self.ids[:keys] == token) & (torch.arange(keys) < rows.query[:, None])
+        match = match.to(rows.p.device) & rows.eligible
+        size = match.sum(-1).double()
+        n = rows.n.clamp(min=1).double()
+        values = (
+            (match & rows.selected).sum(-1).double(),
+            size * rows.k / n,
+            (rows.p.double() * match).sum(-1),
+            size / n,
+        )
+        return torch.stack([(weight * value).sum() for value in values])[None].cpu()
+
+    def tables(self) -> Tables:
+        """The table ``content``."""
+        kinds = (*(CLASSES if self.codes is not None else ()), *RELATIONS)
+        rows = [
+            (self.sample, layer, kind, *self.counts[layer], *self.sums[layer][place].tolist())
+            for layer in sorted(self.sums)
+            for place, kind in enumerate(kinds)
+        ]
+        return {"content": pl.DataFrame(rows, schema=CONTENT, orient="row")}
+
+
+def _codes(classes: NDArray[np.int8], ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    known = np.append(classes, np.int8(SPECIAL)).astype(np.int64)
+    return np.asarray(known[np.minimum(ids, len(classes))])
+
+
+def _down(weight: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Sum over queries of weight x value of each key, [K], float64."""
+    return (weight[:, None] * values).sum(0)
