@@ -80,6 +80,11 @@ class ProbeSettings(Frozen):
         default=64, description="Samples that are probed, spread evenly over the dataset; null probes all."
     )
     queries: int = Field(default=32, ge=1, le=4096, description="Queries of each sample that are probed.")
+    rerun_samples: int = Field(
+        default=4,
+        ge=0,
+        description="Probed samples that run again with other chunks, tie-breaks and score precisions (8 runs each).",
+    )
 
 
 class DistributionSettings(BootstrapSettings):

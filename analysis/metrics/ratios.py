@@ -94,7 +94,10 @@ def cells(sums: pl.DataFrame, keys: Sequence[str], name: str) -> Cells:
 
 
 def ratio_table(
-    sums: pl.DataFrame, keys: Sequence[str], banded: Mapping[str, tuple[str, str]], settings: BootstrapSettings,
+    sums: pl.DataFrame,
+    keys: Sequence[str],
+    banded: Mapping[str, tuple[str, str]],
+    settings: BootstrapSettings,
     plain: Sequence[str] = (),
 ) -> pl.DataFrame:
     """One row a group: ratios with and without intervals, and n (samples with weight for the first of them).

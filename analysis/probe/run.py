@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import polars as pl
 import torch
@@ -13,14 +14,37 @@ from analysis.capture.journal import Journal
 from analysis.capture.observers import capture_sparse
 from analysis.capture.protocol import Traceable, as_source
 from analysis.capture.source import Source
+from analysis.content.classes import token_classes
 from analysis.features.attempt import Attempt
 from analysis.features.intake import TokenSequence, called, check_samples
+from analysis.probe.budget import budget_collector
 from analysis.probe.collect import Maker, ProbedSample, Tables
+from analysis.probe.content import content_collector
+from analysis.probe.drift import drift_collector
+from analysis.probe.examples import example_collector
+from analysis.probe.heads import head_collector, pruning_collector, removal_order
+from analysis.probe.rerun import rerun_stability
 from analysis.probe.rows import ProbeRows, probe_rows, probed_queries
+from analysis.probe.sharing import sharing_collector
+from analysis.probe.stability import stability_collector
 from analysis.settings import ExtractSettings, ProbeSettings
 
 PROBE_VERSION = 1
 """Part of every probe's key: raise it when any number in its tables would change."""
+PILOT_EVERY = 4
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What token ids mean to a reader.
+
+    Attributes:
+        pieces: Text of each id as it stands inside a text.
+        special: Ids of special tokens.
+    """
+
+    pieces: Sequence[str]
+    special: Collection[int]
 
 
 def collect_samples(
@@ -76,18 +100,23 @@ def probe_samples(
     settings: ProbeSettings,
     extract: ExtractSettings,
     journal: Journal | None = None,
+    vocabulary: Vocabulary | None = None,
 ) -> Tables:
     """Look closely at some queries of every sample.
 
+    Indexer heads are ranked by what is lost without them on every fourth sample, and the loss without the lowest
+    ranked ones is measured on the others, so that a choice is never judged by the samples that it was made on.
+
     Args:
         model: A causal language model in eval mode, as for `analysis.features.extract_samples`.
-        samples: The samples to probe.
-        settings: Queries a sample.
+        samples: The samples to probe, at least one.
+        settings: Queries a sample, and how many samples run again under other precisions.
         extract: Chunk, precision and device.
         journal: Where notes go.
+        vocabulary: Texts of the token ids; without, tokens have no classes and examples show ids.
 
     Returns:
-        The tables of all collectors.
+        The tables of all collectors and of the reruns, ordered by sample; those of an indexer are empty without one.
 
     Raises:
         IndexscopeError: The model cannot be captured, or a sample does not fit it.
@@ -96,4 +125,30 @@ def probe_samples(
     source = as_source(model)
     check_samples(source, samples)
     attempt = Attempt(source, extract, journal)
-    return collect_samples(source, samples, (), settings.queries, attempt)
+    pieces = None if vocabulary is None else vocabulary.pieces
+    shown = {samples[place].index for place in (0, len(samples) // 2, -1)}
+    makers: list[Maker] = [
+        head_collector(),
+        budget_collector(),
+        drift_collector(),
+        stability_collector(),
+        sharing_collector(),
+        content_collector(None if vocabulary is None else token_classes(vocabulary.pieces, vocabulary.special)),
+        example_collector(pieces, shown),
+    ]
+    pilot = list(samples[::PILOT_EVERY])
+    judged = [sample for place, sample in enumerate(samples) if place % PILOT_EVERY]
+    found = [collect_samples(source, pilot, makers, settings.queries, attempt)]
+    order = removal_order(found[0]["indexer_heads"])
+    found.append(collect_samples(source, judged, [*makers, pruning_collector(order)], settings.queries, attempt))
+    again = _evenly(samples, settings.rerun_samples)
+    found.append(rerun_stability(source, again, settings.queries, attempt))
+    names = list(dict.fromkeys(name for part in found for name in part))
+    joined = {name: pl.concat([part[name] for part in found if name in part]) for name in names}
+    return {name: table.sort("sample", maintain_order=True) for name, table in joined.items()}
+
+
+def _evenly(samples: Sequence[TokenSequence], count: int) -> list[TokenSequence]:
+    if count >= len(samples):
+        return list(samples)
+    return [samples[(2 * place + 1) * len(samples) // (2 * count)] for place in range(count)]

@@ -73,7 +73,9 @@ def test_schedules_report_the_loss_averaged_over_all_layers() -> None:
         assert row["loss"] == pytest.approx(np.mean(each))
         assert row["indexer_share"] == row["indexers"] / 5
         if row["indexers"] < 5:
-            assert row["worst_loss"] == pytest.approx(max(each)) and each[row["worst_layer"]] == pytest.approx(max(each))
+            assert row["worst_loss"] == pytest.approx(max(each)) and each[row["worst_layer"]] == pytest.approx(
+                max(each)
+            )
             assert row["ci_low"] < row["loss"] < row["ci_high"]
         else:
             assert (row["loss"], row["ci_low"], row["ci_high"], row["worst_layer"]) == (0.0, 0.0, 0.0, None)
