@@ -5,6 +5,7 @@ from __future__ import annotations
 from storage.columns import Table
 from storage.content_tables import CONTENT
 from storage.feature_tables import FEATURES, MODELS
+from storage.head_tables import HEADS
 from storage.result_tables import RESULTS
 from storage.sharing_tables import SHARING
 from storage.stability_tables import STABILITY
@@ -16,6 +17,7 @@ _TABLES: dict[tuple[str, str], Table] = {
     **STABILITY,
     **SHARING,
     **CONTENT,
+    **HEADS,
 }
 
 

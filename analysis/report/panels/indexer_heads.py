@@ -126,7 +126,7 @@ def _draw(frames: Frames) -> Sequence[tuple[Figure, str, str]]:
                 head_similarity(frames["pairs"]),
                 "Similarity of indexer heads",
                 "Correlation of the scores of every two indexer heads of a layer over the eligible keys: near 1 one of "
-                "them could stand for both. Grey where a head scores nothing.",
+                "them could stand for both. Grey: a head with itself, or one that scores nothing.",
             )
         )
     if "pruning" in frames:

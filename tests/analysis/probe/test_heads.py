@@ -17,11 +17,12 @@ from analysis.capture.journal import Journal
 from analysis.features.attempt import Attempt
 from analysis.features.extract import extract_samples
 from analysis.probe.collect import ProbedSample, Tables
-from analysis.probe.heads import HEADS, PAIRS, POSITIONS, SCORES, head_collector
+from analysis.probe.heads import HEADS, PAIRS, POSITIONS, SCORES, head_collector, pruning_collector
 from analysis.probe.rows import ProbeRows
 from analysis.probe.run import collect_samples
 from analysis.settings import ExtractSettings
 from storage.samples import Sample
+from tests.analysis.capture.tiny_families import FAMILIES
 from tests.analysis.probe.head_rows import Array, chances, collected, only, probe_rows, random_rows, reference
 
 
@@ -278,3 +279,18 @@ def test_random_heads_show_no_lift_at_any_k_and_length(keys: int, k: int) -> Non
     selections, expected = random_selectors(keys, k)
     total, chance = selections.sum(axis=0), expected.sum(axis=0)
     assert np.all(np.abs(total - chance) <= 4 * np.sqrt(chance) + 1e-9)
+
+
+@pytest.mark.parametrize("family", ["glm_moe_dsa", "hy_v4", "mistral_large4", "glm5_next", "qwen4_exp", "minimax_m3"])
+def test_every_family_gives_rows_where_its_heads_score_tokens(family: str) -> None:
+    samples = [Sample(0, "s0", tuple(tokens(0, 48, 97).tolist()))]
+    source = CapturedModel(FAMILIES[family]())
+    makers = (head_collector(), pruning_collector({layer: np.arange(8) for layer in range(4)}))
+    found = collect_samples(source, samples, makers, 16, Attempt(source, ExtractSettings(chunk=16), Journal()))
+    pooled = family in ("glm5_next", "qwen4_exp", "minimax_m3")
+    for name, frame in found.items():
+        assert frame.is_empty() == pooled, name
+    if not pooled:
+        heads = found["indexer_heads"]
+        assert (heads["kept"] <= 1 + 1e-9).all()
+        assert heads["kept"].mean() == pytest.approx(1.0, abs=0.05)
