@@ -132,21 +132,6 @@ class ComparisonSettings(BootstrapSettings):
     resamples: int = Field(default=2000, ge=10, description="Bootstrap resamples of the paired samples.")
 
 
-class AnalysisSettings(Frozen):
-    """The settings of the four analyses that follow extraction."""
-
-    distribution: DistributionSettings = Field(
-        default=DistributionSettings(), description="Metrics and the distributions of index scores."
-    )
-    clustering: ClusteringSettings = Field(
-        default=ClusteringSettings(), description="Clusters and types of attention patterns."
-    )
-    positional: PositionalBiasSettings = Field(
-        default=PositionalBiasSettings(), description="Positional bias of the selection."
-    )
-    efficiency: EfficiencySettings = Field(default=EfficiencySettings(), description="Costs and their projection.")
-
-
 class HeadsSettings(BootstrapSettings):
     """How single indexer heads are summarised."""
 
@@ -177,3 +162,25 @@ class SharingSettings(BootstrapSettings):
 
 class ContentSettings(BootstrapSettings):
     """How the uncertainty of lift by kind of token is estimated."""
+
+
+class AnalysisSettings(Frozen):
+    """The settings of the analyses that follow extraction and probe."""
+
+    distribution: DistributionSettings = Field(
+        default=DistributionSettings(), description="Metrics and the distributions of index scores."
+    )
+    clustering: ClusteringSettings = Field(
+        default=ClusteringSettings(), description="Clusters and types of attention patterns."
+    )
+    positional: PositionalBiasSettings = Field(
+        default=PositionalBiasSettings(), description="Positional bias of the selection."
+    )
+    efficiency: EfficiencySettings = Field(default=EfficiencySettings(), description="Costs and their projection.")
+    budget: BudgetSettings = Field(default=BudgetSettings(), description="How many keys would do; drift of the scores.")
+    heads: HeadsSettings = Field(default=HeadsSettings(), description="What single indexer heads do.")
+    sharing: SharingSettings = Field(default=SharingSettings(), description="Selections shared across layers.")
+    content: ContentSettings = Field(default=ContentSettings(), description="What kinds of tokens are selected.")
+    stability: StabilitySettings = Field(
+        default=StabilitySettings(), description="Ties, chunks and score precisions that change the selection."
+    )

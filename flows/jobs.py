@@ -144,7 +144,9 @@ def measure_job(plan: Plan, model: ModelPlan, goal: Target) -> ModelJob:
 def probe_job(plan: Plan, model: ModelPlan, goal: Target) -> ProbeJob:
     """The probe of a model."""
     samples = spread(plan.samples, plan.study.probe.samples)
-    return ProbeJob(goal, model.checkpoint, Parcel(tuple(samples)), plan.study.extract, plan.study.probe)
+    return ProbeJob(
+        goal, model.checkpoint, Parcel(tuple(samples)), plan.study.extract, plan.study.probe, plan.tokenizer
+    )
 
 
 def _model_job(

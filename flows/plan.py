@@ -15,6 +15,7 @@ from storage.checkpoints import CheckpointInfo, describe, fingerprint, load_toke
 from storage.datasets import dataset_fingerprint, load_samples, shard
 from storage.samples import Sample
 from storage.store import StepKey, Store
+from storage.vocabulary import vocabulary_fingerprint
 from tasks.catalogue import ANALYSES, READS
 from tasks.keys import analysis_key, comparison_key, features_key, measures_key, probe_key
 from tasks.models import Checkpoint
@@ -56,13 +57,14 @@ class ModelPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a run needs to know; making it runs no model."""
+    """Everything a run needs to know; making it runs no model. ``tokenizer`` is the folder of the baseline's."""
 
     study: Study
     device: str
     dataset: str
     shards: tuple[tuple[str, Sequence[Sample]], ...]
     models: tuple[ModelPlan, ...]
+    tokenizer: str | None = None
     refresh: frozenset[str] = frozenset()
 
     @property
@@ -99,15 +101,17 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     device = resolve_device(study.extract.device).partition(":")[0]
     folders = [resolve(model.path) for model in study.models]
     infos = [describe(folder) for folder in folders]
-    samples = _samples(study, folders, infos)
+    tokenizer = _tokenizer(folders[0])
+    samples = _samples(study, folders, infos, tokenizer)
     _check_lengths(study, samples, infos)
     dataset = dataset_fingerprint(samples)
+    words = None if tokenizer is None else vocabulary_fingerprint(tokenizer)
     models = tuple(
-        _model_plan(study, number, folder, info, dataset, device)
+        _model_plan(study, number, folder, info, dataset, words, device)
         for number, (folder, info) in enumerate(zip(folders, infos, strict=True))
     )
     shards = tuple(shard(samples, study.shard_size))
-    return Plan(study, device, dataset, shards, models, refresh)
+    return Plan(study, device, dataset, shards, models, None if words is None else str(folders[0]), refresh)
 
 
 def analysis_settings(study: Study, analysis: str) -> Frozen:
@@ -116,12 +120,14 @@ def analysis_settings(study: Study, analysis: str) -> Frozen:
     return settings
 
 
-def _model_plan(study: Study, number: int, folder: Path, info: CheckpointInfo, dataset: str, device: str) -> ModelPlan:
+def _model_plan(
+    study: Study, number: int, folder: Path, info: CheckpointInfo, dataset: str, words: str | None, device: str
+) -> ModelPlan:
     name = study.models[number].name
     mark = fingerprint(folder, study.fingerprint)
     features = features_key(mark, dataset, study.extract, device, study.shard_size)
     measures = measures_key(mark, dataset, study.extract, device)
-    probe = probe_key(mark, dataset, study.extract, study.probe, device)
+    probe = probe_key(mark, dataset, study.extract, study.probe, words, device)
     steps = {"features": features, "measures": measures, "probe": probe}
     analyses: dict[str, StepKey] = {}
     for analysis in ANALYSES:
@@ -136,9 +142,13 @@ def sources_of(analysis: str, steps: Mapping[str, StepKey]) -> dict[str, StepKey
     return {name: steps[name] for name in READS[analysis]}
 
 
-def _samples(study: Study, folders: Sequence[Path], infos: Sequence[CheckpointInfo]) -> list[Sample]:
+def _samples(
+    study: Study,
+    folders: Sequence[Path],
+    infos: Sequence[CheckpointInfo],
+    tokenizer: PreTrainedTokenizerBase | None,
+) -> list[Sample]:
     """The dataset in the baseline's tokens, once it is sure that they mean the same to every candidate."""
-    tokenizer = _tokenizer(folders[0])
     sizes = [info.vocab_size for info in infos if info.vocab_size is not None]
     vocabulary = min(sizes, default=len(tokenizer) if tokenizer else UNKNOWN_VOCABULARY)
     samples = load_samples(study.dataset, tokenizer, vocabulary)

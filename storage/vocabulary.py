@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
@@ -31,6 +33,12 @@ def vocabulary_pieces(tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], se
     for place, text in zip(ordinary, _decode(tokenizer, [[*anchor, place] for place in ordinary]), strict=True):
         pieces[place] = text.removeprefix(before)
     return pieces, special
+
+
+def vocabulary_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hash of what the token ids mean to a reader, 64 hexadecimal digits; how the tokenizer is stored is no part."""
+    pieces, special = vocabulary_pieces(tokenizer)
+    return hashlib.sha256(json.dumps([pieces, sorted(special)]).encode()).hexdigest()
 
 
 def _decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[list[int]]) -> list[str]:

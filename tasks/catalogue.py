@@ -10,6 +10,11 @@ READS: Mapping[str, tuple[str, ...]] = {
     "clustering": ("features",),
     "positional": ("features",),
     "efficiency": ("features", "measures"),
+    "budget": ("probe",),
+    "heads": ("probe",),
+    "sharing": ("probe",),
+    "content": ("probe",),
+    "stability": ("probe",),
 }
 ANALYSES = tuple(READS)
 

@@ -51,14 +51,17 @@ def measures_key(fingerprint: str, dataset: str, settings: ExtractSettings, devi
     return step_key("models", inputs)
 
 
-def probe_key(fingerprint: str, dataset: str, settings: ExtractSettings, probe: ProbeSettings, device: str) -> StepKey:
-    """The close look at some samples of a model."""
+def probe_key(
+    fingerprint: str, dataset: str, settings: ExtractSettings, probe: ProbeSettings, words: str | None, device: str
+) -> StepKey:
+    """The close look at some samples of a model; ``words`` is what the token ids mean to a reader, by its hash."""
     from analysis.probe import PROBE_VERSION
 
     inputs: dict[str, JSON] = {
         "checkpoint": fingerprint,
         "dataset": dataset,
         "settings": {**settings.model_dump(mode="json", include=PROBED), **_plain(probe)},
+        "vocabulary": words,
         "device": device,
         "version": PROBE_VERSION,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from prefect import task
 from prefect.client.schemas.objects import State
@@ -27,6 +28,7 @@ class ProbeJob:
         samples: The samples to look at.
         settings: How the model is run.
         probe: How closely.
+        tokenizer: Folder of the tokenizer that made the samples; None where they came as ids.
     """
 
     target: Target
@@ -34,6 +36,7 @@ class ProbeJob:
     samples: Parcel[tuple[Sample, ...]]
     settings: ExtractSettings
     probe: ProbeSettings
+    tokenizer: str | None = None
 
     @property
     def title(self) -> str:
@@ -48,12 +51,17 @@ def probe_model(job: ProbeJob) -> StepRecord | State[StepRecord]:
 
     def compute(_: Store) -> Tables:
         from analysis.capture.journal import Journal
-        from analysis.probe import probe_samples
+        from analysis.probe import Vocabulary, probe_samples
+        from storage.checkpoints import load_tokenizer
+        from storage.vocabulary import vocabulary_pieces
 
         share_cores(1)
         journal = Journal(tell)
         model = borrow(job.checkpoint, job.settings)
-        tables = probe_samples(model, job.samples.value, job.probe, job.settings, journal)
+        vocabulary = (
+            None if job.tokenizer is None else Vocabulary(*vocabulary_pieces(load_tokenizer(Path(job.tokenizer))))
+        )
+        tables = probe_samples(model, job.samples.value, job.probe, job.settings, journal, vocabulary)
         facts.update(notes=list(journal.notes), chunks=sorted(journal.chunks))
         return tables
 
