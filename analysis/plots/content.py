@@ -14,7 +14,7 @@ from analysis.plots.frames import Array, largest, values
 from analysis.plots.style import INK, look, new_figure, styled
 
 _FOLLOWED = 4
-"""Kinds whose lift is drawn layer by layer: those farthest from 1."""
+"""Kinds whose lift is drawn layer by layer: those farthest from 1 of those that are surely not 1, if there are any."""
 
 
 @styled
@@ -60,6 +60,8 @@ def _positive(array: Array) -> Array:
 
 def _striking(rows: pl.DataFrame) -> list[str]:
     known = rows.filter(pl.col("lift") > 0).with_columns(far=pl.col("lift").log().abs())
+    sure = known.filter((pl.col("ci_low") > 1) | (pl.col("ci_high") < 1))
+    known = known if sure.is_empty() else sure
     chosen = set(known.sort("far", descending=True).head(_FOLLOWED)["token_class"])
     return [str(kind) for kind in rows["token_class"] if kind in chosen]
 

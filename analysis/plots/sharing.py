@@ -83,6 +83,6 @@ def loss_by_indexers(schedules: pl.DataFrame) -> Figure:
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=16))
     axes.set_xlabel("indexers kept")
-    axes.set_ylabel(f"attention mass lost, mean of layers (share)\n(n = {largest(schedules, 'n')} samples)")
+    axes.set_ylabel(f"attention mass lost (share)\nmean of layers, n = {largest(schedules, 'n')} samples")
     legend_above(figure, [axes])
     return figure

@@ -40,9 +40,7 @@ class _Examples:
             recall = (rows.p * rows.selected).sum(-1).double().cpu().numpy()
             for place in np.flatnonzero(rows.in_effect.cpu().numpy()):
                 excerpt = self._excerpt(rows, int(place), float(recall[place]))
-                self.found.setdefault(rows.layer, []).append(
-                    (float(recall[place]), int(rows.query[place]), excerpt)
-                )
+                self.found.setdefault(rows.layer, []).append((float(recall[place]), int(rows.query[place]), excerpt))
 
     def _excerpt(self, rows: ProbeRows, place: int, recall: float) -> pl.DataFrame:
         assert rows.selected is not None

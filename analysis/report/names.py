@@ -22,13 +22,13 @@ def plain(name: object) -> str:
 
 
 def visible(token: str) -> str:
-    """A token of foreign text, at most 40 characters, with whatever has no shape of its own made visible.
+    r"""A token of foreign text, at most 40 characters, with whatever has no shape of its own made visible.
 
     Line breaks become ⏎ (the last of a token breaks the line too), tabs ⇥, other control characters their pictures,
     and what else does not print, directions of writing and half characters included, its code point.
 
-    >>> visible(" a\\n\\n "), visible("\\x00"), visible("\\u202e")
-    (' a⏎⏎\\n ', '␀', '⟨U+202E⟩')
+    >>> visible(" a\n\n "), visible("\x00"), visible("\u202e")
+    (' a⏎⏎\n ', '␀', '⟨U+202E⟩')
     """
     shapes = [_shape(character) for character in token[:_LONGEST_TOKEN]]
     if "⏎" in shapes:

@@ -11,7 +11,6 @@ from analysis.report.inputs import ModelPage
 from analysis.report.names import plain, visible
 from analysis.report.panels import PANELS, Passage, TextTable
 
-
 _LEVELS = 4
 
 

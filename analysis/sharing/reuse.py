@@ -82,9 +82,7 @@ def _frames(features: Mapping[str, pl.DataFrame] | Sharded) -> Iterator[pl.DataF
 
 
 def _scheduled(features: Mapping[str, pl.DataFrame] | Sharded) -> NDArray[np.int64]:
-    kinds = [
-        frame.group_by("layer").agg(pl.col("own").any(), pl.col("weight").sum()) for frame in _frames(features)
-    ]
+    kinds = [frame.group_by("layer").agg(pl.col("own").any(), pl.col("weight").sum()) for frame in _frames(features)]
     if not kinds:
         return np.empty(0, np.int64)
     known = pl.concat(kinds).group_by("layer").agg(pl.col("own").any(), pl.col("weight").sum()).sort("layer")

@@ -16,12 +16,32 @@ from analysis.report.panelled import shown_panels
 from analysis.report.panels.content import passages
 from tests.report.fixtures import report
 
-HOSTILE = ["</bdi></mark><script>alert(1)</script>", "\u202eevil", "\x00\x1b[31m", "\n\n", "\u0301" * 60, "&amp;", '"', " "]
+HOSTILE = [
+    "</bdi></mark><script>alert(1)</script>",
+    "\u202eevil",
+    "\x00\x1b[31m",
+    "\n\n",
+    "\u0301" * 60,
+    "&amp;",
+    '"',
+    " ",
+]
 
 
 def examples(tokens: list[str], layer: int = 0, sample: int = 5, skipped: int = 0) -> pl.DataFrame:
     rows = [
-        (sample, layer, skipped + len(tokens) - 1, skipped + place, token, place % 2 == 0, 0.1 * (place + 1), 1.0, 0.75, 3)
+        (
+            sample,
+            layer,
+            skipped + len(tokens) - 1,
+            skipped + place,
+            token,
+            place % 2 == 0,
+            0.1 * (place + 1),
+            1.0,
+            0.75,
+            3,
+        )
         for place, token in enumerate(tokens)
     ]
     return pl.DataFrame(rows, schema=EXAMPLES, orient="row")
@@ -81,4 +101,6 @@ def test_few_layers_are_shown_each_with_one_sample(layers: int) -> None:
 
 def test_half_a_page_is_no_reason_to_fail() -> None:
     assert passages({}) == []
-    assert "level-0" not in str(shown_panels(page(examples(["a"]).with_columns(selected=pl.lit(False))), "m")[0].passages)
+    assert "level-0" not in str(
+        shown_panels(page(examples(["a"]).with_columns(selected=pl.lit(False))), "m")[0].passages
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -34,13 +34,16 @@ def words(frames: Frames) -> list[str]:
         found.append(f"Selected less often than by chance: {_listed(less, descending=False)}.")
     if undecided:
         found.append(f"No preference can be told for: {', '.join(undecided)}.")
-    for kind, what in (("induction", "keys that follow an earlier copy of the query's token"), ("repeated", "earlier copies of the query's token")):
+    for kind, what in (
+        ("induction", "keys that follow an earlier copy of the query's token"),
+        ("repeated", "earlier copies of the query's token"),
+    ):
         if kind in rows:
             found.append(_beside_attention(rows[kind], what) + _strongest(lift, kind))
     return found
 
 
-def _listed(rows: list[Row], descending: bool) -> str:
+def _listed(rows: Sequence[Row], descending: bool) -> str:
     ordered = sorted(rows, key=lambda row: row["lift"], reverse=descending)
     return ", ".join(f"{row['token_class']} {_banded(row, '')}" for row in ordered)
 

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis.plots.frames import spread
+from analysis.plots.frames import largest, spread
 from analysis.plots.sharing import loss_by_indexers, sharing_maps
 from analysis.report.numbers import DASH, known, number, percent, span
 from analysis.report.panels.panel import Frames, Panel, TextTable
@@ -47,7 +47,7 @@ def _overlap(metrics: pl.DataFrame, similarity: pl.DataFrame | None) -> list[str
     row, lowest, highest = (frame.row(0, named=True) for frame in (overall, layers.head(1), layers.tail(1)))
     many = (layers["value"] >= PUBLISHED_OVERLAP).sum()
     low, high = known(row["ci_low"]), known(row["ci_high"])
-    chance = "" if similarity is None else f"; two random selections of that size would share {_chance(similarity)}"
+    chance = "" if similarity is None else f"; a random selection of that size would share {_chance(similarity)}"
     if low is not None and low >= PUBLISHED_OVERLAP:
         verdict = "so the data agree with the 70 to 100 %"
     elif high is not None and high < PUBLISHED_OVERLAP:
@@ -62,13 +62,16 @@ def _overlap(metrics: pl.DataFrame, similarity: pl.DataFrame | None) -> list[str
 
 
 def _chance(similarity: pl.DataFrame) -> str:
-    return percent(float(similarity["random_recall"].mean() or 0.0))  # type: ignore[arg-type]
+    return percent(_mean(similarity["random_recall"]))
+
+
+def _mean(column: pl.Series) -> float:
+    found = column.mean()
+    return found if isinstance(found, float) else 0.0
 
 
 def _share(row: Row) -> str:
-    if known(row["ci_low"]) is None:
-        return f"{percent(row['value'])} (n = {row['n']} samples)"
-    return f"{percent(row['value'])} (CI {percent(row['ci_low'])} to {percent(row['ci_high'])}, n = {row['n']} samples)"
+    return f"{percent(row['value'])} ({_interval(row)}n = {row['n']} samples)"
 
 
 def _neighbours(metrics: pl.DataFrame, similarity: pl.DataFrame | None) -> list[str]:
@@ -77,70 +80,76 @@ def _neighbours(metrics: pl.DataFrame, similarity: pl.DataFrame | None) -> list[
     )
     if rows.is_empty() or similarity is None:
         return []
-    own = similarity.unique("layer")["own_recall"].mean()
+    own = _mean(similarity.unique("layer")["own_recall"])
     return [
         f"With the selection of the layer before it, a layer would lose {_share(rows.row(0, named=True))} of its "
-        f"attention mass; its own selection holds {percent(float(own or 0.0))}."  # type: ignore[arg-type]
+        f"attention mass; its own selection holds {percent(own)}."
     ]
 
 
 def _quarter(schedules: pl.DataFrame) -> list[str]:
-    total = int(schedules["indexers"].max() or 0)  # type: ignore[call-overload]
+    total = largest(schedules, "indexers")
     if total < 4:
-        return [f"Three quarters of {total} indexers cannot be taken away, so that claim of {_PAPER} is not tested here."]
+        return [f"Three quarters of {total} indexers cannot be taken away: that claim of {_PAPER} is not tested here."]
     kept = -(-total // 4)
     rows = {row["method"]: row for row in schedules.filter(pl.col("indexers") == kept).iter_rows(named=True)}
     exact = rows["exact"]
-    held = known(exact["loss_held_out"])
-    others = " and ".join(
-        f"{number(rows[method]['loss'], places=4)} {name}"
-        for method, name in (("greedy", "chosen greedily"), ("even", "evenly spaced"))
-        if method in rows
-    )
+    gone = percent(1 - kept / total)
     return [
-        f"With {kept} of {total} indexers (layers {exact['layers'].replace(',', ', ')}) the layers lose on average "
-        f"{number(exact['loss'], places=4)} of their attention mass (CI {_interval(exact)}), the worst "
-        f"{number(exact['worst_loss'], places=4)} (layer {exact['worst_layer']}); {others}. "
-        + ("" if held is None else f"Chosen on one half of the samples and judged on the other: {_held(exact)}."),
-        f"Taking a loss of {percent(NEGLIGIBLE)} of the attention mass as negligible, {_removable(exact)} that three "
-        f"quarters of the indexers can go, as {_PAPER} reports. That paper judges by task quality, after a search or "
-        "training; this is the loss of recall without propagation and without training.",
+        f"With {kept} of {total} indexers (layers {_listed(exact)}) the layers lose on average "
+        f"{percent(exact['loss'])} of their attention mass ({_interval(exact)}layer {exact['worst_layer']} loses most, "
+        f"{percent(exact['worst_loss'])}); chosen greedily {percent(rows['greedy']['loss'])}, evenly spaced "
+        f"{percent(rows['even']['loss'])}.{_held(exact)}",
+        f"Taking {percent(NEGLIGIBLE)} of the attention mass as negligible, {_removable(exact, gone)}; {_PAPER} "
+        "reports 75\u202f%. That paper judges by task quality, after a search or training; this is the loss of recall without "
+        "propagation and without training.",
     ]
 
 
-def _interval(row: Row) -> str:
-    return span(row["ci_low"], row["ci_high"], places=4)
+def _listed(row: Row) -> str:
+    return str(row["layers"]).replace(",", ", ")
+
+
+def _interval(row: Row, prefix: str = "") -> str:
+    """An interval in per cent with what parts it from the words after it; nothing where it is unknown."""
+    low, high = known(row[f"{prefix}ci_low"]), known(row[f"{prefix}ci_high"])
+    return "" if low is None or high is None else f"CI {percent(low)} to {percent(high)}, "
 
 
 def _held(row: Row) -> str:
-    return f"{number(row['loss_held_out'], places=4)} (CI {span(row['held_out_ci_low'], row['held_out_ci_high'], places=4)})"
+    if known(row["loss_held_out"]) is None:
+        return ""
+    interval = _interval(row, "held_out_").rstrip(", ")
+    return f" Chosen on one half of the samples and judged on the other: {percent(row['loss_held_out'])}" + (
+        f" ({interval})." if interval else "."
+    )
 
 
-def _removable(row: Row) -> str:
+def _removable(row: Row, gone: str) -> str:
     low, high = known(row["held_out_ci_low"]), known(row["held_out_ci_high"])
     if high is not None and high <= NEGLIGIBLE:
-        return "the data support"
+        return f"the data support that {gone} of the indexers can go"
     if low is not None and low > NEGLIGIBLE:
-        return "the data speak against it"
-    return "the data cannot tell whether it holds"
+        return f"the data speak against taking {gone} of the indexers away"
+    return f"the data cannot tell whether {gone} of the indexers can go"
 
 
 def _fewest(schedules: pl.DataFrame) -> list[str]:
-    total = int(schedules["indexers"].max() or 0)  # type: ignore[call-overload]
+    total = largest(schedules, "indexers")
     rows = schedules.filter((pl.col("method") == "exact") & (pl.col("held_out_ci_high") <= NEGLIGIBLE)).sort("indexers")
     rows = rows.filter(pl.col("indexers") < total)
     if rows.is_empty():
         return [f"No indexer can go with a loss of at most {percent(NEGLIGIBLE)} of the attention mass."]
     row = rows.row(0, named=True)
     return [
-        f"The fewest indexers with a held-out loss of surely at most {percent(NEGLIGIBLE)} are {row['indexers']} of "
-        f"{total} (layers {row['layers'].replace(',', ', ')}): {percent(row['indexer_share'])} of the indexers' work "
-        f"remains, for {_held(row)} of the attention mass."
+        f"The fewest indexers whose held-out loss is surely at most {percent(NEGLIGIBLE)} are {row['indexers']} of "
+        f"{total} (layers {_listed(row)}): {percent(row['indexer_share'])} of the indexers remain, for "
+        f"{percent(row['loss_held_out'])} of the attention mass ({_interval(row, 'held_out_')}held out)."
     ]
 
 
 def _sharing_already(schedules: pl.DataFrame, similarity: pl.DataFrame) -> list[str]:
-    total = int(schedules["indexers"].max() or 0)  # type: ignore[call-overload]
+    total = largest(schedules, "indexers")
     layers = len({*similarity["layer"], *similarity["source"]})
     if layers == total:
         return []
@@ -186,17 +195,19 @@ def tables(frames: Frames) -> list[TextTable]:
                 percent(exact["indexer_share"]),
                 exact["layers"].replace(",", ", "),
                 number(exact["loss"], places=4),
-                _interval(exact),
+                span(exact["ci_low"], exact["ci_high"], places=4),
                 number(exact["loss_held_out"], places=4),
                 *loss,
-                DASH if exact["worst_layer"] is None else f"{exact['worst_layer']}: {number(exact['worst_loss'], places=4)}",
+                DASH
+                if exact["worst_layer"] is None
+                else f"{exact['worst_layer']}: {number(exact['worst_loss'], places=4)}",
             )
         )
     heads = (
         "indexers kept", "share", "layers (exact)", "loss", "CI", "held out", "greedy", "even", "worst layer",
     )  # fmt: skip
-    n = schedules["n"].max()
-    return [TextTable(f"Attention mass lost, mean of the layers (share), n = {n} samples", heads, tuple(lines), open=False)]
+    caption = f"Attention mass lost, mean of the layers (share), n = {largest(schedules, 'n')} samples"
+    return [TextTable(caption, heads, tuple(lines), open=False)]
 
 
 PANEL = Panel(

@@ -28,7 +28,9 @@ CODES = np.array([0, 1, 2, 3, 4, 5, 4, 5], dtype=np.int8)
 COUNTS = ("selections", "expected_selections", "attention_mass", "attention_expected")
 
 
-def collected(ids: list[int], *chunks: list[ProbeRows], codes: np.ndarray | None = CODES, index: int = 0) -> pl.DataFrame:
+def collected(
+    ids: list[int], *chunks: list[ProbeRows], codes: np.ndarray | None = CODES, index: int = 0
+) -> pl.DataFrame:
     collector = content_collector(codes)(ProbedSample(index, "planted", torch.tensor(ids)))
     for chunk in chunks:
         collector.add(chunk)
@@ -62,7 +64,10 @@ def test_ids_beyond_the_vocabulary_are_special_and_without_classes_only_relation
 
 
 def test_queries_that_select_everything_and_dense_layers_do_not_count() -> None:
-    chunk = [planted_rows(0, [2], np.ones((1, 3), dtype=bool), np.ones((1, 3))), planted_rows(1, [2], None, np.ones((1, 3)))]
+    chunk = [
+        planted_rows(0, [2], np.ones((1, 3), dtype=bool), np.ones((1, 3))),
+        planted_rows(1, [2], None, np.ones((1, 3))),
+    ]
     found = collected([4, 4, 4], chunk)
     assert found["layer"].unique().to_list() == [0] and found["weight"].sum() == 0
     assert found.select(COUNTS).sum().row(0) == (0, 0, 0, 0)
@@ -90,7 +95,9 @@ def test_any_rows_agree_with_a_slow_reference_in_any_chunks(seed: int) -> None:
         assert counts(parts, kind) == pytest.approx(expected, rel=1e-5, abs=1e-9)
     classes = whole.filter(pl.col("token_class").is_in(CLASSES))
     chosen = sum(
-        weight[place] * selected[place, : t + 1].sum() for place, t in enumerate(query) if not selected[place, : t + 1].all()
+        weight[place] * selected[place, : t + 1].sum()
+        for place, t in enumerate(query)
+        if not selected[place, : t + 1].all()
     )
     assert classes["selections"].sum() == pytest.approx(chosen)
     assert classes["expected_selections"].sum() == pytest.approx(chosen)
@@ -173,7 +180,9 @@ def test_all_queries_of_real_families_give_the_features_induction_mass(family: s
     assert layers["attention_expected"].to_numpy() == pytest.approx(layers["weight"].to_numpy())
     assert layers["selections"].to_numpy() == pytest.approx(7 * layers["weight"].to_numpy())
     attention = extract_samples(model, own, extract)["attention"].filter(pl.col("bucket") >= 3)
-    by_bucket = attention.group_by("sample", "layer", "bucket").agg(pl.col("induction_mass").mean(), pl.col("queries").first())
+    by_bucket = attention.group_by("sample", "layer", "bucket").agg(
+        pl.col("induction_mass").mean(), pl.col("queries").first()
+    )
     mass = by_bucket.group_by("sample", "layer").agg((pl.col("induction_mass") * pl.col("queries")).sum().alias("mass"))
     rows = frame.filter(token_class="induction").join(mass, on=["sample", "layer"])
     assert rows.height == 2 * model.config.num_hidden_layers

@@ -78,7 +78,9 @@ def test_real_layers_show_one_query_each_and_the_analysis_passes_them_on() -> No
     attempt = Attempt(source, ExtractSettings(chunk=16, device="cpu"), Journal())
     tables = collect_samples(source, samples(40, 30, 35), [example_collector(None, [0, 2])], 6, attempt)
     pairs = tables["examples"].select("sample", "layer", "query").unique()
-    assert sorted(pairs.select("layer", "sample").rows()) == [(layer, sample) for layer in range(4) for sample in (0, 2)]
+    assert sorted(pairs.select("layer", "sample").rows()) == [
+        (layer, sample) for layer in range(4) for sample in (0, 2)
+    ]
     selected = tables["examples"].filter("selected").group_by("sample", "layer").len()
     assert selected["len"].unique().to_list() == [8]
     assert content.run(tables, ContentSettings())["examples"].equals(tables["examples"])

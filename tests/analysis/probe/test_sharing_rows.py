@@ -140,7 +140,9 @@ def test_layers_of_real_families_that_share_are_equal_to_their_source(family: st
         assert reused["jaccard"].to_list() == reused["overlap"].to_list() == [1.0, 1.0]
         assert reused["recall"].to_list() == reused["own_recall"].to_list()
     tolerance = 1e-6
-    assert known.filter(pl.col("recall") > pl.col("oracle_recall") + tolerance).filter(
-        pl.col("layer") == pl.col("source")
-    ).is_empty()
+    assert (
+        known.filter(pl.col("recall") > pl.col("oracle_recall") + tolerance)
+        .filter(pl.col("layer") == pl.col("source"))
+        .is_empty()
+    )
     assert known.filter(pl.col("jaccard") > pl.col("overlap") + tolerance).is_empty()

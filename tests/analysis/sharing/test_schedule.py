@@ -30,7 +30,10 @@ def best(loss: Array, count: int, own: list[bool]) -> float:
 
 @settings(deadline=None, max_examples=30)
 @given(
-    st.integers(0, 10_000), st.integers(1, 8), st.lists(st.booleans(), min_size=8, max_size=8), st.sampled_from([0, 0.3])
+    st.integers(0, 10_000),
+    st.integers(1, 8),
+    st.lists(st.booleans(), min_size=8, max_size=8),
+    st.sampled_from([0, 0.3]),
 )
 def test_exact_schedules_are_the_best_of_all(seed: int, layers: int, own: list[bool], below: float) -> None:
     random = np.random.default_rng(seed)

@@ -73,7 +73,9 @@ def test_schedules_report_the_loss_averaged_over_all_layers() -> None:
         assert row["loss"] == pytest.approx(np.mean(each))
         assert row["indexer_share"] == row["indexers"] / 5
         if row["indexers"] < 5:
-            assert row["worst_loss"] == pytest.approx(max(each)) and each[row["worst_layer"]] == pytest.approx(max(each))
+            assert row["worst_loss"] == pytest.approx(max(each)) and each[row["worst_layer"]] == pytest.approx(
+                max(each)
+            )
             assert row["ci_low"] < row["loss"] < row["ci_high"]
         else:
             assert (row["loss"], row["ci_low"], row["ci_high"], row["worst_layer"]) == (0.0, 0.0, 0.0, None)
@@ -126,7 +128,7 @@ def test_layers_that_share_already_can_neither_keep_an_indexer_nor_speak_for_nei
 
 
 def test_samples_without_a_query_in_effect_count_for_nothing() -> None:
-    losses, weights, frame = random_table(samples=9)
+    _, _, frame = random_table(samples=9)
     silent = table(np.full((1, 5, 5), 0.9), [0.0]).with_columns(sample=pl.lit(99, pl.Int32))
     with_silent = sharing.run({"layer_sharing": pl.concat([frame, silent])}, SETTINGS)
     without = sharing.run({"layer_sharing": frame}, SETTINGS)
