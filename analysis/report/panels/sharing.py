@@ -101,8 +101,8 @@ def _quarter(schedules: pl.DataFrame) -> list[str]:
         f"{percent(exact['worst_loss'])}); chosen greedily {percent(rows['greedy']['loss'])}, evenly spaced "
         f"{percent(rows['even']['loss'])}.{_held(exact)}",
         f"Taking {percent(NEGLIGIBLE)} of the attention mass as negligible, {_removable(exact, gone)}; {_PAPER} "
-        "reports 75\u202f%. That paper judges by task quality, after a search or training; this is the loss of recall without "
-        "propagation and without training.",
+        "reports 75\u202f%. That paper judges by task quality, after a search or training; this is the loss of recall "
+        "without propagation and without training.",
     ]
 
 
