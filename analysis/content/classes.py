@@ -19,7 +19,7 @@ _CUT = "\ufffd"
 
 
 def token_classes(pieces: Sequence[str], special: Collection[int]) -> NDArray[np.int8]:
-    """Class of every entry of a vocabulary.
+    r"""Class of every entry of a vocabulary.
 
     The first of these that holds: *special* if its id is listed or it has no text; *whitespace* if it is nothing else;
     *continuation* if it begins, behind its leading whitespace, in the middle of a character (U+FFFD: a part of its
@@ -36,7 +36,7 @@ def token_classes(pieces: Sequence[str], special: Collection[int]) -> NDArray[np
     Returns:
         Codes, places in `CLASSES`, [vocabulary].
 
-    >>> [CLASSES[code] for code in token_classes(["<s>", "\\n\\n", " (", " 42", " the", "ing", "\\ufffd"], {0})]
+    >>> [CLASSES[code] for code in token_classes(["<s>", "\n\n", " (", " 42", " the", "ing", "\ufffd"], {0})]
     ['special', 'whitespace', 'punctuation', 'digit', 'word start', 'continuation', 'continuation']
     """
     listed = frozenset(special)

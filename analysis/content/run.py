@@ -48,8 +48,12 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: ContentSetting
     examples = pl.concat([pl.DataFrame(schema=EXAMPLES), *(frame.select(*EXAMPLES) for frame in shown)])
     own = contents(features)
     if own is None:
-        empty = {"lift": LIFT, "metrics": METRICS, "per_sample": PER_SAMPLE}
-        return {"examples": examples, **{name: pl.DataFrame(schema=schema) for name, schema in empty.items()}}
+        return {
+            "lift": pl.DataFrame(schema=LIFT),
+            "examples": examples,
+            "metrics": pl.DataFrame(schema=METRICS),
+            "per_sample": pl.DataFrame(schema=PER_SAMPLE),
+        }
     parts = {
         metric_name(kind): (own.selections[..., place], own.expected[..., place])
         for place, kind in enumerate(own.kinds)

@@ -82,7 +82,7 @@ class _Sharing:
         return {"layer_sharing": pl.DataFrame(self._rows(), schema=LAYER_SHARING, orient="row")}
 
     def _rows(self) -> list[tuple[object, ...]]:
-        rows = []
+        rows: list[tuple[object, ...]] = []
         for layer, source in sorted(pair for pair in self.sums if pair[1] >= 0):
             weight = self.weight[layer]
             own = self.sums[layer, layer][2:]

@@ -8,6 +8,7 @@ import unicodedata
 from indexscope.errors import one_line
 
 _LONGEST = 80
+_LONGEST_TOKEN = 40
 
 
 def plain(name: object) -> str:
@@ -18,6 +19,38 @@ def plain(name: object) -> str:
     if any(unicodedata.bidirectional(character) in ("R", "AL", "AN") for character in text):
         return f"\u2068{text}\u2069"  # first-strong isolate … pop directional isolate
     return text
+
+
+def visible(token: str) -> str:
+    r"""A token of foreign text, at most 40 characters, with whatever has no shape of its own made visible.
+
+    Line breaks become ⏎ (the last of a token breaks the line too), tabs ⇥, other control characters their pictures,
+    and what else does not print, directions of writing and half characters included, its code point.
+
+    >>> visible(" a\n\n "), visible("\x00"), visible("\u202e")
+    (' a⏎⏎\n ', '␀', '⟨U+202E⟩')
+    """
+    shapes = [_shape(character) for character in token[:_LONGEST_TOKEN]]
+    if "⏎" in shapes:
+        last = len(shapes) - shapes[::-1].index("⏎")
+        shapes.insert(last, "\n")
+    # A mark on its own would sit on the token before it.
+    lead = "◌" if token and unicodedata.category(token[0])[0] == "M" else ""
+    return lead + "".join(shapes) + ("…" if len(token) > _LONGEST_TOKEN else "")
+
+
+def _shape(character: str) -> str:
+    if character == "\n":
+        return "⏎"
+    if character == "\t":
+        return "⇥"
+    if ord(character) < 0x20:
+        return chr(0x2400 + ord(character))
+    if character.isprintable():
+        return character
+    if unicodedata.category(character) == "Zs":
+        return " "
+    return "␡" if character == "\x7f" else f"⟨U+{ord(character):04X}⟩"
 
 
 def markdown(text: object) -> str:

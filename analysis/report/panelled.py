@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from analysis import plots
 from analysis.report.figures import Picture
 from analysis.report.inputs import ModelPage
-from analysis.report.names import plain
-from analysis.report.panels import PANELS, TextTable
+from analysis.report.names import plain, visible
+from analysis.report.panels import PANELS, Passage, TextTable
+
+_LEVELS = 4
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A token of a passage as harmless text, with its classes in the page; "" where it is not marked."""
+
+    text: str
+    kind: str
+    follows_gap: bool
 
 
 @dataclass(frozen=True)
@@ -20,6 +32,7 @@ class Shown:
     words: tuple[str, ...]
     pictures: tuple[Picture, ...]
     tables: tuple[TextTable, ...]
+    passages: tuple[tuple[str, tuple[Marked, ...]], ...]
 
 
 def shown_panels(page: ModelPage, prefix: str) -> tuple[Shown, ...]:
@@ -35,8 +48,22 @@ def shown_panels(page: ModelPage, prefix: str) -> tuple[Shown, ...]:
             svg = plots.to_svg(figure, identifier, f"{title}, {plain(page.name)}", caption)
             pictures.append(Picture(identifier, title, caption, svg))
         shown = Shown(
-            panel.title, panel.about, tuple(panel.words(frames)), tuple(pictures), tuple(panel.tables(frames))
+            panel.title,
+            panel.about,
+            tuple(panel.words(frames)),
+            tuple(pictures),
+            tuple(panel.tables(frames)),
+            tuple((passage.caption, _marked(passage)) for passage in panel.passages(frames)),
         )
-        if shown.words or shown.pictures or shown.tables:
+        if shown.words or shown.pictures or shown.tables or shown.passages:
             found.append(shown)
+    return tuple(found)
+
+
+def _marked(passage: Passage) -> tuple[Marked, ...]:
+    found = []
+    for token in passage.tokens:
+        level = math.ceil(_LEVELS * min(max(token.weight, 0.0), 1.0)) if math.isfinite(token.weight) else 0
+        kinds = [f"level-{level}"] if token.selected else []
+        found.append(Marked(visible(token.text), " ".join(kinds + ["query"] * token.is_query), token.follows_gap))
     return tuple(found)

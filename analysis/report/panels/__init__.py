@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
-from analysis.report.panels.panel import Panel, TextTable
+from analysis.report.panels.panel import Panel, Passage, TextTable, Token
 
-__all__ = ["PANELS", "Panel", "TextTable"]
+__all__ = ["PANELS", "Panel", "Passage", "TextTable", "Token"]
 
 
 def _panels() -> tuple[Panel, ...]:

@@ -1,4 +1,4 @@
-"""What a panel is made of: a heading, words, a figure and tables of finished text."""
+"""What a panel is made of: a heading, words, a figure, tables of finished text and passages of foreign text."""
 
 from __future__ import annotations
 
@@ -30,6 +30,38 @@ class TextTable:
 
 
 @dataclass(frozen=True)
+class Token:
+    """A token of a passage.
+
+    Attributes:
+        text: Its text as the dataset has it; the report makes it harmless.
+        weight: How strongly it is marked if it is selected, 0 to 1.
+        selected: Whether it is selected.
+        is_query: Whether it is the query itself.
+        follows_gap: Whether tokens before it are left out.
+    """
+
+    text: str
+    weight: float = 0.0
+    selected: bool = False
+    is_query: bool = False
+    follows_gap: bool = False
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A stretch of text with its selected tokens marked.
+
+    Attributes:
+        caption: What it shows.
+        tokens: Its tokens in order.
+    """
+
+    caption: str
+    tokens: tuple[Token, ...]
+
+
+@dataclass(frozen=True)
 class Panel:
     """What a model's page shows of one analysis.
 
@@ -41,6 +73,7 @@ class Panel:
         words: Sentences that say what the data at hand gives, made from the frames.
         draw: Figures with their captions; none where there is nothing to draw.
         tables: Tables.
+        passages: Texts with marked tokens.
     """
 
     analysis: str
@@ -50,3 +83,4 @@ class Panel:
     words: Callable[[Frames], Sequence[str]] = lambda frames: ()
     draw: Callable[[Frames], Sequence[tuple[Figure, str, str]]] = lambda frames: ()
     tables: Callable[[Frames], Sequence[TextTable]] = lambda frames: ()
+    passages: Callable[[Frames], Sequence[Passage]] = lambda frames: ()

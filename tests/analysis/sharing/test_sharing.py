@@ -128,7 +128,7 @@ def test_layers_that_share_already_can_neither_keep_an_indexer_nor_speak_for_nei
 
 
 def test_samples_without_a_query_in_effect_count_for_nothing() -> None:
-    losses, weights, frame = random_table(samples=9)
+    _, _, frame = random_table(samples=9)
     silent = table(np.full((1, 5, 5), 0.9), [0.0]).with_columns(sample=pl.lit(99, pl.Int32))
     with_silent = sharing.run({"layer_sharing": pl.concat([frame, silent])}, SETTINGS)
     without = sharing.run({"layer_sharing": frame}, SETTINGS)
