@@ -13,7 +13,10 @@ from analysis.metrics import REGISTRY
 from analysis.report import ModelPage, ReportInput
 from analysis.report.inputs import CAUSALITY_SCHEMA, COMPARISONS_SCHEMA, GATES_SCHEMA, METRICS_SCHEMA
 
-SPARSE_ONLY = ("indexer", "positions", "scores")
+SPARSE_ONLY = (
+    *("indexer", "positions", "scores", "content", "layer_sharing"),
+    *("indexer_heads", "indexer_head_pairs", "selection_stability", "output_stability"),
+)
 TYPES = ("sink", "previous-token", "self", "local", "vertical", "slash", "induction", "uniform", "global", "mixed")
 TYPICAL = {
     "nats": 2.0,
@@ -28,6 +31,9 @@ TYPICAL = {
     "parameters": 260_000.0,
     "FLOPs/token": 3.1e6,
     "clusters": 5.0,
+    "heads": 3.0,
+    "cosine": 0.4,
+    "correlation": 0.2,
 }
 
 
