@@ -105,7 +105,7 @@ def _plain(metric: str, own: Cells) -> Sums:
 
 def _curve(sums: pl.DataFrame, settings: BudgetSettings) -> pl.DataFrame:
     frame = ratio_table(sums, ("layer", "k"), _BANDS, settings, ("kept",))
-    return frame.select(*CURVE).cast(dict(CURVE))
+    return frame.select(*CURVE).cast(pl.Schema(CURVE))
 
 
 def _drift(features: Mapping[str, pl.DataFrame] | Sharded, settings: BudgetSettings) -> pl.DataFrame:
@@ -116,7 +116,7 @@ def _drift(features: Mapping[str, pl.DataFrame] | Sharded, settings: BudgetSetti
     for name in DRIFTING:
         frame = ratio_table(sums, ("layer", "bucket"), {name: ("ci_low", "ci_high")}, settings)
         parts.append(frame.rename({name: "value"}).with_columns(quantity=pl.lit(name)).select(*DRIFT))
-    return pl.concat(parts).filter(pl.col("n") > 0).cast(dict(DRIFT)).sort("layer", "bucket", maintain_order=True)
+    return pl.concat(parts).filter(pl.col("n") > 0).cast(pl.Schema(DRIFT)).sort("layer", "bucket", maintain_order=True)
 
 
 def _own_k(features: Mapping[str, pl.DataFrame] | Sharded, scored: list[int]) -> dict[int | None, int]:

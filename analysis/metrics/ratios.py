@@ -94,7 +94,10 @@ def cells(sums: pl.DataFrame, keys: Sequence[str], name: str) -> Cells:
 
 
 def ratio_table(
-    sums: pl.DataFrame, keys: Sequence[str], banded: Mapping[str, tuple[str, str]], settings: BootstrapSettings,
+    sums: pl.DataFrame,
+    keys: Sequence[str],
+    banded: Mapping[str, tuple[str, str]],
+    settings: BootstrapSettings,
     plain: Sequence[str] = (),
 ) -> pl.DataFrame:
     """One row a group: ratios with and without intervals, and n (samples with weight for the first of them).
@@ -108,9 +111,9 @@ def ratio_table(
 
     Returns:
         The keys, the quantities with their intervals, n; null for whatever is not known.
-    """  # fmt: skip
-    columns: dict[str, object] = {}
-    counts = None
+    """
+    columns: dict[str, Array] = {}
+    counts: NDArray[np.int64] | None = None
     for name, (low_name, high_name) in banded.items():
         own = cells(sums, keys, name)
         low, high = interval(own.values, own.replicates(settings), own.n, settings.confidence)

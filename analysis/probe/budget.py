@@ -79,7 +79,9 @@ class _Budget(Collector):
 
     def tables(self) -> Tables:
         """``keys_needed`` and ``recall_at_k``."""
-        averaged = [name for name, kind in KEYS_NEEDED.items() if kind == pl.Float64 and name not in ("target", "weight")]
+        averaged = [
+            name for name, kind in KEYS_NEEDED.items() if kind == pl.Float64 and name not in ("target", "weight")
+        ]
         measured = [*(means(name) for name in averaged), pl.col("own_k").max()]
         keys = ("layer", "bucket", "target")
         curves = [self.curves[layer].table(self.sample, layer) for layer in sorted(self.curves)]

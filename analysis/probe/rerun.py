@@ -111,9 +111,7 @@ def _compare(source: Source, sample: TokenSequence, queries: int, chunk: int) ->
     of_outputs = ("bucket", "variant"), [*measured, known, tokens], OUTPUT_STABILITY
     return {
         "output_stability": grouped(outputs, *of_outputs, sample.index),
-        "selection_rerun": grouped(
-            in_effect, ("layer", "variant"), [means("changed")], SELECTION_RERUN, sample.index
-        ),
+        "selection_rerun": grouped(in_effect, ("layer", "variant"), [means("changed")], SELECTION_RERUN, sample.index),
     }
 
 
