@@ -121,9 +121,10 @@ def test_int8_loses_exactly_the_keys_whose_margin_is_below_half_a_step() -> None
     assert row["near_tie"] == pytest.approx(6 / 8) and (row["queries"], row["weight"]) == (3, 8.0)
 
 
-@pytest.mark.parametrize(("variant", "gap", "changed"), [("bfloat16", 2.0**-9, 0.5), ("bfloat16", 2.0**-6, 0.0)] + [
-    ("float16", 2.0**-12, 0.5), ("float16", 2.0**-9, 0.0)
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("variant", "gap", "changed"),
+    [("bfloat16", 2**-9, 0.5), ("bfloat16", 2**-6, 0.0), ("float16", 2**-12, 0.5), ("float16", 2**-9, 0.0)],
+)
 def test_half_precision_loses_keys_closer_than_its_digits(variant: str, gap: float, changed: float) -> None:
     scores = torch.zeros(1, 16)
     scores[0, 5], scores[0, 2], scores[0, 9] = 3.0, 1.0, 1.0 + gap
