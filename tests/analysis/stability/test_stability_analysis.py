@@ -31,7 +31,8 @@ def probe(
         {"sample": sample, "layer": layer, "bucket": 7, "variant": variant, "queries": 2, "weight": weight,
          "changed": share * (1 + sample), "any_changed": 0.5, "recall_change": -share, "near_tie": 0.25,
          "tie_share": 0.1}
-        for variant, layers in changed.items() for layer, share in layers.items() for sample, weight in enumerate(weights)
+        for variant, layers in changed.items() for layer, share in layers.items()
+        for sample, weight in enumerate(weights)
     ]  # fmt: skip
     return {"selection_stability": pl.DataFrame(rows, schema=SELECTION_STABILITY)}
 
