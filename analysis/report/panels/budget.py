@@ -39,7 +39,10 @@ def words(frames: Frames) -> Sequence[str]:
     if adaptive:
         said.append(f"With a k of its own for each query, {percent(_TARGET)} of each takes {_keys(adaptive)} keys.")
     if oracle:
-        said.append(f"The best choice would hold {percent(_TARGET)} of each with {_keys(oracle)} keys: no selection needs fewer.")
+        said.append(
+            f"The best choice would hold {percent(_TARGET)} of each with {_keys(oracle)} keys: no selection needs "
+            "fewer."
+        )
     saving = _metric(frames, "adaptive_saving_95")
     if saving:
         less = "fewer" if saving["value"] > 0 else "more"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 from matplotlib.figure import Figure
 
+from analysis.plots.frames import largest
 from analysis.plots.stability import changed_by_layer
 from analysis.report.numbers import DASH, number, percent, span
 from analysis.report.panels.panel import Frames, Panel, TextTable
@@ -20,6 +21,7 @@ LABELS: Mapping[str, str] = {
     "chunk_half": "half the chunk",
     "chunk_odd": "odd chunk",
 }
+_RUNS = {"chunk_half": "Fed in chunks of half the size", "fp8": "With FP8 scores in every layer"}
 _REASONS = (
     ("ties", "because of ties"),
     ("small margins", "because scores around the k-th lie closer than FP8 can tell apart"),
@@ -42,7 +44,8 @@ def words(frames: Frames) -> Sequence[str]:
         said.append(f"Less precise scores lose, beyond what ties explain: {'; '.join(rounded)} of the selection.")
     outputs = frames.get("outputs")
     if outputs is not None:
-        said += [_output(row) for row in outputs.iter_rows(named=True) if row["variant"] in ("chunk_half", "fp8")]
+        rows = {str(row["variant"]): row for row in outputs.iter_rows(named=True)}
+        said += [f"{what}, {_output(rows[name])}" for name, what in _RUNS.items() if name in rows]
     return (*said, *_fragile(frames.get("fragility")))
 
 
@@ -60,9 +63,8 @@ def _share(row: dict[str, float]) -> str:
 
 
 def _output(row: dict[str, float]) -> str:
-    what = "Fed in chunks of half the size" if row["variant"] == "chunk_half" else "With FP8 scores in every layer"
     return (
-        f"{what}, the model's next-token distribution diverges by {number(row['kl'])} nats "
+        f"the model's next-token distribution diverges by {number(row['kl'])} nats "
         f"({span(row['ci_low'], row['ci_high'])}), at most {number(row['max_kl'])} at one query; the likeliest token "
         f"stays at {percent(row['top1_equal'])} of the queries."
     )
@@ -101,17 +103,17 @@ def tables(frames: Frames) -> Sequence[TextTable]:
     if "outputs" in frames:
         rows = {row["variant"]: row for row in frames["outputs"].iter_rows(named=True)}
         lines = tuple(_output_line(label, rows[name]) for name, label in LABELS.items() if name in rows)
-        caption = f"Next-token distributions against the reference run (n = {frames['outputs']['n'].max()} samples)"
+        caption = f"Next-token distributions against the reference run (n = {largest(frames['outputs'], 'n')} samples)"
         heads = ("variant", "KL (nats)", "interval", "largest", "same likeliest token", "nll change (nats)", "interval")
         made.append(TextTable(caption, heads, lines))
     if "fragility" in frames:
-        lines = tuple(_fragile_line(row) for row in frames["fragility"].iter_rows(named=True))
+        reasons = tuple(_fragile_line(row) for row in frames["fragility"].iter_rows(named=True))
         caption = (
             "Why layers are fragile: a layer is where ties or FP8 scores change at least the share that "
             "stability.fragile sets (1 % by default), and the larger change names the reason"
         )
-        heads = ("layer", "ties", "FP8", "margin (sd)", "reason")
-        made.append(TextTable(caption, heads, lines, open=False))
+        columns = ("layer", "ties", "FP8", "margin (sd)", "reason")
+        made.append(TextTable(caption, columns, reasons, open=False))
     return made
 
 

@@ -21,6 +21,7 @@ from analysis.probe.drift import drift_collector
 from analysis.probe.order import held
 from analysis.probe.run import collect_samples
 from analysis.settings import ExtractSettings
+from tests.analysis.capture.tiny_families import minimax_m3
 from tests.analysis.probe.made_rows import made, sample, topk
 from tests.analysis.samples import samples
 
@@ -158,6 +159,26 @@ def test_a_real_model_gives_the_same_whatever_the_chunk_and_the_features_recall(
     expected = (both["selection_recall"].fill_null(0.0) * both["queries_in_effect"] + short) / both["queries"]
     np.testing.assert_allclose(both["own_recall"], expected, rtol=1e-4)
     assert table_sums({"indexer": features}, "indexer").cells
+
+
+def test_groups_that_select_for_themselves_have_no_budget_in_common_but_an_oracle() -> None:
+    source = CapturedModel(minimax_m3())
+    attempt = Attempt(source, ExtractSettings(chunk=16), Journal())
+    found = collect_samples(source, samples(40), [budget_collector()], 8, attempt)["keys_needed"]
+    grouped = found.filter(pl.col("layer") > 0)
+    assert grouped["attended"].null_count() == grouped["own_recall"].null_count() == grouped.height > 0
+    assert grouped["oracle_keys"].null_count() == 0
+    assert found.filter(pl.col("layer") == 0)["own_recall"].to_list() == pytest.approx([1.0] * (found.height // 3))
+
+
+def test_a_layer_that_is_seen_at_early_queries_only_is_left_out() -> None:
+    early = [made(torch.ones(1, 4), query=torch.tensor([3]), layer=layer) for layer in (0, 1)]
+    late = made(torch.ones(1, 16), query=torch.tensor([15]))
+    collector = budget_collector()(sample(16))
+    collector.add(early)
+    collector.add([late])
+    found = collector.tables()
+    assert found["keys_needed"]["layer"].unique().to_list() == [0] == found["recall_at_k"]["layer"].unique().to_list()
 
 
 def test_drift_is_that_of_the_planted_scores() -> None:
