@@ -60,7 +60,7 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: BudgetSettings
 
     Returns:
         budgets: layer, target, method, k, keys with interval, recall, share, relative_attention, n; the model's own
-        budget has no target. curve: recall of the k best keys by index score and by attention, with intervals.
+        budget has no target, and only all layers together have a budget fixed by layer. curve: recall of the k best keys by index score and by attention, with intervals.
         drift: quantities of the index scores by position bucket. metrics and per_sample: oracle_keys_95 (over all
         layers), indexer_keys_95 and adaptive_saving_95, which is there where there are index scores.
     """

@@ -38,8 +38,8 @@ FAMILY = Family(
             "share",
             "neither",
             "Share of the attended keys that a k of each query's own would save; below 0 where one k is better.",
-            "1 - indexer_keys_95 / mean of min(n_t, k), k the smallest that all queries could share and that holds as "
-            "much on average as those keys do (linear between the budgets 1, 2, 3, 4, 6, 8, 12, ...)",
+            "1 - indexer_keys_95 / mean of min(n_t, k), k the smallest that all queries (and, over all layers, all "
+            "layers) could share and that holds as much on average as those keys do (linear between the budgets 1, 2, 3, 4, 6, 8, 12, ...)",
             _RULE,
         ),
     ),

@@ -21,9 +21,8 @@ def words(frames: Frames) -> Sequence[str]:
     if budgets is None:
         return ()
     own = _row(budgets, None, "model", None)
-    fixed, adaptive, oracle = (
-        _row(budgets, None, method, _TARGET) for method in ("fixed", "adaptive indexer", "adaptive oracle")
-    )
+    methods = ("fixed", "fixed by layer", "adaptive indexer", "adaptive oracle")
+    fixed, by_layer, adaptive, oracle = (_row(budgets, None, method, _TARGET) for method in methods)
     said = []
     if own and own["k"] is not None:
         said.append(
@@ -36,8 +35,14 @@ def words(frames: Frames) -> Sequence[str]:
             f"To hold {percent(_TARGET)} in the indexer's order, every query would need k = {number(fixed['k'])}: "
             f"{_keys(fixed)} keys on average, {number(fixed['relative_attention'])} times what it attends to now."
         )
+    if by_layer:
+        said.append(
+            f"With a k of its own for each layer, each holding {percent(_TARGET)}, it is {_keys(by_layer)} keys."
+        )
     if adaptive:
-        said.append(f"With a k of its own for each query, {percent(_TARGET)} of each takes {_keys(adaptive)} keys.")
+        said.append(
+            f"With a k of its own for each query and layer, {percent(_TARGET)} of each takes {_keys(adaptive)} keys."
+        )
     if oracle:
         said.append(
             f"The best choice would hold {percent(_TARGET)} of each with {_keys(oracle)} keys: no selection needs "
@@ -47,7 +52,7 @@ def words(frames: Frames) -> Sequence[str]:
     if saving:
         less = "fewer" if saving["value"] > 0 else "more"
         said.append(
-            f"Against one k for all that holds as much, a k for each query takes "
+            f"Against one k for all queries and layers that holds as much on average, a k for each takes "
             f"{percent(abs(float(saving['value'])))} {less} keys (saving {_percents(saving)} of the keys)."
         )
     return (*said, *_extremes(budgets))

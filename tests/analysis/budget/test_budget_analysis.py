@@ -69,6 +69,19 @@ def test_a_fixed_budget_is_read_off_the_curve_and_an_adaptive_one_is_a_weighted_
     assert (model["k"], model["keys"], model["recall"], model["target"]) == (8, 8, 0.5, None)
 
 
+def test_a_budget_by_layer_is_the_mean_of_the_layers_own() -> None:
+    """Recall k / 16 in layer 0 and min(1, k / 4) in layer 1: 15.2 and 3.8 keys, where one k for both needs 14.4."""
+    tables = probe([9, 13], layers=2)
+    steep = pl.when(pl.col("layer") == 1).then((pl.col("k") / 4).clip(0, 1)).otherwise(pl.col("indexer_recall"))
+    tables["recall_at_k"] = tables["recall_at_k"].with_columns(indexer_recall=steep)
+    budgets = budget.run(tables, SETTINGS)["budgets"]
+    own = row(budgets, layer=None, method="fixed by layer")
+    assert (own["keys"], own["recall"], own["k"]) == (pytest.approx(9.5), pytest.approx(0.95), None)
+    assert own["ci_low"] == pytest.approx(9.5) == own["ci_high"]
+    assert row(budgets, layer=None, method="fixed")["k"] == pytest.approx(14.4)
+    assert budgets.filter(pl.col("method") == "fixed by layer").height == 1
+
+
 def test_the_saving_compares_budgets_that_hold_as_much() -> None:
     """The adaptive keys hold 0.96, which a fixed k reaches at 15.36, not the target's 15.2."""
     found = budget.run(probe([9, 13]), SETTINGS)
