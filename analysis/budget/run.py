@@ -60,9 +60,10 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: BudgetSettings
 
     Returns:
         budgets: layer, target, method, k, keys with interval, recall, share, relative_attention, n; the model's own
-        budget has no target, and only all layers together have a budget fixed by layer. curve: recall of the k best keys by index score and by attention, with intervals.
-        drift: quantities of the index scores by position bucket. metrics and per_sample: oracle_keys_95 (over all
-        layers), indexer_keys_95 and adaptive_saving_95, which is there where there are index scores.
+        budget has no target, and only all layers together have a budget fixed by layer.
+        curve: recall of the k best keys by index score and by attention, with intervals. drift: quantities of the
+        index scores by position bucket. metrics and per_sample: oracle_keys_95 (over all layers), indexer_keys_95 and
+        adaptive_saving_95, which are there where there are index scores.
     """
     needs = sample_sums(features, "keys_needed", ("layer", "target"), dict.fromkeys(NEEDED, "weight"))
     points = sample_sums(features, "recall_at_k", ("layer", "k"), dict.fromkeys(QUANTITIES, "weight"))

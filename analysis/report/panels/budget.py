@@ -48,14 +48,33 @@ def words(frames: Frames) -> Sequence[str]:
             f"The best choice would hold {percent(_TARGET)} of each with {_keys(oracle)} keys: no selection needs "
             "fewer."
         )
-    saving = _metric(frames, "adaptive_saving_95")
-    if saving:
-        less = "fewer" if saving["value"] > 0 else "more"
+    return (*said, *_savings(frames), *_extremes(budgets))
+
+
+def _savings(frames: Frames) -> Sequence[str]:
+    """What a k of its own for each query saves at equal recall, over all layers and within single ones."""
+    if "metrics" not in frames:
+        return ()
+    rows = frames["metrics"].filter((pl.col("metric") == "adaptive_saving_95") & pl.col("value").is_not_null())
+    overall = rows.filter(pl.col("layer").is_null())
+    layers = sorted(rows.filter(pl.col("layer").is_not_null())["value"].to_list())
+    said = []
+    if overall.height:
+        row = overall.row(0, named=True)
         said.append(
-            f"Against one k for all queries and layers that holds as much on average, a k for each takes "
-            f"{percent(abs(float(saving['value'])))} {less} keys (saving {_percents(saving)} of the keys)."
+            "Against one k for all queries and layers that holds as much on average, a k for each saves "
+            f"{_signed(row['value'])} of the keys ({_signed(row['ci_low'])} to {_signed(row['ci_high'])})."
         )
-    return (*said, *_extremes(budgets))
+    if len(layers) > 1:
+        said.append(
+            f"Within single layers, against one k for all queries of the layer, it saves {_signed(layers[0])} to "
+            f"{_signed(layers[-1])}: the rest is what layers differ by, and a k for each layer would save it too."
+        )
+    return said
+
+
+def _signed(share: float | None) -> str:
+    return DASH if known(share) is None or share is None else percent(share).replace("-", "−")
 
 
 def _extremes(budgets: pl.DataFrame) -> Sequence[str]:
@@ -76,13 +95,6 @@ def _keys(row: dict[str, float]) -> str:
     return f"{number(row['keys'])} ({span(row['ci_low'], row['ci_high'])})"
 
 
-def _percents(row: dict[str, float]) -> str:
-    """An interval of a signed share; a dash where there is none."""
-    if known(row["ci_low"]) is None or known(row["ci_high"]) is None:
-        return DASH
-    return f"{percent(row['ci_low'])} to {percent(row['ci_high'])}".replace("-", "−")
-
-
 def _row(frame: pl.DataFrame, layer: int | None, method: str, target: float | None) -> dict[str, float] | None:
     rows = frame.filter(
         pl.col("layer").eq_missing(pl.lit(layer, dtype=pl.Int16))
@@ -90,14 +102,6 @@ def _row(frame: pl.DataFrame, layer: int | None, method: str, target: float | No
         & pl.col("target").eq_missing(pl.lit(target, dtype=pl.Float64))
         & pl.col("keys").is_not_null()
     )
-    return rows.row(0, named=True) if rows.height else None
-
-
-def _metric(frames: Frames, name: str) -> dict[str, float] | None:
-    metrics = frames.get("metrics")
-    if metrics is None:
-        return None
-    rows = metrics.filter((pl.col("metric") == name) & pl.col("layer").is_null() & pl.col("value").is_not_null())
     return rows.row(0, named=True) if rows.height else None
 
 
