@@ -56,7 +56,10 @@ def budget_grid(length: int) -> list[int]:
 
 
 def budget_collector() -> Maker:
-    """Makes the tables ``keys_needed`` and ``recall_at_k``; of models without an indexer, what the oracle needs."""
+    """Makes the tables ``keys_needed`` and ``recall_at_k``; of models without an indexer, what the oracle needs.
+
+    Layers in which a query cannot attend to all tokens before it (sliding windows) are left out.
+    """
     return _Budget
 
 
@@ -65,13 +68,17 @@ class _Budget(Collector):
         self.sample = sample.index
         self.grid = budget_grid(len(sample.input_ids))
         self.needed: dict[int, list[pl.DataFrame]] = {}
-        self.chunks = 0
+        self.end = len(sample.input_ids) - 1
+        self.partial: set[int] = set()
+        self.last: dict[int, int] = {}
         self.curves: dict[int, _Curve] = {}
 
     def add(self, layers: Sequence[ProbeRows]) -> None:
         """Count keys and masses of the queries that have any eligible key."""
-        self.chunks += 1
         for rows in layers:
+            self.last[rows.layer] = int(rows.query[-1])
+            if bool((rows.n.cpu() <= rows.query).any()):
+                self.partial.add(rows.layer)
             oracle = held(rows.p, rows.eligible)
             indexer = None if rows.scores is None else held(rows.p, rows.eligible, rows.scores)
             found = [_needed(rows, target, oracle, indexer) for target in TARGETS]
@@ -86,8 +93,8 @@ class _Budget(Collector):
         ]
         measured = [*(means(name) for name in averaged), pl.col("own_k").max()]
         keys = ("layer", "bucket", "target")
-        # A sliding layer is seen whole only until its window is full; the early queries would pass for all of them.
-        whole = [layer for layer in sorted(self.needed) if len(self.needed[layer]) == len(TARGETS) * self.chunks]
+        # A sliding layer is seen until its window is full, however late that is in a chunk: it is left out whole.
+        whole = [layer for layer in sorted(self.needed) if self.last[layer] == self.end and layer not in self.partial]
         needed = [part for layer in whole for part in self.needed[layer]]
         curves = [self.curves[layer].table(self.sample, layer) for layer in whole]
         return {

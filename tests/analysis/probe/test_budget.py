@@ -21,7 +21,7 @@ from analysis.probe.drift import drift_collector
 from analysis.probe.order import held
 from analysis.probe.run import collect_samples
 from analysis.settings import ExtractSettings
-from tests.analysis.capture.tiny_families import minimax_m3
+from tests.analysis.capture.tiny_families import dots3_note, minimax_m3
 from tests.analysis.probe.made_rows import made, sample, topk
 from tests.analysis.samples import samples
 
@@ -179,6 +179,14 @@ def test_a_layer_that_is_seen_at_early_queries_only_is_left_out() -> None:
     collector.add([late])
     found = collector.tables()
     assert found["keys_needed"]["layer"].unique().to_list() == [0] == found["recall_at_k"]["layer"].unique().to_list()
+
+
+@pytest.mark.parametrize("chunk", [40, 8])
+def test_sliding_layers_are_left_out_whatever_the_chunk(chunk: int) -> None:
+    source = CapturedModel(dots3_note())
+    attempt = Attempt(source, ExtractSettings(chunk=chunk), Journal())
+    found = collect_samples(source, samples(40), [budget_collector()], 8, attempt)
+    assert found["keys_needed"]["layer"].unique().to_list() == [0, 3]
 
 
 def test_drift_is_that_of_the_planted_scores() -> None:
