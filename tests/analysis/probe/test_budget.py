@@ -21,6 +21,7 @@ from analysis.probe.drift import drift_collector
 from analysis.probe.order import held
 from analysis.probe.run import collect_samples
 from analysis.settings import ExtractSettings
+from tests.analysis.capture.tiny_architectures import tiny
 from tests.analysis.capture.tiny_families import dots3_note, minimax_m3
 from tests.analysis.probe.made_rows import made, sample, topk
 from tests.analysis.samples import samples
@@ -187,6 +188,13 @@ def test_sliding_layers_are_left_out_whatever_the_chunk(chunk: int) -> None:
     attempt = Attempt(source, ExtractSettings(chunk=chunk), Journal())
     found = collect_samples(source, samples(40), [budget_collector()], 8, attempt)
     assert found["keys_needed"]["layer"].unique().to_list() == [0, 3]
+
+
+def test_a_model_that_takes_its_sequence_at_once_is_probed_at_every_query() -> None:
+    source = CapturedModel(tiny("bamba"))
+    attempt = Attempt(source, ExtractSettings(chunk=8), Journal())
+    found = collect_samples(source, samples(40), [budget_collector()], 12, attempt)["recall_at_k"]
+    assert set(found["weight"]) == {40.0} and set(found["queries"]) == {12}
 
 
 def test_drift_is_that_of_the_planted_scores() -> None:
