@@ -128,7 +128,9 @@ STABILITY: dict[tuple[str, str], Table] = {
         "layer, target, method",
         "layer target method",
         of("share", target="Share of the attention to be held; null for the model's own budget."),
-        of(method="Whose budget: the model's, one k for all queries, or one for each in the order named."),
+        of(
+            method="Whose budget: the model's, one k for all queries or for a layer, or one for each query in an order."
+        ),
         of("keys", k="The k of all queries, interpolated; null for budgets of each query's own, and if never reached."),
         of("keys", keys="Keys attended to by a query on average."),
         _band("keys"),

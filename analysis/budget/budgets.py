@@ -13,7 +13,8 @@ from analysis.metrics.summary import finite_or_null
 from analysis.settings import BootstrapSettings
 from analysis.statistics import Array, interval, ratio
 
-OWN, FIXED, INDEXER, ORACLE = "model", "fixed", "adaptive indexer", "adaptive oracle"
+OWN, FIXED, BY_LAYER = "model", "fixed", "fixed by layer"
+INDEXER, ORACLE = "adaptive indexer", "adaptive oracle"
 NEEDED = ("eligible", "attended", "own_recall", "oracle_keys", "oracle_mass", "indexer_keys", "indexer_mass")
 BUDGETS: dict[str, type[pl.DataType]] = {
     "layer": pl.Int16,
@@ -37,7 +38,10 @@ def needed(sums: pl.DataFrame, target: float) -> dict[str, Cells]:
 
 
 def target_rows(target: float, found: Mapping[str, Cells], own: Curve, settings: BootstrapSettings) -> pl.DataFrame:
-    """Three rows a layer for one target: the smallest fixed k, and the adaptive budgets in both orders."""
+    """Three rows a layer for one target: the smallest fixed k, and the adaptive budgets in both orders.
+
+    For all layers there is a fourth: each layer with the smallest fixed k of its own.
+    """
     weight = own.weight.sum(axis=0)[:, None]
     wanted = np.full(len(weight), target)
     estimate = fixed(own.k, ratio(own.recall.sum(axis=0), weight), ratio(own.kept.sum(axis=0), weight), wanted)
@@ -47,11 +51,22 @@ def target_rows(target: float, found: Mapping[str, Cells], own: Curve, settings:
     # One key may already hold more than the target.
     recall = np.maximum(wanted, ratio(own.recall[..., 0].sum(axis=0), weight[:, 0])) + 0.0 * estimate.keys
     rows = [_rows(target, FIXED, found, (estimate.keys, low, high), recall, n, estimate.k)]
+    by_layer = _together(own, estimate.keys), _together(own, replicates.keys)
+    bounds = interval(by_layer[0], by_layer[1], n, settings.confidence)
+    first = np.where(np.arange(len(n)) == 0, n, 0)
+    rows.append(_rows(target, BY_LAYER, found, (by_layer[0], *bounds), _together(own, recall), first))
     for method, name in ((INDEXER, "indexer"), (ORACLE, "oracle")):
         keys = found[f"{name}_keys"]
         low, high = interval(keys.values, keys.replicates(settings), keys.n, settings.confidence)
         rows.append(_rows(target, method, found, (keys.values, low, high), found[f"{name}_mass"].values, keys.n))
     return pl.concat(rows)
+
+
+def _together(own: Curve, values: Array) -> Array:
+    """Means over the layers that have scores, [..., cells], all the same; each layer weighs as many queries."""
+    weight = own.weight.sum(axis=0) * (np.arange(own.weight.shape[1]) > 0)
+    mean = ratio((np.where(weight > 0, values, 0.0) * weight).sum(axis=-1, keepdims=True), weight.sum())
+    return np.broadcast_to(mean, values.shape)
 
 
 def own_rows(found: Mapping[str, Cells], own_k: Mapping[int | None, int], settings: BootstrapSettings) -> pl.DataFrame:

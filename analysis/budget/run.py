@@ -60,9 +60,10 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: BudgetSettings
 
     Returns:
         budgets: layer, target, method, k, keys with interval, recall, share, relative_attention, n; the model's own
-        budget has no target. curve: recall of the k best keys by index score and by attention, with intervals.
-        drift: quantities of the index scores by position bucket. metrics and per_sample: oracle_keys_95 (over all
-        layers), indexer_keys_95 and adaptive_saving_95, which is there where there are index scores.
+        budget has no target, and only all layers together have a budget fixed by layer.
+        curve: recall of the k best keys by index score and by attention, with intervals. drift: quantities of the
+        index scores by position bucket. metrics and per_sample: oracle_keys_95 (over all layers), indexer_keys_95 and
+        adaptive_saving_95, which are there where there are index scores.
     """
     needs = sample_sums(features, "keys_needed", ("layer", "target"), dict.fromkeys(NEEDED, "weight"))
     points = sample_sums(features, "recall_at_k", ("layer", "k"), dict.fromkeys(QUANTITIES, "weight"))
@@ -105,7 +106,7 @@ def _plain(metric: str, own: Cells) -> Sums:
 
 def _curve(sums: pl.DataFrame, settings: BudgetSettings) -> pl.DataFrame:
     frame = ratio_table(sums, ("layer", "k"), _BANDS, settings, ("kept",))
-    return frame.select(*CURVE).cast(dict(CURVE))
+    return frame.select(*CURVE).cast(pl.Schema(CURVE))
 
 
 def _drift(features: Mapping[str, pl.DataFrame] | Sharded, settings: BudgetSettings) -> pl.DataFrame:
@@ -116,7 +117,7 @@ def _drift(features: Mapping[str, pl.DataFrame] | Sharded, settings: BudgetSetti
     for name in DRIFTING:
         frame = ratio_table(sums, ("layer", "bucket"), {name: ("ci_low", "ci_high")}, settings)
         parts.append(frame.rename({name: "value"}).with_columns(quantity=pl.lit(name)).select(*DRIFT))
-    return pl.concat(parts).filter(pl.col("n") > 0).cast(dict(DRIFT)).sort("layer", "bucket", maintain_order=True)
+    return pl.concat(parts).filter(pl.col("n") > 0).cast(pl.Schema(DRIFT)).sort("layer", "bucket", maintain_order=True)
 
 
 def _own_k(features: Mapping[str, pl.DataFrame] | Sharded, scored: list[int]) -> dict[int | None, int]:

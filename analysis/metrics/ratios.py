@@ -111,9 +111,9 @@ def ratio_table(
 
     Returns:
         The keys, the quantities with their intervals, n; null for whatever is not known.
-    """  # fmt: skip
-    columns: dict[str, object] = {}
-    counts = None
+    """
+    columns: dict[str, Array] = {}
+    counts: NDArray[np.int64] | None = None
     for name, (low_name, high_name) in banded.items():
         own = cells(sums, keys, name)
         low, high = interval(own.values, own.replicates(settings), own.n, settings.confidence)

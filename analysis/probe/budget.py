@@ -56,7 +56,10 @@ def budget_grid(length: int) -> list[int]:
 
 
 def budget_collector() -> Maker:
-    """Makes the tables ``keys_needed`` and ``recall_at_k``; of models without an indexer, what the oracle needs."""
+    """Makes the tables ``keys_needed`` and ``recall_at_k``; of models without an indexer, what the oracle needs.
+
+    Layers in which a query cannot attend to all tokens before it (sliding windows) are left out.
+    """
     return _Budget
 
 
@@ -64,16 +67,22 @@ class _Budget(Collector):
     def __init__(self, sample: ProbedSample) -> None:
         self.sample = sample.index
         self.grid = budget_grid(len(sample.input_ids))
-        self.needed: list[pl.DataFrame] = []
+        self.needed: dict[int, list[pl.DataFrame]] = {}
+        self.end = len(sample.input_ids) - 1
+        self.partial: set[int] = set()
+        self.last: dict[int, int] = {}
         self.curves: dict[int, _Curve] = {}
 
     def add(self, layers: Sequence[ProbeRows]) -> None:
         """Count keys and masses of the queries that have any eligible key."""
         for rows in layers:
+            self.last[rows.layer] = int(rows.query[-1])
+            if bool((rows.n.cpu() <= rows.query).any()):
+                self.partial.add(rows.layer)
             oracle = held(rows.p, rows.eligible)
             indexer = None if rows.scores is None else held(rows.p, rows.eligible, rows.scores)
-            for target in TARGETS:
-                self.needed.append(_needed(rows, target, oracle, indexer))
+            found = [_needed(rows, target, oracle, indexer) for target in TARGETS]
+            self.needed.setdefault(rows.layer, []).extend(found)
             curve = self.curves.setdefault(rows.layer, _Curve(self.grid))
             curve.add(rows, oracle, indexer)
 
@@ -84,9 +93,12 @@ class _Budget(Collector):
         ]
         measured = [*(means(name) for name in averaged), pl.col("own_k").max()]
         keys = ("layer", "bucket", "target")
-        curves = [self.curves[layer].table(self.sample, layer) for layer in sorted(self.curves)]
+        # A sliding layer is seen until its window is full, however late that is in a chunk: it is left out whole.
+        whole = [layer for layer in sorted(self.needed) if self.last[layer] == self.end and layer not in self.partial]
+        needed = [part for layer in whole for part in self.needed[layer]]
+        curves = [self.curves[layer].table(self.sample, layer) for layer in whole]
         return {
-            "keys_needed": grouped(self.needed, keys, measured, KEYS_NEEDED, self.sample),
+            "keys_needed": grouped(needed, keys, measured, KEYS_NEEDED, self.sample),
             "recall_at_k": pl.concat([pl.DataFrame(schema=RECALL_AT_K), *curves]),
         }
 
@@ -96,11 +108,13 @@ def _needed(rows: ProbeRows, target: float, oracle: torch.Tensor, indexer: torch
     unknown = torch.full(rows.n.shape, torch.nan, dtype=torch.float64)
     selected = rows.eligible if rows.selected is None else rows.selected
     mass = rows.p.double()
+    # Groups of heads that select for themselves have no selection in common.
+    groups = rows.selected is None and rows.chunk.selected is not None
     found = {
         "eligible": rows.n,
-        "attended": rows.k,
+        "attended": unknown if groups else rows.k,
         "own_k": unknown if rows.selected is None else rows.k,
-        "own_recall": (mass * selected).sum(-1) / mass.sum(-1),
+        "own_recall": unknown if groups else (mass * selected).sum(-1) / mass.sum(-1),
     }
     for name, shares in (("oracle", oracle), ("indexer", indexer)):
         if shares is None:

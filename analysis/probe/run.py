@@ -75,19 +75,20 @@ def _look(source: Source, sample: TokenSequence, makers: Sequence[Maker], querie
     probed = ProbedSample(sample.index, sample.name, ids[0])
     collectors = [make(probed) for make in makers]
     places, weights = probed_queries(ids.shape[1], queries)
-    layers: dict[int, ProbeRows] = {}
+    # By start: a model that takes its sequence at once shows all chunks of a layer before the next layer's.
+    chunks: dict[int, dict[int, ProbeRows]] = {}
 
     def observe(chunk: AttentionChunk) -> torch.Tensor:
         rows = probe_rows(chunk, places, weights)
         if rows is not None:
-            layers[chunk.layer] = rows
+            chunks.setdefault(chunk.start, {})[chunk.layer] = rows
         return capture_sparse(chunk)
 
     for _ in source.run(ids.to(source.device), observe, chunk_size, head_scores=True):
-        if layers:
+        for start in sorted(chunks):
+            layers = chunks.pop(start)
             for collector in collectors:
                 collector.add([layers[layer] for layer in sorted(layers)])
-            layers.clear()
     found: Tables = {}
     for collector in collectors:
         found |= collector.tables()

@@ -69,7 +69,7 @@ def compare(
     """One variant of each query's selection beside the selection by the exact scores.
 
     Returns:
-        [Q] each: changed = |S \\ S'| / k_t; any_changed; recall_change = head-mean attention on S' less that on S;
+        [Q] each: changed = |S less S'| / k_t; any_changed; recall_change = head-mean attention on S' less that on S;
         near_tie, whether the k-th and the (k+1)-th score of the variant are equal; tie_share, the share of S' that was
         chosen between equals. For ``ties``, S and S' are the two extremes of breaking ties among the exact scores: to
         the earliest key and to the latest.

@@ -62,4 +62,4 @@ def grouped(
         return pl.DataFrame(schema=schema)
     counts = (pl.len().alias("queries"), pl.col("weight").sum())
     frame = pl.concat([part for part in parts if part.height]).group_by(*keys).agg(*counts, *measured).sort(*keys)
-    return frame.with_columns(sample=pl.lit(sample)).select(*schema).cast(dict(schema))
+    return frame.with_columns(sample=pl.lit(sample)).select(*schema).cast(pl.Schema(schema))

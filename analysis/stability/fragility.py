@@ -42,4 +42,4 @@ def fragility(variants: pl.DataFrame, margins: pl.DataFrame, threshold: float) -
         .then(pl.lit(TIES))
         .otherwise(pl.lit(MARGINS))
     )
-    return frame.with_columns(reason=reason).select(*FRAGILITY).cast(dict(FRAGILITY))
+    return frame.with_columns(reason=reason).select(*FRAGILITY).cast(pl.Schema(FRAGILITY))

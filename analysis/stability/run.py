@@ -80,13 +80,13 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: StabilitySetti
         sums = with_all_layers(again)
         bands = {"changed": BAND, "recall_change": ("recall_ci_low", "recall_ci_high")}
         table = ratio_table(sums, layered, bands, settings, ("any_changed", "near_tie", "tie_share"))
-        found["variants"] = table.select(*VARIANTS).cast(dict(VARIANTS))
+        found["variants"] = table.select(*VARIANTS).cast(pl.Schema(VARIANTS))
         found["fragility"] = fragility(found["variants"], _margins(features, settings), settings.fragile)
         parts.append(_metric(sums, "changed", "selection_changed"))
     reruns = sample_sums(features, "selection_rerun", layered, {"changed": "weight"})
     if reruns is not None:
         table = ratio_table(with_all_layers(reruns), layered, {"changed": BAND}, settings)
-        found["rerun"] = table.select(*RERUN).cast(dict(RERUN))
+        found["rerun"] = table.select(*RERUN).cast(pl.Schema(RERUN))
     rules = {"kl": "weight", "top1_equal": "weight", "nll_change": "nll_weight"}
     outputs = sample_sums(features, "output_stability", ("variant",), rules)
     if outputs is not None:
@@ -113,7 +113,7 @@ def _outputs(
     seen = [part["output_stability"] for part in shards(features, ("output_stability",)) if "output_stability" in part]
     highest = pl.concat([part.group_by("variant").agg(pl.col("max_kl").max()) for part in seen])
     highest = highest.group_by("variant").agg(pl.col("max_kl").max())
-    return table.join(highest, on="variant", how="left").select(*OUTPUTS).cast(dict(OUTPUTS)).sort("variant")
+    return table.join(highest, on="variant", how="left").select(*OUTPUTS).cast(pl.Schema(OUTPUTS)).sort("variant")
 
 
 def _margins(features: Mapping[str, pl.DataFrame] | Sharded, settings: StabilitySettings) -> pl.DataFrame:

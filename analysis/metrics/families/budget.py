@@ -13,7 +13,9 @@ FAMILY = Family(
         "How many keys a query needs, from the probe's queries, each weighted by the queries that it stands for; all "
         "queries count, short ones with all their keys. Keys of equal index score have no order: they count as the "
         "expectation over all ways to break the tie. A saving is one of keys attended to, not of index scores, which "
-        "are computed for all keys whatever k is; and a real selector would have to know each query's k beforehand."
+        "are computed for all keys whatever k is; a real selector would have to know each query's k beforehand; and "
+        "holding 95 % of every query is not the cheapest way to hold as much on average, so that within a layer the "
+        "saving may well be negative."
     ),
     metrics=(
         Metric(
@@ -38,8 +40,9 @@ FAMILY = Family(
             "share",
             "neither",
             "Share of the attended keys that a k of each query's own would save; below 0 where one k is better.",
-            "1 - indexer_keys_95 / mean of min(n_t, k), k the smallest that all queries could share and that holds as "
-            "much on average as those keys do (linear between the budgets 1, 2, 3, 4, 6, 8, 12, ...)",
+            "1 - indexer_keys_95 / mean of min(n_t, k), k the smallest that all queries (and, over all layers, all "
+            "layers) could share and that holds as much on average as those keys do; linear between the budgets 1, 2, "
+            "3, 4, 6, 8, 12, ...",
             _RULE,
         ),
     ),
