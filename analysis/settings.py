@@ -127,6 +127,17 @@ class ComparisonSettings(BootstrapSettings):
     resamples: int = Field(default=2000, ge=10, description="Bootstrap resamples of the paired samples.")
 
 
+class AdviceSettings(Frozen):
+    """What a recommendation may lose."""
+
+    max_recall_loss: Share = Field(
+        default=0.01, description="Recall that a recommended change may lose at most (upper bound of its interval)."
+    )
+    tolerance: Share = Field(
+        default=0.001, description="Recall that counts as nothing: changes that lose no more are ranked by saving alone."
+    )
+
+
 class AnalysisSettings(Frozen):
     """The settings of the four analyses that follow extraction."""
 
