@@ -13,6 +13,8 @@ from analysis.advice.costs import LONG, Costs
 from analysis.efficiency.flops import attended_pairs
 from analysis.settings import AdviceSettings
 
+#: Fewer keys are worth a recommendation from one in a hundred on.
+WORTH = 0.99
 CAVEAT = (
     "Recall is of the k best keys by index score, linear between the budgets that were measured; without interval, as "
     "the curves are not kept by sample; not retrained."
@@ -72,12 +74,13 @@ def by_layer(
     spread = allocate(curves, top_k * len(curves))
     fewest = allocate(curves, top_k * len(curves), before * len(curves))
     kept = _kept(rows)
+    limit = min(settings.tolerance, settings.max_recall_loss)
     found = []
-    for budget in (fewest, spread):
+    for budget, worth in ((fewest, sum(fewest.values()) < WORTH * sum(same.values())), (spread, True)):
         change = _change(curves, budget, (top_k, before), (study, long), (kept, _n(table)))
-        if budget != same and change.loss <= min(settings.tolerance, settings.max_recall_loss):
+        if worth and change.loss <= (limit if budget is fewest else -settings.tolerance):
             found.append(change)
-    return list(dict.fromkeys(found))
+    return found
 
 
 def _change(
