@@ -43,7 +43,9 @@ def study_figures(report: ReportInput) -> list[Picture]:
         (
             "tradeoff",
             "Quality against cost",
-            f"Indexer FLOPs by formula against quality; bars are the {interval} of each model on its own. Models are "
+            f"Indexer FLOPs by formula against quality; bars are the {interval} of each model on its own. The dotted "
+            "line joins the Pareto front by the estimates; models off it, which another beats in both, are hollow. "
+            "Models are "
             "paired, so differences are known better than overlapping bars suggest: see the comparison.",
             plots.quality_against_cost(report.metrics, names, seen),
         ),
