@@ -134,7 +134,8 @@ class AdviceSettings(Frozen):
         default=0.01, description="Recall that a recommended change may lose at most (upper bound of its interval)."
     )
     tolerance: Share = Field(
-        default=0.001, description="Recall that counts as nothing: changes that lose no more are ranked by saving alone."
+        default=0.001,
+        description="Recall that counts as nothing: changes that lose no more are ranked by saving alone.",
     )
 
 

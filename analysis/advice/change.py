@@ -51,8 +51,13 @@ def rows_of(frames: Frames, name: str, *columns: str) -> pl.DataFrame | None:
 
 
 def best(changes: Sequence[Change], limit: float, tolerance: float) -> list[Change]:
-    """Of changes of one sort, each with more saved and more lost than the one before: the furthest that is free, and
-    the furthest that stays within the limit."""
+    """The furthest change that loses next to nothing, and the furthest that stays within the limit.
+
+    Args:
+        changes: Of one sort, each with more saved than the one before.
+        limit: Largest loss that is allowed.
+        tolerance: Loss that counts as nothing.
+    """
     allowed = [change for change in changes if change.worst <= limit]
     free = [change for change in allowed if change.worst <= tolerance]
     return list(dict.fromkeys([*free[-1:], *allowed[-1:]]))

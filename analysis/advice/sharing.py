@@ -68,7 +68,7 @@ def reuse_words(kept: Sequence[int], layers: Sequence[int]) -> str:
         source = max((one for one in kept if one <= layer), default=None)
         if source is not None and layer not in kept:
             users.setdefault(source, []).append(layer)
-    parts = []
+    parts: list[str] = []
     for source, own in users.items():
         who = f"{'layer' if len(own) == 1 else 'layers'} {listed(own)}"
         parts.append(f"{who} that of layer {source}" if parts else f"let {who} reuse the selection of layer {source}")

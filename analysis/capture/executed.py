@@ -12,7 +12,6 @@ from transformers import PreTrainedModel
 
 from analysis.capture.indexer import first_attribute, index_dim, index_heads
 
-
 #: Matrices that are applied to every token; the others of two dimensions are embeddings and tables.
 MATRICES = ("weight", "fn", "hc_fn")
 

@@ -13,7 +13,6 @@ from torch.utils._pytree import tree_leaves
 
 from analysis.capture.spans import Parts, spans
 
-
 _WHOLE = (torch.ops.prim.device.default,)
 
 
@@ -78,11 +77,11 @@ class _Allocator:
         torch.cuda.reset_peak_memory_stats(self.device)
 
 
-class _Live(TorchDispatchMode):
+class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The bytes of the storages that operators made and that are still alive."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.highest = 0
         self.known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 

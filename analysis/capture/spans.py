@@ -37,10 +37,10 @@ def spans(parts: Parts, start: Mark, stop: Mark, selection: bool = False) -> Ite
 
     def enter(*_: object) -> None:
         open_modes.append(_AroundTopk(start, stop))
-        open_modes[-1].__enter__()
+        open_modes[-1].__enter__()  # type: ignore[no-untyped-call]
 
     def leave(*_: object) -> None:
-        open_modes.pop().__exit__(None, None, None)
+        open_modes.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
     for module in parts["indexer"] if selection else ():
         handles.append(module.register_forward_pre_hook(enter))

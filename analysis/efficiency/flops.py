@@ -118,9 +118,9 @@ def attended_pairs(lengths: ArrayLike, limit: int | None) -> Array:
     """
     length = np.asarray(lengths, dtype=np.float64)
     if limit is None:
-        return length * (length + 1) / 2
+        return np.asarray(length * (length + 1) / 2)
     k = np.minimum(length, limit)
-    return k * (k + 1) / 2 + (length - k) * k
+    return np.asarray(k * (k + 1) / 2 + (length - k) * k)
 
 
 def flops(model: Shape, lengths: ArrayLike) -> Flops:

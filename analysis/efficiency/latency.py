@@ -67,4 +67,5 @@ def latency_metrics(features: Features) -> pl.DataFrame:
     rows = pl.concat([times, shares, bytes_], how="diagonal").filter(pl.col("metric").is_in(list(units)))
     rows = rows.filter(pl.col("value").is_not_null())
     unit = pl.col("metric").replace_strict(units, return_dtype=pl.String)
-    return rows.with_columns(layer=pl.lit(None, dtype=pl.Int16), unit=unit).select(*METRICS).cast(METRICS).sort("metric")  # type: ignore[arg-type]
+    rows = rows.with_columns(layer=pl.lit(None, dtype=pl.Int16), unit=unit).select(*METRICS)
+    return rows.cast(METRICS).sort("metric")  # type: ignore[arg-type]

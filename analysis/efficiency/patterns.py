@@ -121,7 +121,9 @@ def _estimate(name: str, confidence: float) -> list[pl.Expr]:
     ]
 
 
-def _reach(n: np.ndarray[tuple[int], np.dtype[np.int64]], confidence: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """t sqrt(n / (n - 1)); NaN for a single sample, of which no uncertainty is known."""
+def _reach(
+    n: np.ndarray[tuple[int], np.dtype[np.int64]], confidence: float
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Spreads that an interval reaches, t sqrt(n / (n - 1)); NaN for a single sample, whose spread is unknown."""
     several = np.maximum(n, 2)
     return np.where(n > 1, stdtrit(several - 1, 0.5 + confidence / 2) * np.sqrt(several / (several - 1)), np.nan)

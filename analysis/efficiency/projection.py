@@ -46,7 +46,7 @@ def _projected(dimensions: str, model: Shape, lengths: Sequence[int]) -> pl.Data
 
 
 def break_even(model: Shape | None) -> pl.DataFrame:
-    """dimensions and break-even length (null where sparse attention never pays) of models with an indexer."""
+    """Break-even length by dimensions; null where sparse attention never pays, no rows without an indexer."""
     if model is None or model.top_k is None or not model.by_token:
         return pl.DataFrame(schema=BREAK_EVEN)
     rows = [(THIS, break_even_length(model)), (DEEPSEEK_V32, break_even_length(deepseek_v32()))]

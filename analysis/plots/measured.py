@@ -95,7 +95,9 @@ def _heads(axes: Axes, rows: pl.DataFrame, cost: np.ndarray, quality: np.ndarray
         style = look(place)
         own = layers == layer
         label = f"layer {layer}" if len(several) <= 8 else None
-        axes.scatter(cost[own & front], quality[own & front], s=30, color=style.colour, marker=style.marker, label=label)
+        axes.scatter(
+            cost[own & front], quality[own & front], s=30, color=style.colour, marker=style.marker, label=label
+        )
         axes.scatter(
             cost[own & ~front],
             quality[own & ~front],
@@ -111,5 +113,5 @@ def _types(axes: Axes, rows: pl.DataFrame, cost: np.ndarray, quality: np.ndarray
     style = look(0)
     for x, y, name, on in zip(cost, quality, rows["pattern_type"], rows["on_front"], strict=True):
         axes.scatter([x], [y], s=34, facecolors=style.colour if on else "none", edgecolors=style.colour, marker="o")
-        axes.annotate(str(name), (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8)
+        axes.annotate(str(name), (x, y), xytext=(6, -3), textcoords="offset points", fontsize=8)
     axes.margins(x=0.18, y=0.12)

@@ -29,8 +29,8 @@ FAMILY = Family(
             "ms",
             "lower",
             "Measured time of topk inside all indexers, a part of indexer_latency_ms.",
-            "median over repeats of the milliseconds of topk in all layers, timed in forwards of its own; the bounds are "
-            "the 5th and 95th percentile of the repeats and n counts repeats",
+            "median over repeats of the milliseconds of topk in all layers, timed in forwards of its own; the bounds "
+            "are the 5th and 95th percentile of the repeats and n counts repeats",
             _PROFILE,
             per_layer=False,
         ),

@@ -76,8 +76,8 @@ PANEL = Panel(
     order=10,
     title="What the data says to change",
     about=(
-        "Changes whose expected loss stays below the study's limit, from what was measured of heads, layers and budgets. "
-        "Recall is the share of the dense attention that falls on selected keys."
+        "Changes whose expected loss stays below the study's limit, from what was measured of heads, layers and "
+        "budgets. Recall is the share of the dense attention that falls on selected keys."
     ),
     words=_words,
     tables=_tables,

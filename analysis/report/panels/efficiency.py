@@ -41,9 +41,9 @@ def _pays(frames: Frames) -> list[str]:
         return []
     own, published = lengths[THIS], lengths.get(DEEPSEEK_V32)
     here = (
-        f"Indexer and sparse attention together need fewer operations than dense attention from {count(own)} tokens on"
+        f"Indexer and sparse attention need fewer operations than dense attention from {count(own)} tokens on"
         if own is not None
-        else "Indexer and sparse attention together need more operations than dense attention at every length"
+        else "Indexer and sparse attention need more operations than dense attention at every length"
     )
     there = f"; at the dimensions of DeepSeek-V3.2 from {count(published)}" if published is not None else ""
     return [f"{here}{there} (by formula, one prefill).", *_projected(frames.get("projection", EMPTY))]
@@ -58,8 +58,8 @@ def _projected(projection: pl.DataFrame) -> list[str]:
         return []
     total = parts["indexer"] + parts["attention"]
     return [
-        f"Projected to {count(longest['length'][0])} tokens they need {percent(total / parts['dense_attention'])} of the "
-        f"operations of dense attention, of which the indexers {percent(parts['indexer'] / total)}."
+        f"Projected to {count(longest['length'][0])} tokens they need {percent(total / parts['dense_attention'])} of "
+        f"the operations of dense attention, of which the indexers {percent(parts['indexer'] / total)}."
     ]
 
 
@@ -73,9 +73,9 @@ def _patterns(patterns: pl.DataFrame) -> list[str]:
     cheapest, best = front.row(0, named=True), front.row(-1, named=True)
     worst = heads.sort("quality").row(0, named=True)
     sentence = (
-        f"Of {heads.height} heads {front.height} are on the front of recall against keys needed: from {_named(cheapest)} "
-        f"({percent(cheapest['cost'])} of the keys, recall {number(cheapest['quality'])}) to {_named(best)} "
-        f"({percent(best['cost'])}, {number(best['quality'])})."
+        f"Of {heads.height} heads {front.height} are on the front of recall against keys needed: from "
+        f"{_named(cheapest)} ({percent(cheapest['cost'])} of the keys, recall {number(cheapest['quality'])}) to "
+        f"{_named(best)} ({percent(best['cost'])}, {number(best['quality'])})."
     )
     if known(worst["quality"]) is None:
         return [sentence]
@@ -100,8 +100,8 @@ def _draw(frames: Frames) -> Sequence[tuple[Figure, str, str]]:
         found.append((figure, "Time and memory by context length", caption))
     if "patterns_pareto" in frames and (figure := patterns_front(frames["patterns_pareto"])) is not None:
         caption = (
-            "Queries in effect only. Filled points are on the Pareto front: nothing else needs as few keys and keeps as "
-            "much; hollow ones are beaten in both. Differences within the intervals of the table mean little."
+            "Queries in effect only. Filled points are on the Pareto front: nothing else needs as few keys and keeps "
+            "as much; hollow ones are beaten in both. Differences within the intervals of the table mean little."
         )
         found.append((figure, "What keeps quality at least cost", caption))
     return found
@@ -114,8 +114,8 @@ def _tables(frames: Frames) -> Sequence[TextTable]:
     rows = patterns.filter(pl.col("level") != "head")
     return [
         TextTable(
-            "Layers and pattern types: keys needed for 95 % of the attention, recall and output error under the model's "
-            "selection, with intervals over samples",
+            "Layers and pattern types: keys needed for 95 % of the attention, recall and output error under the "
+            "model's selection, with intervals over samples",
             ("of", "keys needed", "interval", "recall", "interval", "output error", "on the front", "samples"),
             tuple(
                 (

@@ -78,7 +78,13 @@ def schedules(rows: list[tuple[int, str, float, float]]) -> pl.DataFrame:
 def curve(recall: dict[int, list[float]], ks: tuple[int, ...] = (16, 32, 64, 96, 128)) -> pl.DataFrame:
     return pl.DataFrame(
         [(layer, k, value, value, 12) for layer, own in recall.items() for k, value in zip(ks, own, strict=True)],
-        schema={"layer": pl.Int16, "k": pl.Int32, "indexer_recall": pl.Float64, "oracle_recall": pl.Float64, "n": pl.Int32},
+        schema={
+            "layer": pl.Int16,
+            "k": pl.Int32,
+            "indexer_recall": pl.Float64,
+            "oracle_recall": pl.Float64,
+            "n": pl.Int32,
+        },
         orient="row",
     )
 
@@ -214,7 +220,11 @@ def test_nothing_is_recommended_that_loses_more_than_the_limit(seed: int, limit:
     random = np.random.default_rng(seed)
     loss = np.sort(random.uniform(-0.01, 0.08, (LAYERS, 3)), axis=1)
     table = pruning(
-        {(layer, removed + 1): (loss[layer, removed], loss[layer, removed] + 0.004) for layer in range(4) for removed in range(3)}
+        {
+            (layer, removed + 1): (loss[layer, removed], loss[layer, removed] + 0.004)
+            for layer in range(4)
+            for removed in range(3)
+        }
     )
     shared = schedules([(3, "0,1,2", loss[0, 0], loss[0, 1]), (1, "0", loss[1, 1], loss[1, 2])])
     frames = {"heads.pruning": table, "sharing.schedules": shared, "facts": facts()}
@@ -263,5 +273,9 @@ def test_the_envelope_lies_on_concave_curves_and_above_others() -> None:
 def test_without_results_there_is_no_advice() -> None:
     empty = advice.run({}, SETTINGS)["advice"]
     assert empty.is_empty()
-    assert empty.columns == list(advice.run({"heads.pruning": pruning({(0, 1): (0.0, 0.0)}), "facts": facts()}, SETTINGS)["advice"].columns)
-    assert advice.run({"facts": planted.facts(top_k=None), "efficiency.metrics": metrics()}, SETTINGS)["advice"].is_empty()
+    assert empty.columns == list(
+        advice.run({"heads.pruning": pruning({(0, 1): (0.0, 0.0)}), "facts": facts()}, SETTINGS)["advice"].columns
+    )
+    assert advice.run({"facts": planted.facts(top_k=None), "efficiency.metrics": metrics()}, SETTINGS)[
+        "advice"
+    ].is_empty()

@@ -58,7 +58,9 @@ def test_executed_operations_of_the_built_in_model_are_those_that_torch_counts()
 
 
 def test_what_an_indexer_of_pools_executes_has_no_formula() -> None:
-    profile = profile_model(tiny_families.FAMILIES["qwen4_exp"](), ExtractSettings(profile_lengths=(32,), profile_repeats=1))
+    profile = profile_model(
+        tiny_families.FAMILIES["qwen4_exp"](), ExtractSettings(profile_lengths=(32,), profile_repeats=1)
+    )
     assert profile["flops_executed"].null_count() == profile.height
     assert profile.filter(pl.col("component") == "indexer")["flops_counted"].item() > 0
 

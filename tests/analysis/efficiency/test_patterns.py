@@ -92,7 +92,9 @@ def test_cost_and_quality_of_a_head_are_ratios_of_sums_over_its_queries_in_effec
 def test_intervals_are_those_of_the_bootstrap() -> None:
     tables = planted.features(samples=80, layers=1, heads=1)
     row = patterns_pareto(tables, SETTINGS).filter(pl.col("level") == "layer").row(0, named=True)
-    rows = tables["attention"].filter(pl.col("queries_in_effect") > 0).with_columns(pl.col("head_recall").cast(pl.Float64))
+    rows = (
+        tables["attention"].filter(pl.col("queries_in_effect") > 0).with_columns(pl.col("head_recall").cast(pl.Float64))
+    )
     own = rows.group_by("sample").agg(
         top=(pl.col("head_recall") * pl.col("queries_in_effect")).sum(), bottom=pl.col("queries_in_effect").sum()
     )
@@ -107,7 +109,9 @@ def test_a_head_that_is_dearer_and_worse_is_not_on_the_front() -> None:
     planned = {0: (0.1, 0.6), 1: (0.3, 0.9), 2: (0.4, 0.7)}  # head: cost, recall; the last loses to head 1 in both
     effect = pl.col("queries_in_effect") > 0
     for place, name in enumerate(("keys_for_95", "head_recall")):
-        value = pl.col("head").replace_strict({head: pair[place] for head, pair in planned.items()}, return_dtype=pl.Float32)
+        value = pl.col("head").replace_strict(
+            {head: pair[place] for head, pair in planned.items()}, return_dtype=pl.Float32
+        )
         tables["attention"] = tables["attention"].with_columns(pl.when(effect).then(value).alias(name))
     heads = patterns_pareto(tables, SETTINGS).filter(pl.col("level") == "head")
     assert heads["on_front"].to_list() == [True, True, False]

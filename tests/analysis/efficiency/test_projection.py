@@ -64,11 +64,11 @@ def test_an_indexer_that_costs_more_than_attention_never_pays() -> None:
 
 def test_the_reference_has_the_dimensions_of_the_published_configuration() -> None:
     config = DeepseekV32Config()
-    assert (reference.LAYERS, reference.HEADS) == (config.num_hidden_layers, config.num_attention_heads)
-    assert (reference.QK_NOPE_WIDTH, reference.QK_ROPE_WIDTH) == (config.qk_nope_head_dim, config.qk_rope_head_dim)
-    assert (reference.VALUE_WIDTH, reference.HIDDEN) == (config.v_head_dim, config.hidden_size)
-    assert (reference.QUERY_RANK, reference.TOP_K) == (config.q_lora_rank, config.index_topk)
-    assert (reference.INDEXER_HEADS, reference.INDEXER_WIDTH) == (config.index_n_heads, config.index_head_dim)
+    assert (config.num_hidden_layers, config.num_attention_heads) == (reference.LAYERS, reference.HEADS)
+    assert (config.qk_nope_head_dim, config.qk_rope_head_dim) == (reference.QK_NOPE_WIDTH, reference.QK_ROPE_WIDTH)
+    assert (config.v_head_dim, config.hidden_size) == (reference.VALUE_WIDTH, reference.HIDDEN)
+    assert (config.q_lora_rank, config.index_topk) == (reference.QUERY_RANK, reference.TOP_K)
+    assert (config.index_n_heads, config.index_head_dim) == (reference.INDEXER_HEADS, reference.INDEXER_WIDTH)
 
 
 def test_the_published_model_breaks_even_at_a_few_thousand_tokens() -> None:
@@ -91,7 +91,10 @@ def test_a_projection_holds_both_dimensions_and_each_by_its_own_formula() -> Non
     for name, own in (("this checkpoint", model), ("DeepSeek-V3.2", reference.deepseek_v32())):
         found = rows.filter((pl.col("dimensions") == name) & (pl.col("component") == "indexer"))
         assert found["flops"].to_list() == flops(own, LENGTHS).indexer.tolist()
-    assert break_even(model)["length"].to_list() == [break_even_length(model), break_even_length(reference.deepseek_v32())]
+    assert break_even(model)["length"].to_list() == [
+        break_even_length(model),
+        break_even_length(reference.deepseek_v32()),
+    ]
 
 
 def test_windowed_layers_cost_their_window_in_the_metrics() -> None:
@@ -106,7 +109,9 @@ def test_windowed_layers_cost_their_window_in_the_metrics() -> None:
             "selects": [False, True],
         }
     )
-    found = dict(efficiency.run(tables, EfficiencySettings(resamples=20))["metrics"].select("metric", "value").iter_rows())
+    found = dict(
+        efficiency.run(tables, EfficiencySettings(resamples=20))["metrics"].select("metric", "value").iter_rows()
+    )
     tokens = tables["samples"]["tokens"].to_list()
     slid = sum(min(t + 1, 5) for length in tokens for t in range(length))
     chosen = sum(min(t + 1, 8) for length in tokens for t in range(length))
