@@ -164,6 +164,18 @@ class ContentSettings(BootstrapSettings):
     """How the uncertainty of lift by kind of token is estimated."""
 
 
+class AdviceSettings(Frozen):
+    """What a recommendation may lose."""
+
+    max_recall_loss: Share = Field(
+        default=0.01, description="Recall that a recommended change may lose at most (upper bound of its interval)."
+    )
+    tolerance: Share = Field(
+        default=0.001,
+        description="Recall that counts as nothing: changes that lose no more are ranked by saving alone.",
+    )
+
+
 class AnalysisSettings(Frozen):
     """The settings of the analyses that follow extraction and probe."""
 

@@ -54,6 +54,7 @@ def _lift(prefix: str, what: str) -> tuple[Column, ...]:
     )
 
 
+_DIMENSIONS = of(dimensions="Whose dimensions: those of this checkpoint, or of DeepSeek-V3.2.")
 RESULTS: dict[tuple[str, str], Table] = {
     ("analyses/clustering", "metrics"): _METRICS,
     ("analyses/clustering", "assignments"): table(
@@ -153,14 +154,69 @@ RESULTS: dict[tuple[str, str], Table] = {
         "component length",
         of("tokens", length="Length of the sequence."),
         of("ms", ms="Median time.", low="5th percentile of the times.", high="95th percentile of the times."),
+        of("share", time_share="Share of the whole model's median time; selection is part of indexer."),
+        of("bytes", peak_bytes="Largest memory of one call above what was alive before it."),
         ordered=False,
     ),
     ("analyses/efficiency", "projection"): table(
-        "length, component",
-        "length component",
+        "dimensions, length, component",
+        "dimensions length component",
+        _DIMENSIONS,
         of("tokens", length="Length of the context."),
-        of("FLOPs/token", flops="Operations per token by formula."),
+        of("FLOPs", flops="Operations of one prefill of that length by formula, all layers together."),
         ordered=False,
+    ),
+    ("analyses/efficiency", "break_even"): table(
+        "dimensions",
+        "dimensions",
+        _DIMENSIONS,
+        of("tokens", length="Shortest prefill at which indexer and sparse attention need less than dense attention."),
+        ordered=False,
+    ),
+    ("analyses/efficiency", "patterns_pareto"): table(
+        "level, layer, head, pattern type",
+        "level layer head pattern_type",
+        of(
+            level="What the row is of: layer, head or pattern type.",
+            pattern_type="The pattern type; null at the other levels.",
+        ),
+        of(
+            "share",
+            cost="Share of the eligible keys that hold 95 % of the attention.",
+            cost_low="Lower end of its confidence interval.",
+            cost_high="Upper end of its confidence interval.",
+            quality="Dense attention that falls on selected keys.",
+            quality_low="Lower end of its confidence interval.",
+            quality_high="Upper end of its confidence interval.",
+        ),
+        of(
+            "ratio",
+            output_error="Relative change of the output by the selection.",
+            output_error_low="Lower end of its confidence interval.",
+            output_error_high="Upper end of its confidence interval.",
+        ),
+        of(on_front="Whether no other row of the level costs at most as much and keeps at least as much."),
+        of("samples", n="Samples that the row is of."),
+        ordered=False,
+    ),
+    ("analyses/advice", "advice"): table(
+        "recommendation",
+        "rank",
+        of(
+            rank="Place in the list, from 1.",
+            kind="What is changed: indexer heads, sharing, budget or allocation.",
+            change="The change in words.",
+        ),
+        of(
+            "share",
+            expected_loss="Recall lost in the layers that change; below 0 a gain.",
+            ci_low="Lower end of the loss' confidence interval.",
+            ci_high="Upper end of the loss' confidence interval.",
+            mean_loss="Recall lost on the mean over all layers.",
+            saving="Operations of indexer and attention saved at the study's lengths.",
+            saving_at_64k="The same for a prefill of 65,536 tokens.",
+        ),
+        of(basis="Table that says so, and its number of samples.", caveat="What could mislead."),
     ),
     ("analyses/positional", "metrics"): _METRICS,
     ("analyses/positional", "per_sample"): _PER_SAMPLE,

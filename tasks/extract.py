@@ -85,13 +85,14 @@ def extract_shard(job: ModelJob) -> StepRecord | State[StepRecord]:
 
 @task(name="measure", task_run_name="measure {job.title}", **OPTIONS)
 def measure_model(job: ModelJob) -> StepRecord | State[StepRecord]:
-    """Facts, latency profile and causality audit of one model."""
+    """Facts, layers, latency profile and causality audit of one model."""
     facts: dict[str, JSON] = {}
 
     def compute(_: Store) -> Tables:
         from analysis.capture import CapturedModel
         from analysis.capture.facts import model_facts
         from analysis.capture.journal import Journal
+        from analysis.capture.layers import layer_facts
         from analysis.capture.profile import profile_model
         from analysis.features.attempt import Attempt
 
@@ -105,6 +106,7 @@ def measure_model(job: ModelJob) -> StepRecord | State[StepRecord]:
         chunk = Attempt(source, job.settings, journal).chunk(job.settings.batch, longest)
         tables = {
             "facts": model_facts(model).with_columns(chunk=chunk),
+            "layers": layer_facts(source),
             "audit": _audit(model, [sample.input_ids for sample in job.samples.value], journal),
             "profile": profile_model(model, job.settings, journal),
         }

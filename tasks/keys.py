@@ -12,6 +12,8 @@ from storage.store import JSON, StepKey, step_key
 #: Raise it when the same inputs would give another comparison or another report.
 COMPARISON_VERSION = 1
 REPORT_VERSION = 1
+#: Raise it when facts, layers, profile or audit of the same model change: features do not follow it.
+MEASURES_VERSION = 1
 #: Extraction settings that facts, profile and audit depend on.
 MEASURED = {"chunk", "batch", "dtype", "profile_lengths", "profile_repeats"}
 #: Extraction settings that the probe depends on.
@@ -38,7 +40,7 @@ def features_key(fingerprint: str, dataset: str, settings: ExtractSettings, devi
 
 
 def measures_key(fingerprint: str, dataset: str, settings: ExtractSettings, device: str) -> StepKey:
-    """Facts, latency profile and causality audit of a model."""
+    """Facts, layers, latency profile and causality audit of a model."""
     from analysis.features import FEATURES_VERSION
 
     inputs: dict[str, JSON] = {
@@ -47,6 +49,7 @@ def measures_key(fingerprint: str, dataset: str, settings: ExtractSettings, devi
         "settings": settings.model_dump(mode="json", include=MEASURED),
         "device": device,
         "version": FEATURES_VERSION,
+        "measures_version": MEASURES_VERSION,
     }
     return step_key("models", inputs)
 

@@ -1,25 +1,29 @@
-"""What indexer and attention cost: measured time, counted and computed floating-point operations."""
+"""What indexer, selection and attention cost: measured time and memory, counted and computed operations."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
+from analysis.capture.counter import flop_counter
+from analysis.capture.executed import executed_flops, token_flops
 from analysis.capture.facts import model_facts
 from analysis.capture.indexer import indexers
 from analysis.capture.journal import Journal
+from analysis.capture.layers import layer_facts
 from analysis.capture.memory import available_bytes, let_go, plain_bytes
 from analysis.capture.model import CapturedModel, own_attention
+from analysis.capture.peak import peak_bytes
+from analysis.capture.spans import SELECTION, Parts, spans, synchronise
 from analysis.capture.widths import widths_of
 from analysis.efficiency.flops import flops, shape
 from analysis.settings import ExtractSettings
@@ -32,10 +36,28 @@ PROFILE = {
     "milliseconds": pl.Float64,
     "milliseconds_low": pl.Float64,
     "milliseconds_high": pl.Float64,
+    "peak_bytes": pl.Int64,
     "flops_formula": pl.Float64,
+    "flops_executed": pl.Float64,
     "flops_counted": pl.Float64,
 }
-Parts = dict[str, list[nn.Module]]
+#: Repeats of the forwards that time the selection alone, at most: they come on top of the others.
+SELECTION_REPEATS = 3
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is profiled, and what its formulas need."""
+
+    model: PreTrainedModel
+    source: CapturedModel
+    parts: Parts
+    facts: dict[str, Any]
+    layers: pl.DataFrame
+    projections: Mapping[str, float]
+
+    def run(self, ids: torch.Tensor) -> None:
+        self.model(input_ids=ids, use_cache=False)
 
 
 def profile_model(model: PreTrainedModel, settings: ExtractSettings, journal: Journal | None = None) -> pl.DataFrame:
@@ -45,10 +67,13 @@ def profile_model(model: PreTrainedModel, settings: ExtractSettings, journal: Jo
     out), is left out, and the journal says so.
 
     Returns:
-        A row for each component (indexer, attention without indexer, model) and length: median, 5th and 95th
-        percentile of the milliseconds over all layers; FLOPs by formula (eligible pairs only; a multiply-add is 2) and
-        as counted by torch, which counts executed pairs, masked ones included, and sees no elementwise work. The two
-        are kept apart for that reason.
+        A row for each component and length: indexer (its whole forward, topk included), selection (topk inside the
+        indexers, a part of indexer, timed in forwards of its own), attention (without its indexer) and model. Median,
+        5th and 95th percentile of the milliseconds over all layers. peak_bytes: the largest memory of one call, see
+        `analysis.capture.peak`. FLOPs, a multiply-add is 2: flops_formula is what the model needs (eligible pairs, of
+        which sparse layers attend the selected), flops_executed what transformers' code does (every pair,
+        masked ones included), and flops_counted what torch's counter saw, which agrees with flops_executed to 1 %. None
+        of them knows elementwise work, softmax or topk, so that selection has none.
     """
     journal = journal or Journal()
     source = CapturedModel(model)
@@ -56,7 +81,9 @@ def profile_model(model: PreTrainedModel, settings: ExtractSettings, journal: Jo
     facts = model_facts(model).row(0, named=True)
     parts = {"indexer": indexers(model), "attention": list(set(source.attentions.values())), "model": [model]}
     rows: list[dict[str, object]] = []
+    layers = layer_facts(source)
     with own_attention(model), torch.inference_mode():
+        subject = _Subject(model, source, parts, facts, layers, token_flops(model, parts))
         for length in settings.profile_lengths:
             if source.max_length is not None and length > source.max_length:
                 journal.note(f"no latency at {length} tokens: the model's positions end at {source.max_length}")
@@ -66,7 +93,7 @@ def profile_model(model: PreTrainedModel, settings: ExtractSettings, journal: Jo
                 journal.note(f"no latency at {length} tokens: it would take {_size(needed)} of {_size(available)}")
                 continue
             try:
-                rows += _profile(parts, facts, source, length, settings.profile_repeats)
+                rows += _profile(subject, length, settings.profile_repeats)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -79,100 +106,104 @@ def _size(size: int) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 
-def _profile(
-    parts: Parts, facts: dict[str, Any], source: CapturedModel, length: int, repeats: int
-) -> list[dict[str, object]]:
+def _profile(subject: _Subject, length: int, repeats: int) -> list[dict[str, object]]:
     random = torch.Generator().manual_seed(length)
-    ids = torch.randint(source.vocabulary, (1, length), generator=random).to(source.device)
-    counted = _counted_flops(parts, ids)
-    times = _times(parts, ids, repeats)
+    device = subject.source.device
+    ids = torch.randint(subject.source.vocabulary, (1, length), generator=random).to(device)
+    counted = _counted_flops(subject, ids)
+    times = _times(subject, ids, repeats)
+    peaks = peak_bytes(subject.parts, lambda: subject.run(ids), device)
+    by_token = subject.facts["entry"] in (None, "token")
+    executed = executed_flops(subject.projections, subject.parts["indexer"], subject.layers, length)
+    needed = flops_formula(subject.facts, length, subject.layers, subject.projections)
     rows: list[dict[str, object]] = []
-    for component, formula in flops_formula(facts, length).items():
-        if component == "indexer" and not facts["indexer_layers"]:
-            continue
-        low, median, high = np.quantile(times[component], (0.05, 0.5, 0.95)) * 1e3
+    for component, seconds in times.items():
+        low, median, high = np.quantile(seconds, (0.05, 0.5, 0.95)) * 1e3
         rows.append(
             {
                 "component": component,
                 "length": length,
-                "repeats": repeats,
+                "repeats": len(seconds),
                 "milliseconds": median,
                 "milliseconds_low": low,
                 "milliseconds_high": high,
-                "flops_formula": None if math.isnan(formula) else formula,
-                "flops_counted": counted[component],
+                "peak_bytes": peaks.get(component),
+                "flops_formula": _known(needed.get(component)),
+                "flops_executed": executed.get(component) if by_token else None,
+                "flops_counted": counted.get(component),
             }
         )
     return rows
 
 
-def flops_formula(facts: dict[str, Any], length: int) -> dict[str, float]:
-    """FLOPs of one prefill by formula, all layers together.
+def _known(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value
 
-    Projections cost 2 per parameter and token, pairs what `analysis.efficiency.flops` says; NaN where it has
-    no formula.
+
+def flops_formula(
+    facts: dict[str, Any], length: int, layers: pl.DataFrame, projections: Mapping[str, float]
+) -> dict[str, float]:
+    """FLOPs that one prefill needs by formula, all layers together.
+
+    Projections as `token_flops` counts them, pairs as `analysis.efficiency.flops` does (eligible keys, of which sparse
+    layers attend the selected); NaN where it has no formula.
     """
-    pairs = flops(shape(pl.DataFrame([facts]), None), length)
+    pairs = flops(shape(pl.DataFrame([facts]), layers=layers), length)
     indexer = float(pairs.indexer)
-    attention = 2 * facts["attention_parameters"] * length + float(pairs.attention)
-    rest = facts["parameters"] - facts["indexer_parameters"] - facts["attention_parameters"]
-    return {"indexer": indexer, "attention": attention, "model": indexer + attention + 2 * rest * length}
+    attention = projections["attention"] * length + float(pairs.attention)
+    return {"indexer": indexer, "attention": attention, "model": indexer + attention + projections["rest"] * length}
 
 
-def _times(parts: Parts, ids: torch.Tensor, repeats: int) -> dict[str, list[float]]:
-    times: dict[str, list[float]] = {"indexer": [], "attention": [], "model": []}
-    (model,) = parts["model"]
-    model(input_ids=ids, use_cache=False)  # the first call also allocates
-    for _ in range(repeats):
-        with (
-            _clock(parts["indexer"], ids.device) as indexer,
-            _clock(parts["attention"], ids.device) as attention,
-            _clock(parts["model"], ids.device) as whole,
-        ):
-            model(input_ids=ids, use_cache=False)
-        times["indexer"].append(indexer[0])
-        times["attention"].append(attention[0] - indexer[0])
-        times["model"].append(whole[0])
-    return times
+def _times(subject: _Subject, ids: torch.Tensor, repeats: int) -> dict[str, list[float]]:
+    """Seconds of each repeat by component; components that the model lacks have none."""
+    subject.run(ids)  # the first call also allocates
+    found: dict[str, list[float]] = defaultdict(list)
+    for repeat in range(repeats):
+        took = _clocked(subject.parts, lambda: subject.run(ids), ids.device)
+        if subject.parts["indexer"]:
+            found["indexer"].append(took["indexer"])
+        if subject.parts["indexer"] and repeat < SELECTION_REPEATS:
+            own = {"indexer": subject.parts["indexer"]}
+            inside = _clocked(own, lambda: subject.run(ids), ids.device, selection=True)
+            if SELECTION in inside:
+                found[SELECTION].append(inside[SELECTION])
+        found["attention"].append(took["attention"] - took.get("indexer", 0.0))
+        found["model"].append(took["model"])
+    return dict(found)
 
 
-@contextmanager
-def _clock(modules: list[nn.Module], device: torch.device) -> Iterator[list[float]]:
-    """Add up the seconds that the modules' calls take."""
-    total = [0.0]
+def _clocked(
+    parts: Parts, forward: Callable[[], None], device: torch.device, selection: bool = False
+) -> dict[str, float]:
+    """The seconds that the parts' calls take, added up."""
+    total: dict[str, float] = defaultdict(float)
     started: list[float] = []
 
     def now() -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronise(device)
         return time.perf_counter()
 
-    def start(*_: object) -> None:
+    def start(_: str) -> None:
         started.append(now())
 
-    def stop(*_: object) -> None:
-        total[0] += now() - started.pop()
+    def stop(name: str) -> None:
+        total[name] += now() - started.pop()
 
-    handles = [module.register_forward_pre_hook(start) for module in modules]
-    handles += [module.register_forward_hook(stop) for module in modules]
-    try:
-        yield total
-    finally:
-        for handle in handles:
-            handle.remove()
+    with spans(parts, start, stop, selection):
+        forward()
+    return dict(total)
 
 
-def _counted_flops(parts: Parts, ids: torch.Tensor) -> dict[str, float]:
-    (model,) = parts["model"]
-    counter = FlopCounterMode(display=False)
+def _counted_flops(subject: _Subject, ids: torch.Tensor) -> dict[str, float]:
+    counter = flop_counter()
     with counter:
-        model(input_ids=ids, use_cache=False)
+        subject.run(ids)
     by_module = {name: float(sum(counts.values())) for name, counts in counter.get_flop_counts().items()}
-    names = {module: name for name, module in model.named_modules()}
-    root = type(model).__name__
+    names = {module: name for name, module in subject.model.named_modules()}
+    root = type(subject.model).__name__
 
-    def total(modules: list[nn.Module]) -> float:
-        return sum(by_module.get(f"{root}.{names[module]}", 0.0) for module in modules)
+    def total(part: str) -> float:
+        return sum(by_module.get(f"{root}.{names[module]}", 0.0) for module in subject.parts[part])
 
-    indexer = total(parts["indexer"])
-    return {"indexer": indexer, "attention": total(parts["attention"]) - indexer, "model": by_module["Global"]}
+    indexer = total("indexer")
+    return {"indexer": indexer, "attention": total("attention") - indexer, "model": by_module["Global"]}

@@ -1,4 +1,4 @@
-"""FLOPs of attention and indexer by formula; a multiply-add is 2."""
+"""FLOPs that attention and indexer need, by formula; a multiply-add is 2."""
 
 from __future__ import annotations
 
@@ -9,7 +9,24 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
 
+from analysis.metrics.stream import shards
+from analysis.metrics.sums import Features
 from analysis.statistics import Array
+
+
+@dataclass(frozen=True)
+class AttentionLayer:
+    """One attention layer.
+
+    Attributes:
+        pair: FLOPs of one query-key pair, 2 H (d_qk + d_v).
+        window: Eligible keys are the last so many; None where they are all up to the query.
+        sparse: Whether it attends to a selection.
+    """
+
+    pair: float
+    window: int | None = None
+    sparse: bool = False
 
 
 @dataclass(frozen=True)
@@ -17,9 +34,7 @@ class Shape:
     """What the cost formulas need of a model.
 
     Attributes:
-        layers: Attention layers.
-        sparse_layers: Those whose attention reads a selection.
-        attention_pair: FLOPs of one query-key pair in one layer, 2 H (d_qk + d_v).
+        attention: The attention layers.
         indexer_pair: FLOPs of one query-key pair in all indexers together, indexer layers x (2 H_I d_I + 2 H_I).
         indexer_token: FLOPs of the indexers' projections per token, 2 x indexer parameters.
         top_k: Keys that a query may select; None without an indexer.
@@ -27,13 +42,16 @@ class Shape:
             that without it nothing is counted.
     """
 
-    layers: int
-    sparse_layers: int
-    attention_pair: float
+    attention: tuple[AttentionLayer, ...]
     indexer_pair: float
     indexer_token: float
     top_k: int | None
     by_token: bool = True
+
+    @property
+    def sparse_layers(self) -> int:
+        """Layers that attend to a selection."""
+        return sum(layer.sparse for layer in self.attention)
 
 
 @dataclass(frozen=True)
@@ -45,21 +63,34 @@ class Flops:
     dense_attention: Array
 
 
-def shape(facts: pl.DataFrame, attention: pl.DataFrame | None) -> Shape:
+def shape(
+    facts: pl.DataFrame, attention: pl.DataFrame | Features | None = None, layers: pl.DataFrame | None = None
+) -> Shape:
     """Read the shape off a model's facts.
 
-    Sparse layers are those in which a selection left something out (some families share an earlier layer's
-    selection, so that there may be more of them than indexers); where none did, as many as there are indexers.
+    Args:
+        facts: The ``facts`` table.
+        attention: The ``attention`` table, or the feature tables, read shard by shard. It is asked only where
+            ``layers`` is not known: sparse layers are then those in which a selection left something out (some
+            families share an earlier layer's selection, so that there may be more of them than indexers); where none
+            did, as many as there are indexers.
+        layers: The ``layers`` table, which says of every layer what it attends to.
     """
     row: dict[str, Any] = facts.row(0, named=True)
     heads, dim = row["indexer_heads"] or 0, row["indexer_dim"] or 0
-    sparse = 0
-    if attention is not None and not attention.is_empty() and row["index_topk"]:
-        sparse = attention.filter(pl.col("queries_in_effect") > 0)["layer"].n_unique()
+    if layers is not None and not layers.is_empty():
+        found = tuple(
+            AttentionLayer(
+                2.0 * one["attention_heads"] * (one["key_width"] + one["value_width"]), one["window"], one["selects"]
+            )
+            for one in layers.iter_rows(named=True)
+        )
+    else:
+        pair = 2.0 * row["attention_heads"] * (row["key_width"] + row["value_width"])
+        sparse = (_in_effect(attention) if row["index_topk"] else 0) or row["indexer_layers"]
+        found = tuple(AttentionLayer(pair, None, layer < sparse) for layer in range(row["layers"]))
     return Shape(
-        layers=row["layers"],
-        sparse_layers=sparse or row["indexer_layers"],
-        attention_pair=2.0 * row["attention_heads"] * (row["key_width"] + row["value_width"]),
+        attention=found,
         indexer_pair=2.0 * row["indexer_layers"] * heads * (dim + 1),
         indexer_token=2.0 * row["indexer_parameters"],
         top_k=row["index_topk"],
@@ -67,8 +98,36 @@ def shape(facts: pl.DataFrame, attention: pl.DataFrame | None) -> Shape:
     )
 
 
+def _in_effect(attention: pl.DataFrame | Features | None) -> int:
+    """Layers in which a selection left something out."""
+    if attention is None:
+        return 0
+    features = {"attention": attention} if isinstance(attention, pl.DataFrame) else attention
+    seen: set[int] = set()
+    for shard in shards(features, ["attention"]):
+        if "attention" in shard and "queries_in_effect" in shard["attention"].columns:
+            seen |= set(shard["attention"].filter(pl.col("queries_in_effect") > 0)["layer"].unique())
+    return len(seen)
+
+
+def attended_pairs(lengths: ArrayLike, limit: int | None) -> Array:
+    """Query-key pairs where query t attends to min(t + 1, limit) keys: a window, or a selection.
+
+    >>> float(attended_pairs(4, 2)), float(attended_pairs(4, None))
+    (7.0, 10.0)
+    """
+    length = np.asarray(lengths, dtype=np.float64)
+    if limit is None:
+        return np.asarray(length * (length + 1) / 2)
+    k = np.minimum(length, limit)
+    return np.asarray(k * (k + 1) / 2 + (length - k) * k)
+
+
 def flops(model: Shape, lengths: ArrayLike) -> Flops:
-    """FLOPs of one prefill at each length L: L (L + 1) / 2 eligible pairs, of which sparse layers attend the selected.
+    """FLOPs of one prefill at each length L.
+
+    Layers without a window have L (L + 1) / 2 eligible pairs, those with one the sum over t of min(t + 1, window); of
+    these, sparse layers attend the selected, sum over t of min(n_t, k). An indexer scores every eligible pair.
 
     Args:
         model: The model's shape.
@@ -77,14 +136,12 @@ def flops(model: Shape, lengths: ArrayLike) -> Flops:
     length = np.asarray(lengths, dtype=np.float64)
     if not model.by_token:
         return Flops(*(np.full_like(length, np.nan) for _ in range(3)))
-    pairs = length * (length + 1) / 2
-    attended = pairs
-    if model.top_k is not None:
-        k = np.minimum(length, model.top_k)
-        attended = k * (k + 1) / 2 + (length - k) * k
-    sparse = model.sparse_layers if model.top_k is not None else 0
-    return Flops(
-        indexer=model.indexer_token * length + model.indexer_pair * pairs,
-        attention=model.attention_pair * (sparse * attended + (model.layers - sparse) * pairs),
-        dense_attention=model.attention_pair * model.layers * pairs,
-    )
+    dense, own = np.zeros_like(length), np.zeros_like(length)
+    for layer in model.attention:
+        limit = layer.window
+        if layer.sparse and model.top_k is not None:
+            limit = model.top_k if limit is None else min(limit, model.top_k)
+        dense = dense + layer.pair * attended_pairs(length, layer.window)
+        own = own + layer.pair * attended_pairs(length, limit)
+    indexer = model.indexer_token * length + model.indexer_pair * attended_pairs(length, None)
+    return Flops(indexer=indexer, attention=own, dense_attention=dense)

@@ -71,7 +71,7 @@ class Metric:
 
     Attributes:
         name: Name in every table, report and rule, snake_case.
-        unit: nats, share, keys, tokens, ratio, sd, bits, ms, FLOPs/token, parameters or score.
+        unit: nats, share, keys, tokens, ratio, sd, bits, ms, bytes, FLOPs/token, parameters or score.
         better: Which direction is better, where one is.
         meaning: One plain line.
         formula: The definition in the words of the glossary.

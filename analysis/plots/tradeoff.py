@@ -9,8 +9,9 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from analysis.efficiency.pareto import pareto
 from analysis.plots.frames import overall, sample_count
-from analysis.plots.style import legend_above, look, new_figure, short_labels, styled
+from analysis.plots.style import MUTED, legend_above, look, new_figure, short_labels, styled
 
 _QUALITY = (("nll", "better ↓"), ("selection_recall", "better ↑"))
 
@@ -18,6 +19,8 @@ _QUALITY = (("nll", "better ↓"), ("selection_recall", "better ↑"))
 @styled
 def quality_against_cost(metrics: pl.DataFrame, models: Sequence[str], units: Mapping[str, str]) -> Figure | None:
     """Each model as a point: indexer FLOPs across, quality with its interval up.
+
+    The line joins the Pareto front of each panel; models that another one beats in cost and quality at once are hollow.
 
     Args:
         metrics: Metrics of all models (columns model, metric, layer, value, ci_low, ci_high, n).
@@ -42,6 +45,16 @@ def quality_against_cost(metrics: pl.DataFrame, models: Sequence[str], units: Ma
         (pair for pair in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")) if top >= pair[0]), (1, "")
     )
     for axes, (metric, hint) in zip(grid.flat, panels, strict=True):
+        front = _front(cost, own, metric)
+        axes.plot(
+            [cost[name] / scale for name in front],
+            [found[0] for name in front if (found := overall(own[name], metric)) is not None],
+            color=MUTED,
+            linewidth=1.1,
+            linestyle=(0, (2, 2)),
+            zorder=1,
+            label="Pareto front",
+        )
         for index, name in enumerate(models):
             point = overall(own[name], metric)
             if name not in cost or point is None:
@@ -56,6 +69,7 @@ def quality_against_cost(metrics: pl.DataFrame, models: Sequence[str], units: Ma
                 color=style.colour,
                 markersize=7,
                 capsize=4,
+                markerfacecolor=style.colour if name in front else "white",
                 label=labels[name],
             )
         axes.set_title(f"{metric} ({units.get(metric, 'unit not stated')}), {hint}")
@@ -65,3 +79,12 @@ def quality_against_cost(metrics: pl.DataFrame, models: Sequence[str], units: Ma
     grid[0, 0].set_ylabel(f"bars: CI (n = {sample_count(metrics)} samples)")
     legend_above(figure, grid.flat)
     return figure
+
+
+def _front(cost: Mapping[str, float], own: Mapping[str, pl.DataFrame], metric: str) -> list[str]:
+    """Names of the models that no other beats in cost and quality at once, the cheapest first."""
+    points = {name: found[0] for name in cost if (found := overall(own[name], metric)) is not None}
+    sign = -1.0 if metric == "nll" else 1.0
+    names = list(points)
+    kept = pareto([cost[name] for name in names], [sign * points[name] for name in names])
+    return sorted((name for name, on in zip(names, kept, strict=True) if on), key=lambda name: cost[name])

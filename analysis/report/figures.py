@@ -9,6 +9,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from analysis import plots
+from analysis.efficiency.reference import THIS
 from analysis.report.catalogue import units
 from analysis.report.inputs import ModelPage, ReportInput
 from analysis.report.names import plain
@@ -42,7 +43,9 @@ def study_figures(report: ReportInput) -> list[Picture]:
         (
             "tradeoff",
             "Quality against cost",
-            f"Indexer FLOPs by formula against quality; bars are the {interval} of each model on its own. Models are "
+            f"Indexer FLOPs by formula against quality; bars are the {interval} of each model on its own. The dotted "
+            "line joins the Pareto front by the estimates; models off it, which another beats in both, are hollow. "
+            "Models are "
             "paired, so differences are known better than overlapping bars suggest: see the comparison.",
             plots.quality_against_cost(report.metrics, names, seen),
         ),
@@ -159,14 +162,20 @@ def _indexer_cost(report: ReportInput, names: list[str]) -> Figure | None:
     """The indexers of all models; with one indexer the model's own figure says more."""
     own = pl.col("component") == "indexer"
     latency = {name: frame.filter(own) for name, frame in _each(report, "efficiency", "latency").items()}
-    projection = {name: frame.filter(own) for name, frame in _each(report, "efficiency", "projection").items()}
+    projection = {name: _this(frame).filter(own) for name, frame in _each(report, "efficiency", "projection").items()}
     if len({name for name, frame in (*latency.items(), *projection.items()) if frame.height}) < 2:
         return None
     return plots.cost_by_length(latency, projection, names)
 
 
+def _this(projection: pl.DataFrame) -> pl.DataFrame:
+    """The projection at the checkpoint's own dimensions."""
+    return projection.filter(pl.col("dimensions") == THIS) if "dimensions" in projection.columns else projection
+
+
 def _own_cost(page: ModelPage) -> Figure | None:
     latency, projection = page.frame("efficiency", "latency"), page.frame("efficiency", "projection")
+    projection = None if projection is None else _this(projection)
     parts = [frame for frame in (latency, projection) if frame is not None]
     if not parts:
         return None

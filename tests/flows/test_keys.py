@@ -228,6 +228,7 @@ def test_the_code_that_makes_a_result_counts_by_its_version(
     study = load_study(inputs / "study.yaml")
     versions = {
         "analysis.features.FEATURES_VERSION": EVERY,
+        "tasks.keys.MEASURES_VERSION": {"measure", "efficiency", "compare", "report"},
         "analysis.clustering.VERSION": {"clustering", "compare", "report"},
         "tasks.keys.COMPARISON_VERSION": {"compare", "report"},
         "tasks.keys.REPORT_VERSION": {"report"},

@@ -28,6 +28,7 @@ TYPICAL = {
     "sd": 0.3,
     "score": 1.3,
     "ms": 2.5,
+    "bytes": 2.0e6,
     "parameters": 260_000.0,
     "FLOPs/token": 3.1e6,
     "clusters": 5.0,

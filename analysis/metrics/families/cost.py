@@ -69,7 +69,7 @@ FAMILY = Family(
             _FACTS,
             per_layer=False,
         ),
-        _latency("indexer_latency_ms", "Measured time of all indexers."),
+        _latency("indexer_latency_ms", "Measured time of all indexers, their topk included."),
         _latency("attention_latency_ms", "Measured time of all attention modules without their indexers."),
         _latency("model_latency_ms", "Measured time of the whole forward pass."),
         Metric(

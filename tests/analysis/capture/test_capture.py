@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import polars as pl
 import pytest
 import torch
 from transformers import PreTrainedModel
@@ -84,7 +85,10 @@ def test_flops_formula_counts_pairs_by_hand() -> None:
         "key_width": 3, "value_width": 5, "indexer_layers": 1, "indexer_heads": 4, "indexer_dim": 6, "index_topk": 2,
         "entry": "token",
     }  # fmt: skip
-    flops = flops_formula(facts, 4)
+    layers = pl.DataFrame(
+        {"attention_heads": [2], "key_width": [3], "value_width": [5], "window": [None], "selects": [True]}
+    )
+    flops = flops_formula(facts, 4, layers, {"indexer": 20.0, "attention": 200.0, "rest": 1780.0})
     assert flops["indexer"] == 2 * 10 * 4 + (2 * 4 * 6 + 2 * 4) * (1 + 2 + 3 + 4)
     assert flops["attention"] == 2 * 100 * 4 + 2 * 2 * (3 + 5) * (1 + 2 + 2 + 2)
     assert flops["model"] == flops["indexer"] + flops["attention"] + 2 * 890 * 4

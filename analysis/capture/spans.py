@@ -1,0 +1,83 @@
+"""When the parts of a model run: a call at the start and at the end of each, topk inside the indexers included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from analysis.capture.indexer import TOPK
+
+Parts = Mapping[str, Sequence[nn.Module]]
+Mark = Callable[[str], None]
+SELECTION = "selection"
+
+
+@contextmanager
+def spans(parts: Parts, start: Mark, stop: Mark, selection: bool = False) -> Iterator[None]:
+    """Call ``start`` and ``stop`` with a part's name around each forward of its modules.
+
+    Args:
+        parts: Modules by name; those named indexer are where topk is looked for.
+        start: Called before.
+        stop: Called after.
+        selection: Also around topk inside the indexers, as "selection". Watching slows an indexer's other operators
+            down a little, so times of the other parts are better taken without.
+    """
+    handles = []
+    open_modes: list[_AroundTopk] = []
+    for name, modules in parts.items():
+        for module in modules:
+            handles.append(module.register_forward_pre_hook(_call(start, name)))
+            handles.append(module.register_forward_hook(_call(stop, name)))
+
+    def enter(*_: object) -> None:
+        open_modes.append(_AroundTopk(start, stop))
+        open_modes[-1].__enter__()  # type: ignore[no-untyped-call]
+
+    def leave(*_: object) -> None:
+        open_modes.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
+    for module in parts["indexer"] if selection else ():
+        handles.append(module.register_forward_pre_hook(enter))
+        handles.append(module.register_forward_hook(leave, prepend=True))
+    try:
+        yield
+    finally:
+        while open_modes:  # a forward that ran out of memory does not call its hooks
+            leave()
+        for handle in handles:
+            handle.remove()
+
+
+def _call(mark: Mark, name: str) -> Callable[..., None]:
+    def hook(*_: object) -> None:
+        mark(name)
+
+    return hook
+
+
+class _AroundTopk(TorchFunctionMode):
+    def __init__(self, start: Mark, stop: Mark) -> None:
+        super().__init__()
+        self.start, self.stop = start, stop
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func not in TOPK:
+            return func(*args, **(kwargs or {}))
+        self.start(SELECTION)
+        result = func(*args, **(kwargs or {}))
+        self.stop(SELECTION)
+        return result
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until a device has done what it was told, so that a clock tells the truth."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,176 @@
+"""Claims about measured cost: operations, memory, the selection's time, and what layers may see."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from analysis.capture import CapturedModel
+from analysis.capture.counter import flop_counter
+from analysis.capture.indexer import indexers
+from analysis.capture.layers import layer_facts
+from analysis.capture.peak import peak_bytes
+from analysis.capture.profile import _clocked, profile_model
+from analysis.capture.spans import spans
+from analysis.settings import ExtractSettings
+from storage.model_loading import load_model
+from tests.analysis.capture import tiny_architectures, tiny_families
+
+BUILTIN = Path(__file__).parents[3] / "storage" / "builtin" / "baseline"
+BY_TOKEN = ("deepseek_v32", "glm_moe_dsa", "axk2", "dots3_note", "hy_v4", "mistral_large4")
+DENSE = ("llama", "qwen3_moe", "gemma3_text", "gpt2", "mistral", "mixtral", "deepseek_v3")
+ONCE = ExtractSettings(profile_lengths=(32, 70), profile_repeats=1)
+
+
+def assert_counter_agrees(profile: pl.DataFrame) -> None:
+    counted = profile.filter(pl.col("component") != "selection")
+    assert counted["flops_executed"].null_count() == counted["flops_counted"].null_count() == 0
+    for row in counted.iter_rows(named=True):
+        assert row["flops_executed"] == pytest.approx(row["flops_counted"], rel=0.01), row
+
+
+@pytest.mark.parametrize("family", BY_TOKEN)
+def test_executed_operations_by_formula_are_those_that_torch_counts(family: str) -> None:
+    profile = profile_model(tiny_families.FAMILIES[family](), ONCE)
+    assert_counter_agrees(profile)
+    assert set(profile["component"]) == {"indexer", "selection", "attention", "model"}
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_executed_operations_of_dense_models_are_those_that_torch_counts(name: str) -> None:
+    """Grouped queries, latent attention, windows, routed experts and tied heads among them."""
+    profile = profile_model(tiny_architectures.tiny(name), ONCE)
+    assert_counter_agrees(profile)
+    assert set(profile["component"]) == {"attention", "model"}
+
+
+def test_executed_operations_of_the_built_in_model_are_those_that_torch_counts() -> None:
+    model = load_model(BUILTIN, "float32", "cpu")
+    profile = profile_model(model, ExtractSettings(profile_lengths=(16, 64, 100, 200), profile_repeats=1))
+    assert_counter_agrees(profile)
+    needed = profile.filter(pl.col("flops_formula").is_not_null())
+    assert (needed["flops_formula"] < needed["flops_executed"]).all(), "masked pairs are executed and not needed"
+
+
+def test_what_an_indexer_of_pools_executes_has_no_formula() -> None:
+    profile = profile_model(
+        tiny_families.FAMILIES["qwen4_exp"](), ExtractSettings(profile_lengths=(32,), profile_repeats=1)
+    )
+    assert profile["flops_executed"].null_count() == profile.height
+    assert profile.filter(pl.col("component") == "indexer")["flops_counted"].item() > 0
+
+
+def test_the_counter_knows_fused_attention_on_the_cpu() -> None:
+    query, key = torch.randn(1, 4, 10, 8), torch.randn(1, 4, 10, 8)
+    with torch.inference_mode(), flop_counter() as counter:
+        torch.nn.functional.scaled_dot_product_attention(query, key, key)
+    assert counter.get_total_flops() == 2 * 4 * 10 * 10 * (8 + 8)
+
+
+@pytest.mark.parametrize("name", ["mistral", "gemma3_text", "olmo3", "dots3_note", "deepseek_v32"])
+def test_a_window_is_what_the_layer_lets_every_query_see(name: str) -> None:
+    build = tiny_families.FAMILIES.get(name)
+    model = build() if build else tiny_architectures.tiny(name)
+    layers = {row["layer"]: row for row in layer_facts(CapturedModel(model)).iter_rows(named=True)}
+    _, seen = tiny_families.record(model, tiny_families.tokens(30, batch=1), 30)
+    assert layers.keys() == seen.keys()
+    for layer, (chunk,) in seen.items():
+        window = layers[layer]["window"]
+        expected = [min(t + 1, window or 30) for t in range(30)]
+        assert chunk.eligible[0, 0].sum(-1).tolist() == expected
+        assert layers[layer]["selects"] == (chunk.selected is not None)
+
+
+class _SleepyIndexer(torch.nn.Module):
+    """Takes 20 ms for its scores and hardly any time for topk."""
+
+    def forward(self, scores: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.02)
+        return scores.topk(2).indices
+
+
+def test_selection_is_the_time_of_topk_alone_and_only_inside_an_indexer() -> None:
+    indexer, scores = _SleepyIndexer(), torch.rand(8)
+
+    def forward() -> None:
+        indexer(scores)
+        scores.topk(2)  # a router's, say
+        time.sleep(0.02)
+
+    marks: list[str] = []
+    with spans({"indexer": [indexer]}, marks.append, marks.append, selection=True):
+        forward()
+    assert marks == ["indexer", "selection", "selection", "indexer"]
+    took = _clocked({"indexer": [indexer]}, forward, torch.device("cpu"), selection=True)
+    assert took["indexer"] >= 0.02
+    assert 0 < took["selection"] < took["indexer"] - 0.019
+
+
+def test_selection_is_repeated_a_few_times_only(dsa: PreTrainedModel) -> None:
+    rows = profile_model(dsa, ExtractSettings(profile_lengths=(32,), profile_repeats=4))
+    assert dict(rows.select("component", "repeats").iter_rows()) == {
+        "indexer": 4,
+        "selection": 3,
+        "attention": 4,
+        "model": 4,
+    }
+
+
+def test_profiling_leaves_no_hook_behind(dsa: PreTrainedModel) -> None:
+    hooks = [(len(module._forward_hooks), len(module._forward_pre_hooks)) for module in dsa.modules()]
+    profile_model(dsa, ExtractSettings(profile_lengths=(16,), profile_repeats=1))
+    assert [(len(module._forward_hooks), len(module._forward_pre_hooks)) for module in dsa.modules()] == hooks
+
+
+def test_a_forward_that_fails_in_an_indexer_leaves_no_mode_behind() -> None:
+    indexer = _SleepyIndexer()
+    marks: list[str] = []
+    with pytest.raises(RuntimeError), spans({"indexer": [indexer]}, marks.append, marks.append, selection=True):
+        indexer(torch.rand(1))  # topk of two among one
+    before = list(marks)
+    torch.rand(4).topk(2)
+    assert marks == before
+
+
+class _Doubling(torch.nn.Module):
+    """Makes 4,000 bytes, then 8,000 more, and lets go of the first: 12,000 at the peak."""
+
+    def forward(self, start: torch.Tensor) -> torch.Tensor:
+        first = start.repeat(1000)
+        return torch.cat([first, first])
+
+
+class _Nested(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = _Doubling()
+
+    def forward(self, start: torch.Tensor) -> torch.Tensor:
+        held = start.repeat(500)  # 2,000 bytes, alive while the inner one runs
+        result = self.inner(start).sum()
+        return result + held.sum()
+
+
+def test_peak_memory_is_that_of_the_tensors_alive_and_the_inner_part_is_its_own() -> None:
+    model = _Nested()
+    start = torch.ones(1)
+    parts = {"indexer": [model.inner], "attention": [model], "model": []}
+    with torch.inference_mode():
+        found = peak_bytes(parts, lambda: model(start), torch.device("cpu"))
+    assert found["indexer"] == 12_000
+    assert 10_000 <= found["attention"] <= 10_100, "held and result: the first tensor has gone when the inner one ends"
+
+
+def test_selection_memory_is_scores_and_indices_that_topk_returns(dsa: PreTrainedModel) -> None:
+    profile = profile_model(dsa, ExtractSettings(profile_lengths=(64,), profile_repeats=1))
+    peak = dict(profile.select("component", "peak_bytes").iter_rows())
+    k = dsa.config.index_topk
+    assert peak["selection"] == 64 * k * (4 + 8)  # float32 scores and int64 places of one layer
+    assert peak["indexer"] >= 64 * 64 * 8 * 4, "at least the scores of its eight heads"
+    assert peak["model"] > peak["attention"]
+    assert len(indexers(dsa)) == 3
