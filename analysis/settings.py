@@ -140,3 +140,7 @@ class AnalysisSettings(Frozen):
         default=PositionalBiasSettings(), description="Positional bias of the selection."
     )
     efficiency: EfficiencySettings = Field(default=EfficiencySettings(), description="Costs and their projection.")
+
+
+class LengthSettings(BootstrapSettings):
+    """How the uncertainty of metrics by context length is estimated."""

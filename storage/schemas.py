@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from storage.columns import Table
 from storage.feature_tables import FEATURES, MODELS
+from storage.length_tables import LENGTHS
 from storage.result_tables import RESULTS
 
 _TABLES: dict[tuple[str, str], Table] = {
     **{("features", name): table for name, table in FEATURES.items()},
     **{("models", name): table for name, table in MODELS.items()},
     **RESULTS,
+    **LENGTHS,
 }
 
 
