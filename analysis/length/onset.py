@@ -15,6 +15,7 @@ from analysis.metrics.sums import Cell
 from analysis.settings import BootstrapSettings
 from analysis.statistics import interval, ratio
 
+ROUNDING = 1e-6
 ONSET = {
     "metric": pl.String,
     "layer": pl.Int16,
@@ -62,8 +63,10 @@ def _row(
     low, high = interval(loss[0], loss[1:], own.paired, settings.confidence)
     last = int(reached[-1])
     length = None
+    # Features are kept in single precision: smaller differences are arithmetic.
+    least = ROUNDING * np.abs(ratio(own.top[0], own.bottom[0]))
     for bucket in range(last, first, -1):
-        if not low[bucket] > 0:  # NaN is not above 0
+        if not low[bucket] > least[bucket]:  # NaN is not above it
             break
         length = size.length(bucket)
     ends = (size.length(first), size.length(last))
