@@ -196,3 +196,7 @@ class AnalysisSettings(Frozen):
     stability: StabilitySettings = Field(
         default=StabilitySettings(), description="Ties, chunks and score precisions that change the selection."
     )
+
+
+class LengthSettings(BootstrapSettings):
+    """How the uncertainty of metrics by context length is estimated."""

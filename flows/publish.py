@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from prefect.exceptions import PrefectException
 
 from flows.config import Study
+from indexscope.errors import one_line
 from storage.reports import write_report
 from storage.store import StepKey, Store
 from tasks.compare import RESULT
@@ -21,12 +24,23 @@ from tasks.compare import RESULT
 SHOWN = ("candidate", "metric", "unit", "baseline", "value", "difference", "ci_low", "ci_high", "n", "better")
 
 
-def publish(store: Store, key: StepKey, folder: str, study: Study) -> tuple[str, ...]:
-    """Write the report's files and Prefect's artifacts.
+@dataclass(frozen=True)
+class Finished:
+    """A report that was made or found.
 
-    Returns:
-        Names of the gates that failed.
+    Attributes:
+        folder: Where it is.
+        failed_gates: Names of the gates that failed.
+        warnings: What makes its numbers worthless or weak, a sentence or two each.
     """
+
+    folder: str
+    failed_gates: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def publish(store: Store, key: StepKey, folder: str, study: Study) -> Finished:
+    """Write the report's files and Prefect's artifacts."""
     files = {row["name"]: row["content"] for row in store.read(key, "files", [RESULT]).iter_rows(named=True)}
     write_report(folder, files)
     comparisons = store.read(key, "summary", [RESULT])
@@ -39,7 +53,9 @@ def publish(store: Store, key: StepKey, folder: str, study: Study) -> tuple[str,
     except (httpx.HTTPError, PrefectException) as error:
         # The report is on disk; a server that is away must not make the study fail.
         logging.getLogger(__name__).warning("Prefect took no artifacts: %s", error)
-    return tuple(gates.filter(~pl.col("passed").fill_null(value=False))["name"].to_list())
+    failed = gates.filter(~pl.col("passed").fill_null(value=False))["name"].to_list()
+    warnings = [one_line(warning["text"]) for warning in json.loads(files["report.json"])["warnings"]]
+    return Finished(folder, tuple(failed), tuple(warnings))
 
 
 def rows_of(comparisons: pl.DataFrame) -> list[dict[str, Any]]:

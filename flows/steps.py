@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from prefect import Task
@@ -14,7 +13,7 @@ from flows.config import slug
 from flows.jobs import Contents, Step
 from flows.narrate import damage_lines, say, summary
 from flows.plan import ModelPlan, Plan
-from flows.publish import publish
+from flows.publish import Finished, publish
 from flows.reasons import NOVEL, why
 from flows.refresh import MODEL_STEPS
 from flows.work import UnitsFailed, pool, run_units, started, threads
@@ -27,14 +26,6 @@ from tasks.extract import extract_shard, measure_model
 from tasks.probe import probe_model
 from tasks.report import make_report
 from tasks.step import StepRecord, described
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A report that was made or found: where it is, and the names of the gates that failed."""
-
-    folder: str
-    failed_gates: tuple[str, ...]
 
 
 def extract(plan: Plan) -> None:
@@ -109,11 +100,11 @@ def report(plan: Plan) -> Finished:
     work = [(step, lambda goal: jobs.report_job(plan, goal))]
     _results(plan, make_report, work, "report")
     try:
-        return Finished(folder, publish(plan.store, step.key, folder, plan.study))
+        return publish(plan.store, step.key, folder, plan.study)
     except DamagedUnit as damage:
         plan.store.discard(damage.key, damage.unit)
         _results(plan, make_report, work, "report", described(plan.store, damage))
-        return Finished(folder, publish(plan.store, step.key, folder, plan.study))
+        return publish(plan.store, step.key, folder, plan.study)
 
 
 def _results(

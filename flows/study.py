@@ -131,5 +131,6 @@ def _plan(command: str, file: str | None, overrides: list[str] | None, refresh: 
 def _reported(plan: Plan, made: Callable[[], None]) -> Outcome:
     finished = steps.report(plan)
     made()
-    messages = tuple(f"gate failed: {name}" for name in finished.failed_gates)
-    return Outcome(GATE_FAILED if messages else DONE, messages, finished.folder)
+    warnings = (f"warning: {text}" for text in finished.warnings)
+    failed = (f"gate failed: {name}" for name in finished.failed_gates)
+    return Outcome(GATE_FAILED if finished.failed_gates else DONE, (*warnings, *failed), finished.folder)

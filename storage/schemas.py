@@ -6,6 +6,7 @@ from storage.columns import Table
 from storage.content_tables import CONTENT
 from storage.feature_tables import FEATURES, MODELS
 from storage.head_tables import HEADS
+from storage.length_tables import LENGTHS
 from storage.result_tables import RESULTS
 from storage.sharing_tables import SHARING
 from storage.stability_tables import STABILITY
@@ -18,6 +19,7 @@ _TABLES: dict[tuple[str, str], Table] = {
     **SHARING,
     **CONTENT,
     **HEADS,
+    **LENGTHS,
 }
 
 

@@ -31,6 +31,8 @@ sequence.
   weighs more than a short one. A layer's value runs over the rows of that layer, the overall value over all rows.
 - **Position.** Entropy, sparsity and recall depend on n_t. `by_bucket` has every metric by power-of-two bucket of
   the query's position, floor(log2(t + 1)). Compare models on the same samples only.
+- **Range** says which values are possible; a bound with n_t is that of a single query, and holds for the mean over
+  queries with the largest n_t. What can make a metric mislead stands beside its formula.
 - **Unknown is null.** A metric without a single query to measure is null, with n = 0; it is never 0.
 - **n** is the number of samples with weight. For timings it is the number of timed repeats; counts and FLOPs have
   none.
@@ -58,14 +60,16 @@ def document() -> str:
 def _family(family: Family) -> Iterable[str]:
     yield f"## {family.title}\n"
     yield f"{family.about}\n"
-    yield "| metric | unit | better | meaning |"
-    yield "|---|---|---|---|"
+    yield "| metric | unit | range | better | meaning |"
+    yield "|---|---|---|---|---|"
     for metric in family.metrics:
-        yield f"| `{metric.name}` | {metric.unit} | {metric.better} | {_cell(metric.meaning)} |"
+        cells = (f"`{metric.name}`", metric.unit, _cell(metric.range), metric.better, _cell(metric.meaning))
+        yield f"| {' | '.join(cells)} |"
     yield ""
     for metric in family.metrics:
         source = f" Source: {metric.source}." if metric.source else ""
-        yield f"- **`{metric.name}`** = `{metric.formula}`. {_computed(metric)}{source}"
+        misleads = f" *Can mislead:* {metric.misleads}" if metric.misleads else ""
+        yield f"- **`{metric.name}`** = `{metric.formula}`. {_computed(metric)}{source}{misleads}"
     yield ""
 
 

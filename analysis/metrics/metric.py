@@ -78,6 +78,8 @@ class Metric:
         rule: How it is computed from the feature tables.
         per_layer: Whether there is a value for each layer beside the overall one.
         source: Paper or report that it comes from, or "".
+        range: Values that it can take, e.g. "0 to 1", "0 to ln n_t", "≥ 0".
+        misleads: One or two sentences on what can make it mislead.
     """
 
     name: str
@@ -88,6 +90,8 @@ class Metric:
     rule: Rule
     per_layer: bool = True
     source: str = ""
+    range: str = ""
+    misleads: str = ""
 
     @property
     def table(self) -> str:
@@ -128,10 +132,21 @@ class Family:
 
 
 def attention_metric(
-    name: str, unit: str, better: Better, meaning: str, formula: str, weight: str = "queries", source: str = ""
+    name: str,
+    unit: str,
+    better: Better,
+    meaning: str,
+    formula: str,
+    weight: str = "queries",
+    source: str = "",
+    range: str = "",
+    misleads: str = "",
 ) -> Metric:
     """A metric that is the weighted mean of the column of its own name in the attention table."""
-    return Metric(name, unit, better, meaning, formula, Ratio("attention", name, weight), source=source)
+    rule = Ratio("attention", name, weight)
+    return Metric(
+        name, unit, better, meaning, formula, rule, source=source, range=range or _natural(unit), misleads=misleads
+    )
 
 
 def indexer_metric(
@@ -142,6 +157,16 @@ def indexer_metric(
     formula: str,
     weight: str = "queries_in_effect",
     source: str = "",
+    range: str = "",
+    misleads: str = "",
 ) -> Metric:
     """A metric that is the weighted mean of the column of its own name in the indexer table."""
-    return Metric(name, unit, better, meaning, formula, Ratio("indexer", name, weight), source=source)
+    rule = Ratio("indexer", name, weight)
+    return Metric(
+        name, unit, better, meaning, formula, rule, source=source, range=range or _natural(unit), misleads=misleads
+    )
+
+
+def _natural(unit: str) -> str:
+    """The range that a unit itself implies: a share is from 0 to 1."""
+    return "0 to 1" if unit == "share" else ""

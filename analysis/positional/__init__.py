@@ -1,5 +1,7 @@
-"""Whether the indexer prefers some positions over others, corrected for exposure."""
+"""Whether the indexer prefers some positions over others, corrected for exposure, and more than the attention does."""
 
 from analysis.positional.run import run
 
-__all__ = ["run"]
+VERSION = 2
+
+__all__ = ["VERSION", "run"]

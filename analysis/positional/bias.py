@@ -1,15 +1,21 @@
-"""How far selections by distance are from chance, as one number and by sample."""
+"""How far selections by distance are from chance and from the attention, as numbers and by sample."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from analysis.metrics.sums import Sums, layered
 from analysis.positional.tally import Tally
+from analysis.positional.totals import Totals
 from analysis.statistics import Array, ratio
 
 # A bin that is never selected has log2 lift -inf; a factor of 64 either way is as good as never.
 CAP = 6.0
+# Distances below 32 are bins 0 to 5; the oldest tenth of E_t is relative bin 0.
+RECENT_BINS = 5
+OLDEST_BIN = 0
+Parts = dict[str, tuple[Array, Array]]
 
 
 def bias(selections: Array, expected: Array) -> Array:
@@ -25,28 +31,109 @@ def bias(selections: Array, expected: Array) -> Array:
     >>> float(bias(np.array([2.0, 1.0]), np.array([1.0, 2.0])))
     1.0
     """
-    return ratio((expected * _log_lift(selections, expected)).sum(axis=-1), expected.sum(axis=-1))
+    height = np.minimum(np.abs(_log_lift(selections, expected)), CAP)
+    return ratio((expected * height).sum(axis=-1), expected.sum(axis=-1))
 
 
-def linearised_bias(own: Tally) -> Sums:
-    """positional_bias by sample and layer, so that it aggregates, pairs and resamples like a ratio of sums.
+@dataclass(frozen=True)
+class Pair:
+    """Counts of one kind and what chance gives: by sample [samples, layers, bins], and in all [layers, bins]."""
 
-    The bias g(S, E) of sums over samples is not a ratio of sums. Its first-order expansion around the dataset's sums
-    is: with f = |log2|, lift r_b = S_b / E_b, and sample i's own S_ib, E_ib, the sample's numerator is
-    sum_b [E_ib f(r_b) + f'(r_b) (S_ib - r_b E_ib)] and its denominator E_i. Summed over samples the second term
-    vanishes and the ratio is g exactly; across samples it carries each sample's influence on g (the infinitesimal
-    jackknife). Over all layers the cells are (layer, bin), so the parts of the layers simply add.
+    own: Array
+    own_expected: Array
+    total: Array
+    total_expected: Array
+
+    @property
+    def log_lift(self) -> Array:
+        """log2 of the dataset's lift, -inf for never; [layers, bins]."""
+        return _log_lift(self.total, self.total_expected)
+
+    @property
+    def moves(self) -> Array:
+        """By how much each sample moves the natural logarithm of the dataset's lift; [samples, layers, bins]."""
+        return _share(self.own, self.total) - _share(self.own_expected, self.total_expected)
+
+
+def linearised(pair: Pair, other: Pair | None = None) -> Array:
+    """Numerators by sample of expected-weighted mean |log2 lift|, or of |log2(lift / other lift)|, bin by bin.
+
+    Such a bias g of sums over samples is not a ratio of sums. Its first-order expansion around the dataset's sums
+    is: with x_b = log2(S_b / E_b) and sample i's own S_ib, E_ib, the sample's numerator is
+    sum_b [E_ib |x_b| + E_b sign(x_b) (S_ib / S_b - E_ib / E_b) / ln 2] and its denominator E_i. Summed over samples the
+    second term vanishes and the ratio is g exactly; across samples it carries each sample's influence on g (the
+    infinitesimal jackknife). Over all layers the cells are (layer, bin), so the parts of the layers simply add.
+
+    Returns:
+        [samples, layers, bins].
     """
-    total_s, total_e = own.selections.sum(axis=0), own.expected.sum(axis=0)
-    lift = np.nan_to_num(ratio(total_s, total_e))
-    height = _log_lift(total_s, total_e)
-    free = (height < CAP) & (height > 0)
-    slope = np.where(free, np.sign(lift - 1) / (np.log(2) * np.where(free, lift, 1.0)), 0.0)
-    numerator = (own.expected * height + slope * (own.selections - lift * own.expected)).sum(axis=-1)
-    return layered(own.samples, own.layers.tolist(), {"positional_bias": (numerator, own.expected.sum(axis=-1))})
+    log, moves = pair.log_lift, pair.moves
+    if other is not None:
+        with np.errstate(invalid="ignore"):
+            log = np.nan_to_num(log - other.log_lift, nan=0.0, posinf=np.inf, neginf=-np.inf)
+        moves = moves - other.moves
+    height = np.minimum(np.abs(log), CAP)
+    slope = np.where(height < CAP, np.sign(log), 0.0) * pair.total_expected / np.log(2)
+    return np.asarray(pair.own_expected * height + slope * moves)
+
+
+def bias_parts(own: Tally, total: Totals, oldest: Tally | None, oldest_total: Totals | None) -> Parts:
+    """Numerators and denominators by sample and layer of everything that is told of distances.
+
+    The bits of the bias that lie beyond distance 32 are divided between the oldest tenth and what lies between in
+    proportion to how far the selections of each are from chance, |selections - expected|: distances alone do not tell
+    the oldest keys from the others.
+
+    Args:
+        own: Distances of a block of samples.
+        total: Distances of the dataset.
+        oldest: The block's relative positions.
+        oldest_total: The dataset's.
+    """
+    chosen = Pair(own.selections, own.expected, total.selections, total.expected)
+    attended = Pair(own.attention, own.attention_expected, total.attention, total.attention_expected)
+    weight, attention_weight = own.expected.sum(axis=-1), own.attention_expected.sum(axis=-1)
+    near = own.bins <= RECENT_BINS
+    bits = linearised(chosen)
+    recent, far = bits[..., near].sum(axis=-1), bits[..., ~near].sum(axis=-1)
+    parts = {
+        "positional_bias": (bits.sum(axis=-1), weight),
+        "recency_bias": (recent, weight),
+        "excess_bias": (linearised(chosen, attended).sum(axis=-1), weight),
+        "recency_lift": (own.selections[..., near].sum(axis=-1), own.expected[..., near].sum(axis=-1)),
+        "attention_positional_bias": (linearised(attended).sum(axis=-1), attention_weight),
+        "attention_recency_lift": (
+            own.attention[..., near].sum(axis=-1),
+            own.attention_expected[..., near].sum(axis=-1),
+        ),
+    }
+    if oldest is None or oldest_total is None:
+        return parts
+    tenth, all_tenth = oldest.bins == OLDEST_BIN, oldest_total.bins == OLDEST_BIN
+    old = (oldest.selections[..., tenth].sum(axis=-1), oldest.expected[..., tenth].sum(axis=-1))
+    excess = old[0] - old[1]
+    all_excess = (oldest_total.selections - oldest_total.expected)[..., all_tenth].sum(axis=-1)
+    between = (own.selections - own.expected)[..., ~near].sum(axis=-1) - excess
+    all_between = (total.selections - total.expected)[..., ~near].sum(axis=-1) - all_excess
+    whole = np.abs(all_excess) + np.abs(all_between)
+    share = np.nan_to_num(ratio(np.abs(all_excess), whole))
+    moved = np.abs(all_between) * np.sign(all_excess) * excess - np.abs(all_excess) * np.sign(all_between) * between
+    all_far = (total.expected * np.minimum(np.abs(chosen.log_lift), CAP))[..., ~near].sum(axis=-1)
+    moved = all_far * np.nan_to_num(ratio(moved, whole**2))
+    attention = (oldest.attention[..., tenth].sum(axis=-1), oldest.attention_expected[..., tenth].sum(axis=-1))
+    return parts | {
+        "oldest_bias": (share * far + moved, weight),
+        "other_bias": ((1 - share) * far - moved, weight),
+        "oldest_lift": old,
+        "attention_oldest_lift": attention,
+    }
 
 
 def _log_lift(selections: Array, expected: Array) -> Array:
-    """|log2 lift|, at most CAP; 0 where nothing is expected, so that the bin does not count."""
-    lift = np.nan_to_num(ratio(selections, expected), nan=1.0)
-    return np.abs(np.log2(np.clip(lift, 2.0**-CAP, 2.0**CAP)))
+    """log2 lift, -inf for never; 0 where nothing is expected, so that the bin does not count."""
+    with np.errstate(divide="ignore"):
+        return np.log2(np.nan_to_num(ratio(selections, expected), nan=1.0))
+
+
+def _share(own: Array, total: Array) -> Array:
+    return np.nan_to_num(ratio(own, np.broadcast_to(total, own.shape)))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
+from scipy.stats import chi2
 
 from analysis.metrics.summary import finite_or_null
 from analysis.positional.tally import Tally
+from analysis.positional.totals import Totals
 from analysis.settings import BootstrapSettings
-from analysis.statistics import Array, bootstrap_ratios, interval, ratio
+from analysis.statistics import Array, interval, ratio
 
 LIFT = {
     "layer": pl.Int16,
@@ -25,6 +28,8 @@ LIFT = {
     "expected": pl.Float64,
     "n": pl.Int32,
 }
+# With fewer selections (or fewer keys left out) than this by chance, resampled samples do not show their scatter.
+FEW = 10.0
 
 
 def label(axis: str, bin_: int) -> str:
@@ -40,29 +45,88 @@ def label(axis: str, bin_: int) -> str:
     return f"{2 ** (bin_ - 1)}-{2**bin_ - 1}"
 
 
-def lift_rows(axis: str, own: Tally, settings: BootstrapSettings) -> pl.DataFrame:
-    """Lift of every bin over all layers (layer null) and in each, with bands by resampling samples."""
-    layers = [None, *own.layers.tolist()]
-    cells = [(layer, int(bin_)) for layer in layers for bin_ in own.bins]
-    selections, expected = _cells(own.selections), _cells(own.expected)
-    chance = _cells(own.attention_expected)
-    columns: dict[str, object] = {
-        "layer": [layer for layer, _ in cells],
-        "axis": [axis] * len(cells),
-        "bin": [bin_ for _, bin_ in cells],
-        "label": [label(axis, bin_) for _, bin_ in cells],
-    }
-    columns |= _named(("lift", "ci_low", "ci_high"), _banded(selections, expected, settings))
-    names = ("attention_lift", "attention_ci_low", "attention_ci_high")
-    columns |= _named(names, _banded(_cells(own.attention), chance, settings))
-    # Without an indexer nothing was selected or expected to be: unknown, not none.
-    known = expected.sum(axis=0) > 0
-    columns["selections"] = np.where(known, selections.sum(axis=0), np.nan)
-    columns["expected"] = np.where(known, expected.sum(axis=0), np.nan)
-    columns["n"] = (chance > 0).sum(axis=0)
-    frame = pl.DataFrame(columns, schema_overrides=LIFT, strict=False)
-    numbers = [name for name, kind in LIFT.items() if kind == pl.Float64]
-    return frame.with_columns(finite_or_null(*numbers)).filter(pl.col("n") > 0).select(*LIFT)
+class LiftBands:
+    """Lift of every bin over all layers and in each, with bands by resampling samples, added up block by block.
+
+    Args:
+        axis: distance or relative.
+        total: The dataset's sums.
+        settings: The bootstrap.
+    """
+
+    def __init__(self, axis: str, total: Totals, settings: BootstrapSettings) -> None:
+        self._axis, self._total, self._settings = axis, total, settings
+        cells = (1 + len(total.layers)) * len(total.bins)
+        self._resampled = np.zeros((4, settings.resamples, cells))
+        self._reached = np.zeros((2, cells), dtype=np.int64)
+
+    def add(self, own: Tally, counts: Array) -> None:
+        """Take a block of samples, and how often each is drawn in each resample, [resamples, samples]."""
+        sums = [_cells(part) for part in (own.selections, own.expected, own.attention, own.attention_expected)]
+        for resampled, part in zip(self._resampled, sums, strict=True):
+            resampled += counts @ part
+        self._reached += np.stack([(sums[1] > 0).sum(axis=0), (sums[3] > 0).sum(axis=0)])
+
+    def rows(self) -> pl.DataFrame:
+        """The frame ``lift`` of this axis."""
+        total = self._total
+        layers = [None, *total.layers.tolist()]
+        cells = [(layer, int(bin_)) for layer in layers for bin_ in total.bins]
+        parts = (total.selections, total.expected, total.attention, total.attention_expected, total.keys)
+        selections, expected, attention, chance, keys = (_cells(part[None])[0] for part in parts)
+        columns: dict[str, object] = {
+            "layer": [layer for layer, _ in cells],
+            "axis": [self._axis] * len(cells),
+            "bin": [bin_ for _, bin_ in cells],
+            "label": [label(self._axis, bin_) for _, bin_ in cells],
+        }
+        band = self._banded(selections, expected, 0)
+        columns |= _named(("lift", "ci_low", "ci_high"), self._widened(band, selections, expected, keys))
+        names = ("attention_lift", "attention_ci_low", "attention_ci_high")
+        columns |= _named(names, self._banded(attention, chance, 1))
+        # Without an indexer nothing was selected or expected to be: unknown, not none.
+        columns["selections"] = np.where(expected > 0, selections, np.nan)
+        columns["expected"] = np.where(expected > 0, expected, np.nan)
+        columns["n"] = self._reached[1]
+        frame = pl.DataFrame(columns, schema_overrides=LIFT, strict=False)
+        numbers = [name for name, kind in LIFT.items() if kind == pl.Float64]
+        return frame.with_columns(finite_or_null(*numbers)).filter(pl.col("n") > 0).select(*LIFT)
+
+    def _banded(self, top: Array, bottom: Array, kind: int) -> tuple[Array, Array, Array]:
+        values = ratio(top, bottom)
+        replicates = ratio(self._resampled[2 * kind], self._resampled[2 * kind + 1])
+        low, high = interval(values, replicates, self._reached[kind], self._settings.confidence)
+        return values, low, high
+
+    def _widened(
+        self, band: tuple[Array, Array, Array], selections: Array, expected: Array, keys: Array
+    ) -> tuple[Array, Array, Array]:
+        """The band, at least as wide as the exact interval of the rarer of selected and left-out keys where it is few.
+
+        None selected in every sample, or none left out where k is nearly n, would otherwise look certain.
+        """
+        value, low, high = band
+        confidence = self._settings.confidence
+        rare = (expected < FEW) & (expected > 0)
+        fewest, most = poisson_interval(selections, confidence)
+        low = np.where(rare, np.minimum(low, ratio(fewest, expected)), low)
+        high = np.where(rare, np.maximum(high, ratio(most, expected)), high)
+        full = (keys - expected < FEW) & (keys > 0)
+        fewest, most = poisson_interval(np.maximum(keys - selections, 0), confidence)
+        low = np.where(full, np.minimum(low, ratio(np.maximum(keys - most, 0), expected)), low)
+        high = np.where(full, np.maximum(high, ratio(keys - fewest, expected)), high)
+        return value, low, high
+
+
+def poisson_interval(count: Array, confidence: float) -> tuple[Array, Array]:
+    """Exact bounds of the mean of a Poisson count (Garwood 1936); conservative for draws without replacement.
+
+    >>> [round(float(bound[0]), 2) for bound in poisson_interval(np.array([0.0]), 0.95)]
+    [0.0, 3.69]
+    """
+    tail = (1 - confidence) / 2
+    low = np.where(count > 0, chi2.ppf(tail, np.maximum(2 * count, 1e-9)) / 2, 0.0)
+    return np.asarray(low), np.asarray(chi2.ppf(1 - tail, 2 * count + 2) / 2)
 
 
 def _named(names: tuple[str, ...], arrays: tuple[Array, ...]) -> dict[str, object]:
@@ -75,8 +139,6 @@ def _cells(sums: Array) -> Array:
     return together.reshape(len(sums), -1)
 
 
-def _banded(top: Array, bottom: Array, settings: BootstrapSettings) -> tuple[Array, Array, Array]:
-    values = ratio(top.sum(axis=0), bottom.sum(axis=0))
-    replicates = bootstrap_ratios(top, bottom, settings.resamples, settings.seed)
-    low, high = interval(values, replicates, (bottom > 0).sum(axis=0), settings.confidence)
-    return values, low, high
+def draws(counts: NDArray[np.uint16], first: int, size: int) -> Array:
+    """How often each sample of a block is drawn, [resamples, samples of the block]."""
+    return counts[:, first : first + size].astype(np.float64)

@@ -1,56 +1,95 @@
-"""Positional lift and bias of the selection, with bands from resampled samples."""
+"""Positional lift and bias of the selection, with bands from resampled samples; shard by shard, in two passes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 import polars as pl
 
-from analysis.metrics.summary import METRICS, summarise
-from analysis.metrics.sums import PER_SAMPLE, Features, Sums, join, layered, per_sample
-from analysis.positional.bias import linearised_bias
-from analysis.positional.lift import LIFT, lift_rows
-from analysis.positional.tally import Tally, tally
+from analysis.metrics.stream import Sharded, shards
+from analysis.metrics.summary import METRICS, metrics_frame, summarise
+from analysis.metrics.sums import PER_SAMPLE, Cell, Sums, join, layered, per_sample
+from analysis.positional.bias import CAP, Parts, bias_parts
+from analysis.positional.chance import floor
+from analysis.positional.lift import LIFT, LiftBands, draws
+from analysis.positional.tally import axes_of, blocks, tally
+from analysis.positional.totals import Totals, totals
 from analysis.settings import PositionalBiasSettings
-
-# Distances below 32 are bins 0 to 5; the oldest tenth of E_t is relative bin 0.
-RECENT_BINS = 5
-OLDEST_BIN = 0
+from analysis.statistics import Array, resample_counts
 
 
-def run(features: Features, settings: PositionalBiasSettings) -> dict[str, pl.DataFrame]:
+def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: PositionalBiasSettings) -> dict[str, pl.DataFrame]:
     """Where the indexer selects and the attention goes, relative to chance.
 
     Args:
-        features: Feature tables; only ``positions`` is read.
+        features: Feature tables, read shard by shard; only ``positions`` and ``samples`` are read.
         settings: The bootstrap.
 
     Returns:
         lift: layer (null for all), axis, bin, label, lift with ci_low and ci_high, attention_lift with
         attention_ci_low and attention_ci_high, selections, expected, n (samples that reach the bin). lift is null for
-        models without an indexer.
-        metrics and per_sample: positional_bias, recency_lift and oldest_lift, where there is a selection. The values of
-        positional_bias by sample are its linearisation: their weighted mean is the metric.
+        models without an indexer. Where fewer than 10 keys are expected to be selected, or to be left out, bands are
+        at least as wide as the exact interval of a count.
+        metrics and per_sample: those of the attention, and where there is a selection those of the selection. The
+        values by sample of what is no ratio of sums are its linearisation: their weighted mean is the metric.
     """
-    frame = features.get("positions")
-    if frame is None or frame.is_empty():
-        return {
-            "lift": pl.DataFrame(schema=LIFT),
-            "metrics": pl.DataFrame(schema=METRICS),
-            "per_sample": pl.DataFrame(schema=PER_SAMPLE),
-        }
-    tallies = {str(axis): tally(own) for (axis,), own in frame.sort("axis").group_by("axis", maintain_order=True)}
-    lift = pl.concat([lift_rows(axis, own, settings) for axis, own in tallies.items()])
-    if frame["selections"].null_count() == frame.height:
-        return {"lift": lift, "metrics": pl.DataFrame(schema=METRICS), "per_sample": pl.DataFrame(schema=PER_SAMPLE)}
-    parts = []
-    if "distance" in tallies:
-        parts += [linearised_bias(tallies["distance"]), _share("recency_lift", tallies["distance"], RECENT_BINS)]
-    if "relative" in tallies:
-        parts.append(_share("oldest_lift", tallies["relative"], OLDEST_BIN))
-    sums = join(parts, features)
-    return {"lift": lift, "metrics": summarise(sums, settings), "per_sample": per_sample(sums)}
+    total, samples = totals(blocks(features))
+    if not total:
+        empty = {"lift": LIFT, "metrics": METRICS, "per_sample": PER_SAMPLE}
+        return {name: pl.DataFrame(schema=schema) for name, schema in empty.items()}
+    bands = {axis: LiftBands(axis, own, settings) for axis, own in total.items()}
+    sums = _second_pass(features, total, bands, samples, settings)
+    metrics = summarise(sums, settings)
+    if "distance" in total and total["distance"].expected.any():
+        metrics = pl.concat([metrics, _floors(total["distance"], samples)])
+    return {
+        "lift": pl.concat([band.rows() for _, band in sorted(bands.items())]),
+        "metrics": metrics,
+        "per_sample": per_sample(sums),
+    }
 
 
-def _share(name: str, own: Tally, last_bin: int) -> Sums:
-    kept = own.bins <= last_bin
-    parts = {name: (own.selections[..., kept].sum(axis=-1), own.expected[..., kept].sum(axis=-1))}
-    return layered(own.samples, own.layers.tolist(), parts)
+def _second_pass(
+    features: Mapping[str, pl.DataFrame] | Sharded,
+    total: Mapping[str, Totals],
+    bands: Mapping[str, LiftBands],
+    samples: int,
+    settings: PositionalBiasSettings,
+) -> Sums:
+    drawn = list(resample_counts(samples, settings.resamples, settings.seed))
+    counts = np.concatenate([block.astype(np.uint16) for block in drawn])
+    ids, parts = [], []
+    first = 0
+    for block in blocks(features):
+        own = {axis: tally(rows, total[axis].layers, total[axis].bins) for axis, rows in axes_of(block)}
+        size = block["sample"].n_unique()
+        for axis, part in own.items():
+            bands[axis].add(part, draws(counts, first, size))
+        first += size
+        if "distance" in own:
+            ids.append(own["distance"].samples)
+            parts.append(bias_parts(own["distance"], total["distance"], own.get("relative"), total.get("relative")))
+    if not parts:
+        return join([])
+    selected = bool(total["distance"].expected.any())
+    kept = {name: _stacked(parts, name) for name in parts[0] if selected or name.startswith("attention")}
+    found = layered(np.concatenate(ids), total["distance"].layers.tolist(), kept)
+    listed = [tables["samples"] for tables in shards(features, ["samples"]) if "samples" in tables]
+    return join([found], {"samples": pl.concat(listed)} if listed else {})
+
+
+def _stacked(parts: list[Parts], name: str) -> tuple[Array, Array]:
+    tops, bottoms = zip(*(part[name] for part in parts), strict=True)
+    return np.concatenate(tops), np.concatenate(bottoms)
+
+
+def _floors(total: Totals, samples: int) -> pl.DataFrame:
+    """positional_bias_floor over all layers and in each: an expectation, and so without an interval."""
+    layers = total.layers.tolist()
+    values = [floor(total.expected.ravel(), total.variance.ravel(), CAP)]
+    values += [floor(*cells, CAP) for cells in zip(total.expected, total.variance, strict=True)]
+    cells: list[Cell] = [("positional_bias_floor", layer) for layer in (None, *layers)]
+    nothing = np.full(len(cells), np.nan)
+    n = np.where(np.isfinite(values), samples, 0).astype(np.int64)
+    return metrics_frame(cells, np.array(values), nothing, nothing, n)

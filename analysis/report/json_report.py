@@ -34,12 +34,16 @@ def build_json(report: ReportInput) -> dict[str, Any]:
     """The report as JSON values: NaN and infinity become null, rows keep the order of their frames.
 
     Returns:
-        A dictionary with the keys study, verdict, models, metrics, comparisons, gates, causality and provenance.
+        A dictionary with the keys study, verdict, warnings, models, metrics, comparisons, gates, causality and
+        provenance.
     """
     words = verdict(report)
     return {
         "study": report.study,
         "verdict": {"level": words.level, "headline": words.headline, "sentences": list(words.sentences)},
+        "warnings": [
+            {"kind": warning.kind, "model": warning.model, "text": warning.text} for warning in words.warnings
+        ],
         "models": [_model(page) for page in report.models],
         "metrics": _rows(report.metrics.rename({"metric": "name"}), METRIC_KEYS),
         "comparisons": _rows(report.comparisons, COMPARISON_KEYS),

@@ -15,6 +15,9 @@ def build_markdown(report: ReportInput) -> str:
     """The report as GitHub-flavoured Markdown; names and rules are shown as text, whatever they contain."""
     words = verdict(report)
     blocks = [f"# {markdown(plain(report.study))}", f"**{markdown(words.headline)}**"]
+    if words.warnings:
+        # A blank quoted line between two of them keeps them apart.
+        blocks.append("\n>\n".join(f"> **Warning:** {markdown(warning.text)}" for warning in words.warnings))
     if words.sentences:
         blocks.append("\n".join(f"- {markdown(sentence)}" for sentence in words.sentences))
     blocks += ["## Causality audit and gates", _audits(report), _gates(report)]

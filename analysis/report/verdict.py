@@ -13,6 +13,7 @@ from analysis.report.inputs import Level, ModelPage, ReportInput
 from analysis.report.judgement import judge
 from analysis.report.names import plain
 from analysis.report.numbers import decimals, known, number, percent, span
+from analysis.report.warnings import Caution, warnings
 
 Outcome = Literal["better", "worse", "undetected", "same"]
 FEW_SAMPLES = 10
@@ -26,11 +27,13 @@ class Verdict:
         headline: One sentence.
         sentences: What the headline rests on, and what limits it.
         level: better, worse, mixed, unchanged (no difference detected) or none (nothing to compare).
+        warnings: What makes the numbers worthless or weak; the headline and the first sentences say it too.
     """
 
     headline: str
     sentences: tuple[str, ...]
     level: Level
+    warnings: tuple[Caution, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,30 @@ def verdict(report: ReportInput) -> Verdict:
     (each with a stand-in where it is missing). With forty metrics some interval leaves out zero by chance, so the
     others are listed and do not vote. A candidate is *better* if one of the three improved and none got worse, *worse*
     the other way round, *mixed* if both happened, and *unchanged* if no difference was detected. A model that failed
-    the causality audit makes its comparison void, whatever the numbers.
+    the causality audit makes its comparison void, whatever the numbers; an indexer that selects every key, or does for
+    most queries, is said in the headline.
     """
+    found = warnings(report)
+    told = _told(report)
+    weak = [warning.text for warning in found if warning.kind != "audit"]
+    headline = told.headline if any(warning.kind == "audit" for warning in found) else _weighed(told.headline, found)
+    return Verdict(headline, (*weak, *told.sentences), told.level, found)
+
+
+def _weighed(headline: str, found: Sequence[Caution]) -> str:
+    """The headline, preceded or followed by what an indexer that is not in effect makes of it."""
+    nothing = [plain(warning.model) for warning in found if warning.kind == "nothing"]
+    little = [plain(warning.model) for warning in found if warning.kind == "little"]
+    if nothing:
+        indexers = "indexer of" if len(nothing) == 1 else "indexers of"
+        selects = "selects" if len(nothing) == 1 else "select"
+        return f"Nothing is said of sparsity: the {indexers} {_join(nothing)} {selects} everything. {headline}"
+    if little:
+        return f"{headline} Read with care: most queries are too early for the indexer of {_join(little)} to matter."
+    return headline
+
+
+def _told(report: ReportInput) -> Verdict:
     failed = _failed_audits(report)
     baseline = report.baseline
     if not report.candidates or baseline is None:
@@ -317,10 +342,11 @@ def _failed_gates(report: ReportInput) -> str:
 def _limits(report: ReportInput) -> list[str]:
     """What a reader must know before quoting a number."""
     told = []
+    warned = {warning.model for warning in warnings(report) if warning.kind != "audit"}
     for page in report.models:
         row = report.own_metrics(page.name).filter((pl.col("metric") == "in_effect") & pl.col("layer").is_null())
         share = known(row["value"][0]) if row.height else None
-        if share is not None and page.role == "baseline":
+        if share is not None and page.name not in warned:
             told.append(
                 f"The indexer of {plain(page.name)} is in effect for {percent(share)} of the queries; "
                 "recall and overlap count those only."

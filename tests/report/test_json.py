@@ -14,7 +14,7 @@ from analysis.report import ReportInput, build_json, render
 from analysis.report.inputs import COMPARISONS_SCHEMA
 from tests.report.fixtures import report
 
-TOP = ["study", "verdict", "models", "metrics", "comparisons", "gates", "causality", "provenance"]
+TOP = ["study", "verdict", "warnings", "models", "metrics", "comparisons", "gates", "causality", "provenance"]
 COMPARISON = [
     "candidate",
     "metric",

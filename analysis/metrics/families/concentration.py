@@ -12,6 +12,8 @@ def _top(k: int) -> Metric:
         "neither",
         f"Attention on the {k} most attended keys.",
         f"mean over heads and queries of the sum of the {k} largest p[h,t,.] (of all n_t where n_t < {k})",
+        misleads=f"Queries with at most {k} keys count as 1, so that short contexts raise it; attention sinks alone "
+        "can hold most of it.",
     )
 
 
@@ -26,6 +28,9 @@ FAMILY = Family(
             "neither",
             "Largest attention weight of a query.",
             "mean over heads and queries of max over s of p[h,t,s]",
+            range="1/n_t to 1",
+            misleads="The first queries have few keys and large weights; a sink that takes nearly everything makes a "
+            "head look decided that does nothing.",
         ),
         _top(5),
         _top(10),
@@ -38,6 +43,8 @@ FAMILY = Family(
             "Attention on as many most attended keys as the indexer may select.",
             "mean over heads and queries of the sum of the k largest p[h,t,.]; k = index_topk, or extract.top_k for a "
             "model without an indexer",
+            misleads="Chosen for each head by itself, as no joint selection can: an upper bound of recall that is not "
+            "reachable. For models without an indexer k is a setting.",
         ),
         attention_metric(
             "keys_for_95",
@@ -45,6 +52,9 @@ FAMILY = Family(
             "neither",
             "Share of the eligible keys that it takes to hold 95 % of the attention.",
             "mean over heads and queries of (smallest m whose m largest p[h,t,.] sum to >= 0.95) / n_t",
+            range="above 0, at most 1",
+            misleads="Relative to n_t: a head that needs 20 keys needs all of a short context and a hundredth of a "
+            "long one. The last few per cent of mass decide it.",
         ),
     ),
 )

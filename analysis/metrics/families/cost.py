@@ -16,20 +16,24 @@ def score(sparsity_cost: Array, relative_cost: Array) -> Array:
     return ratio(np.exp(-np.asarray(sparsity_cost)), relative_cost)
 
 
-def _count(name: str, meaning: str, formula: str) -> Metric:
-    return Metric(name, "parameters", "lower", meaning, formula, _FACTS, per_layer=False)
+def _count(name: str, meaning: str, formula: str, misleads: str) -> Metric:
+    return Metric(
+        name, "parameters", "lower", meaning, formula, _FACTS, per_layer=False, range="≥ 0", misleads=misleads
+    )
 
 
-def _flops(name: str, meaning: str, formula: str) -> Metric:
-    return Metric(name, "FLOPs/token", "lower", meaning, formula, _FACTS, per_layer=False)
+def _flops(name: str, meaning: str, formula: str, misleads: str) -> Metric:
+    return Metric(
+        name, "FLOPs/token", "lower", meaning, formula, _FACTS, per_layer=False, range="≥ 0", misleads=misleads
+    )
 
 
-def _latency(name: str, meaning: str) -> Metric:
+def _latency(name: str, meaning: str, misleads: str) -> Metric:
     formula = (
         "median over repeats of the milliseconds of all layers in one prefill at the longest profiled length; the "
         "bounds are the 5th and 95th percentile of the repeats and n counts repeats"
     )
-    return Metric(name, "ms", "lower", meaning, formula, _PROFILE, per_layer=False)
+    return Metric(name, "ms", "lower", meaning, formula, _PROFILE, per_layer=False, range="> 0", misleads=misleads)
 
 
 FAMILY = Family(
@@ -42,22 +46,40 @@ FAMILY = Family(
         "FLOPs and all timings are in the profile table. Counts and FLOPs are not sampled and carry no interval."
     ),
     metrics=(
-        _count("model_parameters", "Parameters of the whole model.", "number of parameters, indexer included"),
-        _count("indexer_parameters", "Parameters of all lightning indexers.", "number of parameters of all indexers"),
+        _count(
+            "model_parameters",
+            "Parameters of the whole model.",
+            "number of parameters, indexer included",
+            "Counts all experts of a mixture, of which a token runs few: it says little about the operations of a "
+            "token.",
+        ),
+        _count(
+            "indexer_parameters",
+            "Parameters of all lightning indexers.",
+            "number of parameters of all indexers",
+            "Most of the work of an indexer is in the scores, which have no parameters and grow with the square of "
+            "the length.",
+        ),
         _flops(
             "indexer_flops",
             "Indexer operations per token at the study's lengths.",
             "(2 x indexer_parameters x tokens + indexer layers x (2 H_I d_I + 2 H_I) x pairs) / tokens",
+            "At the lengths of the study: pairs grow with the length, projections do not, so that short samples hide "
+            "what the scores cost in long contexts. An indexer in 8-bit precision costs less time a FLOP.",
         ),
         _flops(
             "attention_flops",
             "Attention operations per token as the model runs it: scores and values of attended pairs, no projections.",
             "2 H (d_qk + d_v) x (sparse layers x attended pairs + dense layers x pairs) / tokens",
+            "Counts attended pairs only; kernels that compute blocks and mask them do more, and gathering keys costs "
+            "time that is no FLOP.",
         ),
         _flops(
             "dense_attention_flops",
             "The same if every layer attended every eligible key.",
             "2 H (d_qk + d_v) x layers x pairs / tokens",
+            "Exact causal counting; a kernel that computes masked pairs too does up to twice as much. Multi-head "
+            "latent attention that absorbs projections has other widths when it decodes.",
         ),
         Metric(
             "relative_cost",
@@ -68,10 +90,28 @@ FAMILY = Family(
             "selection costs more than it saves, as it does for short contexts",
             _FACTS,
             per_layer=False,
+            range="≥ 0",
+            misleads="Holds for the lengths of the study: the same model is far cheaper, relative to dense attention, "
+            "at 100 thousand tokens. FLOPs and not time.",
         ),
-        _latency("indexer_latency_ms", "Measured time of all indexers, their topk included."),
-        _latency("attention_latency_ms", "Measured time of all attention modules without their indexers."),
-        _latency("model_latency_ms", "Measured time of the whole forward pass."),
+        _latency(
+            "indexer_latency_ms",
+            "Measured time of all indexers, their topk included.",
+            "The reference code on the machine of the study, not the fused kernels of a deployment; other load on the "
+            "machine shows in it.",
+        ),
+        _latency(
+            "attention_latency_ms",
+            "Measured time of all attention modules without their indexers.",
+            "Reference code computes all scores and masks those not selected, so that sparsity saves no time here; "
+            "projections are included.",
+        ),
+        _latency(
+            "model_latency_ms",
+            "Measured time of the whole forward pass.",
+            "One prefill without a batch, on the machine of the study: says nothing of decoding or of throughput "
+            "under load.",
+        ),
         Metric(
             "efficiency_score",
             "score",
@@ -80,6 +120,9 @@ FAMILY = Family(
             "exp(dense_nll - nll) / relative_cost; unknown without dense_nll or without an indexer",
             Derived("facts", ("sparsity_cost", "relative_cost"), score),
             per_layer=False,
+            range="≥ 0",
+            misleads="Rewards cheapness without bound: a model that loses a nat and costs a tenth scores 3.7. Read "
+            "the two factors, and only compare at equal lengths.",
         ),
     ),
 )

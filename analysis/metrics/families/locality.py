@@ -28,6 +28,8 @@ FAMILY = Family(
             "neither",
             "Attention on the nearest keys, the query's own included.",
             "mean over heads and queries of sum over s with 0 <= t - s < w of p[h,t,s]",
+            misleads="Short contexts lie within the window: up to w keys it is 1 whatever the head does. Compare by "
+            "bucket.",
         ),
         Metric(
             "local_global_ratio",
@@ -36,6 +38,9 @@ FAMILY = Family(
             "Attention within the window relative to attention beyond it.",
             "sum of local mass / sum of (1 - local mass) over heads and queries: a ratio of sums",
             Derived("attention", ("local_mass",), odds),
+            range="≥ 0",
+            misleads="Without bound as nearly all attention is local, so that a single very local layer rules the "
+            "mean; null if nothing lies beyond the window.",
         ),
         attention_metric(
             "sink_mass",
@@ -44,6 +49,9 @@ FAMILY = Family(
             "Attention on the first keys of the sequence.",
             "mean over heads and queries of sum over s < 4 (extract.sink_keys) of p[h,t,s]",
             source="Xiao et al. 2023, Efficient Streaming Language Models with Attention Sinks",
+            misleads="Early queries have little else to attend to than the first keys, so that uniform attention "
+            "gives min(1, 4/n_t); which tokens act as sinks may not be the first ones (see vertical "
+            "patterns).",
         ),
         attention_metric(
             "self_mass",
@@ -51,6 +59,7 @@ FAMILY = Family(
             "neither",
             "Attention on the query's own token.",
             "mean over heads and queries of p[h,t,t]",
+            misleads="The first query has only itself, and short contexts raise it; uniform attention gives 1/n_t.",
         ),
         attention_metric(
             "previous_mass",
@@ -58,6 +67,8 @@ FAMILY = Family(
             "neither",
             "Attention on the token just before the query.",
             "mean over heads and queries of p[h,t,t-1], 0 for t = 0",
+            misleads="A mean over heads: one previous-token head among sixteen gives 0.06. Uniform attention gives "
+            "1/n_t, so short contexts raise it.",
         ),
         attention_metric(
             "mean_distance",
@@ -65,6 +76,9 @@ FAMILY = Family(
             "neither",
             "How far back the attention reaches on average.",
             "mean over heads and queries of sum over s of p[h,t,s] (t - s)",
+            range="0 to n_t - 1",
+            misleads="A mixture of sink and local attention has a mean distance at which there is no attention at "
+            "all; it grows with the context.",
         ),
         attention_metric(
             "induction_mass",
@@ -73,6 +87,8 @@ FAMILY = Family(
             "Attention on tokens that followed an earlier copy of the query's token.",
             "mean over heads and queries of sum over s <= t with x[s-1] = x[t] of p[h,t,s]",
             source="Olsson et al. 2022, In-context Learning and Induction Heads",
+            misleads="Text that repeats itself has many such keys, so that uniform attention already reaches a large "
+            "value; models compare only on the same data.",
         ),
     ),
 )

@@ -20,6 +20,9 @@ FAMILY = Family(
             "of the best",
             _CLUSTERING,
             per_layer=False,
+            range="2 to clustering.max_clusters, or as set",
+            misleads="The criterion always finds a number, also in data without groups: read the silhouette beside "
+            "it. Another seed or subsample may choose another.",
         ),
         Metric(
             "silhouette",
@@ -30,6 +33,9 @@ FAMILY = Family(
             _CLUSTERING,
             per_layer=False,
             source="Rousseeuw 1987; thresholds of Kaufman and Rousseeuw 1990",
+            range="-1 to 1",
+            misleads="Favours round, well-separated clusters of similar size; k-means on data without any groups "
+            "still reaches 0.1 to 0.3 in few dimensions.",
         ),
     ),
 )

@@ -1,10 +1,24 @@
-"""Whether the indexer prefers some positions over others."""
+"""Whether the indexer prefers some positions over others, and whether it follows the attention in that."""
 
 from __future__ import annotations
 
 from analysis.metrics.metric import Computed, Family, Metric
 
 _POSITIONAL = Computed("positional", "positions")
+_CAPPED = "0 to 6"
+_EDGE = (
+    "All selections of queries with few keys lie here too, and k_t / n_t bounds it: its largest possible value is "
+    "n_t / k_t, so that lifts of models with another k or other lengths do not compare."
+)
+
+
+def _lift(name: str, meaning: str, formula: str, misleads: str) -> Metric:
+    return Metric(name, "ratio", "neither", meaning, formula, _POSITIONAL, range="≥ 0", misleads=misleads)
+
+
+def _bits(name: str, meaning: str, formula: str, range: str, misleads: str) -> Metric:
+    return Metric(name, "bits", "neither", meaning, formula, _POSITIONAL, range=range, misleads=misleads)
+
 
 FAMILY = Family(
     order=80,
@@ -12,36 +26,104 @@ FAMILY = Family(
     about=(
         "Lift = selections / expected selections. The expectation is that of a random selector of the same size: each "
         "eligible key is taken with probability k_t / n_t, so that early keys, which are eligible for more queries, do "
-        "not look preferred. Lift 1 is no preference. Only queries in effect count."
+        "not look preferred. Lift 1 is no preference. Only queries in effect count. recency_bias, oldest_bias and "
+        "other_bias add up to positional_bias; positional_bias_floor is what a random selector would show. The lift of "
+        "the attention is attention / uniform attention over the same queries (all queries in models without an "
+        "indexer)."
     ),
     metrics=(
-        Metric(
+        _bits(
             "positional_bias",
-            "bits",
-            "neither",
             "How far selections by distance are from what chance would give; 0 is no bias, 1 a factor of two.",
             "sum over distance bins b of (expected_b / sum of expected) |log2(selections_b / expected_b)|; bins are "
             "d = 0 and 2^(b-1) <= d < 2^b; |log2| is capped at 6, so that a distance that is never selected counts as "
             "a factor of 64; the overall value runs over all (layer, bin) cells, so that opposite layers do not "
             "cancel; noise keeps it slightly above 0 even without bias; its interval is that of its linearisation "
             "(first-order influence of each sample)",
-            _POSITIONAL,
+            _CAPPED,
+            "Never 0 in finite data: read it against positional_bias_floor. Attention itself has a bias, and following "
+            "it is right (see excess_bias).",
         ),
-        Metric(
+        _bits(
+            "positional_bias_floor",
+            "The bias that a random selector would show at the same counts, by noise alone.",
+            "expectation of positional_bias if the selections of each query in effect were k of its n keys drawn at "
+            "random: bins are normal with the hypergeometric variance sum over queries of k (m/n)(1 - m/n)(n - k)/(n - "
+            "1), m the query's keys in the bin, or binomial with that variance where it is below 50; n is taken as an "
+            "arithmetic progression from k + 1 with the sum of 1/n that the table holds; no interval, as it is an "
+            "expectation",
+            _CAPPED,
+            "Queries of a random selector are independent; one that goes by content selects the same keys for many "
+            "queries and scatters more, so that a bias slightly above the floor is no proof of a preference.",
+        ),
+        _bits(
+            "recency_bias",
+            "The part of positional_bias that lies within the 32 nearest keys, preferred or avoided.",
+            "the terms of positional_bias with d < 32",
+            _CAPPED,
+            "Has no sign: recency_lift says whether near keys are preferred or avoided. A strong preference for near "
+            "keys leaves fewer selections elsewhere and so makes the other parts large too.",
+        ),
+        _bits(
+            "oldest_bias",
+            "The part of positional_bias beyond distance 32 that is put down to the oldest tenth of the keys (sinks).",
+            "the terms of positional_bias with d >= 32, times |x_o| / (|x_o| + |x_r|), x = selections - expected, o "
+            "the oldest tenth of the eligible keys, r the other keys with d >= 32",
+            _CAPPED,
+            "Distance bins do not tell the oldest keys apart, so that the far bits are divided by a rule and not "
+            "measured. Where n_t < 36 the oldest tenth reaches into the nearest 32 keys.",
+        ),
+        _bits(
+            "other_bias",
+            "The rest of positional_bias: keys that are neither near nor among the oldest.",
+            "positional_bias - recency_bias - oldest_bias",
+            _CAPPED,
+            "Mostly an echo of the other two: what they gain, these keys lose. A preference of its own shows as a peak "
+            "of the lift at some distance.",
+        ),
+        _bits(
+            "excess_bias",
+            "How far the selection's lift by distance differs from that of the attention it stands for.",
+            "sum over distance bins b of (expected_b / sum of expected) |log2(lift_b / attention lift_b)|, |log2| "
+            "capped at 6; interval by linearisation",
+            _CAPPED,
+            "Not 0 for the best selection: attention weighs keys, a selection counts them, so that a few sinks with "
+            "most of the mass have an attention lift that no selection of k keys can reach.",
+        ),
+        _lift(
             "recency_lift",
-            "ratio",
-            "neither",
             "How much more often than by chance the 32 nearest keys are selected.",
             "sum of selections with t - s < 32 / sum of their expected selections",
-            _POSITIONAL,
+            _EDGE,
         ),
-        Metric(
+        _lift(
             "oldest_lift",
-            "ratio",
-            "neither",
             "How much more often than by chance the oldest tenth of the eligible keys is selected (sinks are there).",
             "sum of selections with floor(10 r / n_t) = 0, r the rank of s in E_t / sum of their expected selections",
-            _POSITIONAL,
+            "A tenth of a long context is far more than the sinks: four sinks that are always selected hardly raise it "
+            "there. Bounded by n_t / k_t.",
+        ),
+        _bits(
+            "attention_positional_bias",
+            "How far dense attention by distance is from uniform attention, by the formula of positional_bias.",
+            "as positional_bias, with attention mass in place of selections and uniform attention as the expectation",
+            _CAPPED,
+            "Models with an indexer are measured over queries in effect, models without over all queries: compare "
+            "the two with care. Few keys may hold most of the mass of a bin.",
+        ),
+        _lift(
+            "attention_recency_lift",
+            "How much more attention than uniform attention the 32 nearest keys get.",
+            "sum of attention with t - s < 32 / sum of the same under uniform attention",
+            "At most n_t / 32, so that it grows with the context for the same local mass. Over queries in effect where "
+            "there is an indexer, else over all queries.",
+        ),
+        _lift(
+            "attention_oldest_lift",
+            "How much more attention than uniform attention the oldest tenth of the eligible keys gets.",
+            "sum of attention with floor(10 r / n_t) = 0 / sum of the same under uniform attention",
+            "At most 10; one sink token is enough to reach it. Over queries in effect where there is an indexer, else "
+            "over all queries.",
         ),
     ),
 )

@@ -19,6 +19,9 @@ FAMILY = Family(
             "mean over tokens of -ln p_model(x[t+1] | x[<=t])",
             Ratio("tokens", "nll", "tokens"),
             per_layer=False,
+            range="≥ 0",
+            misleads="Depends on tokenizer and text, so that only models with the same tokenizer on the same samples "
+            "compare. The first tokens of a sample have little context and raise it for short samples.",
         ),
         Metric(
             "perplexity",
@@ -28,6 +31,9 @@ FAMILY = Family(
             "exp(nll); the exponential of the dataset's mean, not a mean of per-sample perplexities",
             Derived("tokens", ("nll",), np.exp),
             per_layer=False,
+            range="≥ 1",
+            misleads="Differences look larger at high loss: the same change in nats is a bigger change in perplexity. "
+            "Not comparable between tokenizers.",
         ),
         Metric(
             "accuracy",
@@ -37,6 +43,9 @@ FAMILY = Family(
             "mean over tokens of [argmax p_model(. | x[<=t]) = x[t+1]]",
             Ratio("tokens", "accuracy", "tokens"),
             per_layer=False,
+            range="0 to 1",
+            misleads="Frequent easy tokens (whitespace, word endings) make up most of it, so that losses on the rare "
+            "tokens that need far context hardly show.",
         ),
         Metric(
             "dense_nll",
@@ -46,6 +55,9 @@ FAMILY = Family(
             "nll of a second run with S_t = E_t in every layer",
             Ratio("tokens", "dense_nll", "tokens"),
             per_layer=False,
+            range="≥ 0",
+            misleads="A model trained with its selection has not seen dense attention and may predict worse with it, "
+            "so that this is no upper bound of its quality. Null if extract.dense_reference is off.",
         ),
         Metric(
             "sparsity_cost",
@@ -55,6 +67,9 @@ FAMILY = Family(
             "nll - dense_nll, over the tokens that have both",
             Ratio("tokens", "nll", "tokens", minus="dense_nll"),
             per_layer=False,
+            range="any real number",
+            misleads="Averages over queries before in effect, where it is exactly or nearly 0: with a small in_effect "
+            "the cost looks small whatever the indexer does. Read it by context length.",
         ),
     ),
 )

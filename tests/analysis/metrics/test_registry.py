@@ -76,6 +76,25 @@ def test_a_metric_has_everything_that_a_reader_needs(name: str) -> None:
     assert "`" not in metric.formula
 
 
+def test_every_metric_says_its_range_and_what_can_mislead() -> None:
+    lacking = [metric.name for metric in REGISTRY.values() if not (metric.range and metric.misleads)]
+    assert lacking == [], "give these a range and what can make them mislead"
+
+
+def test_what_can_mislead_is_of_one_metric_alone() -> None:
+    """Sentences, and not the same ones for everything."""
+    texts = [metric.misleads for metric in REGISTRY.values()]
+    assert all(text.endswith(".") and "\n" not in text for text in texts)
+    assert len(set(texts)) == len(texts)
+
+
+def test_the_documentation_shows_ranges_and_what_can_mislead() -> None:
+    text = document()
+    for metric in REGISTRY.values():
+        assert f"| {metric.range} | {metric.better} |" in text
+        assert f"*Can mislead:* {metric.misleads}" in text
+
+
 def test_every_column_that_a_metric_reads_is_one_that_extraction_writes() -> None:
     tables = planted.features()
     for metric in REGISTRY.values():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -12,8 +14,10 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from analysis import positional
-from analysis.positional.bias import CAP, bias, linearised_bias
+from analysis.metrics.blocks import BLOCK
+from analysis.positional.bias import CAP, Pair, bias, bias_parts, linearised
 from analysis.positional.tally import tally
+from analysis.positional.totals import totals
 from analysis.settings import PositionalBiasSettings
 from tests.analysis import planted
 
@@ -21,12 +25,10 @@ SETTINGS = PositionalBiasSettings(resamples=200)
 
 
 def selections(kind: str, samples: int = 10, length: int = 60, k: int = 8) -> dict[str, pl.DataFrame]:
-    random = np.random.default_rng(3)
     t, s = np.arange(length)[:, None], np.arange(length)[None, :]
     frames = []
     for sample in range(samples):
         selected = {
-            "random": planted.random_selection(random, length, k),
             "recent": (t - s >= 0) & (t - s < k),
             "oldest": (s < k) & (s <= t),
         }[kind]
@@ -37,18 +39,6 @@ def selections(kind: str, samples: int = 10, length: int = 60, k: int = 8) -> di
 def metric(result: dict[str, pl.DataFrame], name: str, layer: int | None = None) -> dict[str, float]:
     rows = result["metrics"].filter(pl.col("metric") == name)
     return rows.filter(pl.col("layer").eq_missing(pl.lit(layer, dtype=pl.Int16))).row(0, named=True)
-
-
-def test_random_selector_has_no_positional_bias() -> None:
-    """Its lift is 1 at every distance and age, although early keys are selected far more often in all."""
-    result = positional.run(selections("random"), SETTINGS)
-    lift = result["lift"].filter(pl.col("layer").is_null())
-    # Twenty bins at 95 % each: the bands hold 1 nearly always.
-    inside = (lift["ci_low"] <= 1.0) & (lift["ci_high"] >= 1.0)
-    assert inside.mean() >= 0.8  # type: ignore[operator]
-    assert (lift["lift"] - 1.0).abs().max() < 0.25  # type: ignore[operator]
-    assert metric(result, "positional_bias")["value"] < 0.1
-    assert metric(result, "recency_lift")["value"] == pytest.approx(1.0, abs=0.05)
 
 
 @settings(max_examples=10, deadline=None)
@@ -103,24 +93,65 @@ def test_layers_with_opposite_biases_do_not_cancel() -> None:
     assert overall == pytest.approx(sum(row["value"] for row in layers) / 2)
 
 
-def test_the_linearisation_agrees_with_a_numerical_derivative() -> None:
+def weighed(frame: pl.DataFrame, sample: int, weight: float) -> pl.DataFrame:
+    """The table with one sample counting for more than one."""
+    counts = ("selections", "expected_selections", "attention_mass", "attention_expected")
+    own = pl.col("sample") == sample
+    return frame.with_columns(pl.when(own).then(pl.col(name) * weight).otherwise(pl.col(name)) for name in counts)
+
+
+BIASES = (
+    "positional_bias", "recency_bias", "oldest_bias", "other_bias", "excess_bias", "attention_positional_bias",
+)  # fmt: skip
+
+
+def estimates(frame: pl.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    own, (total, _) = tally(frame.filter(pl.col("axis") == "distance")), totals([frame])
+    return bias_parts(own, total["distance"], tally(frame.filter(pl.col("axis") == "relative")), total["relative"])
+
+
+@pytest.mark.parametrize("name", BIASES)
+def test_the_linearisation_agrees_with_a_numerical_derivative(name: str) -> None:
     """A sample's term is its influence: the change of the bias when the sample weighs a little more."""
-    frame = planted.features(samples=4, layers=1, seed=7)["positions"].filter(pl.col("axis") == "distance")
-    own = tally(frame)
-    sums = linearised_bias(own).of(["positional_bias"])
-    top, bottom = sums.numerator[:, 0], sums.denominator[:, 0]
+    frame = planted.features(samples=4, layers=2, seed=7)["positions"]
+    random = np.random.default_rng(1)
+    frame = frame.with_columns(attention_mass=pl.col("attention_mass") * random.uniform(0.5, 2, frame.height))
+    top, bottom = estimates(frame)[name]
     whole = top.sum() / bottom.sum()
-    assert whole == pytest.approx(float(bias(own.selections.sum(axis=0)[0], own.expected.sum(axis=0)[0])))
     step = 1e-6
     for sample in range(4):
-        weights = np.ones(4)
-        weights[sample] += step
-        moved = bias(
-            np.tensordot(weights, own.selections, 1)[0],
-            np.tensordot(weights, own.expected, 1)[0],
-        )
-        influence = (top[sample] - whole * bottom[sample]) / bottom.sum()
-        assert (float(moved) - whole) / step == pytest.approx(influence, abs=1e-4)
+        moved_top, moved_bottom = estimates(weighed(frame, sample, 1 + step))[name]
+        influence = (top[sample].sum() - whole * bottom[sample].sum()) / bottom.sum()
+        assert (moved_top.sum() / moved_bottom.sum() - whole) / step == pytest.approx(influence, abs=1e-4)
+
+
+def test_the_linearised_terms_sum_to_the_bias_exactly() -> None:
+    frame = planted.features(samples=4, layers=1, seed=7)["positions"].filter(pl.col("axis") == "distance")
+    own = tally(frame)
+    total_s, total_e = own.selections.sum(axis=0), own.expected.sum(axis=0)
+    terms = linearised(Pair(own.selections, own.expected, total_s, total_e))
+    assert terms.sum() / own.expected.sum() == pytest.approx(float(bias(total_s, total_e)[0]), rel=1e-12)
+
+
+@pytest.mark.parametrize("cuts", [[1, 3], [2, 300, 301], [256], [257, 400]])
+def test_the_cut_into_shards_changes_no_bit(cuts: list[int]) -> None:
+    """More samples than a block, so that blocks span shards and shards span blocks."""
+    own = planted.features(samples=2 * BLOCK + 40, layers=2, one_map=True)
+    random = np.random.default_rng(0)
+    height = own["positions"].height
+    varied = pl.col("selections") * pl.Series(random.uniform(0.5, 1.5, height))
+    tables = own | {"positions": own["positions"].with_columns(selections=varied)}
+    whole = positional.run(tables, PositionalBiasSettings(resamples=20))
+    edges = [0, *cuts, 10_000]
+
+    class Cut:
+        def shards(self, names: Sequence[str]) -> Iterator[dict[str, pl.DataFrame]]:
+            for first, last in pairwise(edges):
+                yield {name: tables[name].filter(pl.col("sample").is_between(first, last - 1)) for name in names}
+
+    parts = positional.run(Cut(), PositionalBiasSettings(resamples=20))
+    for name, frame in whole.items():
+        assert frame.equals(parts[name]), name
 
 
 def test_a_dense_model_has_the_lift_of_its_attention_and_no_selection() -> None:
@@ -130,8 +161,9 @@ def test_a_dense_model_has_the_lift_of_its_attention_and_no_selection() -> None:
     assert lift["selections"].null_count() == lift.height
     # The planted attention is uniform.
     assert lift["attention_lift"].to_numpy() == pytest.approx(1.0)
-    assert result["metrics"].is_empty()
-    assert result["per_sample"].is_empty()
+    names = {"attention_positional_bias", "attention_recency_lift", "attention_oldest_lift"}
+    assert set(result["metrics"]["metric"]) == set(result["per_sample"]["metric"]) == names
+    assert metric(result, "attention_positional_bias")["value"] == pytest.approx(0.0, abs=1e-9)
 
 
 def test_values_by_sample_give_the_metric_again() -> None:
@@ -141,8 +173,9 @@ def test_values_by_sample_give_the_metric_again() -> None:
         .group_by("metric", "layer")
         .agg(again=(pl.col("value") * pl.col("weight")).sum() / pl.col("weight").sum())
     )
-    both = result["metrics"].join(again, on=["metric", "layer"], nulls_equal=True)
-    assert both.height == result["metrics"].height == 12
+    sampled = result["metrics"].filter(pl.col("metric") != "positional_bias_floor")
+    both = sampled.join(again, on=["metric", "layer"], nulls_equal=True)
+    assert both.height == sampled.height == 10 * 4
     assert both["again"].to_numpy() == pytest.approx(both["value"].to_numpy())
 
 

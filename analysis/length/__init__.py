@@ -1,0 +1,7 @@
+"""Metrics over context lengths from one extraction, and the length from which the selection loses."""
+
+from analysis.length.run import run
+
+VERSION = 1
+
+__all__ = ["VERSION", "run"]

@@ -1,0 +1,111 @@
+"""By context length: where sparsity starts to lose recall."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+from matplotlib.figure import Figure
+
+from analysis.plots.length import metrics_by_length
+from analysis.report.numbers import count, decimals, number, span
+from analysis.report.panels.panel import Frames, Panel, TextTable
+
+_SHOWN = ("selection_recall", "oracle_recall", "random_recall", "recall_of_oracle", "output_error", "sparsity_cost")
+_NAMES = {
+    "recall_of_oracle": "Recall, as a share of what the best choice of as many keys would hold,",
+    "selection_recall": "Selection recall",
+    "output_error": "Output error",
+    "sparsity_cost": "The cost of sparsity in likelihood",
+}
+_UNITS = {"sparsity_cost": " nats"}
+
+
+def words(frames: Frames) -> Sequence[str]:
+    """Where the selection begins to lose, over all layers; and in which layers first."""
+    if "onset" not in frames:
+        return ["The indexer leaves nothing out, or there is none: nothing can be lost at any length measured."]
+    rows = frames["onset"]
+    overall = list(rows.filter(pl.col("layer").is_null()).iter_rows(named=True))
+    told = [_sentence(row) for row in overall if row["metric"] in _NAMES]
+    layers = rows.filter((pl.col("metric") == "recall_of_oracle") & pl.col("layer").is_not_null())
+    found = layers.drop_nulls("length").sort("length", pl.col("loss"), descending=[False, True])
+    if layers.height:
+        text = f"By layer, a loss of recall is detected in {found.height} of {layers.height}"
+        if found.height:
+            first = found.row(0, named=True)
+            text += f", first in layer {first['layer']} (from {count(first['length'])} tokens on)"
+        told.append(text + ".")
+    return told
+
+
+def _sentence(row: Mapping[str, Any]) -> str:
+    metric, unit = str(row["metric"]), _UNITS.get(str(row["metric"]), "")
+    places = decimals((row["ci_low"], row["ci_high"]), row["loss"])
+    interval = span(row["ci_low"], row["ci_high"], "", places, signed=True)
+    change = (
+        f"{number(row['loss'], places=places, signed=True)}{unit} (CI {interval}, n = {row['n']}) at "
+        f"{count(row['longest'])} tokens compared with {count(row['first_length'])}, where it first leaves keys out"
+    )
+    if row["length"] is None:
+        return (
+            f"{_NAMES[metric]} shows no loss with length that lasts: the loss is {change}. That none was detected does "
+            "not rule out one within the interval."
+        )
+    return f"{_NAMES[metric]} is detectably worse from {count(row['length'])} tokens on: the loss is {change}."
+
+
+def draw(frames: Frames) -> Sequence[tuple[Figure, str, str]]:
+    """Recall and sparsity cost over length."""
+    onset = None
+    if "onset" in frames:
+        own = frames["onset"].filter((pl.col("metric") == "recall_of_oracle") & pl.col("layer").is_null())
+        onset = None if own.is_empty() else own["length"][0]
+    figure = metrics_by_length(frames["lengths"], onset) if "lengths" in frames else None
+    caption = (
+        "Queries in the last power of two before each context length, over all layers; bands are confidence intervals "
+        "from a bootstrap over samples. Recall counts queries in effect only."
+    )
+    return [] if figure is None else [(figure, "Recall and cost by context length", caption)]
+
+
+def tables(frames: Frames) -> Sequence[TextTable]:
+    """The values of the figure, over all queries up to each length and at it."""
+    if "lengths" not in frames:
+        return ()
+    rows = frames["lengths"].filter(pl.col("layer").is_null() & pl.col("metric").is_in(_SHOWN))
+    metrics = [metric for metric in _SHOWN if metric in set(rows["metric"])]
+    cells = {(row["metric"], row["length"], row["kind"]): row for row in rows.iter_rows(named=True)}
+    found = []
+    for kind in ("up to", "at"):
+        lines = [
+            (count(length), *(_cell(cells.get((metric, length, kind))) for metric in metrics))
+            for length in sorted(set(rows["length"]))
+        ]
+        what = "over all queries up to the length" if kind == "up to" else "over the last power of two alone"
+        found.append(TextTable(f"By context length, {what}", ("length (tokens)", *metrics), tuple(lines), open=False))
+    return found if metrics else ()
+
+
+def _cell(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return number(None)
+    places = decimals((row["ci_low"], row["ci_high"]), row["value"])
+    return f"{number(row['value'], places=places)} ({span(row['ci_low'], row['ci_high'], '', places)})"
+
+
+PANEL = Panel(
+    analysis="length",
+    order=20,
+    title="By context length",
+    about=(
+        "The model does not see the future, so that the queries up to a length are what a study of that length would "
+        "measure. A loss counts from the first length on at which the interval of the difference from where the "
+        "indexer first leaves keys out, paired by sample, lies above zero there and at every longer length. Samples "
+        "that are shorter than a length are not part of its comparison."
+    ),
+    words=words,
+    draw=draw,
+    tables=tables,
+)

@@ -1,0 +1,43 @@
+"""The tables of the analysis by context length."""
+
+from __future__ import annotations
+
+from storage.columns import Table, of, table
+from storage.result_tables import RESULTS
+
+LENGTHS: dict[tuple[str, str], Table] = {
+    ("analyses/length", "metrics"): RESULTS["analyses/distribution", "metrics"],
+    ("analyses/length", "per_sample"): RESULTS["analyses/distribution", "per_sample"],
+    ("analyses/length", "lengths"): table(
+        "metric, layer, kind, length",
+        "metric layer kind length",
+        of("tokens", length="Context length: 2^m - 1, or the longest sample's where that is shorter."),
+        of(kind='Which queries: "up to" the length, or "at" it, those of the last power of two alone.'),
+        of(
+            "as the metric",
+            value="The metric's value.",
+            ci_low="Lower end of the confidence interval.",
+            ci_high="Upper end of the confidence interval.",
+        ),
+        of("samples", n="Samples with such queries."),
+        ordered=False,
+    ),
+    ("analyses/length", "onset"): table(
+        "metric, layer",
+        "metric layer",
+        of(
+            "tokens",
+            first_length="End of the first position bucket in which the indexer leaves something out.",
+            longest="End of the last position bucket.",
+            length="End of the bucket from which on the metric is detectably worse than in the first; null: in none.",
+        ),
+        of(
+            "as the metric",
+            loss="How much worse the last bucket is than the first, paired by sample; below 0 it is better.",
+            ci_low="Lower end of the loss's confidence interval.",
+            ci_high="Upper end of the loss's confidence interval.",
+        ),
+        of("samples", n="Samples that reach the last bucket."),
+        ordered=False,
+    ),
+}
