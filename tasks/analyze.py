@@ -11,11 +11,10 @@ from prefect.client.schemas.objects import State
 
 from analysis.settings import Frozen
 from storage.store import StepKey, Store
+from tasks.features import StoredFeatures
 from tasks.step import OPTIONS, StepRecord, Tables, Target, perform
 
 ANALYSES = ("distribution", "clustering", "positional", "efficiency")
-#: Feature tables that no analysis reads: the selected keys of a whole dataset are for looking up, and large.
-UNREAD = ("selections",)
 
 
 @dataclass(frozen=True)
@@ -47,12 +46,7 @@ def analyze_model(job: AnalysisJob) -> StepRecord | State[StepRecord]:
     """Result tables of one analysis."""
 
     def compute(store: Store) -> Tables:
-        features = {
-            table: store.read(key, table, units)
-            for key, units in job.sources
-            for table in store.tables(key)
-            if table not in UNREAD
-        }
+        features = StoredFeatures(store, job.sources)
         tables: Tables = import_module(f"analysis.{job.analysis}").run(features, job.settings)
         return tables
 

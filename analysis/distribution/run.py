@@ -20,8 +20,8 @@ TABLES = ("tokens", "indexer", "attention")
 def run(features: Features | Sharded, settings: DistributionSettings) -> dict[str, pl.DataFrame]:
     """Summarise a model's features in one pass over their shards, in the memory of a few.
 
-    What is kept are sums by sample and layer, sums by layer and bucket or head, and merged digests of the scores. Shards
-    whose samples ascend give the same bits however the samples are cut into shards.
+    What is kept are sums by sample and layer, sums by layer and bucket or head, and merged digests of the scores.
+    Shards whose samples ascend give the same bits however the samples are cut into shards.
 
     Args:
         features: Feature tables; tables that are absent or empty give no rows.

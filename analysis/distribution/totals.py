@@ -47,7 +47,7 @@ class Totals:
         layers, others = np.searchsorted(self.layers, grid.layers), np.searchsorted(self.others, grid.others)
         # Mostly all of the grid's axes are ours, and a plain view is much faster than an index.
         whole = len(layers) == len(self.layers) and len(others) == len(self.others)
-        at = (slice(None),) * 3 if whole else np.ix_(range(len(self.rules)), layers, others)
+        at = (slice(None),) * 3 if whole else np.ix_(np.arange(len(self.rules)), layers, others)
         for place in range(len(grid.samples)):
             self.numerator[at] += grid.numerator[:, place]
             self.denominator[at] += grid.denominator[:, place]
@@ -82,9 +82,9 @@ class Totals:
         for name in ("numerator", "denominator", "samples", "anywhere", "rows"):
             before = getattr(self, name)
             size, index = {
-                "anywhere": (shape[::2], np.ix_(range(shape[0]), old[1])),
+                "anywhere": (shape[::2], np.ix_(np.arange(shape[0]), old[1])),
                 "rows": (shape[1:], np.ix_(*old)),
-            }.get(name, (shape, np.ix_(range(shape[0]), *old)))
+            }.get(name, (shape, np.ix_(np.arange(shape[0]), *old)))
             after = np.zeros(size, before.dtype)
             after[index] = before
             setattr(self, name, after)

@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.features.kernels.compiled import exact
 from analysis.metrics.metric import Ratio
 from analysis.statistics import Array
 
@@ -49,26 +48,26 @@ def grids(frame: pl.DataFrame, rules: Mapping[str, Ratio], others: Sequence[str]
 
     Args:
         frame: Feature table, with all rows of its samples.
-        rules: Name and rule of each metric.
+        rules: Name and rule of each metric, at least one.
         others: The other column of each grid, e.g. bucket; "" for none.
 
     Yields:
         For the next samples in increasing order, a grid for each of ``others``.
     """
+    from analysis.metrics.adding import add
+
+    columns = list(dict.fromkeys(name for rule in rules.values() for name in _columns(rule) if name))
+    wanted = np.array([[columns.index(n) if n else -1 for n in _columns(rule)] for rule in rules.values()], np.int64)
     for block in _blocks(frame):
         axes = {name: _axis(block, name) for name in ("sample", "layer", *others)}
         (samples, at_sample), (layers, at_layer) = axes["sample"], axes["layer"]
         above = at_sample * len(layers) + at_layer
-        columns = list(dict.fromkeys(name for rule in rules.values() for name in _columns(rule) if name))
-        table = np.stack([np.empty(0), *(column(block, name) for name in columns)][1:] or [np.empty(block.height)])
-        wanted = np.array(
-            [[columns.index(name) if name else -1 for name in _columns(rule)] for rule in rules.values()], dtype=np.int64
-        ).reshape(-1, 4)
+        table = np.stack([column(block, name) for name in columns])
         places = [above * len(axes[other][0]) + axes[other][1] for other in others]
         sizes = [len(samples) * len(layers) * len(axes[other][0]) for other in others]
         starts = np.cumsum([0, *sizes])
         numerator, denominator = np.zeros((2, len(rules), starts[-1]))
-        _add(table, wanted, np.stack(places) + starts[:-1, None], numerator, denominator)
+        add(table, wanted, np.stack(places) + starts[:-1, None], numerator, denominator)
         found = []
         for number, other in enumerate(others):
             shape = (len(samples), len(layers), len(axes[other][0]))
@@ -88,33 +87,6 @@ def column(frame: pl.DataFrame, name: str) -> Array:
 
 def _columns(rule: Ratio) -> tuple[str, str, str, str]:
     return rule.value, rule.minus, rule.weight, rule.over
-
-
-@exact
-def _add(
-    table: Array, wanted: NDArray[np.int64], places: NDArray[np.int64], numerator: Array, denominator: Array
-) -> None:
-    """Add every row of a table, [columns, rows], to its place in each grid; rows with NaN or without weight are none.
-
-    Args:
-        table: Columns as float64.
-        wanted: Columns of each metric's value, minus, weight and over, [metrics, 4]; -1 for none.
-        places: Where each row goes, [grids, rows].
-        numerator: Changed, [metrics, places].
-        denominator: Changed, [metrics, places].
-    """
-    for metric in range(wanted.shape[0]):
-        value, minus, weight, over = wanted[metric]
-        for row in range(places.shape[1]):
-            factor = table[weight, row] if weight >= 0 else 1.0
-            amount = table[value, row]
-            if minus >= 0:
-                amount -= table[minus, row]
-            base = table[over, row] if over >= 0 else 1.0
-            if factor > 0 and not np.isnan(amount) and not np.isnan(base):
-                for grid in range(places.shape[0]):
-                    numerator[metric, places[grid, row]] += amount * factor
-                    denominator[metric, places[grid, row]] += base * factor
 
 
 def _blocks(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:

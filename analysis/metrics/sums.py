@@ -145,7 +145,7 @@ class TableSums:
         numerator, denominator = np.zeros((2, len(self.rules), len(samples), len(layers)))
         for part in self._parts:
             at = np.ix_(
-                range(len(self.rules)), np.searchsorted(samples, part.samples), np.searchsorted(layers, part.layers)
+                np.arange(len(self.rules)), np.searchsorted(samples, part.samples), np.searchsorted(layers, part.layers)
             )
             numerator[at] += part.numerator[..., 0]
             denominator[at] += part.denominator[..., 0]
@@ -208,4 +208,5 @@ def from_per_sample(frame: pl.DataFrame) -> Sums:
 
 def _pairs(metrics: NDArray[np.int64], layers: pl.Series) -> NDArray[np.int64]:
     """One number for a metric and a layer, ordered by both, no layer before all layers."""
-    return metrics * (1 << 17) + layers.cast(pl.Int64).fill_null(-(1 << 15) - 1).to_numpy() + (1 << 16)
+    numbered = layers.cast(pl.Int64).fill_null(-(1 << 15) - 1).to_numpy().astype(np.int64)
+    return metrics * (1 << 17) + numbered + (1 << 16)

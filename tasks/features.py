@@ -1,0 +1,69 @@
+"""A model's stored features as analyses read them: a table whole, or all tables shard by shard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import polars as pl
+
+from storage.store import StepKey, Store
+
+#: Feature tables that no analysis reads: the selected keys of a whole dataset are for looking up, and large.
+UNREAD = ("selections",)
+
+
+class StoredFeatures(Mapping[str, pl.DataFrame]):
+    """The tables of some steps, read when they are asked for and not kept.
+
+    Every checksum is verified at every reading.
+
+    Args:
+        store: The store.
+        sources: The steps, each with the units that make it complete; of a table that two of them have, the later
+            step's is taken.
+    """
+
+    def __init__(self, store: Store, sources: Sequence[tuple[StepKey, Sequence[str]]]) -> None:
+        self._store = store
+        self._sources = {
+            table: (key, tuple(units)) for key, units in sources for table in store.tables(key) if table not in UNREAD
+        }
+
+    def __getitem__(self, table: str) -> pl.DataFrame:
+        """A whole table.
+
+        Raises:
+            KeyError: There is no such table.
+            DamagedUnit: A file is not what was committed.
+        """
+        key, units = self._sources[table]
+        return self._store.read(key, table, units)
+
+    def __contains__(self, table: object) -> bool:
+        return table in self._sources
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sources)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def shards(self, tables: Sequence[str]) -> Iterator[Mapping[str, pl.DataFrame]]:
+        """The named tables of one shard after the other, those that it has; see `analysis.metrics.stream`.
+
+        Steps with the same units are read together, steps with other units one after the other.
+
+        Raises:
+            DamagedUnit: A file is not what was committed.
+        """
+        wanted: dict[tuple[str, ...], dict[StepKey, list[str]]] = {}
+        for table in tables:
+            if table in self._sources:
+                key, units = self._sources[table]
+                wanted.setdefault(units, {}).setdefault(key, []).append(table)
+        for units, steps in wanted.items():
+            readers = [self._store.read_units(key, names, units) for key, names in steps.items()]
+            for parts in zip(*readers, strict=True):
+                shard = {table: frame for part in parts for table, frame in part.items()}
+                if shard:
+                    yield shard
