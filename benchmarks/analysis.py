@@ -28,7 +28,8 @@ import numpy as np
 import polars as pl
 
 # The package of the same name as this file must come before it.
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from store_scale import attention, peak_mebibytes, write_unit
 
@@ -168,10 +169,9 @@ def analyse(name: str, store: Store, shards: int) -> dict[str, int]:
 
 def compare(store: Store) -> dict[str, int]:
     """Compare the model with itself, as the study's task does."""
+    from analysis import comparison
     from analysis.settings import ComparisonSettings
     from tasks.compare import StoredModels
-
-    from analysis import comparison
 
     models = StoredModels(store, {name: {"distribution": RESULTS} for name in ("baseline", "candidate")})
     return {"comparisons": comparison.compare(models, "baseline", ComparisonSettings()).height}
