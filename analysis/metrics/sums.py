@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -133,7 +133,9 @@ class TableSums:
             grid: Without another column.
             layered: Whether its table has layers.
         """
-        self._parts.append(grid)
+        # A grid is a view of an array that holds the other grids too, which are much larger.
+        sums = (grid.numerator.copy(), grid.denominator.copy())
+        self._parts.append(replace(grid, numerator=sums[0], denominator=sums[1]))
         self._layered |= layered
 
     def sums(self) -> Sums:
