@@ -74,11 +74,10 @@ def test_a_damaged_shard_is_named_whenever_it_comes(store: Store) -> None:
     key, units = committed(store, 1)
     file = Path(store.location(key)) / "attention" / f"{units[7]}.parquet"
     file.write_bytes(file.read_bytes()[:-9] + b"!" + file.read_bytes()[-8:])
-    features, seen = StoredFeatures(store, [(key, units)]), 0
+    features, seen = StoredFeatures(store, [(key, units)]), []
     with pytest.raises(DamagedUnit) as damage:
-        for _ in features.shards(["attention"]):
-            seen += 1
-    assert (damage.value.key, damage.value.unit, seen) == (key, units[7], 7)
+        seen.extend(features.shards(["attention"]))
+    assert (damage.value.key, damage.value.unit, len(seen)) == (key, units[7], 7)
     assert len(list(features.shards(["tokens"]))) == SAMPLES  # its file is whole
 
 
