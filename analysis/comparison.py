@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -41,16 +41,26 @@ def combine(analyses: Mapping[str, Frames]) -> dict[str, pl.DataFrame]:
 
     A metric that two analyses report (sparsity_cost is also a part of the efficiency score) is kept once.
     """
-    metrics = [frames["metrics"] for frames in analyses.values() if "metrics" in frames]
-    pairs = [frames["per_sample"] for frames in analyses.values() if "per_sample" in frames]
     return {
-        "metrics": pl.concat([pl.DataFrame(schema=METRICS), *metrics]).unique(
-            ["metric", "layer"], keep="first", maintain_order=True
+        "metrics": _once(
+            pl.DataFrame(schema=METRICS), [own["metrics"] for own in analyses.values() if "metrics" in own]
         ),
-        "per_sample": pl.concat([pl.DataFrame(schema=PER_SAMPLE), *pairs]).unique(
-            ["metric", "layer", "sample"], keep="first", maintain_order=True
+        "per_sample": _once(
+            pl.DataFrame(schema=PER_SAMPLE), [own["per_sample"] for own in analyses.values() if "per_sample" in own]
         ),
     }
+
+
+def _once(empty: pl.DataFrame, frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """The frames one below the other; of a metric and layer that several have, the first one's rows."""
+    kept, seen = [empty], empty.select("metric", "layer")
+    for frame in frames:
+        cells = frame.select("metric", "layer").unique()
+        if cells.join(seen, on=["metric", "layer"], how="semi", nulls_equal=True).height:
+            frame = frame.join(seen, on=["metric", "layer"], how="anti", nulls_equal=True, maintain_order="left")
+        kept.append(frame)
+        seen = pl.concat([seen, cells]).unique()
+    return pl.concat(kept)
 
 
 def compare(models: Mapping[str, Frames], baseline: str, settings: ComparisonSettings) -> pl.DataFrame:
@@ -64,7 +74,8 @@ def compare(models: Mapping[str, Frames], baseline: str, settings: ComparisonSet
     ranges touch.
 
     Args:
-        models: Model name to its frames ``metrics`` and ``per_sample`` (see ``combine``).
+        models: Model name to its frames ``metrics`` and ``per_sample`` (see ``combine``). A mapping that reads a model
+            when it is asked for holds the baseline and one candidate at a time.
         baseline: Name of the baseline.
         settings: The bootstrap.
 
@@ -79,11 +90,13 @@ def compare(models: Mapping[str, Frames], baseline: str, settings: ComparisonSet
     if baseline not in models:
         raise IndexscopeError("comparison", f"there is no model named {baseline}", f"choose one of {', '.join(models)}")
     frames = [pl.DataFrame(schema=COMPARISONS)]
-    for name, own in models.items():
+    base = models[baseline]
+    for name in models:
         if name == baseline:
             continue
-        paired = _paired(models[baseline], own, f"comparison of {name} with {baseline}", settings)
-        counted = _unpaired(models[baseline]["metrics"], own["metrics"], paired)
+        own = models[name]
+        paired = _paired(base, own, f"comparison of {name} with {baseline}", settings)
+        counted = _unpaired(base["metrics"], own["metrics"], paired)
         frames.append(_judged(pl.concat([paired, counted]), name))
     return pl.concat(frames)
 

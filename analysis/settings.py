@@ -176,6 +176,10 @@ class AdviceSettings(Frozen):
     )
 
 
+class LengthSettings(BootstrapSettings):
+    """How the uncertainty of metrics by context length is estimated."""
+
+
 class AnalysisSettings(Frozen):
     """The settings of the analyses that follow extraction and probe."""
 
@@ -196,7 +200,5 @@ class AnalysisSettings(Frozen):
     stability: StabilitySettings = Field(
         default=StabilitySettings(), description="Ties, chunks and score precisions that change the selection."
     )
-
-
-class LengthSettings(BootstrapSettings):
-    """How the uncertainty of metrics by context length is estimated."""
+    length: LengthSettings = Field(default=LengthSettings(), description="The metrics at shorter contexts.")
+    advice: AdviceSettings = Field(default=AdviceSettings(), description="What the data says to change.")

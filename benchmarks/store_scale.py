@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,22 +63,31 @@ def attention(rows: int, seed: int) -> pl.DataFrame:
     return pl.DataFrame(columns)
 
 
+def write_unit(store: Store, key: StepKey, unit: str, tables: Mapping[str, tuple[bytes, int]]) -> int:
+    """Commit encoded tables and their rows as one unit, fast and not durably; returns their bytes."""
+    folder = Path(store.location(key))
+    files = []
+    for table, (data, rows) in tables.items():
+        file = folder / table_file(table, unit)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+        files.append(FileRecord(table, len(data), rows, hashlib.sha256(data).hexdigest()))
+    record = UnitRecord(key.kind, key.digest, unit, tuple(files), {"seconds": 1.5, "notes": [], "chunks": [256]})
+    marker = folder / marker_file(unit)
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    marker.write_bytes(encode_marker(record))
+    return sum(file.bytes for file in files)
+
+
 def simulate(store: Store, shards: int, rows: int) -> int:
     """Write the store, fast and not durably; returns its bytes."""
     units = [f"shard-{number:05}" for number in range(shards)]
     store.prepare(KEY, "simulated", units)
-    folder = Path(store.location(KEY))
-    for part in ("attention", "_commits"):
-        (folder / part).mkdir(parents=True)
     templates = [parquet.encode(attention(rows, seed), "features", "attention") for seed in range(TEMPLATES)]
-    sums = [hashlib.sha256(data).hexdigest() for data in templates]
-    for number, unit in enumerate(units):
-        data = templates[number % TEMPLATES]
-        (folder / table_file("attention", unit)).write_bytes(data)
-        file = FileRecord("attention", len(data), rows, sums[number % TEMPLATES])
-        record = UnitRecord(KEY.kind, KEY.digest, unit, (file,), {"seconds": 1.5, "notes": [], "chunks": [256]})
-        (folder / marker_file(unit)).write_bytes(encode_marker(record))
-    return sum(len(templates[number % TEMPLATES]) for number in range(shards))
+    return sum(
+        write_unit(store, KEY, unit, {"attention": (templates[number % TEMPLATES], rows)})
+        for number, unit in enumerate(units)
+    )
 
 
 def answer(question: str, store: Store, key: StepKey = KEY) -> object:
@@ -123,9 +133,17 @@ def child(question: str, store: Store) -> None:
     start = time.perf_counter()
     found = answer(question, store)
     seconds = time.perf_counter() - start
+    print(
+        json.dumps(
+            {"question": question, "seconds": seconds, "mebibytes": peak_mebibytes(), "answer": str(found)[:200]}
+        )
+    )
+
+
+def peak_mebibytes() -> float:
+    """Peak memory of this process."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
-    print(json.dumps({"question": question, "seconds": seconds, "mebibytes": peak, "answer": str(found)[:200]}))
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
 def main() -> None:

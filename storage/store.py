@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -50,6 +51,8 @@ __all__ = [
 MANIFEST = "manifest.json"
 #: Files read at the same time: a bucket answers slowly, and checksums run beside each other.
 READERS = 8
+#: Units that are read before they are asked for.
+AHEAD = 4
 
 
 class DamagedUnit(IndexscopeError):
@@ -251,6 +254,40 @@ class Store:
             where = f"{self.location(key)}/{table}"
             reason = f"has units of different columns ({error})"
             raise IndexscopeError(where, reason, "delete the folder and run the study again") from error
+
+    def read_units(
+        self, key: StepKey, tables: Sequence[str], units: Sequence[str]
+    ) -> Iterator[dict[str, pl.DataFrame]]:
+        """Read some tables unit by unit, with every checksum verified and few units in memory at once.
+
+        Args:
+            key: The step.
+            tables: Names of the tables.
+            units: Which units, in this order.
+
+        Yields:
+            For each unit, those of the tables that it has.
+
+        Raises:
+            IndexscopeError: A named unit is missing, or a file is damaged.
+        """
+        self.manifest(key)
+        records = self._records(key, units)
+
+        def read(record: UnitRecord) -> dict[str, pl.DataFrame]:
+            return {table: self._frame(key, record, table) for table in tables if table in record.tables}
+
+        with ThreadPoolExecutor(AHEAD) as pool:
+            waiting = deque(pool.submit(read, record) for record in records[:AHEAD])
+            try:
+                for following in range(AHEAD, AHEAD + len(records)):
+                    frames = waiting.popleft().result()
+                    if following < len(records):
+                        waiting.append(pool.submit(read, records[following]))
+                    yield frames
+            finally:
+                for unread in waiting:
+                    unread.cancel()
 
     def read_all(self, key: StepKey) -> dict[str, pl.DataFrame]:
         """Read every table of a step's committed units."""

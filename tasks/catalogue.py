@@ -15,6 +15,8 @@ READS: Mapping[str, tuple[str, ...]] = {
     "sharing": ("probe",),
     "content": ("probe",),
     "stability": ("probe",),
+    "length": ("features", "measures"),
+    "advice": ("measures", "budget", "heads", "sharing", "efficiency"),
 }
 ANALYSES = tuple(READS)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import polars as pl
 from prefect import task
 from prefect.client.schemas.objects import State
 
@@ -44,16 +45,39 @@ def compare_models(job: ComparisonJob) -> StepRecord | State[StepRecord]:
     """The comparison table."""
 
     def compute(store: Store) -> Tables:
-        from analysis.comparison import combine, compare
+        from analysis.comparison import compare
 
-        models = {name: combine(read_analyses(store, keys)) for name, keys in job.models.items()}
-        return {"comparisons": compare(models, job.baseline, job.settings)}
+        return {"comparisons": compare(StoredModels(store, job.models), job.baseline, job.settings)}
 
     return perform(job.target, compute)
 
 
-def read_analyses(store: Store, keys: Mapping[str, StepKey]) -> dict[str, Tables]:
-    """The result tables of a model's analyses, by analysis."""
+class StoredModels(Mapping[str, Tables]):
+    """What is compared of each model, read when it is asked for: the samples of many models would fill the memory."""
+
+    def __init__(self, store: Store, models: Mapping[str, Mapping[str, StepKey]]) -> None:
+        self._store, self._models = store, models
+
+    def __getitem__(self, name: str) -> Tables:
+        from analysis.comparison import combine
+
+        return combine(read_analyses(self._store, self._models[name], ("metrics", "per_sample")))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._models
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._models)
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+
+def read_analyses(
+    store: Store, keys: Mapping[str, StepKey], only: Sequence[str] | None = None
+) -> dict[str, dict[str, pl.DataFrame]]:
+    """The result tables of a model's analyses, or only some of them, by analysis."""
     return {
-        name: {table: store.read(key, table, [RESULT]) for table in store.tables(key)} for name, key in keys.items()
+        name: {table: store.read(key, table, [RESULT]) for table in store.tables(key) if only is None or table in only}
+        for name, key in keys.items()
     }

@@ -1,72 +1,79 @@
-"""The stored tables that an analysis reads: each table whole where it is asked for, or all of them shard by shard."""
+"""A model's stored features as analyses read them: a table whole, or all tables shard by shard."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import polars as pl
 
 from storage.store import StepKey, Store
 
-#: Shards that are read while the one before is worked on.
-AHEAD = 2
+#: Feature tables that no analysis reads: the selected keys of a whole dataset are for looking up, and large.
+UNREAD = ("selections",)
 ANALYSES = "analyses/"
 
 
 class StoredFeatures(Mapping[str, pl.DataFrame]):
-    """Tables of several steps as one mapping; nothing is read before it is asked for.
+    """The tables of some steps, read when they are asked for and not kept.
 
-    The tables of an analysis are named after it, "sharing.schedules"; those of other steps by their own names. It is
-    `analysis.metrics.stream.Sharded`: the tables of the step with most units can be had one unit at a time.
+    Every checksum is verified at every reading. Result tables of an analysis are named after it: "sharing.schedules".
 
     Args:
-        store: Where they are.
-        sources: The steps and the units that make each complete.
-
-    Raises:
-        DamagedUnit: While reading, where a file is not as it was committed.
+        store: The store.
+        sources: The steps, each with the units that make it complete; of a table that two of them have, the later
+            step's is taken.
     """
 
-    def __init__(self, store: Store, sources: Sequence[tuple[StepKey, tuple[str, ...]]]) -> None:
+    def __init__(self, store: Store, sources: Sequence[tuple[StepKey, Sequence[str]]]) -> None:
         self._store = store
-        self._places: dict[str, tuple[StepKey, tuple[str, ...], str]] = {}
-        for key, units in sources:
-            prefix = f"{key.kind.removeprefix(ANALYSES)}." if key.kind.startswith(ANALYSES) else ""
-            for table in store.tables(key):
-                self._places[f"{prefix}{table}"] = (key, units, table)
+        self._sources = {
+            _name(key, table): (key, tuple(units), table)
+            for key, units in sources
+            for table in store.tables(key)
+            if table not in UNREAD
+        }
 
-    def __getitem__(self, name: str) -> pl.DataFrame:
-        key, units, table = self._places[name]
-        return self._store.read(key, table, units)
+    def __getitem__(self, table: str) -> pl.DataFrame:
+        """A whole table.
+
+        Raises:
+            KeyError: There is no such table.
+            DamagedUnit: A file is not what was committed.
+        """
+        key, units, stored = self._sources[table]
+        return self._store.read(key, stored, units)
+
+    def __contains__(self, table: object) -> bool:
+        return table in self._sources
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return iter(self._sources)
 
     def __len__(self) -> int:
-        return len(self._places)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._places  # without reading it
+        return len(self._sources)
 
     def shards(self, tables: Sequence[str]) -> Iterator[Mapping[str, pl.DataFrame]]:
-        """The named tables of each unit in order, read a little ahead; a unit without any of them is left out."""
-        wanted = [name for name in tables if name in self._places]
-        units = list(dict.fromkeys(unit for name in wanted for unit in self._places[name][1]))
-        with ThreadPoolExecutor(AHEAD) as pool:
-            ahead: list[Future[dict[str, pl.DataFrame]]] = []
-            for unit in units:
-                ahead.append(pool.submit(self._unit, wanted, unit))
-                if len(ahead) > AHEAD:
-                    yield from filter(None, [ahead.pop(0).result()])
-            for future in ahead:
-                yield from filter(None, [future.result()])
+        """The named tables of one shard after the other, those that it has; see `analysis.metrics.stream`.
 
-    def _unit(self, names: Sequence[str], unit: str) -> dict[str, pl.DataFrame]:
-        found = {}
-        for name in names:
-            key, units, table = self._places[name]
-            record = self._store.record(key, unit) if unit in units else None
-            if record is not None and table in record.tables:
-                found[name] = self._store.read(key, table, [unit])
-        return found
+        Steps with the same units are read together, steps with other units one after the other.
+
+        Raises:
+            DamagedUnit: A file is not what was committed.
+        """
+        wanted: dict[tuple[str, ...], dict[StepKey, list[str]]] = {}
+        for table in tables:
+            if table in self._sources:
+                key, units, stored = self._sources[table]
+                wanted.setdefault(units, {}).setdefault(key, []).append(stored)
+        for units, steps in wanted.items():
+            readers = [self._store.read_units(key, names, units) for key, names in steps.items()]
+            for parts in zip(*readers, strict=True):
+                named = zip(steps, parts, strict=True)
+                shard = {_name(key, table): frame for key, part in named for table, frame in part.items()}
+                if shard:
+                    yield shard
+
+
+def _name(key: StepKey, table: str) -> str:
+    """What an analysis calls a table: those of other analyses bear their names."""
+    return f"{key.kind.removeprefix(ANALYSES)}.{table}" if key.kind.startswith(ANALYSES) else table

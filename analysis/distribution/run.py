@@ -6,16 +6,22 @@ import polars as pl
 
 from analysis.distribution.by_bucket import by_bucket
 from analysis.distribution.by_head import by_head
-from analysis.distribution.scores import score_histogram, score_moments, score_quantiles
+from analysis.distribution.scores import Scores, score_histogram, score_moments, score_quantiles
+from analysis.distribution.totals import Totals
+from analysis.metrics.grids import grids
+from analysis.metrics.stream import Sharded, shards
 from analysis.metrics.summary import summarise
-from analysis.metrics.sums import Features, join, per_sample, table_sums
+from analysis.metrics.sums import Features, Sums, TableSums, join, per_sample, ratio_metrics
 from analysis.settings import DistributionSettings
 
 TABLES = ("tokens", "indexer", "attention")
 
 
-def run(features: Features, settings: DistributionSettings) -> dict[str, pl.DataFrame]:
-    """Summarise a model's features.
+def run(features: Features | Sharded, settings: DistributionSettings) -> dict[str, pl.DataFrame]:
+    """Summarise a model's features in one pass over their shards, in the memory of a few.
+
+    What is kept are sums by sample and layer, sums by layer and bucket or head, and merged digests of the scores.
+    Shards whose samples ascend give the same bits however the samples are cut into shards.
 
     Args:
         features: Feature tables; tables that are absent or empty give no rows.
@@ -24,13 +30,49 @@ def run(features: Features, settings: DistributionSettings) -> dict[str, pl.Data
     Returns:
         metrics, per_sample, by_bucket, by_head, score_quantiles, score_histogram and score_moments.
     """
-    sums = join([table_sums(features, table) for table in TABLES], features)
+    tables = [_Table(features, name) for name in TABLES]
+    scores = Scores()
+    samples = [pl.DataFrame(schema={"sample": pl.Int32})]
+    for shard in shards(features, (*TABLES, "scores", "samples")):
+        for table in tables:
+            table.add(shard.get(table.name))
+        scores.add(shard.get("scores"))
+        if "samples" in shard:
+            samples.append(shard["samples"].select("sample"))
+    sums = join([table.take_sums() for table in tables], {"samples": pl.concat(samples, how="vertical_relaxed")})
     return {
         "metrics": summarise(sums, settings),
         "per_sample": per_sample(sums),
-        "by_bucket": by_bucket(features, TABLES),
-        "by_head": by_head(features),
-        "score_quantiles": score_quantiles(features, settings.quantiles),
-        "score_histogram": score_histogram(features, settings.histogram_bins),
-        "score_moments": score_moments(features),
+        "by_bucket": by_bucket([(table.buckets, table.layered) for table in tables]),
+        "by_head": by_head(tables[-1].heads),
+        "score_quantiles": score_quantiles(scores, settings.quantiles),
+        "score_histogram": score_histogram(scores, settings.histogram_bins),
+        "score_moments": score_moments(scores),
     }
+
+
+class _Table:
+    """What is kept of one feature table."""
+
+    def __init__(self, features: Features | Sharded, name: str) -> None:
+        self.name = name
+        self.layered = False
+        rules = ratio_metrics(features, name)
+        self.sums = TableSums(rules)
+        self.buckets, self.heads = Totals(rules), Totals(rules)
+
+    def add(self, frame: pl.DataFrame | None) -> None:
+        if frame is None or frame.is_empty() or not self.sums.rules:
+            return
+        self.layered |= "layer" in frame.columns
+        others = ["", "bucket", *(["head"] if "head" in frame.columns else [])]
+        for whole, by_bucket_of, *by_head_of in grids(frame, self.sums.rules, others):
+            self.sums.add(whole, self.layered)
+            self.buckets.add(by_bucket_of)
+            for grid in by_head_of:
+                self.heads.add(grid)
+
+    def take_sums(self) -> Sums:
+        """The sums by sample; their parts are given up, which are as large."""
+        sums, self.sums = self.sums.sums(), TableSums({})
+        return sums

@@ -6,16 +6,17 @@ nothing to their own error (rank error below 1 % at the median and smaller in th
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 import datasketches
 import numpy as np
 import polars as pl
 
-from analysis.metrics.sums import Features
-
 # Of the merged digest; the extraction's digests have 100.
 COMPRESSION = 4000
+#: Samples whose digests are merged with each other before they go into the whole: merging into a large one is slow.
+TOGETHER = 16
 EVERY = "all"
 QUANTILES = {
     "layer": pl.Int16,
@@ -44,11 +45,77 @@ MOMENTS = {
 }
 
 
-def score_quantiles(features: Features, quantiles: Sequence[float]) -> pl.DataFrame:
+class Digest:
+    """A merged t-digest. It depends on what is added and in which order, and on nothing else."""
+
+    def __init__(self) -> None:
+        self._merged = datasketches.tdigest_float(COMPRESSION)
+        self._waiting: list[datasketches.tdigest_float] = []
+
+    def add(self, serialised: bytes) -> None:
+        """Take in one digest."""
+        self._waiting.append(datasketches.tdigest_float.deserialize(serialised))
+        if len(self._waiting) == TOGETHER:
+            self.merged()
+
+    def merged(self) -> datasketches.tdigest_float:
+        """All that was added."""
+        if self._waiting:
+            self._merged.merge(_union(self._waiting))
+            self._waiting = []
+        return self._merged
+
+
+class Scores:
+    """The scores of a model, sample by sample: digests merge at once, moments are kept."""
+
+    def __init__(self) -> None:
+        self._digests: dict[tuple[int, str], Digest] = defaultdict(Digest)
+        self._moments: list[pl.DataFrame] = []
+
+    def add(self, frame: pl.DataFrame | None) -> None:
+        """Take in the scores of more samples."""
+        if frame is None or frame.is_empty():
+            return
+        known = frame.filter(pl.col("count") > 0).sort("layer", "group", "sample")
+        for layer, group, serialised in known.select("layer", "group", "sketch").iter_rows():
+            self._digests[layer, group].add(serialised)
+        self._moments.append(known.drop("sketch"))
+
+    def layers(self) -> Iterator[tuple[int, dict[str, pl.DataFrame]]]:
+        """Each layer with its groups' moments by sample, the selected and the unselected."""
+        if self._moments:
+            moments = pl.concat(self._moments, how="vertical_relaxed").sort("layer", "group", "sample")
+            for own in moments.partition_by("layer", maintain_order=True):
+                groups = own.partition_by("group", maintain_order=True)
+                yield int(own["layer"][0]), {str(parts["group"][0]): parts for parts in groups}
+
+    def groups(self) -> Iterator[tuple[int, str, pl.DataFrame]]:
+        """Layer, group and moments by sample; the group "all" holds selected and unselected keys together."""
+        for layer, groups in self.layers():
+            for group, parts in groups.items():
+                yield layer, group, parts
+            yield layer, EVERY, pl.concat(list(groups.values()))
+
+    def digest(self, layer: int, group: str) -> datasketches.tdigest_float:
+        """The scores of a layer's group, or of all its groups."""
+        if group != EVERY:
+            return self._digests[layer, group].merged()
+        return _union([self._digests[key].merged() for key in sorted(self._digests) if key[0] == layer])
+
+
+def _union(parts: Sequence[datasketches.tdigest_float]) -> datasketches.tdigest_float:
+    merged = datasketches.tdigest_float(COMPRESSION)
+    for part in parts:
+        merged.merge(part)
+    return merged
+
+
+def score_quantiles(scores: Scores, quantiles: Sequence[float]) -> pl.DataFrame:
     """Quantiles of the index scores by layer and group: layer, group, quantile, value, count (scores)."""
     rows = []
-    for layer, group, parts in _groups(features):
-        merged = _merged(parts)
+    for layer, group, parts in scores.groups():
+        merged = scores.digest(layer, group)
         low, high, count = parts["minimum"].min(), parts["maximum"].max(), parts["count"].sum()
         for quantile in quantiles:
             value = low if quantile == 0 else high if quantile == 1 else merged.get_quantile(quantile)
@@ -56,19 +123,19 @@ def score_quantiles(features: Features, quantiles: Sequence[float]) -> pl.DataFr
     return pl.DataFrame(rows, schema=QUANTILES, orient="row")
 
 
-def score_histogram(features: Features, bins: int) -> pl.DataFrame:
+def score_histogram(scores: Scores, bins: int) -> pl.DataFrame:
     """Histograms of selected and unselected scores on the same equal bins over a layer's whole range.
 
     Returns:
         layer, group, left, right, density (share of the group per unit of score), count (scores, from the digest).
     """
     frames = [pl.DataFrame(schema=HISTOGRAM)]
-    scores = _scores(features)
-    for (layer,), own in scores.group_by("layer", maintain_order=True):
-        edges = _edges(float(own["minimum"].min()), float(own["maximum"].max()), bins)  # type: ignore[arg-type]
-        for (group,), parts in own.group_by("group", maintain_order=True):
+    for layer, groups in scores.layers():
+        every = pl.concat(list(groups.values()))
+        edges = _edges(float(every["minimum"].min()), float(every["maximum"].max()), bins)  # type: ignore[arg-type]
+        for group, parts in groups.items():
             inner = edges[1:-1].tolist()
-            share = np.array(_merged(parts).get_pmf(inner) if inner else [1.0])
+            share = np.array(scores.digest(layer, group).get_pmf(inner) if inner else [1.0])
             columns = {
                 "layer": [layer] * len(share),
                 "group": [group] * len(share),
@@ -81,13 +148,13 @@ def score_histogram(features: Features, bins: int) -> pl.DataFrame:
     return pl.concat(frames)
 
 
-def score_moments(features: Features) -> pl.DataFrame:
+def score_moments(scores: Scores) -> pl.DataFrame:
     """Exact moments by layer and group: layer, group, count, mean, sd, minimum, maximum, zero_share.
 
     Means and squared deviations merge as in Chan, Golub and LeVeque 1979; sd is that of the population of scores.
     """
     rows = []
-    for layer, group, parts in _groups(features):
+    for layer, group, parts in scores.groups():
         count = parts["count"].to_numpy().astype(float)
         total = count.sum()
         mean = float((parts["mean"].to_numpy() * count).sum() / total)
@@ -105,28 +172,6 @@ def score_moments(features: Features) -> pl.DataFrame:
             )
         )
     return pl.DataFrame(rows, schema=MOMENTS, orient="row")
-
-
-def _scores(features: Features) -> pl.DataFrame:
-    frame = features.get("scores")
-    if frame is None or frame.is_empty():
-        return pl.DataFrame(schema={"sample": pl.Int32, "layer": pl.Int16, "group": pl.String})
-    return frame.filter(pl.col("count") > 0).sort("layer", "group", "sample")
-
-
-def _groups(features: Features) -> Iterator[tuple[int, str, pl.DataFrame]]:
-    """Layer, group and the rows to merge; the group "all" holds selected and unselected keys together."""
-    for (layer,), own in _scores(features).group_by("layer", maintain_order=True):
-        for (group,), parts in own.group_by("group", maintain_order=True):
-            yield int(str(layer)), str(group), parts
-        yield int(str(layer)), EVERY, own
-
-
-def _merged(parts: pl.DataFrame) -> datasketches.tdigest_float:
-    merged = datasketches.tdigest_float(COMPRESSION)
-    for serialised in parts["sketch"]:
-        merged.merge(datasketches.tdigest_float.deserialize(serialised))
-    return merged
 
 
 def _edges(low: float, high: float, bins: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -12,6 +12,10 @@ import polars as pl
 class Sharded(Protocol):
     """Feature tables that can be read one shard at a time; as a mapping, each table is read whole."""
 
+    def __contains__(self, table: object, /) -> bool:
+        """Whether there is such a table; nothing is read."""
+        ...
+
     def shards(self, tables: Sequence[str]) -> Iterator[Mapping[str, pl.DataFrame]]:
         """The named tables of each shard in order, those that it has; samples never cross shards."""
         ...

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from analysis.metrics.grids import Grid, grids
+from analysis.metrics.grids import column as column
 from analysis.metrics.metric import Ratio
 from analysis.metrics.registry import REGISTRY
+from analysis.metrics.stream import Sharded, shards
 from analysis.statistics import Array, ratio
 
 Features = Mapping[str, pl.DataFrame]
@@ -77,22 +80,7 @@ def join(parts: Sequence[Sums], features: Features | None = None) -> Sums:
     )
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Sums of one metric over the rows of a feature table, by the values of some of its columns.
-
-    Attributes:
-        axes: Values of each axis in increasing order.
-        numerator: Sums of value x weight, one dimension an axis.
-        denominator: Sums of weight, same shape.
-    """
-
-    axes: tuple[NDArray[np.int64], ...]
-    numerator: Array
-    denominator: Array
-
-
-def ratio_metrics(features: Features, table: str) -> dict[str, Ratio]:
+def ratio_metrics(features: Features | Sharded, table: str) -> dict[str, Ratio]:
     """Metrics that a feature table gives rise to. Without an indexer nothing is "in effect", and those are left out."""
     dense = "indexer" not in features
     return {
@@ -102,45 +90,6 @@ def ratio_metrics(features: Features, table: str) -> dict[str, Ratio]:
         and metric.rule.table == table
         and not (dense and metric.rule.weight == "queries_in_effect")
     }
-
-
-def grids(frame: pl.DataFrame, rules: Mapping[str, Ratio], axes: Sequence[str]) -> dict[str, Grid]:
-    """Sum a feature table's metrics by the values of some columns.
-
-    Rows are added in the order of the table's keys, so that the result does not depend on the order of shards.
-
-    Args:
-        frame: Feature table.
-        rules: Name and rule of each metric.
-        axes: Columns to keep apart, e.g. sample and layer.
-
-    Returns:
-        A grid for each metric.
-    """
-    keys = [name for name in ("sample", "layer", "head", "bucket") if name in frame.columns]
-    ordered = frame.sort(keys)
-    values, places = zip(*(np.unique(ordered[axis].to_numpy(), return_inverse=True) for axis in axes), strict=True)
-    shape = tuple(len(value) for value in values)
-    flat = np.asarray(np.ravel_multi_index(places, shape) if frame.height else [], dtype=np.int64)
-    axis_values = tuple(value.astype(np.int64) for value in values)
-    size = int(np.prod(shape))
-    result = {}
-    for name, rule in rules.items():
-        value = column(ordered, rule.value) - (column(ordered, rule.minus) if rule.minus else 0.0)
-        weight = column(ordered, rule.weight) if rule.weight else np.ones(ordered.height)
-        over = column(ordered, rule.over) if rule.over else np.ones(ordered.height)
-        known = ~np.isnan(value) & ~np.isnan(over) & (weight > 0)
-        sums = [np.bincount(flat[known], part[known], size) for part in (value * weight, over * weight)]
-        top, bottom = (part.astype(np.float64).reshape(shape) for part in sums)
-        result[name] = Grid(axis_values, top, bottom)
-    return result
-
-
-def column(frame: pl.DataFrame, name: str) -> Array:
-    """A numeric column as float64 with NaN for null; a column that is not there is unknown throughout."""
-    if name not in frame.columns:
-        return np.full(frame.height, np.nan)
-    return np.asarray(frame[name].cast(pl.Float64).to_numpy(), dtype=np.float64)
 
 
 def layered(samples: NDArray[np.int64], layers: Sequence[int], parts: Mapping[str, tuple[Array, Array]]) -> Sums:
@@ -165,22 +114,57 @@ def layered(samples: NDArray[np.int64], layers: Sequence[int], parts: Mapping[st
     )
 
 
-def table_sums(features: Features, table: str, metrics: Sequence[str] | None = None) -> Sums:
-    """Sums by sample and layer of a feature table's metrics; none where the table is absent or empty."""
-    rules = ratio_metrics(features, table)
-    rules = {name: rule for name, rule in rules.items() if metrics is None or name in metrics}
-    frame = features.get(table)
-    if frame is None or frame.is_empty() or not rules:
-        return join([])
-    has_layers = "layer" in frame.columns
-    found = grids(frame, rules, ("sample", "layer") if has_layers else ("sample",))
-    axes = next(iter(found.values())).axes
-    layers = axes[1].tolist() if has_layers else []
-    parts = {
-        name: (grid.numerator.reshape(len(axes[0]), -1), grid.denominator.reshape(len(axes[0]), -1))
-        for name, grid in found.items()
-    }
-    return layered(axes[0], layers, parts)
+class TableSums:
+    """Sums by sample and layer of one feature table's metrics, collected part by part.
+
+    Args:
+        rules: Name and rule of each metric.
+    """
+
+    def __init__(self, rules: Mapping[str, Ratio]) -> None:
+        self.rules = rules
+        self._parts: list[Grid] = []
+        self._layered = False
+
+    def add(self, grid: Grid, layered: bool) -> None:
+        """Take in the sums of more samples.
+
+        Args:
+            grid: Without another column.
+            layered: Whether its table has layers.
+        """
+        # A grid is a view of an array that holds the other grids too, which are much larger.
+        sums = (grid.numerator.copy(), grid.denominator.copy())
+        self._parts.append(replace(grid, numerator=sums[0], denominator=sums[1]))
+        self._layered |= layered
+
+    def sums(self) -> Sums:
+        """All samples' sums; no cells where there were no rows."""
+        if not self._parts or not self.rules:
+            return join([])
+        samples = np.unique(np.concatenate([part.samples for part in self._parts]))
+        layers = np.unique(np.concatenate([part.layers for part in self._parts]))
+        numerator, denominator = np.zeros((2, len(self.rules), len(samples), len(layers)))
+        for part in self._parts:
+            at = np.ix_(
+                np.arange(len(self.rules)), np.searchsorted(samples, part.samples), np.searchsorted(layers, part.layers)
+            )
+            numerator[at] += part.numerator[..., 0]
+            denominator[at] += part.denominator[..., 0]
+        parts = dict(zip(self.rules, zip(numerator, denominator, strict=True), strict=True))
+        return layered(samples, layers.tolist() if self._layered else [], parts)
+
+
+def table_sums(features: Features | Sharded, table: str, metrics: Sequence[str] | None = None) -> Sums:
+    """Sums by sample and layer of a feature table's metrics, read shard by shard; none where it is absent or empty."""
+    rules = {n: rule for n, rule in ratio_metrics(features, table).items() if metrics is None or n in metrics}
+    found = TableSums(rules)
+    for shard in shards(features, [table]) if rules else ():
+        frame = shard.get(table)
+        if frame is not None and not frame.is_empty():
+            for (grid,) in grids(frame, rules, [""]):
+                found.add(grid, "layer" in frame.columns)
+    return found.sums()
 
 
 def per_sample(sums: Sums) -> pl.DataFrame:
@@ -190,32 +174,41 @@ def per_sample(sums: Sums) -> pl.DataFrame:
     and a null value with weight 0 over all layers, so that the table tells which samples were measured.
     """
     listed = (sums.denominator > 0) | np.array([layer is None for _, layer in sums.cells], dtype=bool)
-    rows, columns = np.nonzero(listed.T)[::-1]
-    value = ratio(sums.numerator, sums.denominator)[rows, columns]
-    frame = pl.DataFrame(
-        {
-            "metric": [sums.cells[place][0] for place in columns],
-            "layer": [sums.cells[place][1] for place in columns],
-            "sample": sums.samples[rows],
-            "value": value,
-            "weight": sums.denominator[rows, columns],
-        },
-        schema_overrides=PER_SAMPLE,
+    columns, rows = np.nonzero(listed.T)
+    cells = pl.DataFrame(
+        {"metric": [metric for metric, _ in sums.cells], "layer": [layer for _, layer in sums.cells]},
+        schema={"metric": PER_SAMPLE["metric"], "layer": PER_SAMPLE["layer"]},
     )
-    return frame.cast(PER_SAMPLE).with_columns(pl.col("value").fill_nan(None))  # type: ignore[arg-type]
+    weight = sums.denominator[rows, columns]
+    value = ratio(sums.numerator[rows, columns], weight)
+    return cells[columns].with_columns(
+        pl.Series("sample", sums.samples[rows], dtype=PER_SAMPLE["sample"]),
+        pl.Series("value", value, dtype=PER_SAMPLE["value"]).fill_nan(None),
+        pl.Series("weight", weight, dtype=PER_SAMPLE["weight"]),
+    )
 
 
 def from_per_sample(frame: pl.DataFrame) -> Sums:
     """The sums of a per-sample table, whatever the order of its rows."""
-    known = frame.filter(pl.col("value").is_not_null() & (pl.col("weight") > 0))
-    known = known.sort("metric", "layer", "sample", nulls_last=False)
     samples = np.unique(frame["sample"].to_numpy()).astype(np.int64)
-    keys = known.select("metric", "layer").unique(maintain_order=True).with_row_index("column")
-    columns = known.join(keys, on=["metric", "layer"], how="left", nulls_equal=True, maintain_order="left")["column"]
-    at = (np.searchsorted(samples, known["sample"].to_numpy()), columns.to_numpy())
+    known = frame.filter(pl.col("value").is_not_null() & (pl.col("weight") > 0))
+    keys = known.select("metric", "layer").unique().sort("metric", "layer", nulls_last=False)
+    names = keys["metric"].unique(maintain_order=True).to_list()
+    # Integers in place of words: a dataset's table has millions of rows.
+    codes = known["metric"].cast(pl.Enum(names)).to_physical().to_numpy().astype(np.int64)
+    pairs = _pairs(codes, known["layer"])
+    cells = tuple((str(metric), layer) for metric, layer in keys.iter_rows())
+    listed = _pairs(np.array([names.index(metric) for metric, _ in cells], dtype=np.int64), keys["layer"])
+    place = np.searchsorted(samples, known["sample"].to_numpy()) * len(cells) + np.searchsorted(listed, pairs)
     weight = column(known, "weight")
-    numerator, denominator = np.zeros((2, len(samples), keys.height))
-    np.add.at(numerator, at, column(known, "value") * weight)
-    np.add.at(denominator, at, weight)
-    cells = tuple((str(metric), layer) for metric, layer in keys.select("metric", "layer").iter_rows())
+    numerator, denominator = (
+        np.bincount(place, part, len(samples) * len(cells)).astype(np.float64).reshape(len(samples), len(cells))
+        for part in (column(known, "value") * weight, weight)
+    )
     return Sums(samples, cells, numerator, denominator)
+
+
+def _pairs(metrics: NDArray[np.int64], layers: pl.Series) -> NDArray[np.int64]:
+    """One number for a metric and a layer, ordered by both, no layer before all layers."""
+    numbered = layers.cast(pl.Int64).fill_null(-(1 << 15) - 1).to_numpy().astype(np.int64)
+    return metrics * (1 << 17) + numbered + (1 << 16)
