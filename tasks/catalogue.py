@@ -15,7 +15,7 @@ READS: Mapping[str, tuple[str, ...]] = {
     "sharing": ("probe",),
     "content": ("probe",),
     "stability": ("probe",),
-    "length": ("features", "measures"),
+    "length": ("features",),
     "advice": ("measures", "budget", "heads", "sharing", "efficiency"),
 }
 ANALYSES = tuple(READS)

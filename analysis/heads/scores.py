@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import polars as pl
 
-from analysis.distribution.scores import MOMENTS, QUANTILES, score_moments, score_quantiles
+from analysis.distribution.scores import MOMENTS, QUANTILES, Scores, score_moments, score_quantiles
 
 
 def head_moments(scores: pl.DataFrame) -> pl.DataFrame:
@@ -15,7 +15,7 @@ def head_moments(scores: pl.DataFrame) -> pl.DataFrame:
     Args:
         scores: The table ``indexer_head_scores``.
     """
-    return _by_head(scores, MOMENTS, lambda own: score_moments({"scores": own}))
+    return _by_head(scores, MOMENTS, score_moments)
 
 
 def head_quantiles(scores: pl.DataFrame, quantiles: Sequence[float]) -> pl.DataFrame:
@@ -25,7 +25,7 @@ def head_quantiles(scores: pl.DataFrame, quantiles: Sequence[float]) -> pl.DataF
         scores: The table ``indexer_head_scores``.
         quantiles: Which.
     """
-    return _by_head(scores, QUANTILES, lambda own: score_quantiles({"scores": own}, quantiles))
+    return _by_head(scores, QUANTILES, lambda own: score_quantiles(own, quantiles))
 
 
 def with_head(schema: dict[str, type[pl.DataType]]) -> dict[str, type[pl.DataType]]:
@@ -34,10 +34,12 @@ def with_head(schema: dict[str, type[pl.DataType]]) -> dict[str, type[pl.DataTyp
 
 
 def _by_head(
-    scores: pl.DataFrame, schema: dict[str, type[pl.DataType]], of_head: Callable[[pl.DataFrame], pl.DataFrame]
+    scores: pl.DataFrame, schema: dict[str, type[pl.DataType]], of_head: Callable[[Scores], pl.DataFrame]
 ) -> pl.DataFrame:
     names = with_head(schema)
     frames = [pl.DataFrame(schema=names)]
     for (head,), own in scores.sort("indexer_head").group_by("indexer_head", maintain_order=True):
-        frames.append(of_head(own).with_columns(indexer_head=pl.lit(head, pl.Int16)).select(*names))
+        scores_of_head = Scores()
+        scores_of_head.add(own)
+        frames.append(of_head(scores_of_head).with_columns(indexer_head=pl.lit(head, pl.Int16)).select(*names))
     return pl.concat(frames).sort("layer", "indexer_head", maintain_order=True)

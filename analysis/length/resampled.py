@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from analysis.length.extent import Extent
 from analysis.metrics.blocks import sample_blocks
+from analysis.metrics.grids import Grid, grids
 from analysis.metrics.stream import Sharded
-from analysis.metrics.sums import Cell, Grid, grids, ratio_metrics
+from analysis.metrics.sums import Cell, ratio_metrics
 from analysis.settings import BootstrapSettings
 from analysis.statistics import Array, resample_counts
 
@@ -98,27 +99,28 @@ def _add(
 ) -> None:
     frame = block[table].filter(pl.col("bucket") < size.buckets)
     layered = "layer" in frame.columns
-    axes = ("sample", "layer", "bucket") if layered else ("sample", "bucket")
     # Without an indexer nothing is in effect.
     rules = ratio_metrics({"indexer": frame} if size.first else {}, table)
     if frame.is_empty():
         return
-    for name, grid in grids(frame, rules, axes).items():
-        top, bottom = (_spread(grid, part, samples, size.buckets) for part in (grid.numerator, grid.denominator))
-        layers = grid.axes[1].tolist() if layered else []
-        for place, layer in enumerate([None, *layers], -1):
-            cell = (name, layer)
-            if cell not in found:
-                found[cell] = Buckets.empty(len(counts), size.buckets)
-            whole = layer is None
-            tops, bottoms = (part.sum(axis=1) if whole else part[:, place] for part in (top, bottom))
-            found[cell].add(tops, bottoms, counts, size.first.get(layer) if name in FOLLOWED else None)
+    if not rules:
+        return
+    for (grid,) in grids(frame, rules, ["bucket"]):
+        drawn = counts[:, np.searchsorted(samples, grid.samples)]
+        layers = grid.layers.tolist() if layered else []
+        for number, name in enumerate(rules):
+            top, bottom = (_spread(grid, part[number], size.buckets) for part in (grid.numerator, grid.denominator))
+            for place, layer in enumerate([None, *layers], -1):
+                cell = (name, layer)
+                if cell not in found:
+                    found[cell] = Buckets.empty(len(counts), size.buckets)
+                whole = layer is None
+                tops, bottoms = (part.sum(axis=1) if whole else part[:, place] for part in (top, bottom))
+                found[cell].add(tops, bottoms, drawn, size.first.get(layer) if name in FOLLOWED else None)
 
 
-def _spread(grid: Grid, part: Array, samples: NDArray[np.int64], buckets: int) -> Array:
-    """Sums on all samples of the block and all buckets, [samples, layers, buckets]; 0 where there was nothing."""
-    own = part.reshape(len(grid.axes[0]), -1, len(grid.axes[-1]))
-    spread = np.zeros((len(samples), own.shape[1], buckets))
-    rows = np.searchsorted(samples, grid.axes[0])
-    spread[rows[:, None], :, grid.axes[-1][None, :]] = own.transpose(0, 2, 1)
+def _spread(grid: Grid, part: Array, buckets: int) -> Array:
+    """Sums [samples, layers, others] on all buckets, [samples, layers, buckets]; 0 where there was nothing."""
+    spread = np.zeros((*part.shape[:2], buckets))
+    spread[:, :, grid.others] = part
     return spread
