@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from analysis.efficiency.reference import THIS
 from analysis.report.catalogue import KEY_METRICS, LAYER_METRICS, grouped, meaning, wanted
 from analysis.report.inputs import ModelPage, ReportInput
 from analysis.report.judgement import Judgement, judge
@@ -220,10 +221,15 @@ def cluster_rows(clusters: pl.DataFrame) -> tuple[tuple[str, ...], ...]:
 
 
 def projection_rows(projection: pl.DataFrame) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Projected FLOPs: the components, and one row per length."""
+    """Projected FLOPs: the components, and one row per length, at the checkpoint's own dimensions first."""
+    if "dimensions" not in projection.columns:
+        projection = projection.with_columns(dimensions=pl.lit(THIS))
     components = tuple(str(name) for name in projection["component"].unique(maintain_order=True))
     table = []
-    for length in sorted(projection["length"].unique().to_list()):
-        own = dict(projection.filter(pl.col("length") == length).select("component", "flops").iter_rows())
-        table.append((count(length), *(number(own.get(name), "FLOPs") for name in components)))
+    for (dimensions,), own in projection.group_by("dimensions", maintain_order=True):
+        where = "" if dimensions == THIS else f", dimensions of {dimensions}"
+        for length in sorted(own["length"].unique().to_list()):
+            flops = dict(own.filter(pl.col("length") == length).select("component", "flops").iter_rows())
+            cells = (number(flops.get(name), "FLOPs") for name in components)
+            table.append((f"{count(length)}{where}", *cells))
     return components, tuple(table)

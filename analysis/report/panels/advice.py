@@ -39,7 +39,8 @@ def _sentence(row: dict[str, Any]) -> str:
         if value is not None and value > 0
     ]
     saving = f" and saves {' and '.join(saved)} of the operations of indexer and attention" if saved else ""
-    return f"{change[:1].upper()}{change[1:]}: {what}{bounds}{saving}."
+    start = change if change.startswith("k ") else f"{change[:1].upper()}{change[1:]}"
+    return f"{start}: {what}{bounds}{saving}."
 
 
 def _tables(frames: Frames) -> Sequence[TextTable]:

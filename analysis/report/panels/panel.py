@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 from matplotlib.figure import Figure
+
+_WORD = re.compile(r"[^\W\d_]{4}")
+"""Four letters: numbers carry shorter units and "to" alone."""
 
 Frames = Mapping[str, pl.DataFrame]
 """Result frames of one analysis by name; a panel is asked only where the analysis made a frame with rows."""
@@ -27,6 +31,11 @@ class TextTable:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     open: bool = True
+
+    @property
+    def wordy(self) -> tuple[bool, ...]:
+        """Which columns hold words: they run from the left and wrap."""
+        return tuple(any(_WORD.search(row[place]) for row in self.rows) for place in range(len(self.columns)))
 
 
 @dataclass(frozen=True)
