@@ -15,7 +15,7 @@ from storage.checkpoints import CheckpointInfo, describe, fingerprint, load_toke
 from storage.datasets import dataset_fingerprint, load_samples, shard
 from storage.samples import Sample
 from storage.store import StepKey, Store
-from tasks.analyze import ANALYSES
+from tasks.analyze import ANALYSES, POOLED
 from tasks.keys import analysis_key, comparison_key, features_key, measures_key
 from tasks.models import Checkpoint
 
@@ -96,8 +96,10 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     samples = _samples(study, folders, infos)
     _check_lengths(study, samples, infos)
     dataset = dataset_fingerprint(samples)
+    marks = [fingerprint(folder, study.fingerprint) for folder in folders]
+    pooled = [features_key(mark, dataset, study.extract, device, study.shard_size) for mark in marks]
     models = tuple(
-        _model_plan(study, number, folder, info, dataset, device)
+        _model_plan(study, number, folder, info, dataset, device, marks[number], pooled)
         for number, (folder, info) in enumerate(zip(folders, infos, strict=True))
     )
     shards = tuple(shard(samples, study.shard_size))
@@ -110,13 +112,26 @@ def analysis_settings(study: Study, analysis: str) -> Frozen:
     return settings
 
 
-def _model_plan(study: Study, number: int, folder: Path, info: CheckpointInfo, dataset: str, device: str) -> ModelPlan:
+def _model_plan(
+    study: Study,
+    number: int,
+    folder: Path,
+    info: CheckpointInfo,
+    dataset: str,
+    device: str,
+    mark: str,
+    pooled: Sequence[StepKey],
+) -> ModelPlan:
     name = study.models[number].name
-    mark = fingerprint(folder, study.fingerprint)
-    features = features_key(mark, dataset, study.extract, device, study.shard_size)
+    features = pooled[number]
     measures = measures_key(mark, dataset, study.extract, device)
     analyses = {
-        analysis: analysis_key(analysis, sources_of(analysis, features, measures), analysis_settings(study, analysis))
+        analysis: analysis_key(
+            analysis,
+            sources_of(analysis, features, measures),
+            analysis_settings(study, analysis),
+            pooled if analysis in POOLED else (),
+        )
         for analysis in ANALYSES
     }
     role: Literal["baseline", "candidate"] = "candidate" if number else "baseline"

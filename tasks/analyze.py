@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
+import polars as pl
 from prefect import task
 from prefect.client.schemas.objects import State
 
+from analysis.metrics.stream import Sharded
 from analysis.settings import Frozen
 from storage.store import StepKey, Store
 from tasks.step import OPTIONS, StepRecord, Tables, Target, perform
 
 ANALYSES = ("distribution", "clustering", "positional", "efficiency")
+#: Analyses whose result is fitted on the features of all models of a study, so that it means the same in each.
+POOLED = ("clustering",)
 #: Feature tables that no analysis reads: the selected keys of a whole dataset are for looking up, and large.
 UNREAD = ("selections",)
 
@@ -28,6 +32,7 @@ class AnalysisJob:
         analysis: One of `ANALYSES`.
         sources: The steps whose tables it reads, each with the units that make it complete.
         settings: The analysis' settings.
+        pooled: Features of all models of the study, for the analyses in `POOLED`.
     """
 
     target: Target
@@ -35,11 +40,35 @@ class AnalysisJob:
     analysis: str
     sources: Sequence[tuple[StepKey, tuple[str, ...]]]
     settings: Frozen
+    pooled: Sequence[tuple[StepKey, tuple[str, ...]]] = ()
 
     @property
     def title(self) -> str:
         """What Prefect calls the run."""
         return f"{self.analysis} {self.model}"
+
+
+@dataclass(frozen=True)
+class _Stored(Sharded, Mapping[str, pl.DataFrame]):
+    """Features in the store, read shard by shard."""
+
+    store: Store
+    key: StepKey
+    units: tuple[str, ...]
+
+    def shards(self, tables: Sequence[str]) -> Iterator[Mapping[str, pl.DataFrame]]:
+        there = [table for table in tables if table in self]
+        for unit in self.units:
+            yield {table: self.store.read(self.key, table, [unit]) for table in there}
+
+    def __getitem__(self, table: str) -> pl.DataFrame:
+        return self.store.read(self.key, table, self.units)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.store.tables(self.key))
+
+    def __len__(self) -> int:
+        return len(self.store.tables(self.key))
 
 
 @task(name="analyze", task_run_name="{job.title}", **OPTIONS)
@@ -53,7 +82,11 @@ def analyze_model(job: AnalysisJob) -> StepRecord | State[StepRecord]:
             for table in store.tables(key)
             if table not in UNREAD
         }
-        tables: Tables = import_module(f"analysis.{job.analysis}").run(features, job.settings)
+        run = import_module(f"analysis.{job.analysis}").run
+        if not job.pooled:
+            alone: Tables = run(features, job.settings)
+            return alone
+        tables: Tables = run(features, job.settings, [_Stored(store, key, units) for key, units in job.pooled])
         return tables
 
     return perform(job.target, compute)

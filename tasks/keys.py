@@ -49,10 +49,16 @@ def measures_key(fingerprint: str, dataset: str, settings: ExtractSettings, devi
     return step_key("models", inputs)
 
 
-def analysis_key(analysis: str, sources: Mapping[str, StepKey], settings: Frozen) -> StepKey:
-    """One analysis of the features, and of the measures where it needs them."""
+def analysis_key(
+    analysis: str, sources: Mapping[str, StepKey], settings: Frozen, pooled: Sequence[StepKey] = ()
+) -> StepKey:
+    """One analysis of the features, and of the measures where it needs them.
+
+    What is fitted on the features of all models depends on them all, in whatever order the study names them.
+    """
     inputs: dict[str, JSON] = {
         **{name: key.digest for name, key in sources.items()},
+        **({"pooled": sorted(key.digest for key in pooled)} if pooled else {}),
         "settings": _plain(settings),
         "version": int(getattr(import_module(f"analysis.{analysis}"), "VERSION", 1)),
     }
