@@ -210,6 +210,27 @@ RESULTS: dict[tuple[str, str], Table] = {
         ordered=False,
     ),
     ("comparisons", "comparisons"): _COMPARISONS,
+    ("comparisons", "transitions"): table(
+        "candidate, layer, cluster or type, before, after",
+        "candidate layer",
+        of(
+            of="cluster, or type for the pattern types by rules.",
+            before="The cluster or type of the maps in the baseline.",
+            after="Their cluster or type in the candidate.",
+        ),
+        of("share", share="Share of the layer's maps with that before."),
+        of("maps", count="Maps that went this way."),
+        ordered=False,
+    ),
+    ("comparisons", "moved"): table(
+        "candidate, layer, cluster or type",
+        "candidate layer",
+        of(of="cluster, or type for the pattern types by rules."),
+        of("share", moved="Share of maps that are in another cluster or of another type than in the baseline."),
+        _INTERVAL,
+        of("samples", n="Samples that both models have."),
+        ordered=False,
+    ),
     ("reports", "summary"): _COMPARISONS,
     ("reports", "files"): table("file", "name", of(name="Name of the file.", content="Its text."), ordered=False),
     ("reports", "gates"): table(

@@ -10,7 +10,7 @@ from analysis.settings import ComparisonSettings, ExtractSettings, Frozen
 from storage.store import JSON, StepKey, step_key
 
 #: Raise it when the same inputs would give another comparison or another report.
-COMPARISON_VERSION = 1
+COMPARISON_VERSION = 2
 REPORT_VERSION = 1
 #: Extraction settings that facts, profile and audit depend on.
 MEASURED = {"chunk", "batch", "dtype", "profile_lengths", "profile_repeats"}
