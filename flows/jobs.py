@@ -13,6 +13,7 @@ from indexscope import IndexscopeError
 from storage.samples import Sample, spread
 from storage.store import StepKey
 from tasks.analyze import AnalysisJob
+from tasks.catalogue import POOLED
 from tasks.compare import RESULT, ComparisonJob
 from tasks.extract import ModelJob, Parcel
 from tasks.keys import report_key
@@ -72,7 +73,7 @@ def analysis_step(plan: Plan, model: ModelPlan, analysis: str) -> Step:
         label(plan, model),
         model.analyses[analysis],
         (RESULT,),
-        tuple((key, units.get(name, (RESULT,))) for name, key in sources.items()),
+        (*((key, units.get(name, (RESULT,))) for name, key in sources.items()), *_pooled(plan, analysis)),
     )
 
 
@@ -157,7 +158,17 @@ def _model_job(
 
 def analysis_job(plan: Plan, model: ModelPlan, step: Step, goal: Target) -> AnalysisJob:
     """One analysis of a model."""
-    return AnalysisJob(goal, model.name, step.name, step.sources, analysis_settings(plan.study, step.name))
+    pooled = _pooled(plan, step.name)
+    own = step.sources[: len(step.sources) - len(pooled)]
+    return AnalysisJob(goal, model.name, step.name, own, analysis_settings(plan.study, step.name), pooled)
+
+
+def _pooled(plan: Plan, analysis: str) -> tuple[Source, ...]:
+    """The features of all models, each once, for an analysis that is fitted on them together."""
+    if analysis not in POOLED:
+        return ()
+    keys = {model.features.digest: model.features for model in plan.models}
+    return tuple((keys[digest], plan.units) for digest in sorted(keys))
 
 
 def comparison_job(plan: Plan, goal: Target) -> ComparisonJob:

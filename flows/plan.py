@@ -16,7 +16,7 @@ from storage.datasets import dataset_fingerprint, load_samples, shard
 from storage.samples import Sample
 from storage.store import StepKey, Store
 from storage.vocabulary import vocabulary_fingerprint
-from tasks.catalogue import ANALYSES, READS
+from tasks.catalogue import ANALYSES, POOLED, READS
 from tasks.keys import analysis_key, comparison_key, features_key, measures_key, probe_key
 from tasks.models import Checkpoint
 
@@ -106,8 +106,10 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     _check_lengths(study, samples, infos)
     dataset = dataset_fingerprint(samples)
     words = None if tokenizer is None else vocabulary_fingerprint(tokenizer)
+    marks = [fingerprint(folder, study.fingerprint) for folder in folders]
+    pooled = [features_key(mark, dataset, study.extract, device, study.shard_size) for mark in marks]
     models = tuple(
-        _model_plan(study, number, folder, info, dataset, words, device)
+        _model_plan(study, number, folder, info, dataset, words, device, marks[number], pooled)
         for number, (folder, info) in enumerate(zip(folders, infos, strict=True))
     )
     shards = tuple(shard(samples, study.shard_size))
@@ -121,18 +123,26 @@ def analysis_settings(study: Study, analysis: str) -> Frozen:
 
 
 def _model_plan(
-    study: Study, number: int, folder: Path, info: CheckpointInfo, dataset: str, words: str | None, device: str
+    study: Study,
+    number: int,
+    folder: Path,
+    info: CheckpointInfo,
+    dataset: str,
+    words: str | None,
+    device: str,
+    mark: str,
+    pooled: Sequence[StepKey],
 ) -> ModelPlan:
     name = study.models[number].name
-    mark = fingerprint(folder, study.fingerprint)
-    features = features_key(mark, dataset, study.extract, device, study.shard_size)
+    features = pooled[number]
     measures = measures_key(mark, dataset, study.extract, device)
     probe = probe_key(mark, dataset, study.extract, study.probe, words, device)
     steps = {"features": features, "measures": measures, "probe": probe}
     analyses: dict[str, StepKey] = {}
     for analysis in ANALYSES:
         sources = sources_of(analysis, {**steps, **analyses})
-        analyses[analysis] = analysis_key(analysis, sources, analysis_settings(study, analysis))
+        own = analysis_settings(study, analysis)
+        analyses[analysis] = analysis_key(analysis, sources, own, pooled if analysis in POOLED else ())
     role: Literal["baseline", "candidate"] = "candidate" if number else "baseline"
     return ModelPlan(role, Checkpoint(name, str(folder), mark), info, features, measures, probe, analyses)
 

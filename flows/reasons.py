@@ -95,7 +95,9 @@ def _told(
     told: dict[str, list[str]] = {}
     for name, before, after in _changed(_flat(old), _flat(new)):
         model, _, last = name.rpartition("/")
-        if not _is_digest(after):
+        if last == "pooled":
+            text = "models that it is fitted on changed"
+        elif not _is_digest(after):
             text = f"{last} changed {_value(before)} → {_value(after)}"
         elif last in KINDS:
             inner = _inner(store, KINDS[last], str(before), str(after), planned) if deep else ""

@@ -25,6 +25,7 @@ class AnalysisJob:
         analysis: One of `tasks.catalogue.ANALYSES`.
         sources: The steps whose tables it reads, each with the units that make it complete.
         settings: The analysis' settings.
+        pooled: Features of all models of the study, for the analyses in `tasks.catalogue.POOLED`.
     """
 
     target: Target
@@ -32,6 +33,7 @@ class AnalysisJob:
     analysis: str
     sources: Sequence[tuple[StepKey, tuple[str, ...]]]
     settings: Frozen
+    pooled: Sequence[tuple[StepKey, tuple[str, ...]]] = ()
 
     @property
     def title(self) -> str:
@@ -44,8 +46,12 @@ def analyze_model(job: AnalysisJob) -> StepRecord | State[StepRecord]:
     """Result tables of one analysis."""
 
     def compute(store: Store) -> Tables:
+        run = import_module(f"analysis.{job.analysis}").run
         features = StoredFeatures(store, job.sources)
-        tables: Tables = import_module(f"analysis.{job.analysis}").run(features, job.settings)
+        if not job.pooled:
+            alone: Tables = run(features, job.settings)
+            return alone
+        tables: Tables = run(features, job.settings, [StoredFeatures(store, [pooled]) for pooled in job.pooled])
         return tables
 
     return perform(job.target, compute)

@@ -19,6 +19,8 @@ READS: Mapping[str, tuple[str, ...]] = {
     "advice": ("measures", "budget", "heads", "sharing", "efficiency"),
 }
 ANALYSES = tuple(READS)
+#: Analyses whose result is fitted on the features of all models of a study, so that it means the same in each.
+POOLED = ("clustering",)
 
 
 def waves() -> tuple[tuple[str, ...], ...]:

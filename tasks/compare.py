@@ -42,12 +42,19 @@ class ComparisonJob:
 
 @task(name="compare", task_run_name="{job.title}", **OPTIONS)
 def compare_models(job: ComparisonJob) -> StepRecord | State[StepRecord]:
-    """The comparison table."""
+    """The comparison table, and how patterns moved between clusters and types."""
 
     def compute(store: Store) -> Tables:
+        from analysis.clustering.transitions import transitions
         from analysis.comparison import compare
 
-        return {"comparisons": compare(StoredModels(store, job.models), job.baseline, job.settings)}
+        assignments = {
+            name: store.read(keys["clustering"], "assignments", [RESULT]) for name, keys in job.models.items()
+        }
+        return {
+            "comparisons": compare(StoredModels(store, job.models), job.baseline, job.settings),
+            **transitions(assignments, job.baseline, job.settings),
+        }
 
     return perform(job.target, compute)
 

@@ -10,7 +10,7 @@ from analysis.settings import ComparisonSettings, ExtractSettings, Frozen, Probe
 from storage.store import JSON, StepKey, step_key
 
 #: Raise it when the same inputs would give another comparison or another report.
-COMPARISON_VERSION = 1
+COMPARISON_VERSION = 2
 REPORT_VERSION = 2
 #: Raise it when facts, layers, profile or audit of the same model change: features do not follow it.
 MEASURES_VERSION = 1
@@ -71,10 +71,16 @@ def probe_key(
     return step_key("probes", inputs)
 
 
-def analysis_key(analysis: str, sources: Mapping[str, StepKey], settings: Frozen) -> StepKey:
-    """One analysis of the features, and of the measures where it needs them."""
+def analysis_key(
+    analysis: str, sources: Mapping[str, StepKey], settings: Frozen, pooled: Sequence[StepKey] = ()
+) -> StepKey:
+    """One analysis of what its model's steps hold.
+
+    What is fitted on the features of all models depends on them all, in whatever order the study names them.
+    """
     inputs: dict[str, JSON] = {
         **{name: key.digest for name, key in sources.items()},
+        **({"pooled": sorted(key.digest for key in pooled)} if pooled else {}),
         "settings": _plain(settings),
         "version": int(getattr(import_module(f"analysis.{analysis}"), "VERSION", 1)),
     }

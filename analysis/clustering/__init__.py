@@ -2,4 +2,6 @@
 
 from analysis.clustering.run import run
 
-__all__ = ["run"]
+VERSION = 2
+
+__all__ = ["VERSION", "run"]

@@ -1,4 +1,8 @@
-"""Pattern types by rules: a name that a reader knows, and how near the next name is."""
+"""Pattern types by rules: a name that a reader knows, and how near the next name is.
+
+There is no rule for blocks: what is stored tells columns and diagonals, but not where in its block a query stands, and
+without that a block cannot be told from a local window.
+"""
 
 from __future__ import annotations
 

@@ -19,11 +19,11 @@ from flows.jobs import address_of_report
 from flows.load import load_study
 from flows.plan import make_plan
 from flows.provenance import settled
-from tasks.analyze import ANALYSES
+from tasks.catalogue import ANALYSES, POOLED, READS
 from tests.tiny import save_model
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "keys.md"
-STEPS = ("extract", "measure", *ANALYSES, "compare", "report")
+STEPS = ("extract", "measure", "probe", *ANALYSES, "compare", "report")
 EVERY = frozenset(STEPS)
 #: Another value of every setting that is no name of a file.
 OTHER: dict[str, Any] = {
@@ -48,6 +48,9 @@ OTHER: dict[str, Any] = {
     "extract.selection_queries": 4,
     "extract.profile_lengths": [16, 40],
     "extract.profile_repeats": 3,
+    "probe.samples": 4,
+    "probe.queries": 8,
+    "probe.rerun_samples": 1,
     "shard_size": 4,
     "fingerprint": "full",
     "analyses.distribution.resamples": 40,
@@ -66,6 +69,28 @@ OTHER: dict[str, Any] = {
     "analyses.efficiency.confidence": 0.9,
     "analyses.efficiency.seed": 1,
     "analyses.efficiency.project_lengths": [4096],
+    "analyses.budget.resamples": 40,
+    "analyses.budget.confidence": 0.9,
+    "analyses.budget.seed": 1,
+    "analyses.heads.resamples": 40,
+    "analyses.heads.confidence": 0.9,
+    "analyses.heads.seed": 1,
+    "analyses.heads.quantiles": [0.5],
+    "analyses.sharing.resamples": 40,
+    "analyses.sharing.confidence": 0.9,
+    "analyses.sharing.seed": 1,
+    "analyses.content.resamples": 40,
+    "analyses.content.confidence": 0.9,
+    "analyses.content.seed": 1,
+    "analyses.stability.resamples": 40,
+    "analyses.stability.confidence": 0.9,
+    "analyses.stability.seed": 1,
+    "analyses.stability.fragile": 0.5,
+    "analyses.length.resamples": 40,
+    "analyses.length.confidence": 0.9,
+    "analyses.length.seed": 1,
+    "analyses.advice.max_recall_loss": 0.2,
+    "analyses.advice.tolerance": 0.002,
     "comparison.resamples": 40,
     "comparison.confidence": 0.9,
     "comparison.seed": 1,
@@ -113,6 +138,7 @@ def addresses(study: Study) -> dict[str, Any]:
     per_model = {
         "extract": [model.features.digest for model in plan.models],
         "measure": [model.measures.digest for model in plan.models],
+        "probe": [model.probe.digest for model in plan.models],
         **{name: [model.analyses[name].digest for model in plan.models] for name in ANALYSES},
     }
     return {**per_model, "compare": plan.comparison.digest, "report": address_of_report(plan).digest}
@@ -157,16 +183,19 @@ def test_where_a_checkpoint_lies_does_not_count_and_what_is_in_it_does(folder: P
     save_file(tensors, weights, metadata={"format": "pt"})
     retrained = addresses(load_study(folder / "study.yaml"))
     assert changed(before, retrained) == EVERY
-    assert [retrained[step][1] for step in ("extract", "measure", *ANALYSES)] == [
-        before[step][1] for step in ("extract", "measure", *ANALYSES)
-    ], "the candidate is what it was"
+    alone = ("extract", "measure", *(step for step in ANALYSES if step not in POOLED))
+    assert [retrained[step][1] for step in alone] == [before[step][1] for step in alone], "the candidate is what it was"
+    for step in POOLED:
+        assert retrained[step][1] != before[step][1], "fitted on the baseline too"
 
 
-def test_which_candidates_there_are_counts_for_comparison_and_report_only(folder: Path, before: dict[str, Any]) -> None:
+def test_which_candidates_there_are_counts_for_clustering_comparison_and_report_only(
+    folder: Path, before: dict[str, Any]
+) -> None:
     save_model(folder / "models" / "third", heads=2, seed=1)
     after = addresses(rewritten(folder, candidates=["models/light", "models/third"]))
-    for step in ("extract", "measure", *ANALYSES):
-        assert after[step][:2] == before[step]
+    for step in ("extract", "measure", "probe", *ANALYSES):
+        assert (after[step][:2] == before[step]) is (step not in POOLED), step
         assert len(set(after[step])) == 3
     assert after["compare"] != before["compare"]
 
@@ -226,9 +255,11 @@ def test_the_code_that_makes_a_result_counts_by_its_version(
     inputs: Path, before: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = load_study(inputs / "study.yaml")
+    of_probe = {"probe", *(name for name, reads in READS.items() if "probe" in reads)}
     versions = {
-        "analysis.features.FEATURES_VERSION": EVERY,
-        "tasks.keys.MEASURES_VERSION": {"measure", "efficiency", "compare", "report"},
+        "analysis.features.FEATURES_VERSION": EVERY - of_probe,
+        "analysis.probe.PROBE_VERSION": of_probe | {"advice", "compare", "report"},
+        "tasks.keys.MEASURES_VERSION": {"measure", "efficiency", "advice", "compare", "report"},
         "analysis.clustering.VERSION": {"clustering", "compare", "report"},
         "tasks.keys.COMPARISON_VERSION": {"compare", "report"},
         "tasks.keys.REPORT_VERSION": {"report"},

@@ -9,7 +9,12 @@ _CLUSTERING = Computed("clustering", "attention")
 FAMILY = Family(
     order=100,
     title="Patterns",
-    about="k-means on scaled features of each sample, layer and head. Not a property of single samples: no interval.",
+    about=(
+        "k-means on whitened features of each sample, layer and head: standardised, rotated to the directions of their "
+        "correlation matrix, those of variance below 0.05 dropped, the others scaled to variance 1. Not a property of "
+        "single samples: no interval. There is no block type: the stored features tell columns and diagonals "
+        "(vertical_mass, slash_mass) but not whether attention stays within blocks of neighbouring tokens."
+    ),
     metrics=(
         Metric(
             "clusters_chosen",
@@ -36,6 +41,37 @@ FAMILY = Family(
             range="-1 to 1",
             misleads="Favours round, well-separated clusters of similar size; k-means on data without any groups "
             "still reaches 0.1 to 0.3 in few dimensions.",
+        ),
+        Metric(
+            "cluster_stability",
+            "score",
+            "higher",
+            "How well clusters from one half of the samples agree with those from the other; 1 is perfectly, 0 chance.",
+            "mean adjusted Rand index over 5 splits of the samples; either half's k-means groups all judged rows",
+            _CLUSTERING,
+            per_layer=False,
+            source="Hubert and Arabie 1985",
+        ),
+        Metric(
+            "rule_agreement",
+            "score",
+            "neither",
+            "How well the clusters agree with the pattern types by rules; 1 is perfectly, 0 chance.",
+            "adjusted Rand index of cluster and pattern type over all rows; unknown where both are constant",
+            _CLUSTERING,
+            per_layer=False,
+            source="Hubert and Arabie 1985",
+        ),
+        Metric(
+            "rule_information",
+            "share",
+            "neither",
+            "What clusters and pattern types tell of each other, from 0 (nothing) to 1; not corrected for chance.",
+            "mutual information of cluster and pattern type over the mean of their entropies; unknown where both are "
+            "constant",
+            _CLUSTERING,
+            per_layer=False,
+            source="Strehl and Ghosh 2002",
         ),
     ),
 )

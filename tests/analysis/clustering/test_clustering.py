@@ -8,7 +8,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from analysis import clustering
-from analysis.clustering.kmeans import cluster
+from analysis.clustering.kmeans import fit
 from analysis.clustering.names import cluster_names
 from analysis.clustering.pattern_types import RULES, TYPES, classify
 from analysis.clustering.rows import FEATURES, pattern_rows
@@ -121,16 +121,17 @@ def test_planted_clusters_are_found_again() -> None:
     random = np.random.default_rng(0)
     centres = np.array([[0.0, 0.0, 0.0], [4.0, 0.0, 2.0], [0.0, 5.0, -2.0]])
     truth = np.repeat([0, 1, 2], [60, 40, 20])
-    found = cluster(centres[truth] + random.normal(0, 0.1, (120, 3)), ClusteringSettings())
+    features = centres[truth] + random.normal(0, 0.1, (120, 3))
+    found = fit(features, ClusteringSettings())
     assert len(found.centroids) == 3
-    assert (found.labels == truth).all()  # the largest cluster is number 0
+    assert (found.assign(features) == truth).all()  # the largest cluster is number 0
     assert found.choice.filter(pl.col("chosen"))["k"].to_list() == [3]
     assert found.choice["k"].to_list() == list(range(2, 9))
 
 
 def test_the_smallest_k_near_the_best_silhouette_is_chosen() -> None:
     random = np.random.default_rng(1)
-    found = cluster(random.normal(size=(300, 4)), ClusteringSettings())
+    found = fit(random.normal(size=(300, 4)), ClusteringSettings())
     choice = found.choice
     best = choice["silhouette"].max()
     near = choice.filter(pl.col("silhouette") >= best - 0.01)  # type: ignore[operator]
@@ -156,14 +157,14 @@ def test_rows_beyond_the_limit_join_the_nearest_cluster() -> None:
     random = np.random.default_rng(2)
     truth = np.tile([0, 0, 1], 100)
     features = np.array([[0.0, 0.0], [6.0, 6.0]])[truth] + random.normal(0, 0.2, (300, 2))
-    found = cluster(features, ClusteringSettings(clusters=2, max_rows=30))
-    assert (found.labels == truth).all()
+    found = fit(features[:30], ClusteringSettings(clusters=2))
+    assert (found.assign(features) == truth).all()
 
 
 def test_more_clusters_than_distinct_rows_are_not_made() -> None:
     features = np.repeat([[0.0, 0.0], [1.0, 1.0]], 5, axis=0)
-    assert len(cluster(features, ClusteringSettings(clusters=7)).centroids) == 2
-    same = cluster(np.zeros((4, 2)), ClusteringSettings())
+    assert len(fit(features, ClusteringSettings(clusters=7)).centroids) == 2
+    same = fit(np.zeros((4, 2)), ClusteringSettings())
     assert len(same.centroids) == 1
     assert same.choice["silhouette"].to_list() == [None]
 
