@@ -268,7 +268,7 @@ RESULTS: dict[tuple[str, str], Table] = {
     ("comparisons", "comparisons"): _COMPARISONS,
     ("comparisons", "transitions"): table(
         "candidate, layer, cluster or type, before, after",
-        "candidate layer",
+        "candidate layer of before after",
         of(
             of="cluster, or type for the pattern types by rules.",
             before="The cluster or type of the maps in the baseline.",
@@ -280,7 +280,7 @@ RESULTS: dict[tuple[str, str], Table] = {
     ),
     ("comparisons", "moved"): table(
         "candidate, layer, cluster or type",
-        "candidate layer",
+        "candidate layer of",
         of(of="cluster, or type for the pattern types by rules."),
         of("share", moved="Share of maps that are in another cluster or of another type than in the baseline."),
         _INTERVAL,

@@ -14,16 +14,13 @@ from prefect.client.orchestration import get_client
 from flows.load import load_study
 from flows.plan import make_plan
 from storage.datasets import load_samples
-from tasks import extract, step
+from tasks import extract, probe, step
+from tasks.catalogue import waves
 from tests.flows.conftest import Run, run_command
 
 STEPS = [
-    *(f"{step} {model}" for model in ("base", "light") for step in ("extract", "measure")),
-    *(
-        f"{step} {model}"
-        for model in ("base", "light")
-        for step in ("distribution", "clustering", "positional", "efficiency")
-    ),
+    *(f"{step} {model}" for model in ("base", "light") for step in ("extract", "measure", "probe")),
+    *(f"{step} {model}" for wave in waves() for model in ("base", "light") for step in wave),
     "compare",
     "report",
 ]
@@ -72,7 +69,9 @@ def test_prefect_shows_cached_units_as_cached_under_readable_names(done: Path) -
     assert flow.name == "extract study"
     # Task runs reach the database through a queue, so the last ones may still be on their way.
     assert set(runs) <= {f"extract {model} shard-{n:05d}" for model in ("base", "light") for n in range(3)} | {
-        f"measure {model} model" for model in ("base", "light")
+        f"{unit} {model} {name}"
+        for model in ("base", "light")
+        for unit, name in (("measure", "model"), ("probe", "probe"))
     }
     assert set(runs.values()) <= {"Cached", "Pending", "Running"}
 
@@ -124,7 +123,7 @@ def test_failed_shard_keeps_the_rest_and_the_same_command_resumes(
 
 
 def test_passing_io_error_is_tried_again_and_bad_input_is_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for task in (extract.extract_shard, extract.measure_model):
+    for task in (extract.extract_shard, extract.measure_model, probe.probe_model):
         monkeypatch.setattr(task, "retry_delay_seconds", [0, 0])
     tries: list[int] = []
     real = step.Store.commit
@@ -137,7 +136,7 @@ def test_passing_io_error_is_tried_again_and_bad_input_is_not(folder: Path, monk
 
     monkeypatch.setattr(step.Store, "commit", flaky)
     assert run_command("extract", folder / "study.yaml", "--set", "candidates=[]").code == 0
-    assert len(tries) == 2 + 3 + 1
+    assert len(tries) == 2 + 3 + 1 + 1
 
 
 def test_failed_gate_exits_1_and_still_prints_the_folder(done: Path) -> None:
