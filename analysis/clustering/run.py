@@ -42,13 +42,13 @@ DIRECTIONS = {
     **dict.fromkeys(FEATURES, pl.Float64),
 }
 EMPTY = {
-    "clusters": CLUSTERS,
-    "assignments": ASSIGNMENTS,
-    "choice": CHOICE,
-    "directions": DIRECTIONS,
-    "pattern_types": TYPED,
-    "agreement": AGREEMENT,
-    "metrics": METRICS,
+    "clusters": pl.DataFrame(schema=CLUSTERS),
+    "assignments": pl.DataFrame(schema=ASSIGNMENTS),
+    "choice": pl.DataFrame(schema=CHOICE),
+    "directions": pl.DataFrame(schema=DIRECTIONS),
+    "pattern_types": pl.DataFrame(schema=TYPED),
+    "agreement": pl.DataFrame(schema=AGREEMENT),
+    "metrics": pl.DataFrame(schema=METRICS),
 }
 
 
@@ -78,7 +78,7 @@ def run(
     """
     fitted = _pooled(pooled or [features], settings)
     if chosen_rows(features, 1, settings.seed).is_empty():
-        return {name: pl.DataFrame(schema=schema) for name, schema in EMPTY.items()}
+        return dict(EMPTY)
     found = fit(fitted.select(FEATURES).to_numpy(), settings, fitted["sample"].to_numpy().astype(np.int64))
     assignments = pl.concat([_assigned(pattern_rows(part), found) for part in shards(features, TABLES)]).sort(KEYS)
     return {
