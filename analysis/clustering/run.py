@@ -25,16 +25,14 @@ CLUSTERS = {
     "share": pl.Float64,
     **dict.fromkeys(FEATURES, pl.Float64),
 }
-ASSIGNMENTS = pl.Schema(
-    {
-        "sample": pl.Int32,
-        "layer": pl.Int16,
-        "head": pl.Int16,
-        "cluster": pl.Int32,
-        "pattern_type": pl.Enum(TYPES),
-        "margin": pl.Float64,
-    }
-)
+ASSIGNMENTS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "sample": pl.Int32,
+    "layer": pl.Int16,
+    "head": pl.Int16,
+    "cluster": pl.Int32,
+    "pattern_type": pl.Enum(TYPES),
+    "margin": pl.Float64,
+}
 
 
 DIRECTIONS = {
