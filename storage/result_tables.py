@@ -270,7 +270,7 @@ RESULTS: dict[tuple[str, str], Table] = {
         "candidate, layer, cluster or type, before, after",
         "candidate layer of before after",
         of(
-            of="cluster, or type for the pattern types by rules.",
+            of="What is followed: cluster, or type for the pattern types by rules.",
             before="The cluster or type of the maps in the baseline.",
             after="Their cluster or type in the candidate.",
         ),
@@ -281,7 +281,7 @@ RESULTS: dict[tuple[str, str], Table] = {
     ("comparisons", "moved"): table(
         "candidate, layer, cluster or type",
         "candidate layer of",
-        of(of="cluster, or type for the pattern types by rules."),
+        of(of="What is followed: cluster, or type for the pattern types by rules."),
         of("share", moved="Share of maps that are in another cluster or of another type than in the baseline."),
         _INTERVAL,
         of("samples", n="Samples that both models have."),

@@ -8,7 +8,12 @@ from sklearn.metrics.cluster import pair_confusion_matrix
 
 from analysis.clustering.pattern_types import TYPES
 
-AGREEMENT = {"cluster": pl.Int32, "pattern_type": pl.Enum(TYPES), "share": pl.Float64, "count": pl.Int64}
+AGREEMENT: dict[str, pl.DataType | type[pl.DataType]] = {
+    "cluster": pl.Int32,
+    "pattern_type": pl.Enum(TYPES),
+    "share": pl.Float64,
+    "count": pl.Int64,
+}
 
 
 def agreement(assignments: pl.DataFrame) -> pl.DataFrame:

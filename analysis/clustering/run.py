@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
@@ -26,7 +25,7 @@ CLUSTERS = {
     "share": pl.Float64,
     **dict.fromkeys(FEATURES, pl.Float64),
 }
-ASSIGNMENTS = {
+ASSIGNMENTS: dict[str, pl.DataType | type[pl.DataType]] = {
     "sample": pl.Int32,
     "layer": pl.Int16,
     "head": pl.Int16,
@@ -42,14 +41,14 @@ DIRECTIONS = {
     "kept": pl.Boolean,
     **dict.fromkeys(FEATURES, pl.Float64),
 }
-EMPTY: Mapping[str, Any] = {
-    "clusters": CLUSTERS,
-    "assignments": ASSIGNMENTS,
-    "choice": CHOICE,
-    "directions": DIRECTIONS,
-    "pattern_types": TYPED,
-    "agreement": AGREEMENT,
-    "metrics": METRICS,
+EMPTY = {
+    "clusters": pl.DataFrame(schema=CLUSTERS),
+    "assignments": pl.DataFrame(schema=ASSIGNMENTS),
+    "choice": pl.DataFrame(schema=CHOICE),
+    "directions": pl.DataFrame(schema=DIRECTIONS),
+    "pattern_types": pl.DataFrame(schema=TYPED),
+    "agreement": pl.DataFrame(schema=AGREEMENT),
+    "metrics": pl.DataFrame(schema=METRICS),
 }
 
 
@@ -79,7 +78,7 @@ def run(
     """
     fitted = _pooled(pooled or [features], settings)
     if chosen_rows(features, 1, settings.seed).is_empty():
-        return {name: pl.DataFrame(schema=schema) for name, schema in EMPTY.items()}
+        return dict(EMPTY)
     found = fit(fitted.select(FEATURES).to_numpy(), settings, fitted["sample"].to_numpy().astype(np.int64))
     assignments = pl.concat([_assigned(pattern_rows(part), found) for part in shards(features, TABLES)]).sort(KEYS)
     return {
