@@ -25,6 +25,9 @@ FAMILY = Family(
             "Keys that hold 95 % of a query's attention if the best are taken: the least that any selection needs.",
             "mean over queries of the smallest m for which the m largest (1/H) sum_h p[h,t,s] hold 0.95",
             _RULE,
+            range="1 to n_t",
+            misleads="No selector can know these keys beforehand. Grows with the context, so that it compares "
+            "studies of equal lengths only.",
         ),
         Metric(
             "indexer_keys_95",
@@ -34,6 +37,9 @@ FAMILY = Family(
             "mean over queries of the smallest m for which the m keys of the largest I[t,s] hold 0.95 of "
             "(1/H) sum_h p[h,t,s]",
             _RULE,
+            range="1 to n_t",
+            misleads="A single attended key far down the order makes a query need nearly all keys, so that the "
+            "mean is driven by few queries.",
         ),
         Metric(
             "adaptive_saving_95",
@@ -44,6 +50,9 @@ FAMILY = Family(
             "layers) could share and that holds as much on average as those keys do; linear between the budgets 1, 2, "
             "3, 4, 6, 8, 12, ...",
             _RULE,
+            range="≤ 1",
+            misleads="Between layers of very different need the overall value is large by itself; what a k of its "
+            "own for each query saves is in the layers' values.",
         ),
     ),
 )

@@ -24,6 +24,9 @@ FAMILY = Family(
             "How much of the selection a single indexer head would make by itself.",
             "mean over queries and heads of |top k_t of c_j and S_t| / k_t; a random selector has k_t / n_t",
             _HEADS,
+            range="0 to 1",
+            misleads="The head that contributes most agrees most; a random selector of k of n keys already agrees "
+            "by k / n.",
         ),
         Metric(
             "head_effective",
@@ -33,6 +36,9 @@ FAMILY = Family(
             "exp(-sum_j c_j ln c_j), c_j the mean over queries of sum over S_t of |c_j[t,s]| over that of all heads; "
             "averaged over layers; its interval is that of its linearisation (first-order influence of each sample)",
             _HEADS,
+            range="1 to the number of indexer heads",
+            misleads="Counts the size of contributions, negative ones included: a head of large scores that are "
+            "the same for all keys changes no selection.",
         ),
         Metric(
             "head_redundancy",
@@ -42,6 +48,9 @@ FAMILY = Family(
             "mean over queries and pairs of heads of the cosine of ReLU(q[t,j] . k[s]) over E_t; undefined where "
             "either head scores nothing",
             _PAIRS,
+            range="0 to 1",
+            misleads="Scores after ReLU are never negative, so that unrelated heads have a cosine well above 0; "
+            "head_correlation has not this fault.",
         ),
         Metric(
             "head_correlation",
@@ -51,6 +60,9 @@ FAMILY = Family(
             "mean over queries and pairs of heads of the Pearson correlation of ReLU(q[t,j] . k[s]) over E_t; "
             "undefined where either head scores all keys alike",
             _PAIRS,
+            range="-1 to 1",
+            misleads="Undefined for silent heads, which are left out; equal scores for most keys can hide that two"
+            " heads part at the top.",
         ),
         Metric(
             "leave_one_out_loss",
@@ -60,6 +72,8 @@ FAMILY = Family(
             "mean over queries and heads j of (recall of the top k_t of I) - (recall of the top k_t of I - c_j), "
             "recall being the dense attention of the head mean on a selection",
             _HEADS,
+            range="-1 to 1",
+            misleads="One head at a time: of two heads that do the same neither is missed, and yet not both can go.",
         ),
     ),
 )

@@ -51,6 +51,9 @@ FAMILY = Family(
             _CLUSTERING,
             per_layer=False,
             source="Hubert and Arabie 1985",
+            range="-1 to 1",
+            misleads="High also where both halves repeat the same artefact; and it speaks of the clusters, not of "
+            "whether there are groups: read it beside the silhouette.",
         ),
         Metric(
             "rule_agreement",
@@ -61,6 +64,9 @@ FAMILY = Family(
             _CLUSTERING,
             per_layer=False,
             source="Hubert and Arabie 1985",
+            range="-1 to 1",
+            misleads="Low agreement is no error of either: rules look at one feature at a time, clusters at all, "
+            "and many clusters within one type lower it.",
         ),
         Metric(
             "rule_information",
@@ -72,6 +78,9 @@ FAMILY = Family(
             _CLUSTERING,
             per_layer=False,
             source="Strehl and Ghosh 2002",
+            range="0 to 1",
+            misleads="Grows with the number of clusters even where they tell nothing of types; rule_agreement is "
+            "corrected for that.",
         ),
     ),
 )

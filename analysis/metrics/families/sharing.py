@@ -25,6 +25,9 @@ FAMILY = Family(
             "mean over sampled queries in effect of |S_l ∩ S_(l-1)| / k_t",
             _SHARING,
             source=_SOURCE,
+            range="0 to 1",
+            misleads="Two random selections of k of n keys overlap by k / n, and recent keys are selected "
+            "everywhere, so that some overlap says little.",
         ),
         Metric(
             "sharing_loss",
@@ -35,6 +38,9 @@ FAMILY = Family(
             "the head mean of layer l; negative where the other layer's selection would serve better",
             _SHARING,
             source=_SOURCE,
+            range="-1 to 1",
+            misleads="Later layers see the hidden states of the unchanged model; what reuse does to them is not in"
+            " it, and no training was given a chance.",
         ),
     ),
 )
