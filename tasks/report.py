@@ -73,11 +73,15 @@ def make_report(job: ReportJob) -> StepRecord | State[StepRecord]:
         from analysis.gates import evaluate
         from analysis.report import ModelPage, ReportInput, render
 
+        moves = {name: store.read(job.comparison, name, [RESULT]) for name in ("transitions", "moved")}
         pages, metrics, causality = [], [], []
         for model in job.models:
             facts = store.read(model.measures, "facts", [MEASURES])
             audit = store.read(model.measures, "audit", [MEASURES])
             analyses = read_analyses(store, model.analyses)
+            analyses["transitions"] = {
+                name: frame.filter(pl.col("candidate") == model.name) for name, frame in moves.items()
+            }
             pages.append(ModelPage(model.name, model.role, model.fingerprint, facts.row(0, named=True), analyses))
             metrics.append(_named(combine(analyses)["metrics"], model.name))
             causality.append(_named(audit.select("passed", "max_logit_change"), model.name))

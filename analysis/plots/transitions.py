@@ -1,0 +1,49 @@
+"""How attention maps move between the clusters of the baseline and those of a candidate."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
+
+from analysis.plots.style import INK, new_figure, short_labels, styled
+
+
+@styled
+def transition_maps(transitions: pl.DataFrame) -> Figure | None:
+    """Share of the maps of each cluster (left) and pattern type (right) of the baseline by what they are now.
+
+    Args:
+        transitions: Columns layer, of, before, after, share, count; rows over all layers (layer null) are drawn.
+
+    Returns:
+        The figure, or None without such rows.
+    """
+    rows = transitions.filter(pl.col("layer").is_null())
+    kinds = [kind for kind in ("cluster", "type") if rows.filter(pl.col("of") == kind).height]
+    if not kinds:
+        return None
+    names = {kind: _names(rows.filter(pl.col("of") == kind)) for kind in kinds}
+    figure = new_figure(1.6 + 0.32 * max(len(found) for found in names.values()))
+    for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False).flat, kinds, strict=True):
+        own, labels = rows.filter(pl.col("of") == kind), names[kind]
+        cells = np.full((len(labels), len(labels)), np.nan)
+        for before, after, share in own.select("before", "after", "share").iter_rows():
+            cells[labels.index(before), labels.index(after)] = share
+        axes.imshow(cells, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="none")
+        for row, column in np.argwhere(np.isfinite(cells)):
+            value = cells[row, column]
+            colour = "white" if value > 0.6 else INK
+            axes.text(column, row, f"{100 * value:.1f}", ha="center", va="center", fontsize=7.5, color=colour)
+        short = short_labels(labels, 14)
+        axes.set_xticks(range(len(labels)), [short[label] for label in labels], rotation=40, ha="right")
+        axes.set_yticks(range(len(labels)), [short[label] for label in labels])
+        axes.set_xlabel(f"{'cluster' if kind == 'cluster' else 'pattern type'} now")
+        axes.set_ylabel("in the baseline (rows sum to 100 %)")
+        axes.grid(visible=False)
+    return figure
+
+
+def _names(rows: pl.DataFrame) -> list[str]:
+    found = {*rows["before"].to_list(), *rows["after"].to_list()}
+    return sorted(found, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))

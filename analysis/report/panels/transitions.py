@@ -1,0 +1,56 @@
+"""Whether a candidate's attention maps are of other kinds than the baseline's."""
+
+from __future__ import annotations
+
+import polars as pl
+from matplotlib.figure import Figure
+
+from analysis.plots.transitions import transition_maps
+from analysis.report.numbers import known, percent, span
+from analysis.report.panels.panel import Frames, Panel
+
+_NOUNS = {"cluster": "are in another cluster", "type": "are of another pattern type"}
+
+
+def words(frames: Frames) -> list[str]:
+    """How many maps moved, and in which layer most."""
+    moved = frames.get("moved")
+    if moved is None:
+        return []
+    found = []
+    for of, noun in _NOUNS.items():
+        rows = moved.filter((pl.col("of") == of) & pl.col("moved").is_not_null())
+        overall, layers = rows.filter(pl.col("layer").is_null()), rows.filter(pl.col("layer").is_not_null())
+        if overall.is_empty() or layers.is_empty():
+            continue
+        row = overall.row(0, named=True)
+        most = layers.sort("moved", "layer", descending=[True, False]).row(0, named=True)
+        low, high = (None if known(row[name]) is None else 100 * row[name] for name in ("ci_low", "ci_high"))
+        found.append(
+            f"{percent(row['moved'])} of the maps {noun} than in the baseline (CI {span(low, high, '', 2)} %, "
+            f"n = {row['n']} samples); most in layer {most['layer']}, {percent(most['moved'])}."
+        )
+    return found
+
+
+def draw(frames: Frames) -> list[tuple[Figure, str, str]]:
+    """The matrices."""
+    rows = frames.get("transitions")
+    figure = None if rows is None else transition_maps(rows)
+    if figure is None:
+        return []
+    caption = (
+        "Per cent of the baseline's maps of each kind by their kind in this model: the same sample, layer and head. "
+        "Clusters are fitted on all models of the study together, so that numbers mean the same in each."
+    )
+    return [(figure, "From the baseline's patterns to this model's", caption)]
+
+
+PANEL = Panel(
+    analysis="transitions",
+    order=45,
+    title="How attention patterns moved",
+    about="Each attention map of the baseline beside the map of the same head on the same sample here.",
+    words=words,
+    draw=draw,
+)
