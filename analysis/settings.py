@@ -176,6 +176,12 @@ class AdviceSettings(Frozen):
     )
 
 
+class PrototypeSettings(Frozen):
+    """How many real attention maps stand for a cluster."""
+
+    of_each: int = Field(default=2, ge=1, le=16, description="Attention maps of each cluster to keep and to draw.")
+
+
 class LengthSettings(BootstrapSettings):
     """How the uncertainty of metrics by context length is estimated."""
 
@@ -201,4 +207,7 @@ class AnalysisSettings(Frozen):
         default=StabilitySettings(), description="Ties, chunks and score precisions that change the selection."
     )
     length: LengthSettings = Field(default=LengthSettings(), description="The metrics at shorter contexts.")
+    prototypes: PrototypeSettings = Field(
+        default=PrototypeSettings(), description="Real attention maps that stand for the clusters."
+    )
     advice: AdviceSettings = Field(default=AdviceSettings(), description="What the data says to change.")

@@ -61,6 +61,7 @@ RESULTS: dict[tuple[str, str], Table] = {
         "sample, layer, head",
         "sample layer head",
         of(cluster="The cluster that the map belongs to.", pattern_type="The map's pattern type by rules."),
+        of("whitened distance", distance="Distance of the map from the centre of its cluster."),
         of("share", margin="The smallest change of an evidence that would change the type."),
     ),
     ("analyses/clustering", "choice"): table(

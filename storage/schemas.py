@@ -7,6 +7,7 @@ from storage.content_tables import CONTENT
 from storage.feature_tables import FEATURES, MODELS
 from storage.head_tables import HEADS
 from storage.length_tables import LENGTHS
+from storage.prototype_tables import PROTOTYPES
 from storage.result_tables import RESULTS
 from storage.sharing_tables import SHARING
 from storage.stability_tables import STABILITY
@@ -19,6 +20,7 @@ _TABLES: dict[tuple[str, str], Table] = {
     **SHARING,
     **CONTENT,
     **HEADS,
+    **PROTOTYPES,
     **LENGTHS,
 }
 

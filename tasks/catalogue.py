@@ -16,6 +16,7 @@ READS: Mapping[str, tuple[str, ...]] = {
     "content": ("probe",),
     "stability": ("probe",),
     "length": ("features",),
+    "prototypes": ("probe", "clustering"),
     "advice": ("measures", "budget", "heads", "sharing", "efficiency"),
 }
 ANALYSES = tuple(READS)

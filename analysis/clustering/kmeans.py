@@ -46,12 +46,13 @@ class Clustering:
     centroids: Array
     choice: pl.DataFrame
 
-    def assign(self, features: Array) -> NDArray[np.int64]:
-        """The nearest cluster of each row, [rows, features] to [rows]."""
+    def assign(self, features: Array) -> tuple[NDArray[np.int64], Array]:
+        """The nearest cluster of each row, [rows, features] to [rows], and the distance to its centre, [rows]."""
         whitened = self.whitening.apply(features)
         # |x - c|^2 without |x|^2, which all clusters share.
-        distance = (self.centres**2).sum(axis=1) - 2 * whitened @ self.centres.T
-        return np.asarray(distance.argmin(axis=1), dtype=np.int64)
+        beyond = (self.centres**2).sum(axis=1) - 2 * whitened @ self.centres.T
+        squared = beyond.min(axis=1) + (whitened**2).sum(axis=1)
+        return np.asarray(beyond.argmin(axis=1), dtype=np.int64), np.sqrt(np.maximum(squared, 0.0))
 
 
 def fit(features: Array, settings: ClusteringSettings, samples: NDArray[np.int64] | None = None) -> Clustering:

@@ -30,6 +30,7 @@ ASSIGNMENTS: dict[str, pl.DataType | type[pl.DataType]] = {
     "layer": pl.Int16,
     "head": pl.Int16,
     "cluster": pl.Int32,
+    "distance": pl.Float64,
     "pattern_type": pl.Enum(TYPES),
     "margin": pl.Float64,
 }
@@ -69,7 +70,7 @@ def run(
     Returns:
         clusters: cluster (0 has most of the fitted rows), name, size (rows of this model), share, and the centroid's
         features in standard deviations.
-        assignments: sample, layer, head, cluster, pattern_type, margin.
+        assignments: sample, layer, head, cluster, distance (to its centre, whitened), pattern_type, margin.
         choice: k, silhouette, inertia, chosen, seeds_mean, seeds_min, halves_mean, halves_min (adjusted Rand indices).
         directions: direction, variance, kept, and its loading on each feature.
         pattern_types: layer (null for all), pattern_type, share, count.
@@ -104,8 +105,10 @@ def _pooled(models: Sequence[Features | Sharded], settings: ClusteringSettings) 
 
 def _assigned(rows: pl.DataFrame, found: Clustering) -> pl.DataFrame:
     types, margins = classify(rows)
+    clusters, distances = found.assign(rows.select(FEATURES).to_numpy())
     return rows.select(KEYS).with_columns(
-        cluster=pl.Series(found.assign(rows.select(FEATURES).to_numpy()), dtype=pl.Int32),
+        cluster=pl.Series(clusters, dtype=pl.Int32),
+        distance=pl.Series(distances),
         pattern_type=pl.Series(types, dtype=pl.Enum(TYPES)),
         margin=pl.Series(margins),
     )

@@ -23,13 +23,14 @@ from analysis.probe.content import content_collector
 from analysis.probe.drift import drift_collector
 from analysis.probe.examples import example_collector
 from analysis.probe.heads import head_collector, pruning_collector, removal_order
+from analysis.probe.maps import map_collector
 from analysis.probe.rerun import rerun_stability
 from analysis.probe.rows import ProbeRows, probe_rows, probed_queries
 from analysis.probe.sharing import sharing_collector
 from analysis.probe.stability import stability_collector
 from analysis.settings import ExtractSettings, ProbeSettings
 
-PROBE_VERSION = 1
+PROBE_VERSION = 2
 """Part of every probe's key: raise it when any number in its tables would change."""
 PILOT_EVERY = 4
 
@@ -136,6 +137,7 @@ def probe_samples(
         sharing_collector(),
         content_collector(None if vocabulary is None else token_classes(vocabulary.pieces, vocabulary.special)),
         example_collector(pieces, shown),
+        map_collector(shown),
     ]
     pilot = list(samples[::PILOT_EVERY])
     judged = [sample for place, sample in enumerate(samples) if place % PILOT_EVERY]

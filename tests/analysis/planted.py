@@ -269,20 +269,24 @@ def shuffled(tables: dict[str, pl.DataFrame], seed: int) -> dict[str, pl.DataFra
     return {name: frame.sample(fraction=1.0, shuffle=True, seed=seed) for name, frame in tables.items()}
 
 
-def maps(patterns: Sequence[Callable[[int], Array]], length: int, samples: int = 1) -> dict[str, pl.DataFrame]:
+def maps(
+    patterns: Sequence[Callable[[int], Array]], length: int, samples: int = 1, tokens: NDArray[np.int64] | None = None
+) -> dict[str, pl.DataFrame]:
     """Attention and heads tables of planted attention maps, one head each in layer 0, by a plain numpy reference.
 
     Args:
         patterns: Functions of the length that give unnormalised weights [queries, keys].
         length: Tokens of every sample.
         samples: How often to repeat the maps.
+        tokens: Token ids of every sample, for the induction mass; all different by default.
     """
+    tokens = np.arange(length) if tokens is None else tokens
     attention, heads = [], []
     for sample in range(samples):
         for head, pattern in enumerate(patterns):
             causal = np.tri(length) * np.maximum(pattern(length), 1e-12)
             p = causal / causal.sum(axis=1, keepdims=True)
-            attention += _map_rows(p, sample, head)
+            attention += _map_rows(p, sample, head, tokens)
             heads.append((sample, 0, head, length - FIRST_QUERY, *_map_shape(p)))
     shape = ("vertical_mass", "slash_mass", "slash_distance")
     keys = {"sample": pl.Int32, "layer": pl.Int16, "head": pl.Int16, "queries": pl.Int32}
@@ -292,7 +296,17 @@ def maps(patterns: Sequence[Callable[[int], Array]], length: int, samples: int =
     }
 
 
-def _map_rows(p: Array, sample: int, head: int) -> list[dict[str, float]]:
+def follows_copy(tokens: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which keys follow an earlier copy of the query's token, [queries, keys]."""
+    length = len(tokens)
+    follows = np.zeros((length, length), dtype=bool)
+    for t in range(length):
+        for s in range(1, t + 1):
+            follows[t, s] = tokens[s - 1] == tokens[t]
+    return follows
+
+
+def _map_rows(p: Array, sample: int, head: int, tokens: NDArray[np.int64]) -> list[dict[str, float]]:
     length = len(p)
     t, s = np.arange(length)[:, None], np.arange(length)[None, :]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -304,7 +318,7 @@ def _map_rows(p: Array, sample: int, head: int) -> list[dict[str, float]]:
         "sink_mass": (p * (s < SINKS)).sum(axis=1),
         "self_mass": np.diag(p),
         "previous_mass": np.r_[0.0, np.diag(p, -1)],
-        "induction_mass": np.zeros(length),
+        "induction_mass": (p * follows_copy(tokens)).sum(axis=1),
         "mean_distance": (p * (t - s)).sum(axis=1),
     }
     return [

@@ -89,6 +89,7 @@ OTHER: dict[str, Any] = {
     "analyses.length.resamples": 40,
     "analyses.length.confidence": 0.9,
     "analyses.length.seed": 1,
+    "analyses.prototypes.of_each": 1,
     "analyses.advice.max_recall_loss": 0.2,
     "analyses.advice.tolerance": 0.002,
     "comparison.resamples": 40,
@@ -255,12 +256,12 @@ def test_the_code_that_makes_a_result_counts_by_its_version(
     inputs: Path, before: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = load_study(inputs / "study.yaml")
-    of_probe = {"probe", *(name for name, reads in READS.items() if "probe" in reads)}
+    of_probe = {"probe", *(name for name, reads in READS.items() if reads == ("probe",))}
     versions = {
         "analysis.features.FEATURES_VERSION": EVERY - of_probe,
-        "analysis.probe.PROBE_VERSION": of_probe | {"advice", "compare", "report"},
+        "analysis.probe.PROBE_VERSION": of_probe | {"prototypes", "advice", "compare", "report"},
         "tasks.keys.MEASURES_VERSION": {"measure", "efficiency", "advice", "compare", "report"},
-        "analysis.clustering.VERSION": {"clustering", "compare", "report"},
+        "analysis.clustering.VERSION": {"clustering", "prototypes", "compare", "report"},
         "tasks.keys.COMPARISON_VERSION": {"compare", "report"},
         "tasks.keys.REPORT_VERSION": {"report"},
         "storage.keys.SCHEMA_VERSION": EVERY,

@@ -1,0 +1,7 @@
+"""The attention maps that are most like their cluster's centre."""
+
+from analysis.prototypes.run import run
+
+VERSION = 1
+
+__all__ = ["VERSION", "run"]

@@ -1,0 +1,61 @@
+"""For each cluster the nearest maps that were kept, as numbers to draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from analysis.metrics.stream import Sharded
+from analysis.probe.maps import unpacked
+from analysis.settings import PrototypeSettings
+
+KEYS = ("sample", "layer", "head")
+PROTOTYPES: dict[str, pl.DataType | type[pl.DataType]] = {
+    "cluster": pl.Int32,
+    "rank": pl.Int16,
+    "sample": pl.Int32,
+    "layer": pl.Int16,
+    "head": pl.Int16,
+    "pattern_type": pl.String,
+    "distance": pl.Float64,
+}
+MAPS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "cluster": pl.Int32,
+    "rank": pl.Int16,
+    "length": pl.Int32,
+    "query": pl.Int32,
+    "attention": pl.Array(pl.Float32, 48),
+}
+
+
+def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: PrototypeSettings) -> dict[str, pl.DataFrame]:
+    """The real maps nearest to each cluster's centre, among the probed samples whose maps were kept.
+
+    Args:
+        features: The probe's attention_maps and clustering.assignments; without either there are no prototypes.
+        settings: How many of each cluster.
+
+    Returns:
+        prototypes: cluster, rank (0 the nearest), sample, layer, head, pattern_type, distance (to the centre, in the
+        whitened space of the clustering). maps: cluster, rank, length, query, attention on 48 equal parts of the
+        sequence.
+    """
+    empty = {"prototypes": pl.DataFrame(schema=PROTOTYPES), "maps": pl.DataFrame(schema=MAPS)}
+    if not isinstance(features, Mapping) or not {"attention_maps", "clustering.assignments"} <= set(features):
+        return empty
+    maps = features["attention_maps"]
+    if maps.is_empty():
+        return empty
+    kept = features["clustering.assignments"].join(maps.select(KEYS).unique(), on=KEYS, how="semi")
+    nearest = (
+        kept.sort("cluster", "distance", *KEYS)
+        .with_columns(rank=pl.int_range(pl.len()).over("cluster").cast(pl.Int16))
+        .filter(pl.col("rank") < settings.of_each)
+    )
+    drawn = nearest.select("cluster", "rank", *KEYS).join(maps, on=KEYS).sort("cluster", "rank", "query")
+    attention = pl.Series("attention", unpacked(drawn["map"].to_list()), dtype=pl.Array(pl.Float32, 48))
+    return {
+        "prototypes": nearest.select(*PROTOTYPES).cast(PROTOTYPES),  # type: ignore[arg-type]
+        "maps": drawn.with_columns(attention).select(*MAPS).cast(MAPS),  # type: ignore[arg-type]
+    }

@@ -1,0 +1,75 @@
+"""What the report says of clusters: whether they can be believed, how maps moved, what they look like."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from analysis.plots.prototypes import prototype_maps
+from analysis.plots.transitions import transition_maps
+from analysis.report.panels import clustering, transitions
+
+MOVED = pl.DataFrame(
+    [(None, "cluster", 0.125, 0.05, 0.25, 9), (0, "cluster", 0.0, 0.0, 0.0, 9), (1, "cluster", 0.25, 0.1, 0.5, 9)],
+    schema={
+        "layer": pl.Int16, "of": pl.String, "moved": pl.Float64, "ci_low": pl.Float64, "ci_high": pl.Float64, "n": pl.Int32,
+    },
+    orient="row",
+)  # fmt: skip
+MOVES = pl.DataFrame(
+    {"layer": [None] * 3, "of": ["cluster"] * 3, "before": ["0", "0", "10"], "after": ["0", "10", "10"],
+     "share": [0.75, 0.25, 1.0], "count": [3, 1, 4]}
+)  # fmt: skip
+
+
+def test_moved_maps_are_told_with_their_interval_and_the_layer_that_moved_most() -> None:
+    (sentence,) = transitions.words({"moved": MOVED})
+    assert sentence == (
+        "12.5\u202f% of the maps are in another cluster than in the baseline (CI 5.00 to 25.00 %, n = 9 samples); "
+        "most in layer 1, 25\u202f%."
+    )
+    assert transitions.words({}) == [] and transitions.draw({}) == []
+
+
+def test_the_matrix_shows_the_share_of_each_move() -> None:
+    figure = transition_maps(MOVES)
+    assert figure is not None
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.texts] == ["75.0", "25.0", "100.0"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "10"]
+    assert transition_maps(MOVES.clear()) is None
+
+
+def test_clusters_that_other_seeds_do_not_find_again_are_called_so() -> None:
+    choice = {"k": [2, 3], "chosen": [False, True], "seeds_mean": [1.0, 0.95], "seeds_min": [1.0, 0.9]}
+    for halves, told in ((0.85, "the clusters do not depend on"), (0.5, "the clusters depend on")):
+        frame = pl.DataFrame({**choice, "halves_mean": [1.0, halves], "halves_min": [1.0, halves - 0.1]})
+        (sentence,) = clustering.words({"choice": frame})
+        assert sentence.startswith("With 3 clusters") and told in sentence
+    agreement = pl.DataFrame(
+        {
+            "cluster": [0, 0, 1],
+            "pattern_type": ["sink", "local", "local"],
+            "share": [0.75, 0.25, 1.0],
+            "count": [3, 1, 2],
+        }
+    )
+    (table,) = clustering.tables({"agreement": agreement})
+    assert table.columns == ("cluster", "sink", "local", "rows")
+    assert table.rows == (("0", "75\u202f%", "25\u202f%", "4"), ("1", "–", "100\u202f%", "2"))
+
+
+def test_a_prototype_shows_its_attention_and_nothing_of_the_future() -> None:
+    chosen = pl.DataFrame(
+        {"cluster": [0], "rank": [0], "sample": [5], "layer": [1], "head": [2], "pattern_type": ["local"]}
+    )
+    attention = np.tile(np.arange(48) / 48, (2, 1))
+    maps = pl.DataFrame({"cluster": [0, 0], "rank": [0, 0], "length": [96, 96], "query": [47, 95]}).with_columns(
+        pl.Series("attention", attention, dtype=pl.Array(pl.Float32, 48))
+    )
+    figure = prototype_maps(chosen, maps)
+    assert figure is not None
+    cells = figure.axes[0].images[0].get_array()
+    assert np.ma.getmaskarray(np.ma.masked_invalid(cells)).sum(axis=1).tolist() == [24, 0]
+    assert figure.axes[0].get_title() or figure.axes[0].get_title(loc="left") == "0: layer 1 head 2"
+    assert prototype_maps(chosen.clear(), maps) is None
