@@ -186,6 +186,10 @@ class LengthSettings(BootstrapSettings):
     """How the uncertainty of metrics by context length is estimated."""
 
 
+class CustomSettings(BootstrapSettings):
+    """How the uncertainty of a study's own metrics is estimated."""
+
+
 class AnalysisSettings(Frozen):
     """The settings of the analyses that follow extraction and probe."""
 
@@ -211,3 +215,4 @@ class AnalysisSettings(Frozen):
         default=PrototypeSettings(), description="Real attention maps that stand for the clusters."
     )
     advice: AdviceSettings = Field(default=AdviceSettings(), description="What the data says to change.")
+    custom: CustomSettings = Field(default=CustomSettings(), description="The study's own metrics, if it has any.")

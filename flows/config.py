@@ -77,6 +77,9 @@ class Study(Frozen):
     )
     analyses: AnalysisSettings = Field(AnalysisSettings(), description="Settings of the analyses; they need no model.")
     comparison: ComparisonSettings = Field(ComparisonSettings(), description="Comparison of candidates with baseline.")
+    metrics: tuple[Text, ...] = Field(
+        (), description="Python files that declare metrics of your own (docs/plugins.md); they run as they are."
+    )
     gates: tuple[Gate, ...] = Field((), description="Conditions; a study that fails one exits with 1.")
     store: Text = Field(".indexscope", description="Folder or URL (s3://…) that keeps features and results.")
     report: Text = Field("reports", description="Folder in which the study's report folder is made.")
@@ -93,6 +96,11 @@ class Study(Frozen):
     def slug(self) -> str:
         """The name as a folder and as a Prefect artifact key may hold it."""
         return slug(self.name)
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _one_file(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
 
     @field_validator("gates")
     @classmethod

@@ -13,13 +13,14 @@ from indexscope import IndexscopeError
 from storage.samples import Sample, spread
 from storage.store import StepKey
 from tasks.analyze import AnalysisJob
-from tasks.catalogue import POOLED
+from tasks.catalogue import CUSTOM, POOLED
 from tasks.compare import RESULT, ComparisonJob
 from tasks.extract import ModelJob, Parcel
 from tasks.keys import report_key
 from tasks.probe import PROBE, ProbeJob
 from tasks.report import MEASURES, GateRule, ReportedModel, ReportJob
 from tasks.step import Target
+from tasks.user_features import UserFeaturesJob
 
 #: Sequences that the causality audit may choose from.
 AUDITED = 8
@@ -63,9 +64,17 @@ def probe_step(plan: Plan, model: ModelPlan) -> Step:
     return Step("probe", f"probe {model.name}", label(plan, model), model.probe, (PROBE,))
 
 
+def user_features_step(plan: Plan, model: ModelPlan) -> Step | None:
+    """The study's own features of a model, if it declares any."""
+    if model.user_features is None:
+        return None
+    title = f"user_features {model.name}"
+    return Step("user_features", title, label(plan, model), model.user_features, plan.units)
+
+
 def analysis_step(plan: Plan, model: ModelPlan, analysis: str) -> Step:
     """One analysis of a model."""
-    units = {"features": plan.units, "measures": (MEASURES,), "probe": (PROBE,)}
+    units = {"features": plan.units, "user_features": plan.units, "measures": (MEASURES,), "probe": (PROBE,)}
     sources = sources_of(analysis, model.steps)
     return Step(
         analysis,
@@ -124,7 +133,7 @@ def target(plan: Plan, step: Step, unit: str, made_from: str | None, why: str, d
         step.key,
         unit,
         step.label,
-        alone=step.name != "extract",
+        alone=step.name not in ("extract", "user_features"),
         refresh=step.name in plan.refresh and not damage,
         made_from=made_from,
         why=why,
@@ -135,6 +144,13 @@ def target(plan: Plan, step: Step, unit: str, made_from: str | None, why: str, d
 def extract_job(plan: Plan, model: ModelPlan, goal: Target, samples: Sequence[Sample]) -> ModelJob:
     """One shard of a model."""
     return _model_job(model, goal, samples, plan.study.extract, plan.study.runner.workers)
+
+
+def user_features_job(plan: Plan, model: ModelPlan, goal: Target, samples: Sequence[Sample]) -> UserFeaturesJob:
+    """The study's own features of one shard of a model."""
+    study = plan.study
+    parcel = Parcel(tuple(samples))
+    return UserFeaturesJob(goal, model.checkpoint, parcel, study.extract, study.runner.workers, plan.metrics)
 
 
 def measure_job(plan: Plan, model: ModelPlan, goal: Target) -> ModelJob:
@@ -160,7 +176,8 @@ def analysis_job(plan: Plan, model: ModelPlan, step: Step, goal: Target) -> Anal
     """One analysis of a model."""
     pooled = _pooled(plan, step.name)
     own = step.sources[: len(step.sources) - len(pooled)]
-    return AnalysisJob(goal, model.name, step.name, own, analysis_settings(plan.study, step.name), pooled)
+    metrics = plan.metrics if step.name == CUSTOM else ()
+    return AnalysisJob(goal, model.name, step.name, own, analysis_settings(plan.study, step.name), pooled, metrics)
 
 
 def _pooled(plan: Plan, analysis: str) -> tuple[Source, ...]:
@@ -179,6 +196,7 @@ def comparison_job(plan: Plan, goal: Target) -> ComparisonJob:
         models={model.name: model.analyses for model in plan.models},
         baseline=plan.study.baseline.name,
         settings=plan.study.comparison,
+        metrics=plan.metrics,
     )
 
 
@@ -200,6 +218,7 @@ def report_job(plan: Plan, goal: Target) -> ReportJob:
         gates=[GateRule(gate.name, gate.rule) for gate in plan.study.gates],
         confidence=plan.study.comparison.confidence,
         provenance={**settled(plan), **timings(plan)},
+        metrics=plan.metrics,
     )
 
 

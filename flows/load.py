@@ -16,6 +16,7 @@ from flows.config import ModelRef, Study
 from flows.errors import StudyError
 from flows.problems import problems_of
 from indexscope import IndexscopeError
+from indexscope.metrics import read
 from indexscope.secrets import refuse_secrets
 
 DEMO = Path(__file__).with_name("demo.yaml")
@@ -170,6 +171,7 @@ def _located(study: Study, folder: Path, title: str) -> Study:
             "baseline": models[0],
             "candidates": tuple(models[1:]),
             "dataset": study.dataset.model_copy(update={"source": source}),
+            "metrics": tuple(str(folder / Path(file).expanduser()) for file in study.metrics),
             "store": place.target(study.store),
             "report": place.target(study.report),
         }
@@ -187,12 +189,14 @@ def _check_gates(study: Study, title: str) -> None:
     if not study.gates:
         return
     from analysis.gates import parse_rule  # here, so that a study without gates is read without polars
+    from tasks.own_metrics import own_metrics
 
     problems = []
-    for number, gate in enumerate(study.gates):
-        try:
-            parse_rule(gate.rule)
-        except IndexscopeError as error:
-            problems.append(IndexscopeError(f"{title}: gates.{number}: {error.where}", error.reason, error.remedy))
+    with own_metrics([read(file) for file in study.metrics]):
+        for number, gate in enumerate(study.gates):
+            try:
+                parse_rule(gate.rule)
+            except IndexscopeError as error:
+                problems.append(IndexscopeError(f"{title}: gates.{number}: {error.where}", error.reason, error.remedy))
     if problems:
         raise StudyError(problems)

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from analysis.settings import Frozen
 from flows.config import ModelRef, Study
 from indexscope import IndexscopeError
+from indexscope.metrics import Declared, MetricsFile, read
 from storage.checkpoints import CheckpointInfo, describe, fingerprint, load_tokenizer, resolve, resolve_device
 from storage.datasets import dataset_fingerprint, load_samples, shard
 from storage.samples import Sample
 from storage.store import StepKey, Store
 from storage.vocabulary import vocabulary_fingerprint
-from tasks.catalogue import ANALYSES, POOLED, READS
-from tasks.keys import analysis_key, comparison_key, features_key, measures_key, probe_key
+from tasks.catalogue import ANALYSES, CUSTOM, CUSTOM_READS, POOLED, READS
+from tasks.keys import analysis_key, comparison_key, features_key, measures_key, probe_key, user_features_key
 from tasks.models import Checkpoint
+from tasks.own_metrics import own_metrics
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,6 +40,7 @@ class ModelPlan:
     measures: StepKey
     probe: StepKey
     analyses: Mapping[str, StepKey]
+    user_features: StepKey | None = None
 
     @property
     def name(self) -> str:
@@ -45,9 +48,15 @@ class ModelPlan:
         return self.checkpoint.name
 
     @property
+    def ran(self) -> dict[str, StepKey]:
+        """Every step that runs the model."""
+        own = {} if self.user_features is None else {"user_features": self.user_features}
+        return {"features": self.features, "measures": self.measures, "probe": self.probe, **own}
+
+    @property
     def steps(self) -> dict[str, StepKey]:
         """Every step that an analysis may read."""
-        return {"features": self.features, "measures": self.measures, "probe": self.probe, **self.analyses}
+        return {**self.ran, **self.analyses}
 
     @property
     def results(self) -> dict[str, StepKey]:
@@ -66,6 +75,7 @@ class Plan:
     models: tuple[ModelPlan, ...]
     tokenizer: str | None = None
     refresh: frozenset[str] = frozenset()
+    metrics: tuple[MetricsFile, ...] = ()
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -98,6 +108,9 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     Raises:
         IndexscopeError: A checkpoint or the dataset cannot be used, or the models do not fit the dataset or each other.
     """
+    metrics = tuple(read(file) for file in study.metrics)
+    with own_metrics(metrics) as found:
+        declared = found
     device = resolve_device(study.extract.device).partition(":")[0]
     folders = [resolve(model.path) for model in study.models]
     infos = [describe(folder) for folder in folders]
@@ -109,11 +122,12 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     marks = [fingerprint(folder, study.fingerprint) for folder in folders]
     pooled = [features_key(mark, dataset, study.extract, device, study.shard_size) for mark in marks]
     models = tuple(
-        _model_plan(study, number, folder, info, dataset, words, device, marks[number], pooled)
+        _model_plan(study, number, folder, info, dataset, words, device, marks[number], pooled, declared)
         for number, (folder, info) in enumerate(zip(folders, infos, strict=True))
     )
     shards = tuple(shard(samples, study.shard_size))
-    return Plan(study, device, dataset, shards, models, None if words is None else str(folders[0]), refresh)
+    tokens = None if words is None else str(folders[0])
+    return Plan(study, device, dataset, shards, models, tokens, refresh, metrics)
 
 
 def analysis_settings(study: Study, analysis: str) -> Frozen:
@@ -132,6 +146,7 @@ def _model_plan(
     device: str,
     mark: str,
     pooled: Sequence[StepKey],
+    declared: Sequence[Declared],
 ) -> ModelPlan:
     name = study.models[number].name
     features = pooled[number]
@@ -143,13 +158,22 @@ def _model_plan(
         sources = sources_of(analysis, {**steps, **analyses})
         own = analysis_settings(study, analysis)
         analyses[analysis] = analysis_key(analysis, sources, own, pooled if analysis in POOLED else ())
+    looked = [one for one in declared if one.is_feature]
+    user_features = (
+        user_features_key(mark, dataset, study.extract, device, study.shard_size, looked) if looked else None
+    )
+    if declared:
+        sources = sources_of(CUSTOM, {**steps, **({"user_features": user_features} if user_features else {})})
+        analyses[CUSTOM] = analysis_key(CUSTOM, sources, analysis_settings(study, CUSTOM), (), declared)
     role: Literal["baseline", "candidate"] = "candidate" if number else "baseline"
-    return ModelPlan(role, Checkpoint(name, str(folder), mark), info, features, measures, probe, analyses)
+    checkpoint = Checkpoint(name, str(folder), mark)
+    return ModelPlan(role, checkpoint, info, features, measures, probe, analyses, user_features)
 
 
 def sources_of(analysis: str, steps: Mapping[str, StepKey]) -> dict[str, StepKey]:
     """The steps that an analysis reads, among those of its model."""
-    return {name: steps[name] for name in READS[analysis]}
+    reads = READS[analysis] if analysis != CUSTOM else [name for name in CUSTOM_READS if name in steps]
+    return {name: steps[name] for name in reads}
 
 
 def _samples(

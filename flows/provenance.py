@@ -43,6 +43,7 @@ def settled(plan: Plan) -> dict[str, JSON]:
             "mean_length": sum(lengths) / len(lengths),
         },
         "seeds": dict(_seeds(settings)),
+        **({"metrics": {file.name: file.digest for file in plan.metrics}} if plan.metrics else {}),
         "settings": settings,
     }
 
@@ -59,6 +60,7 @@ def timings(plan: Plan) -> dict[str, JSON]:
             ("extract", model.features, plan.units),
             ("measure", model.measures, (MEASURES,)),
             ("probe", model.probe, (PROBE,)),
+            *([("user_features", model.user_features, plan.units)] if model.user_features else []),
         ):
             made = _extras(plan, key, units)
             how |= {f"{step} {model.name} {name}": values for name in ("chunks", "notes") if (values := made[name])}

@@ -10,7 +10,7 @@ from flows.plan import Plan
 from storage.json_types import JSON
 from storage.keys import SCHEMA_VERSION
 from storage.store import Manifest, StepKey, Store
-from tasks.catalogue import ANALYSES
+from tasks.catalogue import ALL_ANALYSES
 from tasks.step import is_stale
 
 #: Kind of the step that a digest among the inputs addresses, by the input's name.
@@ -18,8 +18,9 @@ KINDS = {
     "features": "features",
     "measures": "models",
     "probe": "probes",
+    "user_features": "user_features",
     "comparison": "comparisons",
-    **{analysis: f"analyses/{analysis}" for analysis in ANALYSES},
+    **{analysis: f"analyses/{analysis}" for analysis in ALL_ANALYSES},
 }
 #: Differences that are told; the others are counted.
 TOLD = 3
@@ -81,7 +82,7 @@ def _age(store: Store, manifest: Manifest) -> float:
 
 def _planned(plan: Plan) -> dict[str, Mapping[str, JSON]]:
     """The inputs of the plan's steps by digest: those that are new have no manifest yet."""
-    keys = [key for model in plan.models for key in (model.features, *model.results.values())]
+    keys = [key for model in plan.models for key in (*model.ran.values(), *model.results.values())]
     return {key.digest: key.inputs for key in (*keys, plan.comparison)}
 
 

@@ -26,7 +26,7 @@ def on_record(plan: Plan) -> Iterator[Callable[[], None]]:
 
 def record_of(plan: Plan) -> StudyRecord:
     """The record of a run of a plan."""
-    keys = [key for model in plan.models for key in (model.features, model.probe, *model.results.values())]
+    keys = [key for model in plan.models for key in (*model.ran.values(), *model.results.values())]
     return new_record(
         plan.study.name,
         identity_of(plan.study),

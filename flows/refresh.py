@@ -6,21 +6,21 @@ import difflib
 from collections.abc import Mapping, Sequence
 
 from indexscope import IndexscopeError
-from tasks.catalogue import ANALYSES
+from tasks.catalogue import ALL_ANALYSES
 
 #: Steps that run a model.
-MODEL_STEPS = ("extract", "measure", "probe")
+MODEL_STEPS = ("extract", "measure", "probe", "user_features")
 
 #: Steps of each command, in the order of the work.
 OF_COMMAND: Mapping[str, tuple[str, ...]] = {
     "extract": MODEL_STEPS,
-    "analyze": ANALYSES,
+    "analyze": ALL_ANALYSES,
     "compare": ("compare",),
     "report": ("report",),
-    "study": (*MODEL_STEPS, *ANALYSES, "compare", "report"),
+    "study": (*MODEL_STEPS, *ALL_ANALYSES, "compare", "report"),
 }
 #: Names that stand for several steps.
-GROUPS: Mapping[str, tuple[str, ...]] = {"analyze": ANALYSES, "all": OF_COMMAND["study"]}
+GROUPS: Mapping[str, tuple[str, ...]] = {"analyze": ALL_ANALYSES, "all": OF_COMMAND["study"]}
 
 
 def chosen(names: Sequence[str], command: str) -> frozenset[str]:

@@ -20,12 +20,13 @@ from flows.work import UnitsFailed, pool, run_units, started, threads
 from indexscope import IndexscopeError
 from storage.store import DamagedUnit, StepKey
 from tasks.analyze import analyze_model
-from tasks.catalogue import ANALYSES, waves
+from tasks.catalogue import ALL_ANALYSES, waves
 from tasks.compare import compare_models
 from tasks.extract import extract_shard, measure_model
 from tasks.probe import probe_model
 from tasks.report import make_report
 from tasks.step import StepRecord, described
+from tasks.user_features import extract_user_shard
 
 
 def extract(plan: Plan) -> None:
@@ -46,6 +47,8 @@ def extract(plan: Plan) -> None:
                 _extract(plan, model, runner, _announced(plan, jobs.extract_step(plan, model), contents))
                 _measure(plan, model, runner, _announced(plan, jobs.measure_step(plan, model), contents))
                 _probe(plan, model, runner, _announced(plan, jobs.probe_step(plan, model), contents))
+                if (own := jobs.user_features_step(plan, model)) is not None:
+                    _user_features(plan, model, runner, own, _announced(plan, own, contents))
             except UnitsFailed as failure:
                 failed.append(failure)
     if failed:
@@ -76,9 +79,18 @@ def _probe(plan: Plan, model: ModelPlan, runner: TaskRunner[Any], reason: str) -
     _told(step, run_units(probe_model, [job], runner, step.title))
 
 
+def _user_features(plan: Plan, model: ModelPlan, runner: TaskRunner[Any], step: Step, reason: str) -> None:
+    plan.store.prepare(step.key, step.label, step.units)
+    work = [
+        jobs.user_features_job(plan, model, jobs.target(plan, step, unit, None, reason), samples)
+        for unit, samples in plan.shards
+    ]
+    _told(step, run_units(extract_user_shard, work, runner, step.title), "shard")
+
+
 def analyze(plan: Plan) -> None:
     """The analyses of every model; they need no model. Those that read others come after them."""
-    for names in waves():
+    for names in waves(plan.models[0].analyses):
         steps = [(model, jobs.analysis_step(plan, model, name)) for model in plan.models for name in names]
         _results(plan, analyze_model, [(step, _analysis_maker(plan, model, step)) for model, step in steps], "analyze")
 
@@ -143,7 +155,7 @@ def _mend(plan: Plan, found: DamagedUnit) -> None:
             damages[unit] = problem
     for unit in damages:
         plan.store.discard(step.key, unit)
-    if model is None or step.name in ANALYSES:
+    if model is None or step.name in ALL_ANALYSES:
         task = compare_models if model is None else analyze_model
         make = _analysis_maker(plan, model, step) if model else (lambda goal: jobs.comparison_job(plan, goal))
         _results(plan, task, [(step, make)], step.title, damages[step.units[0]])
@@ -153,6 +165,10 @@ def _mend(plan: Plan, found: DamagedUnit) -> None:
         if step.name == "extract":
             work = [jobs.extract_job(plan, model, goals[unit], part) for unit, part in plan.shards if unit in goals]
             _told(step, run_units(extract_shard, work, runner, step.title), "shard")
+        elif step.name == "user_features":
+            shards = [(goals[unit], part) for unit, part in plan.shards if unit in goals]
+            own = [jobs.user_features_job(plan, model, goal, part) for goal, part in shards]
+            _told(step, run_units(extract_user_shard, own, runner, step.title), "shard")
         elif step.name == "measure":
             measures = [jobs.measure_job(plan, model, goal) for goal in goals.values()]
             _told(step, run_units(measure_model, measures, runner, step.title))
@@ -164,7 +180,7 @@ def _mend(plan: Plan, found: DamagedUnit) -> None:
 def _owner(plan: Plan, found: DamagedUnit) -> tuple[Step, ModelPlan | None]:
     for model in plan.models:
         own = model_steps(plan, model)
-        own += [jobs.analysis_step(plan, model, name) for name in ANALYSES]
+        own += [jobs.analysis_step(plan, model, name) for name in model.analyses]
         for step in own:
             if step.key == found.key:
                 return step, model
@@ -229,12 +245,13 @@ def steps_of(plan: Plan, command: str) -> list[Step]:
         return [jobs.compare_step(plan)]
     if command == "extract":
         return [step for model in plan.models for step in model_steps(plan, model)]
-    return [jobs.analysis_step(plan, model, name) for model in plan.models for name in ANALYSES]
+    return [jobs.analysis_step(plan, model, name) for model in plan.models for name in model.analyses]
 
 
 def model_steps(plan: Plan, model: ModelPlan) -> list[Step]:
     """The steps that run a model."""
-    return [make(plan, model) for make in (jobs.extract_step, jobs.measure_step, jobs.probe_step)]
+    makers = (jobs.extract_step, jobs.measure_step, jobs.probe_step, jobs.user_features_step)
+    return [step for make in makers if (step := make(plan, model)) is not None]
 
 
 def _has(plan: Plan, key: StepKey, units: Sequence[str]) -> bool:

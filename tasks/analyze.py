@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 from prefect import task
 from prefect.client.schemas.objects import State
 
 from analysis.settings import Frozen
+from indexscope.metrics import MetricsFile
 from storage.store import StepKey, Store
 from tasks.features import StoredFeatures
+from tasks.own_metrics import own_metrics
 from tasks.step import OPTIONS, StepRecord, Tables, Target, perform
 
 
@@ -26,6 +29,7 @@ class AnalysisJob:
         sources: The steps whose tables it reads, each with the units that make it complete.
         settings: The analysis' settings.
         pooled: Features of all models of the study, for the analyses in `tasks.catalogue.POOLED`.
+        metrics: Files of the study's own metrics, for their analysis.
     """
 
     target: Target
@@ -34,6 +38,7 @@ class AnalysisJob:
     sources: Sequence[tuple[StepKey, tuple[str, ...]]]
     settings: Frozen
     pooled: Sequence[tuple[StepKey, tuple[str, ...]]] = ()
+    metrics: tuple[MetricsFile, ...] = ()
 
     @property
     def title(self) -> str:
@@ -48,10 +53,11 @@ def analyze_model(job: AnalysisJob) -> StepRecord | State[StepRecord]:
     def compute(store: Store) -> Tables:
         run = import_module(f"analysis.{job.analysis}").run
         features = StoredFeatures(store, job.sources)
-        if not job.pooled:
-            alone: Tables = run(features, job.settings)
-            return alone
-        tables: Tables = run(features, job.settings, [StoredFeatures(store, [pooled]) for pooled in job.pooled])
+        with own_metrics(job.metrics) as declared:
+            more: list[Any] = [declared] if declared else []
+            if job.pooled:
+                more = [[StoredFeatures(store, [pooled]) for pooled in job.pooled]]
+            tables: Tables = run(features, job.settings, *more)
         return tables
 
     return perform(job.target, compute)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 #: What each analysis reads of its model: steps that ran the model (features, measures, probe), or earlier analyses.
 READS: Mapping[str, tuple[str, ...]] = {
@@ -22,9 +22,16 @@ READS: Mapping[str, tuple[str, ...]] = {
 ANALYSES = tuple(READS)
 #: Analyses whose result is fitted on the features of all models of a study, so that it means the same in each.
 POOLED = ("clustering",)
+#: The analysis of the metrics that a study declares in files of its own; only a study that names some has it.
+CUSTOM = "custom"
+#: What it reads: the samples and tables that are there anyway, and what the study's own features made of the model.
+CUSTOM_READS = ("features", "user_features")
+#: Every analysis that a study may have.
+ALL_ANALYSES = (*ANALYSES, CUSTOM)
 
 
-def waves() -> tuple[tuple[str, ...], ...]:
+def waves(analyses: Iterable[str] = ANALYSES) -> tuple[tuple[str, ...], ...]:
     """The analyses in groups: those of a group read no other of the same group."""
-    first = tuple(name for name, reads in READS.items() if not set(reads) & set(ANALYSES))
-    return tuple(filter(None, (first, tuple(name for name in ANALYSES if name not in first))))
+    names = tuple(analyses)
+    first = tuple(name for name in names if not set(READS.get(name, ())) & set(ANALYSES))
+    return tuple(filter(None, (first, tuple(name for name in names if name not in first))))

@@ -10,7 +10,9 @@ from prefect import task
 from prefect.client.schemas.objects import State
 
 from analysis.settings import ComparisonSettings
+from indexscope.metrics import MetricsFile
 from storage.store import StepKey, Store
+from tasks.own_metrics import own_metrics
 from tasks.step import OPTIONS, StepRecord, Tables, Target, perform
 
 RESULT = "result"
@@ -26,6 +28,7 @@ class ComparisonJob:
         models: Model name to its analyses: analysis name to step.
         baseline: Name of the baseline among them.
         settings: Resamples, confidence and seed.
+        metrics: Files of the study's own metrics.
     """
 
     target: Target
@@ -33,6 +36,7 @@ class ComparisonJob:
     models: Mapping[str, Mapping[str, StepKey]]
     baseline: str
     settings: ComparisonSettings
+    metrics: tuple[MetricsFile, ...] = ()
 
     @property
     def title(self) -> str:
@@ -51,10 +55,9 @@ def compare_models(job: ComparisonJob) -> StepRecord | State[StepRecord]:
         assignments = {
             name: store.read(keys["clustering"], "assignments", [RESULT]) for name, keys in job.models.items()
         }
-        return {
-            "comparisons": compare(StoredModels(store, job.models), job.baseline, job.settings),
-            **transitions(assignments, job.baseline, job.settings),
-        }
+        with own_metrics(job.metrics):
+            compared = compare(StoredModels(store, job.models), job.baseline, job.settings)
+        return {"comparisons": compared, **transitions(assignments, job.baseline, job.settings)}
 
     return perform(job.target, compute)
 

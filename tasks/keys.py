@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from analysis.settings import ComparisonSettings, ExtractSettings, Frozen, ProbeSettings
+from indexscope.metrics import Declared
 from storage.store import JSON, StepKey, step_key
 
 #: Raise it when the same inputs would give another comparison or another report.
@@ -18,6 +19,8 @@ MEASURES_VERSION = 1
 MEASURED = {"chunk", "batch", "dtype", "profile_lengths", "profile_repeats"}
 #: Extraction settings that the probe depends on.
 PROBED = {"chunk", "dtype"}
+#: Extraction settings that a study's own features depend on.
+OBSERVED = {"chunk", "batch", "dtype", "query_every"}
 
 
 def features_key(fingerprint: str, dataset: str, settings: ExtractSettings, device: str, shard_size: int) -> StepKey:
@@ -71,12 +74,40 @@ def probe_key(
     return step_key("probes", inputs)
 
 
+def user_features_key(
+    fingerprint: str,
+    dataset: str,
+    settings: ExtractSettings,
+    device: str,
+    shard_size: int,
+    declared: Sequence[Declared],
+) -> StepKey:
+    """A study's own features: the content of their files counts, not where those lie."""
+    from analysis.custom.extract import USER_FEATURES_VERSION
+
+    inputs: dict[str, JSON] = {
+        "checkpoint": fingerprint,
+        "dataset": dataset,
+        "settings": settings.model_dump(mode="json", include=OBSERVED),
+        "device": device,
+        "shard_size": shard_size,
+        "code of": _code(declared),
+        "version": USER_FEATURES_VERSION,
+    }
+    return step_key("user_features", inputs)
+
+
 def analysis_key(
-    analysis: str, sources: Mapping[str, StepKey], settings: Frozen, pooled: Sequence[StepKey] = ()
+    analysis: str,
+    sources: Mapping[str, StepKey],
+    settings: Frozen,
+    pooled: Sequence[StepKey] = (),
+    declared: Sequence[Declared] = (),
 ) -> StepKey:
     """One analysis of what its model's steps hold.
 
-    What is fitted on the features of all models depends on them all, in whatever order the study names them.
+    What is fitted on the features of all models depends on them all, in whatever order the study names them. The
+    analysis of a study's own metrics follows the content of their files.
     """
     inputs: dict[str, JSON] = {
         **{name: key.digest for name, key in sources.items()},
@@ -84,6 +115,8 @@ def analysis_key(
         "settings": _plain(settings),
         "version": int(getattr(import_module(f"analysis.{analysis}"), "VERSION", 1)),
     }
+    if declared:
+        inputs["code of"] = _code(declared)
     return step_key(f"analyses/{analysis}", inputs)
 
 
@@ -104,6 +137,11 @@ def report_key(
         "version": REPORT_VERSION,
     }
     return step_key("reports", inputs)
+
+
+def _code(declared: Sequence[Declared]) -> dict[str, JSON]:
+    """The checksum of the file of each declared function, in an order that counts for nothing."""
+    return {one.name: one.digest for one in sorted(declared, key=lambda one: one.name)}
 
 
 def _digests(models: Sequence[tuple[str, Mapping[str, StepKey]]]) -> JSON:

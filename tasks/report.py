@@ -10,8 +10,10 @@ import polars as pl
 from prefect import task
 from prefect.client.schemas.objects import State
 
+from indexscope.metrics import MetricsFile
 from storage.store import JSON, StepKey, Store
 from tasks.compare import RESULT, read_analyses
+from tasks.own_metrics import own_metrics
 from tasks.step import OPTIONS, StepRecord, Tables, Target, perform
 
 MEASURES = "model"
@@ -48,6 +50,7 @@ class ReportJob:
         gates: Conditions to evaluate.
         confidence: Coverage of the comparison's intervals.
         provenance: Fingerprints, versions, seeds, settings and timings.
+        metrics: Files of the study's own metrics.
     """
 
     target: Target
@@ -57,6 +60,7 @@ class ReportJob:
     gates: Sequence[GateRule]
     confidence: float
     provenance: Mapping[str, JSON]
+    metrics: tuple[MetricsFile, ...] = ()
 
     @property
     def title(self) -> str:
@@ -69,6 +73,10 @@ def make_report(job: ReportJob) -> StepRecord | State[StepRecord]:
     """The report's files as a table (name, content), and its gates."""
 
     def compute(store: Store) -> Tables:
+        with own_metrics(job.metrics):
+            return rendered(store)
+
+    def rendered(store: Store) -> Tables:
         from analysis.comparison import combine
         from analysis.gates import evaluate
         from analysis.report import ModelPage, ReportInput, render

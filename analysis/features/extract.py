@@ -62,7 +62,7 @@ def extract_samples(
     check_samples(source, samples)
     attempt = Attempt(source, settings, journal, workers)
     parts: dict[str, list[pl.DataFrame]] = {}
-    for batch in _batches(samples, settings.batch):
+    for batch in batches(samples, settings.batch):
         length = len(batch[0].input_ids)
 
         def extract(chunk: int, batch: list[TokenSequence] = batch) -> dict[str, pl.DataFrame]:
@@ -76,7 +76,8 @@ def extract_samples(
     return tables
 
 
-def _batches(samples: Sequence[TokenSequence], size: int) -> Iterator[list[TokenSequence]]:
+def batches(samples: Sequence[TokenSequence], size: int) -> Iterator[list[TokenSequence]]:
+    """Neighbouring samples of equal length, at most so many together."""
     for _, group in groupby(samples, key=lambda sample: len(sample.input_ids)):
         same_length = list(group)
         for start in range(0, len(same_length), size):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from analysis.metrics import FAMILIES, REGISTRY
+from analysis.metrics import REGISTRY
+from analysis.metrics.registry import all_families
 
 # The numbers a reader asks for first; everything else is in the full tables.
 KEY_METRICS = (
@@ -78,7 +79,7 @@ def grouped(metrics: Iterable[str]) -> list[Group]:
     """The metrics by family, in the registry's order; those that the registry lacks come last, by name."""
     left = set(metrics)
     groups = []
-    for family in FAMILIES:
+    for family in all_families():
         own = tuple(metric.name for metric in family.metrics if metric.name in left)
         left -= set(own)
         if own:

@@ -1,0 +1,98 @@
+"""A study's own metrics from its feature tables, read shard by shard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from analysis.custom.family import table_of
+from analysis.metrics.ratios import sample_sums
+from analysis.metrics.stream import shards
+from analysis.metrics.summary import summarise
+from analysis.metrics.sums import Features, Sums, join, layered, per_sample
+from analysis.settings import CustomSettings
+from indexscope.metrics import Declared
+
+WANTED = "a polars frame with the columns sample, value, weight and, if by layer, layer"
+_SUMS = ("value", "value_weight")
+
+
+def run(features: Features, settings: CustomSettings, declared: Sequence[Declared]) -> dict[str, pl.DataFrame]:
+    """Every declared metric by sample and layer, with intervals from resampled samples.
+
+    Args:
+        features: Feature tables, those of the study's own features among them.
+        settings: The bootstrap.
+        declared: The metrics; the registry must know them (`analysis.metrics.registry.declared`).
+
+    Returns:
+        metrics and per_sample; no rows of a metric whose table the model does not have.
+
+    Raises:
+        IndexscopeError: A function raised something, or returned what is not the frame it should be.
+    """
+    parts = [sums for one in declared if (sums := _sums(features, one)) is not None]
+    sums = join(parts, features)
+    return {"metrics": summarise(sums, settings), "per_sample": per_sample(sums)}
+
+
+def _sums(features: Features, one: Declared) -> Sums | None:
+    if one.is_feature:
+        found = sample_sums(features, table_of(one), ["layer"], {one.name: f"{one.name}_queries"})
+        found = None if found is None else found.rename({one.name: "value", f"{one.name}_weight": "value_weight"})
+        return None if found is None else _layered(one.name, found)
+    parts = []
+    for shard in shards(features, (one.table,)):
+        if one.table in shard and shard[one.table].height:
+            frame = _checked(one, one(shard[one.table]), shard[one.table])
+            keys = [name for name in ("sample", "layer") if name in frame.columns]
+            known = frame.filter(pl.col("value").is_not_null() & pl.col("value").is_not_nan())
+            products = (pl.col("value") * pl.col("weight")).sum(), pl.col("weight").sum().alias("value_weight")
+            parts.append(known.group_by(keys).agg(*products))
+    if len({"layer" in part.columns for part in parts}) > 1:
+        raise one.refused("returned a layer for some shards only", f"return {WANTED}, always the same")
+    return _layered(one.name, pl.concat(parts)) if parts else None
+
+
+def _checked(one: Declared, frame: object, given: pl.DataFrame) -> pl.DataFrame:
+    """The frame that a function returned, in the types of the sums."""
+    remedy = f"return {WANTED}"
+    if not isinstance(frame, pl.DataFrame):
+        raise one.refused(f"returned {type(frame).__name__}", remedy)
+    missing = [name for name in ("sample", "value", "weight") if name not in frame.columns]
+    if missing:
+        raise one.refused(f"returned a frame without {' and '.join(missing)}", remedy)
+    types = {"sample": pl.Int64, "layer": pl.Int64, "value": pl.Float64, "weight": pl.Float64}
+    own = {name: kind for name, kind in types.items() if name in frame.columns}
+    for name, kind in own.items():
+        have = frame.schema[name]
+        if not (have.is_integer() if kind == pl.Int64 else have.is_numeric()):
+            raise one.refused(f"returned {have} for {name}", remedy)
+    frame = frame.select(pl.col(name).cast(kind) for name, kind in own.items())
+    for name in ("sample", "layer", "weight"):
+        if name in own and frame[name].null_count():
+            raise one.refused(f"returned a null {name}", "leave such rows out")
+    weight, value = frame["weight"], frame["value"]
+    if not bool((weight.is_finite() & (weight >= 0)).all()):
+        raise one.refused("returned a weight that is negative or not finite", "return how many queries a value is of")
+    if bool(value.is_infinite().any()):
+        raise one.refused("returned an infinite value", "return null for what is not known")
+    if not set(frame["sample"].unique()) <= set(given["sample"].unique()):
+        raise one.refused("returned a sample that it was not given", "keep the column sample as it is")
+    return frame
+
+
+def _layered(name: str, sums: pl.DataFrame) -> Sums:
+    """Sums by sample, and by layer where there is one, as a matrix."""
+    by_layer = "layer" in sums.columns
+    keys = ["sample", "layer"] if by_layer else ["sample"]
+    ordered = sums.sort(keys)
+    samples, rows = np.unique(ordered["sample"].to_numpy(), return_inverse=True)
+    layers = np.zeros(ordered.height, dtype=np.int64) if not by_layer else ordered["layer"].to_numpy()
+    kinds, columns = np.unique(layers, return_inverse=True)
+    top, bottom = np.zeros((2, len(samples), len(kinds)))
+    for matrix, column in zip((top, bottom), _SUMS, strict=True):
+        np.add.at(matrix, (rows, columns), ordered[column].to_numpy())
+    return layered(samples.astype(np.int64), kinds.tolist() if by_layer else [], {name: (top, bottom)})

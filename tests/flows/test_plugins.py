@@ -1,0 +1,209 @@
+"""Metrics of one's own from end to end: the example of docs/plugins.md on a tiny study, and what can go wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+
+from flows.load import load_study
+from flows.plan import make_plan
+from storage.store import StepKey
+from tests.flows.conftest import Run, run_command
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "plugins.md"
+EXAMPLE = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[0]
+OWN = {"even_mass", "sink_heads"}
+HEAD = "import polars as pl\nimport torch\nfrom indexscope.metrics import feature, metric\n"
+FEATURE = HEAD + '@feature(unit="share", meaning="Mine.")\ndef mine(rows):\n    return {}\n'
+METRIC = HEAD + '@metric(table="attention", unit="share", meaning="Mine.")\ndef mine(frame):\n    return {}\n'
+KNOWN = 'frame.select("sample", "layer", value="sink_mass", weight="queries")'
+
+
+def named(folder: Path, **files: str) -> Path:
+    """The study of a folder with files of metrics, and a gate on the example's feature."""
+    for name, code in files.items():
+        (folder / f"{name}.py").write_text(code)
+    raw = yaml.safe_load((folder / "study.yaml").read_text()) | {"metrics": [f"{name}.py" for name in files]}
+    (folder / "study.yaml").write_text(yaml.safe_dump(raw))
+    return folder / "study.yaml"
+
+
+def gated(study: Path, rule: str) -> None:
+    study.write_text(yaml.safe_dump(yaml.safe_load(study.read_text()) | {"gates": [rule]}))
+
+
+def report(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "reports" / "tiny" / "report.json").read_text())
+    return content
+
+
+def computed(run: Run) -> list[str]:
+    return [line.split(":")[0] for line in run.out if " computed" in line]
+
+
+@pytest.fixture(scope="module")
+def extended(first_run: tuple[Path, Run], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
+    """A study that had run before it named the example's metrics, run again with them."""
+    folder = Path(shutil.copytree(first_run[0], tmp_path_factory.mktemp("extended") / "study"))
+    study = named(folder, my_metrics=EXAMPLE)
+    gated(study, "even_mass.value >= 0")
+    return folder, run_command("study", study)
+
+
+@pytest.fixture
+def own(extended: tuple[Path, Run], tmp_path: Path) -> Path:
+    """A copy of that study."""
+    return Path(shutil.copytree(extended[0], tmp_path / "own"))
+
+
+def test_the_example_is_short() -> None:
+    lines = [line for line in EXAMPLE.splitlines() if line.strip() and not line.startswith("#")]
+    assert len(lines) <= 10
+
+
+def test_new_metrics_compute_nothing_that_was_there(extended: tuple[Path, Run]) -> None:
+    run = extended[1]
+    assert run.code == 0, run.err
+    models = ("base", "light")
+    expected = [f"{step} {model}" for step in ("user_features", "custom") for model in models]
+    assert computed(run) == [*expected, "compare", "report"]
+
+
+def test_own_metrics_are_in_the_report_with_intervals(extended: tuple[Path, Run]) -> None:
+    content = report(extended[0])
+    rows = {(row["model"], row["name"], row["layer"]): row for row in content["metrics"] if row["name"] in OWN}
+    assert set(rows) == {(m, n, layer) for m in ("base", "light") for n in OWN for layer in (None, 0, 1)}
+    for row in rows.values():
+        assert row["unit"] == "share" and row["n"] == 8
+        assert row["ci_low"] <= row["value"] <= row["ci_high"]
+        assert 0 <= row["value"] <= 1
+    assert content["gates"] == [
+        {"name": "even_mass.value >= 0", "rule": "even_mass.value >= 0", "value": rows["light", "even_mass", None]["value"],
+         "passed": True}
+    ]  # fmt: skip
+    compared = [row for row in content["comparisons"] if row["metric"] == "even_mass" and row["layer"] is None]
+    assert len(compared) == 1 and compared[0]["ci_low"] <= compared[0]["difference"] <= compared[0]["ci_high"]
+    assert set(content["provenance"]["metrics"]) == {"my_metrics.py"}
+    page = (extended[0] / "reports" / "tiny" / "report.html").read_text()
+    assert "even_mass" in page and "Attention on keys at even positions." in page
+    assert "sink_heads" in (extended[0] / "reports" / "tiny" / "report.md").read_text() or "sink_heads" in page
+
+
+@pytest.mark.usefixtures("no_model")
+def test_a_second_run_computes_nothing(own: Path) -> None:
+    run_command("study", own / "study.yaml")  # the copy's paths are new to its report
+    again = run_command("study", own / "study.yaml")
+    assert again.code == 0, again.err
+    assert computed(again) == []
+
+
+@pytest.mark.usefixtures("no_model")
+def test_a_change_of_a_metric_recomputes_what_follows_from_it_and_runs_no_model(
+    first_run: tuple[Path, Run], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(first_run[0], tmp_path / "study"))
+    study = named(folder, own=METRIC.format(KNOWN))
+    assert run_command("study", study).code == 0
+    (folder / "own.py").write_text(METRIC.format(KNOWN.replace("sink", "local")))
+    told = " ".join(run_command("study", study, "--dry-run").out)
+    assert "code of.mine changed" in " ".join(told.split()), told
+    run = run_command("study", study)
+    assert run.code == 0, run.err
+    assert computed(run) == ["custom base", "custom light", "compare", "report"]
+    values = {row["name"]: row["value"] for row in report(folder)["metrics"] if row["layer"] is None}
+    assert values["mine"] == pytest.approx(values["local_mass"], abs=1e-12)
+
+
+def test_only_the_content_of_a_file_counts(own: Path) -> None:
+    before = make_plan(load_study(own / "study.yaml")).models[0]
+    moved = make_plan(load_study(named(own, renamed=EXAMPLE))).models[0]
+    assert (moved.user_features, moved.analyses) == (before.user_features, before.analyses)
+    after = make_plan(load_study(named(own, renamed=EXAMPLE + "\n"))).models[0]
+    assert after.features == before.features and after.probe == before.probe
+    assert after.user_features != before.user_features
+    assert {name for name, key in after.analyses.items() if key != before.analyses[name]} == {"custom"}
+
+
+def test_a_file_without_features_runs_no_model(folder: Path) -> None:
+    plan = make_plan(load_study(named(folder, own=METRIC.format(KNOWN))))
+    assert [model.user_features for model in plan.models] == [None, None]
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_own_features_are_weighted_means_that_the_table_holds(own: Path, kind: str) -> None:
+    study = own / "study.yaml"
+    if kind == "processes":
+        run = run_command("study", study, "--set", "runner.kind=processes", "--refresh", "user_features")
+        assert run.code == 0, run.err
+    plan = make_plan(load_study(study))
+    key = plan.models[0].user_features
+    assert isinstance(key, StepKey)
+    table = plan.store.read(key, "user_attention", plan.units)
+    assert table.columns == ["sample", "layer", "head", "bucket", "even_mass", "even_mass_queries"]
+    value = table.select((pl.col("even_mass") * pl.col("even_mass_queries")).sum() / pl.sum("even_mass_queries")).item()
+    found = [row for row in report(own)["metrics"] if (row["name"], row["layer"]) == ("even_mass", None)]
+    assert found[0]["value"] == pytest.approx(value, rel=1e-12)
+
+
+#: What is wrong: file, and what the line must say beside the file's name.
+WRONG = {
+    "syntax": (HEAD + "def f(:\n", ":4", "is not Python"),
+    "raises when read": (HEAD + "1 / 0\n", ":4", "ZeroDivisionError"),
+    "exits when read": ("raise SystemExit(0)\n", ":1", "SystemExit"),
+    "nothing": (HEAD, "declares no feature and no metric", ""),
+    "built-in name": (FEATURE.replace("mine", "self_mass").format("rows.p"), "self_mass", "built-in metric"),
+    "short name": (FEATURE.replace("mine", "recall").format("rows.p"), "recall", "short for"),
+    "bad name": (FEATURE.replace("mine", "sample").format("rows.p"), ":4", "cannot be called 'sample'"),
+    "unknown table": (METRIC.replace('"attention"', '"facts"').format(KNOWN), ":4", "table must be one of"),
+    "feature raises": (FEATURE.format("rows.nothing"), "mine", "AttributeError in line 6"),
+    "feature shape": (FEATURE.format("rows.p"), "mine", "returned shape"),
+    "feature type": (FEATURE.format("3"), "mine", "returned int"),
+    "feature infinite": (FEATURE.format("rows.p.sum(-1) / 0"), "mine", "infinite"),
+    "metric raises": (METRIC.format("frame['nothing']"), "mine", "ColumnNotFoundError in line 6"),
+    "metric type": (METRIC.format("[1]"), "mine", "returned list"),
+    "metric columns": (METRIC.format("frame.select('sample')"), "mine", "without value and weight"),
+    "metric text": (METRIC.format(KNOWN + ".cast({'value': pl.String})"), "mine", "String for value"),
+    "metric infinite": (METRIC.format(KNOWN + ".with_columns(value=pl.lit(float('inf')))"), "mine", "infinite"),
+    "metric weight": (METRIC.format(KNOWN + ".with_columns(weight=-1)"), "mine", "weight that is negative"),
+    "metric sample": (METRIC.format(KNOWN + ".with_columns(sample=99)"), "mine", "sample that it was not given"),
+    "metric null layer": (METRIC.format(KNOWN + ".with_columns(layer=pl.lit(None, pl.Int16))"), "mine", "null layer"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_ends_in_one_line_and_leaves_nothing(
+    case: str, first_run: tuple[Path, Run], tmp_path: Path
+) -> None:
+    code, *said = WRONG[case]
+    folder = Path(shutil.copytree(first_run[0], tmp_path / "study"))
+    run = run_command("study", named(folder, wrong=code))
+    errors = [line for line in run.err if line.startswith("error:")]
+    assert run.code == 2 and len(errors) == 1, run.err
+    assert "wrong.py" in errors[0]
+    for words in said:
+        assert words in errors[0]
+    for kind in ("user_features", "analyses/custom"):
+        assert not list((folder / ".indexscope" / kind).rglob("*.parquet"))
+
+
+def test_a_file_that_is_not_there_and_a_name_twice_are_refused(folder: Path) -> None:
+    code = FEATURE.format("rows.p.sum(-1)")
+    run = run_command("study", named(folder, one=code, two=code + "# another\n"), "--dry-run")
+    assert run.code == 2 and "two.py: mine: one.py declares mine too" in run.err[0]
+    (folder / "two.py").unlink()
+    run = run_command("study", folder / "study.yaml", "--dry-run")
+    assert run.code == 2 and "two.py: there is no such file" in run.err[0]
+
+
+def test_a_study_does_not_know_the_metrics_of_another(own: Path, folder: Path) -> None:
+    load_study(own / "study.yaml")
+    gated(folder / "study.yaml", "even_mass.value >= 0")
+    run = run_command("study", folder / "study.yaml", "--dry-run")
+    assert run.code == 2 and "there is no metric even_mass" in run.err[0]
