@@ -149,7 +149,7 @@ def extract_job(plan: Plan, model: ModelPlan, goal: Target, samples: Sequence[Sa
 def user_features_job(plan: Plan, model: ModelPlan, goal: Target, samples: Sequence[Sample]) -> UserFeaturesJob:
     """The study's own features of one shard of a model."""
     study = plan.study
-    parcel = Parcel(tuple(samples))
+    parcel: Parcel[Sequence[Sample]] = Parcel(tuple(samples))
     return UserFeaturesJob(goal, model.checkpoint, parcel, study.extract, study.runner.workers, plan.metrics)
 
 

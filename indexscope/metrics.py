@@ -23,12 +23,16 @@ Better = Literal["higher", "lower", "neither"]
 Per = Literal["head", "query"]
 Queries = Literal["all", "in_effect"]
 #: Feature tables that a metric may read.
-TABLES = ("samples", "attention", "heads", "positions", "tokens", "indexer", "scores", "selections")
+TABLES = ("samples", "attention", "heads", "positions", "tokens", "indexer", "scores")
+#: Tables that features are stored in: those per head, and those per query.
+PER_HEAD, PER_QUERY = "user_attention", "user_indexer"
 #: Names that a column of the tables of features has already.
 TAKEN = {"sample", "layer", "head", "bucket", "value", "weight", "queries"}
 REMEDY = "docs/plugins.md has an example"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
 _MARK = "__indexscope_metric__"
+#: What the file that is being loaded has declared; guarded by the lock.
+_recorded_now: list[Declared] = []
 _GUIDE = "mend the function, or take the file out of the study's `metrics`"
 
 
@@ -89,6 +93,11 @@ class Declared:
         return not self.table
 
     @property
+    def origin(self) -> str:
+        """The stored table that the metric is computed from."""
+        return self.table or (PER_HEAD if self.per == "head" else PER_QUERY)
+
+    @property
     def where(self) -> str:
         """What messages call it."""
         return f"{self.file}: {self.name}"
@@ -105,7 +114,7 @@ class Declared:
         """
         try:
             return self.function(argument)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if is_out_of_memory(error):
                 raise
             lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.name == self.name]
@@ -161,7 +170,9 @@ def _recorded(unit: str, meaning: str, better: Better, **more: Any) -> Callable[
         name = function.__name__
         if not _NAME.fullmatch(name) or name in TAKEN or name.endswith(("_queries", "_weight")):
             raise ValueError(f"a metric cannot be called {name!r}")
-        setattr(function, _MARK, Declared(name, unit.strip(), meaning.strip(), better, function, **more))
+        one = Declared(name, unit.strip(), meaning.strip(), better, function, **more)
+        setattr(function, _MARK, one)
+        _recorded_now.append(one)
         return function
 
     return record
@@ -207,11 +218,13 @@ def load(file: MetricsFile) -> tuple[Declared, ...]:
 def _declared_in(file: MetricsFile) -> tuple[Declared, ...]:
     module = ModuleType(f"_indexscope_metrics_{file.digest[:16]}")
     module.__file__ = file.path
+    _recorded_now.clear()
     sys.modules[module.__name__] = module  # dataclasses and annotations look themselves up there
     try:
         exec(compile(file.content, file.path, "exec"), module.__dict__)
     except SyntaxError as error:
-        raise IndexscopeError(f"{file.path}:{error.lineno}", f"is not Python: {error.msg}", REMEDY) from None
+        where = f"{file.path}:{error.lineno}" if error.lineno else file.path
+        raise IndexscopeError(where, f"is not Python: {error.msg}", REMEDY) from None
     except (Exception, SystemExit) as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file.path]
         where = f"{file.path}:{lines[-1]}" if lines else file.path
@@ -220,9 +233,8 @@ def _declared_in(file: MetricsFile) -> tuple[Declared, ...]:
     own = [one for one in found if isinstance(one, Declared) and one.function.__module__ == module.__name__]
     if not own:
         raise IndexscopeError(file.path, "declares no feature and no metric", REMEDY)
-    unique = {one.name: one for one in own}
-    return tuple(_of_file(one, file) for one in unique.values())
-
-
-def _of_file(one: Declared, file: MetricsFile) -> Declared:
-    return replace(one, file=file.name, digest=file.digest)
+    names = [one.name for one in _recorded_now if one.function.__module__ == module.__name__]
+    for one in own:
+        if names.count(one.name) > 1:
+            raise IndexscopeError(f"{file.path}: {one.name}", "is declared twice", "give one of the two another name")
+    return tuple(replace(one, file=file.name, digest=file.digest) for one in {one.name: one for one in own}.values())

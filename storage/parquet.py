@@ -37,7 +37,9 @@ class Layout:
 LAYOUT = Layout()
 
 
-def encode(frame: pl.DataFrame, kind: str = "", table: str = "", layout: Layout = LAYOUT) -> bytes:
+def encode(
+    frame: pl.DataFrame, kind: str = "", table: str = "", layout: Layout = LAYOUT, described: Table | None = None
+) -> bytes:
     """Write a frame; equal frames of one table give equal bytes, however they were built.
 
     Categories are written as their words, since their codes depend on what else the process has seen.
@@ -47,9 +49,10 @@ def encode(frame: pl.DataFrame, kind: str = "", table: str = "", layout: Layout 
         kind: Kind of the step that it belongs to, such as "features".
         table: The table's name: with the kind it says what its columns mean, if they are described.
         layout: How it is laid out; only benchmarks choose another than the default.
+        described: What its columns mean, where that is known of this frame only.
     """
     arrow = frame.with_columns(cs.categorical().cast(pl.String)).to_arrow(compat_level=pl.CompatLevel.oldest())
-    arrow = _described(arrow.combine_chunks(), schema(kind, table))
+    arrow = _described(arrow.combine_chunks(), described or schema(kind, table))
     encodings = {field.name: _encoding(field.type, layout) for field in arrow.schema}
     buffer = io.BytesIO()
     pq.write_table(

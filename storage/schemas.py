@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from storage.columns import Table
 from storage.content_tables import CONTENT
+from storage.custom_tables import CUSTOM
 from storage.feature_tables import FEATURES, MODELS
 from storage.head_tables import HEADS
 from storage.length_tables import LENGTHS
@@ -22,6 +23,7 @@ _TABLES: dict[tuple[str, str], Table] = {
     **HEADS,
     **PROTOTYPES,
     **LENGTHS,
+    **CUSTOM,
 }
 
 

@@ -20,6 +20,7 @@ import polars as pl
 
 from indexscope.errors import IndexscopeError
 from storage import parquet
+from storage.columns import Table
 from storage.files import Folder, Staged, open_store
 from storage.inventory import inventory
 from storage.json_types import JSON, canonical_json, plain_json
@@ -141,6 +142,7 @@ class Store:
         tables: Mapping[str, pl.DataFrame],
         label: str,
         extra: Mapping[str, JSON] | None = None,
+        described: Mapping[str, Table] | None = None,
     ) -> UnitRecord:
         """Write the tables of one unit and make them visible at once.
 
@@ -152,6 +154,7 @@ class Store:
             tables: One frame per table.
             label: What a person calls the step; kept if this is its first use.
             extra: Small facts to keep in the marker.
+            described: What the columns of a table mean, where `storage.schemas` cannot know it.
 
         Raises:
             IndexscopeError: A newer Indexscope wrote the step, or the store cannot be written.
@@ -164,7 +167,7 @@ class Store:
         staged: list[Staged] = []
         try:
             for table in sorted(tables):
-                data = parquet.encode(tables[table], key.kind, table)
+                data = parquet.encode(tables[table], key.kind, table, described=(described or {}).get(table))
                 name = table_file(check_name(table, "table"), unit)
                 files.append(FileRecord(table, len(data), tables[table].height, hashlib.sha256(data).hexdigest()))
                 staged.append(step.stage(name, data))

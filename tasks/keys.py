@@ -91,7 +91,7 @@ def user_features_key(
         "settings": settings.model_dump(mode="json", include=OBSERVED),
         "device": device,
         "shard_size": shard_size,
-        "code of": _code(declared),
+        **_code(declared),
         "version": USER_FEATURES_VERSION,
     }
     return step_key("user_features", inputs)
@@ -113,10 +113,9 @@ def analysis_key(
         **{name: key.digest for name, key in sources.items()},
         **({"pooled": sorted(key.digest for key in pooled)} if pooled else {}),
         "settings": _plain(settings),
+        **_code(declared),
         "version": int(getattr(import_module(f"analysis.{analysis}"), "VERSION", 1)),
     }
-    if declared:
-        inputs["code of"] = _code(declared)
     return step_key(f"analyses/{analysis}", inputs)
 
 
@@ -141,7 +140,7 @@ def report_key(
 
 def _code(declared: Sequence[Declared]) -> dict[str, JSON]:
     """The checksum of the file of each declared function, in an order that counts for nothing."""
-    return {one.name: one.digest for one in sorted(declared, key=lambda one: one.name)}
+    return {f"code of {one.name}": one.digest for one in sorted(declared, key=lambda one: one.name)}
 
 
 def _digests(models: Sequence[tuple[str, Mapping[str, StepKey]]]) -> JSON:

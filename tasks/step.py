@@ -17,6 +17,7 @@ from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 
 from indexscope import IndexscopeError
+from storage.columns import Table
 from storage.store import JSON, DamagedUnit, StepKey, Store, UnitRecord
 from tasks.versions import versions
 
@@ -82,7 +83,10 @@ class Target:
 
 
 def perform(
-    target: Target, compute: Callable[[Store], Tables], facts: Mapping[str, JSON] | None = None
+    target: Target,
+    compute: Callable[[Store], Tables],
+    facts: Mapping[str, JSON] | None = None,
+    described: Mapping[str, Table] | None = None,
 ) -> StepRecord | State[StepRecord]:
     """Return the record of a unit, computing and committing it unless the store has it whole.
 
@@ -90,6 +94,7 @@ def perform(
         target: Where the result goes.
         compute: Makes the unit's tables.
         facts: Kept in the commit marker; ``compute`` may still fill it. A list of ``notes`` is for the user.
+        described: What the columns of a table mean, where `storage.schemas` cannot know it.
 
     Prefect's own cache is not used: a cached state of Prefect's can outlive the Parquet file that it stands for, a
     commit marker cannot. Prefect shows "Cached" exactly when the unit is committed and intact.
@@ -118,7 +123,7 @@ def perform(
         extra[MADE_FROM] = target.made_from
     if known is not None or damage:
         store.discard(target.key, target.unit)  # not before there is something to take its place
-    made = store.commit(target.key, target.unit, tables, target.label, extra)
+    made = store.commit(target.key, target.unit, tables, target.label, extra, described)
     same = None if known is None else known.files == made.files
     record = replace(record_of(made, cached=False), damage=damage, same=same)
     return Completed(message=_because(target, damage), data=record)

@@ -8,6 +8,7 @@ from prefect import task
 from prefect.client.schemas.objects import State
 
 from indexscope.metrics import MetricsFile
+from storage.custom_tables import feature_tables
 from storage.store import JSON, Store
 from tasks.extract import ModelJob, tell
 from tasks.models import borrow, share_cores
@@ -26,6 +27,7 @@ class UserFeaturesJob(ModelJob):
 def extract_user_shard(job: UserFeaturesJob) -> StepRecord | State[StepRecord]:
     """Tables of a study's own features of one shard."""
     facts: dict[str, JSON] = {}
+    declared = [one for one in declared_in(job.metrics) if one.is_feature]
 
     def compute(_: Store) -> Tables:
         from analysis.capture.journal import Journal
@@ -33,10 +35,9 @@ def extract_user_shard(job: UserFeaturesJob) -> StepRecord | State[StepRecord]:
 
         share_cores(job.workers)
         journal = Journal(tell)
-        declared = [one for one in declared_in(job.metrics) if one.is_feature]
         model = borrow(job.checkpoint, job.settings)
         tables = extract_user_features(model, job.samples.value, job.settings, declared, journal, job.workers)
         facts.update(notes=list(journal.notes), chunks=sorted(journal.chunks))
         return tables
 
-    return perform(job.target, compute, facts)
+    return perform(job.target, compute, facts, feature_tables(declared))

@@ -13,7 +13,6 @@ from analysis.capture import AttentionChunk, capture_sparse
 from analysis.capture.journal import Journal
 from analysis.capture.protocol import Traceable, as_source
 from analysis.capture.source import Source
-from analysis.custom.family import PER_HEAD, PER_QUERY
 from analysis.features.attempt import Attempt
 from analysis.features.buckets import BucketSums, bucket_count, bucket_of
 from analysis.features.extract import batches
@@ -21,7 +20,7 @@ from analysis.features.intake import Finite, TokenSequence, called, check_sample
 from analysis.features.rows import AttentionRows
 from analysis.features.sampling import measured_parts
 from analysis.settings import ExtractSettings
-from indexscope.metrics import Declared
+from indexscope.metrics import PER_HEAD, PER_QUERY, Declared
 
 USER_FEATURES_VERSION = 1
 """Part of every key of user features: raise it when any number in these tables would change."""
@@ -91,14 +90,14 @@ class _LayerSums:
         if rows.selected is not None:
             in_effect = alive & (rows.selected.sum(-1) < rows.n.unsqueeze(1)).any(1)
         for one, sums in self.of.items():
-            value = _checked(one, one(rows), (*sums.sums.shape[1:-1], len(bucket)))
+            value = _checked(one, one(rows), (*sums.sums.shape[1:-1], len(bucket)), rows.p.device)
             counted = alive if one.queries == "all" else in_effect
             if one.per == "head":
                 counted = counted.unsqueeze(1)
             sums.add({one.name: torch.where(counted, value, torch.nan)}, bucket)
 
 
-def _checked(one: Declared, value: object, shape: tuple[int, ...]) -> torch.Tensor:
+def _checked(one: Declared, value: object, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
     """What a function returned, as floats of this shape; a batch of one stands for all."""
     words = "[batch, heads, queries]" if len(shape) == 3 else "[batch, queries]"
     remedy = f"return a tensor {words}, here {list(shape)}"
@@ -110,7 +109,7 @@ def _checked(one: Declared, value: object, shape: tuple[int, ...]) -> torch.Tens
         raise one.refused("returned complex numbers", remedy)
     if bool(value.isinf().any()):
         raise one.refused("returned an infinite value", "return NaN for what is not defined")
-    return value.float() if not value.is_floating_point() else value
+    return value.detach().to(device, torch.float64 if value.dtype == torch.float64 else torch.float32)
 
 
 def _extract_batch(

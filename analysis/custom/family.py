@@ -9,9 +9,6 @@ from analysis.metrics.metric import Computed, Family, Metric
 from analysis.metrics.registry import REGISTRY
 from indexscope.metrics import Declared
 
-PER_HEAD = "user_attention"
-PER_QUERY = "user_indexer"
-
 
 def family_of(declared: Sequence[Declared]) -> Family | None:
     """The family of a study's own metrics; None without any.
@@ -35,13 +32,6 @@ def family_of(declared: Sequence[Declared]) -> Family | None:
     return Family(1000, "Metrics of the study's own", about, tuple(_metric(one) for one in declared))
 
 
-def table_of(one: Declared) -> str:
-    """The table that a metric is computed from."""
-    if one.is_feature:
-        return PER_HEAD if one.per == "head" else PER_QUERY
-    return one.table
-
-
 def _metric(one: Declared) -> Metric:
     formula = f"as the function {one.name} in {one.file} computes it (SHA-256 {one.digest[:12]})"
-    return Metric(one.name, one.unit, one.better, one.meaning, formula, Computed("custom", table_of(one)))
+    return Metric(one.name, one.unit, one.better, one.meaning, formula, Computed("custom", one.origin))

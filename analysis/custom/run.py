@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from analysis.custom.family import table_of
 from analysis.metrics.ratios import sample_sums
 from analysis.metrics.stream import shards
 from analysis.metrics.summary import summarise
@@ -28,32 +27,63 @@ def run(features: Features, settings: CustomSettings, declared: Sequence[Declare
         declared: The metrics; the registry must know them (`analysis.metrics.registry.declared`).
 
     Returns:
-        metrics and per_sample; no rows of a metric whose table the model does not have.
+        metrics and per_sample. A metric that a model cannot have (its table is not there, or no query is in effect)
+        is null with n = 0.
 
     Raises:
-        IndexscopeError: A function raised something, or returned what is not the frame it should be.
+        IndexscopeError: A function raised something, returned what is not the frame it should be, or NaN throughout.
     """
-    parts = [sums for one in declared if (sums := _sums(features, one)) is not None]
-    sums = join(parts, features)
+    sums = join([_sums(features, one) for one in declared], features)
     return {"metrics": summarise(sums, settings), "per_sample": per_sample(sums)}
 
 
-def _sums(features: Features, one: Declared) -> Sums | None:
-    if one.is_feature:
-        found = sample_sums(features, table_of(one), ["layer"], {one.name: f"{one.name}_queries"})
-        found = None if found is None else found.rename({one.name: "value", f"{one.name}_weight": "value_weight"})
-        return None if found is None else _layered(one.name, found)
+def _sums(features: Features, one: Declared) -> Sums:
+    return _of_feature(features, one) if one.is_feature else _of_table(features, one)
+
+
+def _of_feature(features: Features, one: Declared) -> Sums:
+    names = {one.name: "value", f"{one.name}_weight": "value_weight"}
+    found = sample_sums(features, one.origin, ["layer"], {one.name: f"{one.name}_queries"})
+    if found is not None and found[f"{one.name}_weight"].sum() > 0:
+        return _layered(one.name, found.rename(names))
+    if one.queries == "all":
+        remedy = 'return a number for some, or declare queries="in_effect" if it is of selections'
+        raise one.refused("is NaN at every query of the data", remedy)
+    if _in_effect(features):
+        raise one.refused("is NaN at every query in effect", "return a number for some")
+    return _unknown(one.name)
+
+
+def _in_effect(features: Features) -> bool:
+    """Whether the indexer ever had more keys than it selects."""
+    frames = (shard["indexer"] for shard in shards(features, ("indexer",)) if "indexer" in shard)
+    return any(frame["queries_in_effect"].sum() > 0 for frame in frames)
+
+
+def _unknown(name: str) -> Sums:
+    nothing = np.zeros((0, 1))
+    return layered(np.empty(0, np.int64), [], {name: (nothing, nothing)})
+
+
+def _of_table(features: Features, one: Declared) -> Sums:
     parts = []
+    undefined = 0
     for shard in shards(features, (one.table,)):
         if one.table in shard and shard[one.table].height:
             frame = _checked(one, one(shard[one.table]), shard[one.table])
             keys = [name for name in ("sample", "layer") if name in frame.columns]
             known = frame.filter(pl.col("value").is_not_null() & pl.col("value").is_not_nan())
+            undefined += int(frame["value"].is_nan().sum())
             products = (pl.col("value") * pl.col("weight")).sum(), pl.col("weight").sum().alias("value_weight")
             parts.append(known.group_by(keys).agg(*products))
     if len({"layer" in part.columns for part in parts}) > 1:
         raise one.refused("returned a layer for some shards only", f"return {WANTED}, always the same")
-    return _layered(one.name, pl.concat(parts)) if parts else None
+    sums = pl.concat(parts) if parts else None
+    if sums is not None and sums["value_weight"].sum() > 0:
+        return _layered(one.name, sums)
+    if undefined:
+        raise one.refused("is NaN in every row", "return null for what is not known, and numbers for the rest")
+    return _unknown(one.name)
 
 
 def _checked(one: Declared, frame: object, given: pl.DataFrame) -> pl.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,23 @@ from flows.jobs import address_of_report
 from flows.load import load_study
 from flows.plan import make_plan
 from flows.provenance import settled
-from tasks.catalogue import ANALYSES, POOLED, READS
+from tasks.catalogue import ALL_ANALYSES, ANALYSES, POOLED, READS
 from tests.tiny import save_model
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "keys.md"
-STEPS = ("extract", "measure", "probe", *ANALYSES, "compare", "report")
+STEPS = ("extract", "measure", "probe", "user_features", *ALL_ANALYSES, "compare", "report")
+#: One of each kind, so that the study has the steps of its own metrics.
+METRICS = """\
+from indexscope.metrics import feature, metric
+
+@feature(unit="share", meaning="Attention on the query's own token.")
+def own_token(rows):
+    return rows.mass(rows.distance == 0)
+
+@metric(table="attention", unit="share", meaning="Attention on the first keys.")
+def first_keys(frame):
+    return frame.select("sample", "layer", value="sink_mass", weight="queries")
+"""
 EVERY = frozenset(STEPS)
 #: Another value of every setting that is no name of a file.
 OTHER: dict[str, Any] = {
@@ -92,6 +105,9 @@ OTHER: dict[str, Any] = {
     "analyses.prototypes.of_each": 1,
     "analyses.advice.max_recall_loss": 0.2,
     "analyses.advice.tolerance": 0.002,
+    "analyses.custom.resamples": 40,
+    "analyses.custom.confidence": 0.9,
+    "analyses.custom.seed": 1,
     "comparison.resamples": 40,
     "comparison.confidence": 0.9,
     "comparison.seed": 1,
@@ -102,7 +118,7 @@ OTHER: dict[str, Any] = {
     "runner.workers": 2,
 }
 #: What has tests of its own below, since what counts is what lies there or what it comes to.
-BY_CONTENT = {"baseline.path", "candidates.path", "dataset.source", "dataset.column", "extract.device"}
+BY_CONTENT = {"baseline.path", "candidates.path", "dataset.source", "dataset.column", "extract.device", "metrics"}
 #: They leave the data of this test as it is: lists of ids are not packed, and one file has no splits.
 WITHOUT_EFFECT = {"dataset.packing", "dataset.split"}
 
@@ -140,7 +156,8 @@ def addresses(study: Study) -> dict[str, Any]:
         "extract": [model.features.digest for model in plan.models],
         "measure": [model.measures.digest for model in plan.models],
         "probe": [model.probe.digest for model in plan.models],
-        **{name: [model.analyses[name].digest for model in plan.models] for name in ANALYSES},
+        "user_features": [model.user_features and model.user_features.digest for model in plan.models],
+        **{name: [model.analyses[name].digest for model in plan.models] for name in ALL_ANALYSES},
     }
     return {**per_model, "compare": plan.comparison.digest, "report": address_of_report(plan).digest}
 
@@ -154,6 +171,15 @@ def rewritten(folder: Path, **settings: Any) -> Study:
     raw = yaml.safe_load((folder / "study.yaml").read_text()) | settings
     (folder / "study.yaml").write_text(yaml.safe_dump(raw))
     return load_study(folder / "study.yaml")
+
+
+@pytest.fixture(scope="module")
+def inputs(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study of this folder's tests with metrics of its own."""
+    folder = Path(shutil.copytree(inputs, tmp_path_factory.mktemp("keys") / "study"))
+    (folder / "own.py").write_text(METRICS)
+    rewritten(folder, metrics=["own.py"])
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +210,7 @@ def test_where_a_checkpoint_lies_does_not_count_and_what_is_in_it_does(folder: P
     save_file(tensors, weights, metadata={"format": "pt"})
     retrained = addresses(load_study(folder / "study.yaml"))
     assert changed(before, retrained) == EVERY
-    alone = ("extract", "measure", *(step for step in ANALYSES if step not in POOLED))
+    alone = ("extract", "measure", "user_features", *(step for step in ALL_ANALYSES if step not in POOLED))
     assert [retrained[step][1] for step in alone] == [before[step][1] for step in alone], "the candidate is what it was"
     for step in POOLED:
         assert retrained[step][1] != before[step][1], "fitted on the baseline too"
@@ -195,7 +221,7 @@ def test_which_candidates_there_are_counts_for_clustering_comparison_and_report_
 ) -> None:
     save_model(folder / "models" / "third", heads=2, seed=1)
     after = addresses(rewritten(folder, candidates=["models/light", "models/third"]))
-    for step in ("extract", "measure", "probe", *ANALYSES):
+    for step in ("extract", "measure", "probe", "user_features", *ALL_ANALYSES):
         assert (after[step][:2] == before[step]) is (step not in POOLED), step
         assert len(set(after[step])) == 3
     assert after["compare"] != before["compare"]
@@ -212,6 +238,22 @@ def test_where_data_lies_and_under_which_key_does_not_count_and_its_ids_do(
     rows[-1][-1] ^= 1
     other.write_text("".join(json.dumps({"ids": row}) + "\n" for row in rows))
     assert changed(before, addresses(load_study(folder / "study.yaml"))) == EVERY
+
+
+def test_where_files_of_metrics_lie_does_not_count_and_what_is_in_them_does(
+    folder: Path, before: dict[str, Any]
+) -> None:
+    (folder / "own.py").rename(folder / "moved.py")
+    assert changed(before, addresses(rewritten(folder, metrics=["moved.py"]))) == {"report"}, "the report shows the path"
+    (folder / "moved.py").write_text(METRICS + "# more\n")
+    after = addresses(load_study(folder / "study.yaml"))
+    assert changed(before, after) == {"user_features", "custom", "compare", "report"} == documented()["metrics"]
+    feature, metric = METRICS.split("@metric")
+    (folder / "moved.py").write_text(feature)
+    (folder / "metric.py").write_text(f"{feature.split('@feature')[0]}@metric{metric}")
+    apart = addresses(rewritten(folder, metrics=["moved.py", "metric.py"]))
+    (folder / "metric.py").write_text((folder / "metric.py").read_text() + "# more\n")
+    assert changed(apart, addresses(load_study(folder / "study.yaml"))) == {"custom", "compare", "report"}
 
 
 def test_a_tokenizer_counts_by_the_ids_it_makes(folder: Path) -> None:
@@ -258,7 +300,9 @@ def test_the_code_that_makes_a_result_counts_by_its_version(
     study = load_study(inputs / "study.yaml")
     of_probe = {"probe", *(name for name, reads in READS.items() if reads == ("probe",))}
     versions = {
-        "analysis.features.FEATURES_VERSION": EVERY - of_probe,
+        "analysis.features.FEATURES_VERSION": EVERY - of_probe - {"user_features"},
+        "analysis.custom.extract.USER_FEATURES_VERSION": {"user_features", "custom", "compare", "report"},
+        "analysis.custom.VERSION": {"custom", "compare", "report"},
         "analysis.probe.PROBE_VERSION": of_probe | {"prototypes", "advice", "compare", "report"},
         "tasks.keys.MEASURES_VERSION": {"measure", "efficiency", "advice", "compare", "report"},
         "analysis.clustering.VERSION": {"clustering", "prototypes", "compare", "report"},
