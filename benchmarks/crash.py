@@ -46,6 +46,9 @@ SMALL = (
     "shard_size=3",
     "extract.profile_lengths=[16,32]",
     "extract.profile_repeats=1",
+    "probe.samples=6",
+    "probe.queries=8",
+    "probe.rerun_samples=1",
     "analyses.clustering.clusters=3",
 )
 PATIENCE = 600.0

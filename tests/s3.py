@@ -25,6 +25,8 @@ class Faults:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             time.sleep(self.seconds)
             start_response(self.status, [("Content-Type", "application/xml")])
+            if environ["REQUEST_METHOD"] == "HEAD":
+                return []  # an answer to HEAD has no body
             return [b"<Error><Code>" + self.status.split()[1].encode() + b"</Code></Error>"]
         return self._app(environ, start_response)
 

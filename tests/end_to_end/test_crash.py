@@ -50,6 +50,7 @@ def test_a_killed_study_is_finished_to_the_same_bytes(tmp_path: Path, environmen
         "name: killed\nbaseline: heads-2\ncandidates: [heads-1]\n"
         "dataset: {source: data.jsonl, column: input_ids, max_length: 48, samples: null}\n"
         "extract: {chunk: 16, profile_lengths: [16], profile_repeats: 1}\nshard_size: 2\n"
+        "probe: {samples: 4, queries: 8, rerun_samples: 1}\n"
     )
     saved = tmp_path / "crash.json"
     script = [sys.executable, ROOT / "benchmarks" / "crash.py", tmp_path / "study.yaml", "--points", "1", "--seed", "3"]

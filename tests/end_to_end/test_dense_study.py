@@ -35,6 +35,7 @@ def test_two_dense_models_are_compared_without_an_indexer(tmp_path: Path, indexs
         "name: dense pair\nbaseline: a\ncandidates: [b]\n"
         "dataset: {source: data.jsonl, column: body, max_length: 64, samples: 10}\n"
         "extract: {chunk: 16, profile_lengths: [32, 64], profile_repeats: 1}\nshard_size: 5\n"
+        "probe: {samples: 4, queries: 8, rerun_samples: 1}\n"
         "gates:\n  - nll.difference <= -100\n"
     )
     done = indexscope("study", "study.yaml", cwd=tmp_path)

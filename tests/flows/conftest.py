@@ -40,6 +40,7 @@ extract:
   chunk: 16
   profile_lengths: [16, 32]
   profile_repeats: 2
+probe: {samples: 4, queries: 8, rerun_samples: 2}
 shard_size: 3
 """
 

@@ -16,7 +16,11 @@ from flows.plan import make_plan
 from flows.references import record_of
 from storage.store import Store
 from storage.studies import read_records
+from tasks.catalogue import ANALYSES
 from tests.flows.conftest import run_command
+
+#: Of two models: three shards, measures, probe and every analysis; the comparison and the report.
+UNITS = 2 * (3 + 2 + len(ANALYSES)) + 2
 
 
 def files_of(store: Path) -> set[str]:
@@ -49,7 +53,7 @@ def test_gc_shows_then_deletes_what_a_change_left_and_nothing_that_a_rerun_needs
     as_json = json.loads(run_command("gc", store, "--keep-days", "0", "--delete", "--json").out[0])
     kinds = sorted(part["step"].rpartition("/")[0] for part in as_json["steps"])
     assert as_json["deleted"] is True
-    assert kinds == ["analyses/clustering"] * 2 + ["comparisons"] + ["reports"] * 2
+    assert kinds == ["analyses/clustering"] * 2 + ["analyses/prototypes"] * 2 + ["comparisons"] + ["reports"] * 2
     left = files_of(store)
     assert left < both and original - left and any("features" in name for name in left)
     again = run_command("study", done / "study.yaml", "--set", "analyses.clustering.clusters=3")
@@ -63,7 +67,9 @@ def test_a_run_is_on_record_with_all_that_it_made(done: Path) -> None:
     assert record.complete and record.ended is not None
     assert record.study == "tiny" and list(record.models) == ["base", "light"]
     listed = {str(path.parent.relative_to(done / ".indexscope")) for path in done.rglob("manifest.json")}
-    assert len(record.steps) == 14 and set(record.steps) < listed  # and the report of the place that was copied
+    assert (
+        len(record.steps) == 2 * (3 + len(ANALYSES)) + 2 and set(record.steps) < listed
+    )  # and the report of the place that was copied
     # The same run again keeps to its record.
     rerun(done)
     assert [again.run for again in read_records(Store(done / ".indexscope"))] == [record.run]
@@ -145,10 +151,10 @@ def test_an_import_is_used_by_the_next_run(folder: Path, done: Path) -> None:
     store = folder / ".indexscope"
     run = run_command("import", done / ".indexscope", store)
     assert (run.code, run.err) == (0, [])
-    assert run.out[-1].startswith("imported 18 units, ")
+    assert run.out[-1].startswith(f"imported {UNITS} units, ")
     assert files_of(store) == files_of(done / ".indexscope")
     again = run_command("import", done / ".indexscope", store)
-    assert again.out[-1] == "imported 0 units, 0 B; 18 were here already"
+    assert again.out[-1] == f"imported 0 units, 0 B; {UNITS} were here already"
     study = run_command("study", folder / "study.yaml")
     assert study.code == 0, study.err
     assert [line for line in study.out if "computed" in line and not line.startswith("report")] == []
@@ -158,7 +164,7 @@ def test_damage_is_told_by_verify_and_left_out_by_import(done: Path) -> None:
     store = done / ".indexscope"
     whole = run_command("verify", store)
     assert (whole.code, whole.err) == (0, [])
-    assert whole.out[-1].startswith("18 units, ") and whole.out[-1].endswith("read: all as committed")
+    assert whole.out[-1].startswith(f"{UNITS} units, ") and whole.out[-1].endswith("read: all as committed")
     victim = next(store.glob("features/*/attention/shard-00001.parquet"))
     data = bytearray(victim.read_bytes())
     data[len(data) // 2] ^= 4

@@ -12,7 +12,8 @@ from analysis.report.panels import clustering, transitions
 MOVED = pl.DataFrame(
     [(None, "cluster", 0.125, 0.05, 0.25, 9), (0, "cluster", 0.0, 0.0, 0.0, 9), (1, "cluster", 0.25, 0.1, 0.5, 9)],
     schema={
-        "layer": pl.Int16, "of": pl.String, "moved": pl.Float64, "ci_low": pl.Float64, "ci_high": pl.Float64, "n": pl.Int32,
+        "layer": pl.Int16, "of": pl.String, "moved": pl.Float64, "ci_low": pl.Float64, "ci_high": pl.Float64,
+        "n": pl.Int32,
     },
     orient="row",
 )  # fmt: skip

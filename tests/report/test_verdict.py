@@ -106,4 +106,4 @@ def test_several_candidates_are_counted_by_outcome() -> None:
 def test_the_confidence_level_is_the_one_that_was_used() -> None:
     changed: Any = replace(report(), confidence=0.9)
     text = " ".join(verdict(changed).sentences)
-    assert "90\u202f% CI" in text and "95" not in text
+    assert "90\u202f% CI" in text and "95\u202f% CI" not in text
