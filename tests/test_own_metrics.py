@@ -106,5 +106,5 @@ def test_a_name_in_two_files_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["missing.py", "."])
 def test_what_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(IndexscopeError, match="there is no such file|cannot be read"):
+    with pytest.raises(IndexscopeError, match=r"there is no such file|cannot be read"):
         read(str(tmp_path / name))

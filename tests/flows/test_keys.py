@@ -20,7 +20,7 @@ from flows.jobs import address_of_report
 from flows.load import load_study
 from flows.plan import make_plan
 from flows.provenance import settled
-from tasks.catalogue import ALL_ANALYSES, ANALYSES, POOLED, READS
+from tasks.catalogue import ALL_ANALYSES, POOLED, READS
 from tests.tiny import save_model
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "keys.md"
@@ -244,7 +244,8 @@ def test_where_files_of_metrics_lie_does_not_count_and_what_is_in_them_does(
     folder: Path, before: dict[str, Any]
 ) -> None:
     (folder / "own.py").rename(folder / "moved.py")
-    assert changed(before, addresses(rewritten(folder, metrics=["moved.py"]))) == {"report"}, "the report shows the path"
+    moved = addresses(rewritten(folder, metrics=["moved.py"]))
+    assert changed(before, moved) == {"report"}, "the report shows the path"
     (folder / "moved.py").write_text(METRICS + "# more\n")
     after = addresses(load_study(folder / "study.yaml"))
     assert changed(before, after) == {"user_features", "custom", "compare", "report"} == documented()["metrics"]

@@ -113,9 +113,9 @@ def test_what_a_model_cannot_have_is_null_and_not_zero() -> None:
 
 def test_a_feature_that_is_nan_throughout_is_refused() -> None:
     indexer = pl.DataFrame({"sample": [0], "layer": [0], "queries_in_effect": [7]})
-    with pytest.raises(IndexscopeError, match="own.py: mine: is NaN at every query of the data"):
+    with pytest.raises(IndexscopeError, match=r"own\.py: mine: is NaN at every query of the data"):
         result({"attention": attention()}, feature())
-    with pytest.raises(IndexscopeError, match="own.py: mine: is NaN at every query in effect"):
+    with pytest.raises(IndexscopeError, match=r"own\.py: mine: is NaN at every query in effect"):
         result({"attention": attention(), "indexer": indexer}, feature(queries="in_effect"))
 
 
@@ -157,7 +157,7 @@ def test_a_layer_in_some_shards_only_is_refused() -> None:
     def sometimes(frame: pl.DataFrame) -> pl.DataFrame:
         return sinks(frame) if frame["sample"].min() else sinks(frame).drop("layer")
 
-    with pytest.raises(IndexscopeError, match="own.py: mine: returned a layer for some shards only"):
+    with pytest.raises(IndexscopeError, match=r"own\.py: mine: returned a layer for some shards only"):
         result(Shards(attention=attention()), of_table(sometimes))
 
 
