@@ -81,7 +81,10 @@ def test_number_of_clusters_reruns_clustering_and_what_follows_alone(done: Path)
     run_command("study", done / "study.yaml")
     run = run_command("study", done / "study.yaml", "--set", "analyses.clustering.clusters=3")
     assert run.code == 0, run.err
-    assert fresh(run.out) == ["clustering base", "clustering light", "compare", "report"]
+    assert fresh(run.out) == [
+        *("clustering base", "clustering light", "prototypes base", "prototypes light"),
+        *("compare", "report"),
+    ]
 
 
 def test_deleted_file_recomputes_its_shard_alone(done: Path) -> None:
