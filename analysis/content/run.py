@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import polars as pl
 
 from analysis.content.excerpt import EXAMPLES
@@ -12,6 +11,7 @@ from analysis.content.tally import Contents, contents
 from analysis.metrics.stream import Sharded, shards
 from analysis.metrics.summary import METRICS, finite_or_null, summarise
 from analysis.metrics.sums import PER_SAMPLE, layered, per_sample
+from analysis.positional.lift import all_cells
 from analysis.settings import ContentSettings
 from analysis.statistics import Array, bootstrap_ratios, interval, ratio
 
@@ -80,7 +80,7 @@ def metric_name(kind: str) -> str:
 def _lift(own: Contents, settings: ContentSettings) -> pl.DataFrame:
     cells = [(layer, kind) for layer in (None, *own.layers.tolist()) for kind in own.kinds]
     selections, expected, attention, chance = (
-        _cells(part) for part in (own.selections, own.expected, own.attention, own.attention_expected)
+        all_cells(part) for part in (own.selections, own.expected, own.attention, own.attention_expected)
     )
     lift, low, high = _banded(selections, expected, settings)
     attention_lift, attention_low, attention_high = _banded(attention, chance, settings)
@@ -100,11 +100,6 @@ def _lift(own: Contents, settings: ContentSettings) -> pl.DataFrame:
     frame = pl.DataFrame(columns, schema_overrides=LIFT, strict=False).filter(pl.col("n") > 0)
     numbers = [name for name, kind in LIFT.items() if kind == pl.Float64]
     return frame.with_columns(finite_or_null(*numbers)).select(*LIFT)
-
-
-def _cells(sums: Array) -> Array:
-    """[samples, layers, kinds] to [samples, (1 + layers) x kinds], all layers together first."""
-    return np.concatenate([sums.sum(axis=1, keepdims=True), sums], axis=1).reshape(len(sums), -1)
 
 
 def _banded(top: Array, bottom: Array, settings: ContentSettings) -> tuple[Array, Array, Array]:

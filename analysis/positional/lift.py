@@ -62,7 +62,7 @@ class LiftBands:
 
     def add(self, own: Tally, counts: Array) -> None:
         """Take a block of samples, and how often each is drawn in each resample, [resamples, samples]."""
-        sums = [_cells(part) for part in (own.selections, own.expected, own.attention, own.attention_expected)]
+        sums = [all_cells(part) for part in (own.selections, own.expected, own.attention, own.attention_expected)]
         for resampled, part in zip(self._resampled, sums, strict=True):
             resampled += counts @ part
         self._reached += np.stack([(sums[1] > 0).sum(axis=0), (sums[3] > 0).sum(axis=0)])
@@ -73,7 +73,7 @@ class LiftBands:
         layers = [None, *total.layers.tolist()]
         cells = [(layer, int(bin_)) for layer in layers for bin_ in total.bins]
         parts = (total.selections, total.expected, total.attention, total.attention_expected, total.keys)
-        selections, expected, attention, chance, keys = (_cells(part[None])[0] for part in parts)
+        selections, expected, attention, chance, keys = (all_cells(part[None])[0] for part in parts)
         columns: dict[str, object] = {
             "layer": [layer for layer, _ in cells],
             "axis": [self._axis] * len(cells),
@@ -133,7 +133,7 @@ def _named(names: tuple[str, ...], arrays: tuple[Array, ...]) -> dict[str, objec
     return dict(zip(names, arrays, strict=True))
 
 
-def _cells(sums: Array) -> Array:
+def all_cells(sums: Array) -> Array:
     """[samples, layers, bins] to [samples, (1 + layers) x bins], all layers together first."""
     together = np.concatenate([sums.sum(axis=1, keepdims=True), sums], axis=1)
     return together.reshape(len(sums), -1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -107,7 +107,6 @@ def probe_rows(chunk: AttentionChunk, queries: torch.Tensor, weights: torch.Tens
 
 def _at(chunk: AttentionChunk, place: torch.Tensor) -> AttentionChunk:
     """Some queries of a chunk whose last key is its last query's own."""
-    from dataclasses import replace
 
     def rows(values: torch.Tensor | None, dimension: int) -> torch.Tensor | None:
         return None if values is None else values.index_select(dimension, place)
