@@ -85,6 +85,11 @@ class ProbeSettings(Frozen):
         ge=0,
         description="Probed samples that run again with other chunks, tie-breaks and score precisions (8 runs each).",
     )
+    top_logits: int = Field(
+        default=4096,
+        ge=0,
+        description="Likeliest next tokens of each probed query whose probability is stored; 0 stores none.",
+    )
 
 
 class DistributionSettings(BootstrapSettings):

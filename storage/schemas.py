@@ -8,6 +8,7 @@ from storage.custom_tables import CUSTOM
 from storage.feature_tables import FEATURES, MODELS
 from storage.head_tables import HEADS
 from storage.length_tables import LENGTHS
+from storage.output_tables import OUTPUTS
 from storage.prototype_tables import PROTOTYPES
 from storage.result_tables import RESULTS
 from storage.sharing_tables import SHARING
@@ -23,6 +24,7 @@ _TABLES: dict[tuple[str, str], Table] = {
     **HEADS,
     **PROTOTYPES,
     **LENGTHS,
+    **OUTPUTS,
     **CUSTOM,
 }
 

@@ -78,10 +78,12 @@ def make_report(job: ReportJob) -> StepRecord | State[StepRecord]:
 
     def rendered(store: Store) -> Tables:
         from analysis.comparison import combine
+        from analysis.divergence import output_metrics
         from analysis.gates import evaluate
         from analysis.report import ModelPage, ReportInput, render
 
         moves = {name: store.read(job.comparison, name, [RESULT]) for name in ("transitions", "moved")}
+        outputs = {name: store.read(job.comparison, name, [RESULT]) for name in ("divergence", "divergence_by")}
         pages, metrics, causality = [], [], []
         for model in job.models:
             facts = store.read(model.measures, "facts", [MEASURES])
@@ -90,10 +92,13 @@ def make_report(job: ReportJob) -> StepRecord | State[StepRecord]:
             analyses["transitions"] = {
                 name: frame.filter(pl.col("candidate") == model.name) for name, frame in moves.items()
             }
+            analyses["divergence"] = {
+                name: frame.filter(pl.col("model") == model.name) for name, frame in outputs.items()
+            }
             pages.append(ModelPage(model.name, model.role, model.fingerprint, facts.row(0, named=True), analyses))
             metrics.append(_named(combine(analyses)["metrics"], model.name))
             causality.append(_named(audit.select("passed", "max_logit_change"), model.name))
-        all_metrics = pl.concat(metrics, how="diagonal_relaxed")
+        all_metrics = pl.concat([*metrics, output_metrics(outputs["divergence"])], how="diagonal_relaxed")
         comparisons = store.read(job.comparison, "comparisons", [RESULT])
         gates = evaluate(job.gates, comparisons, all_metrics)
         report = ReportInput(

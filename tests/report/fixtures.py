@@ -12,6 +12,7 @@ import polars as pl
 from analysis.metrics import REGISTRY
 from analysis.report import ModelPage, ReportInput
 from analysis.report.inputs import CAUSALITY_SCHEMA, COMPARISONS_SCHEMA, GATES_SCHEMA, METRICS_SCHEMA
+from tests.report.output_frames import output_frames
 
 SPARSE_ONLY = (
     *("indexer", "positions", "scores", "content", "layer_sharing"),
@@ -80,6 +81,8 @@ def _random(kind: Kind, *parts: object) -> np.random.Generator:
 
 def _applies(kind: Kind, name: str, metric: str) -> bool:
     table = REGISTRY[metric].table
+    if REGISTRY[metric].paired and name == kind.baseline:
+        return False
     needs = table in SPARSE_ONLY or metric in ("head_recall", "output_error", "in_effect", "efficiency_score")
     return not (name in kind.dense and (needs or metric.startswith("indexer_")))
 
@@ -194,6 +197,7 @@ def _page(kind: Kind, name: str, place: int) -> ModelPage:
             "distribution": distribution,
             "clustering": _clustering(kind, name),
             "positional": {"lift": _lift(kind, name, place, dense)},
+            "divergence": output_frames(name, place, kind.samples),
             "efficiency": {"projection": _projection(place, dense), "latency": _latency(place, dense)},
         },
     )
