@@ -85,6 +85,11 @@ class ProbeSettings(Frozen):
         ge=0,
         description="Probed samples that run again with other chunks, tie-breaks and score precisions (8 runs each).",
     )
+    attended_keys: int = Field(
+        default=256,
+        ge=0,
+        description="Most attended keys of each probed query whose attention is stored; 0 stores none.",
+    )
 
 
 class DistributionSettings(BootstrapSettings):

@@ -12,6 +12,7 @@ from prefect.client.schemas.objects import State
 from analysis.settings import ComparisonSettings
 from indexscope.metrics import MetricsFile
 from storage.store import StepKey, Store
+from tasks.features import StoredFeatures
 from tasks.own_metrics import own_metrics
 from tasks.step import OPTIONS, StepRecord, Tables, Target, perform
 
@@ -28,6 +29,7 @@ class ComparisonJob:
         models: Model name to its analyses: analysis name to step.
         baseline: Name of the baseline among them.
         settings: Resamples, confidence and seed.
+        outputs: Model name to the steps that hold what it selects and predicts, features and probe, with their units.
         metrics: Files of the study's own metrics.
     """
 
@@ -36,6 +38,7 @@ class ComparisonJob:
     models: Mapping[str, Mapping[str, StepKey]]
     baseline: str
     settings: ComparisonSettings
+    outputs: Mapping[str, Sequence[tuple[StepKey, tuple[str, ...]]]]
     metrics: tuple[MetricsFile, ...] = ()
 
     @property
@@ -46,9 +49,10 @@ class ComparisonJob:
 
 @task(name="compare", task_run_name="{job.title}", **OPTIONS)
 def compare_models(job: ComparisonJob) -> StepRecord | State[StepRecord]:
-    """The comparison table, and how patterns moved between clusters and types."""
+    """The comparison table, how patterns moved between clusters and types, and what changed between choices."""
 
     def compute(store: Store) -> Tables:
+        from analysis.choices import choices
         from analysis.clustering.transitions import transitions
         from analysis.comparison import compare
 
@@ -57,7 +61,12 @@ def compare_models(job: ComparisonJob) -> StepRecord | State[StepRecord]:
         }
         with own_metrics(job.metrics):
             compared = compare(StoredModels(store, job.models), job.baseline, job.settings)
-        return {"comparisons": compared, **transitions(assignments, job.baseline, job.settings)}
+        selections = {name: StoredFeatures(store, steps, ("selections",)) for name, steps in job.outputs.items()}
+        return {
+            "comparisons": compared,
+            **transitions(assignments, job.baseline, job.settings),
+            **choices(selections, job.baseline, job.settings),
+        }
 
     return perform(job.target, compute)
 

@@ -17,6 +17,7 @@ from analysis.capture.source import Source
 from analysis.content.classes import token_classes
 from analysis.features.attempt import Attempt
 from analysis.features.intake import TokenSequence, called, check_samples
+from analysis.probe.attended import attended_collector
 from analysis.probe.budget import budget_collector
 from analysis.probe.collect import Maker, ProbedSample, Tables
 from analysis.probe.content import content_collector
@@ -30,7 +31,7 @@ from analysis.probe.sharing import sharing_collector
 from analysis.probe.stability import stability_collector
 from analysis.settings import ExtractSettings, ProbeSettings
 
-PROBE_VERSION = 2
+PROBE_VERSION = 3
 """Part of every probe's key: raise it when any number in its tables would change."""
 PILOT_EVERY = 4
 
@@ -129,15 +130,17 @@ def probe_samples(
     attempt = Attempt(source, extract, journal)
     pieces = None if vocabulary is None else vocabulary.pieces
     shown = {samples[place].index for place in (0, len(samples) // 2, -1)}
+    classes = None if vocabulary is None else token_classes(vocabulary.pieces, vocabulary.special)
     makers: list[Maker] = [
         head_collector(),
         budget_collector(),
         drift_collector(),
         stability_collector(),
         sharing_collector(),
-        content_collector(None if vocabulary is None else token_classes(vocabulary.pieces, vocabulary.special)),
+        content_collector(classes),
         example_collector(pieces, shown),
         map_collector(shown),
+        attended_collector(settings.attended_keys, classes),
     ]
     pilot = list(samples[::PILOT_EVERY])
     judged = [sample for place, sample in enumerate(samples) if place % PILOT_EVERY]

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from analysis.efficiency.reference import THIS
-from analysis.report.catalogue import KEY_METRICS, LAYER_METRICS, grouped, meaning, wanted
+from analysis.report.catalogue import KEY_METRICS, LAYER_METRICS, grouped, meaning, paired, wanted
 from analysis.report.inputs import ModelPage, ReportInput
 from analysis.report.judgement import Judgement, judge
 from analysis.report.numbers import DASH, count, decimals, known, number, span
@@ -125,7 +125,7 @@ def dropped(report: ReportInput, candidate: str) -> tuple[tuple[str, ...], tuple
 
 def _names(report: ReportInput, model: str) -> set[str]:
     rows = report.own_metrics(model).filter(pl.col("layer").is_null() & pl.col("value").is_finite())
-    return set(rows["metric"].to_list())
+    return {metric for metric in rows["metric"] if not paired(metric)}
 
 
 def measured_sections(report: ReportInput, model: str) -> tuple[Section, ...]:

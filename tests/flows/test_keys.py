@@ -66,6 +66,7 @@ OTHER: dict[str, Any] = {
     "probe.samples": 3,
     "probe.queries": 6,
     "probe.rerun_samples": 1,
+    "probe.attended_keys": 100,
     "shard_size": 4,
     "fingerprint": "full",
     "analyses.distribution.resamples": 40,
