@@ -85,10 +85,10 @@ class ProbeSettings(Frozen):
         ge=0,
         description="Probed samples that run again with other chunks, tie-breaks and score precisions (8 runs each).",
     )
-    attended_keys: int = Field(
-        default=256,
-        ge=0,
-        description="Most attended keys of each probed query whose attention is stored; 0 stores none.",
+    attended_keys: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        default="auto",
+        description="Most attended keys of each probed query whose attention is stored; 0 stores none. "
+        "auto: four times as many as are selected, at most 4,096.",
     )
 
 

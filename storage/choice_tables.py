@@ -113,6 +113,7 @@ CHOICES: dict[tuple[str, str], Table] = {
         of(
             by="The list: overlap (lowest first) or mass_lost (largest first).",
             rank="Place in the list, from 1.",
+            sample="Index of the sample in the dataset, from 0.",
             name="Document and offset of the sample.",
         ),
         of(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,7 @@ from analysis.choices import choice_metrics, choices
 from analysis.choices import pairs as pairs_module
 from analysis.choices.chance import jaccard_by_chance
 from analysis.content.classes import CLASSES
+from analysis.gates import evaluate
 from analysis.metrics.registry import REGISTRY
 from analysis.selections import sampled_queries
 from analysis.settings import ComparisonSettings
@@ -240,6 +242,12 @@ def test_chance_is_the_mean_over_all_selections(n: int, data: st.DataObject) -> 
     assert found == pytest.approx(mean)
 
 
+@dataclass(frozen=True)
+class Gate:
+    name: str
+    rule: str
+
+
 class Split(dict[str, pl.DataFrame]):
     """Tables in shards of a few samples."""
 
@@ -323,6 +331,12 @@ def test_its_rows_are_metrics_of_the_candidate_that_gates_can_name() -> None:
     table = changed({"selections": selections(BEFORE)}, {"selections": selections(AFTER)})["choices"]
     metrics = choice_metrics(table)
     assert metrics["model"].unique().to_list() == ["light"]
+    comparisons = pl.DataFrame({"candidate": ["light"]})
+    gates = [Gate("kept", "selection_kept >= 0.58"), Gate("more", "selection_kept.value > 0.59")]
+    judged = evaluate(gates, comparisons, metrics)
+    assert judged["value"].to_list() == pytest.approx([7 / 12, 7 / 12]) and judged["passed"].to_list() == [True, False]
+    with pytest.raises(IndexscopeError, match=r"compares with the baseline by itself"):
+        evaluate([Gate("drop", "selection_kept.difference >= 0")], comparisons, metrics)
     assert all(
         REGISTRY[name].paired and REGISTRY[name].unit == unit
         for name, unit in metrics.select("metric", "unit").iter_rows()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import polars as pl
 import pytest
@@ -14,7 +16,7 @@ from indexscope import IndexscopeError
 from tests.analysis.probe.made_rows import made, sample, topk
 
 
-def collected(count: int, *chunks: list[ProbeRows], length: int = 200) -> Tables:
+def collected(count: int | Literal["auto"], *chunks: list[ProbeRows], length: int = 200) -> Tables:
     collector = attended_collector(count, None)(sample(length, 5))
     for chunk in chunks:
         collector.add(chunk)
@@ -55,6 +57,11 @@ def test_what_float16_cannot_hold_and_keys_after_the_query_are_not_kept() -> Non
     assert unpacked(table).of(np.array([(1 << 32) + 1, (1 << 32) + 2])).tolist() == pytest.approx(
         [LEAST, np.nan], nan_ok=True
     )
+
+
+def test_as_many_keys_as_four_selections_are_kept_unless_it_is_said() -> None:
+    assert collected("auto", [planted(0, 6, 60, 0)])["attended"]["kept"].to_list() == [32] * 6
+    assert collected("auto", [planted(0, 2, 9, 0)])["attended"]["kept"].to_list() == [8, 9], "no more than there are"
 
 
 def test_layers_that_select_nothing_and_a_count_of_zero_keep_nothing() -> None:
