@@ -101,5 +101,5 @@ def _rows(axis: str, layer: int | None, sums: Array, total: Array) -> pl.DataFra
         columns[f"mass_{name}"] = ratio(_of(sums, f"mass_{name}"), _of(total, "attended"))
     frame = pl.DataFrame(columns).filter(pl.col("eligible") > 0)
     absent = [pl.lit(None, kind).alias(name) for name, kind in BY.items() if name not in frame.columns]
-    frame = frame.with_columns(*absent).select(_COLUMNS).cast({name: BY[name] for name in _COLUMNS})  # type: ignore[arg-type]
+    frame = frame.with_columns(*absent).select(_COLUMNS).cast({name: BY[name] for name in _COLUMNS})
     return frame.with_columns(finite_or_null(*(name for name in _COLUMNS if BY[name] == pl.Float64)))

@@ -87,7 +87,7 @@ class ChoiceSums:
         before, after, n = (pairs.rows[name].to_numpy().astype(np.int64) for name in ("before", "after", "eligible"))
 
         def held(values: Array, *states: int) -> Array:
-            return np.bincount(pairs.row, values * np.isin(pairs.state, states), minlength=rows)
+            return _placed(pairs.row, values * np.isin(pairs.state, states), rows)
 
         lost = {name: held(mass.each, state) for name, state in (("dropped", DROPPED), ("added", ADDED))}
         values = {
@@ -184,8 +184,8 @@ def _bins(pairs: Pairs, part: Binned, mass: Array, attended: Array) -> Bins:
         if name == "attended":
             total[:, place] += _placed(cells, attended, groups)
     shape = (len(samples), len(layers))
-    sums, total = sums.reshape(*shape, size, -1), total.reshape(*shape, -1)
-    return Bins(samples, layers, sums.sum(axis=1), total.sum(axis=1), sums.sum(axis=0), total.sum(axis=0))
+    cube, whole = sums.reshape(*shape, size, -1), total.reshape(*shape, -1)
+    return Bins(samples, layers, cube.sum(axis=1), whole.sum(axis=1), cube.sum(axis=0), whole.sum(axis=0))
 
 
 def _placed(place: Integers, values: Array, size: int) -> Array:

@@ -114,9 +114,7 @@ def worst_table(sums: ChoiceSums, names: Mapping[int, str], excerpts: frozenset[
         rows = samples.filter(pl.col(by).is_not_null()).sort(order, "sample").head(SHOWN)
         found.append(rows.with_columns(by=pl.lit(by), rank=pl.int_range(1, rows.height + 1, dtype=pl.Int16)))
     columns = [name for name in WORST if name != "candidate"]
-    return pl.concat([frame.select(columns) for frame in found]).cast(
-        {name: WORST[name] for name in columns}  # type: ignore[arg-type]
-    )
+    return pl.concat([frame.select(columns) for frame in found]).cast({name: WORST[name] for name in columns})
 
 
 def _by_sample(frame: pl.DataFrame, other: str) -> Sums:

@@ -21,7 +21,7 @@ _FEW = 24
 class _Line(NamedTuple):
     metric: str
     label: str
-    index: int
+    look: int
 
 
 _SHARED = (
@@ -63,7 +63,7 @@ def overlap_by_layer(choices: pl.DataFrame) -> Figure | None:
             series = by_layer(choices, line.metric)
             if series is None:
                 continue
-            style, n = look(line.index), max(n, series.n)
+            style, n = look(line.look), max(n, series.n)
             axes.fill_between(series.layer, series.low, series.high, color=style.colour, alpha=0.18, linewidth=0)
             marker = style.marker if len(series.layer) <= _FEW else ""
             axes.plot(
@@ -137,7 +137,7 @@ def dropped_and_added(by: pl.DataFrame) -> Figure | None:
         The figure, or None where nothing was dropped or added, or no key is a token.
     """
     rows = by.filter(pl.col("layer").is_null() & pl.col("axis").is_in(["distance", "kind"]))
-    if rows.is_empty() or not rows["dropped"].sum() + rows["added"].sum() > 0:
+    if rows.is_empty() or rows.filter((pl.col("dropped") > 0) | (pl.col("added") > 0)).is_empty():
         return None
     distance, kind = (rows.filter(pl.col("axis") == axis).sort("bin") for axis in ("distance", "kind"))
     weighed = bool(rows["mass_dropped"].count())
@@ -148,12 +148,11 @@ def dropped_and_added(by: pl.DataFrame) -> Figure | None:
     for line, (frame, title) in zip(grid, shown, strict=True):
         along = title == "distance"
         for index, name in enumerate(("dropped", "added")):
-            place = np.arange(frame.height) + (index - 0.5) * (0.0 if along else 0.28)
+            middle = np.arange(frame.height, dtype=np.float64)
+            place = middle + (index - 0.5) * (0.0 if along else 0.28)
             _lift(line[0], frame, place, name, index, along)
             if weighed:
-                _bars(
-                    line[1], np.arange(frame.height) + (index - 0.5) * 0.36, values(frame, f"mass_{name}"), index, along
-                )
+                _bars(line[1], middle + (index - 0.5) * 0.36, values(frame, f"mass_{name}"), index, along)
         for axes in line:
             _labels(axes, [str(label) for label in frame["label"]], along)
         _log(line[0], along)
