@@ -207,4 +207,6 @@ def _log(axes: Axes, along: bool) -> None:
 
 
 def _share(axes: Axes, along: bool) -> None:
-    (axes.yaxis if along else axes.xaxis).set_major_formatter(PercentFormatter(1.0))
+    axis = axes.yaxis if along else axes.xaxis
+    axis.set_major_locator(MaxNLocator(nbins=5))
+    axis.set_major_formatter(PercentFormatter(1.0))

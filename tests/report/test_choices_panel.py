@@ -31,7 +31,10 @@ def planted(layers: int, samples: int = 8, differ: bool = True, probed: bool = T
                 weights = 1.0 + (np.arange(query + 1) + sample + layer) % 7
                 weights[0] = 20.0
                 mass[sample, layer, query] = weights / weights.sum()
-    base = {"selections": selections(first), "samples": names(range(samples))}
+    base = {
+        "selections": selections(first),
+        "samples": names(range(samples)).with_columns(pl.col("name").replace("text 0", "text \u202etxt")),
+    }
     light = {"selections": selections(second)}
     if probed:
         classes = [0, 1, 2, 3, 4, 5]
@@ -93,11 +96,16 @@ def test_without_a_probe_half_of_it_remains_and_without_change_nothing_moves() -
 
 def test_the_worst_samples_are_listed_by_name_with_their_excerpts() -> None:
     frames = planted(3)
-    worst, bins = PANEL.tables(frames)
-    assert len(worst.rows) == 16 and {len(row) for row in worst.rows} == {len(worst.columns)}
-    excerpts = {row[0]: row[-1] for row in worst.rows}
-    assert excerpts["text 1"] == "see What the selection holds" and excerpts["text 0"] == "–"
-    assert worst.rows[0][2] == "lowest overlap" and worst.rows[-1][2] == "most attention lost"
+    worst, lost, bins = PANEL.tables(frames)
+    for table in (worst, lost):
+        assert len(table.rows) == 8 and {len(row) for row in table.rows} == {len(table.columns)}
+        assert {row[0]: row[-1] for row in table.rows} == {
+            "text txt": "–", "text 1": "yes", **{f"text {sample}": "–" for sample in range(2, 8)}
+        }  # fmt: skip
+    overlaps, losses = (
+        [float(row[place].split()[0]) for row in table.rows] for table, place in ((worst, 2), (lost, 4))
+    )
+    assert overlaps == sorted(overlaps) and losses == sorted(losses, reverse=True)
     assert {row[0].split(":")[0] for row in bins.rows} == {"distance", "relative", "kind"}
     assert not bins.open and {len(row) for row in bins.rows} == {len(bins.columns)}
 

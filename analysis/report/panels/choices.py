@@ -9,6 +9,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from analysis.plots.choices import dropped_and_added, overlap_by_layer, overlap_map
+from analysis.report.names import plain
 from analysis.report.numbers import DASH, count, decimals, known, number, percent, span
 from analysis.report.panels.content import PANEL as CONTENT
 from analysis.report.panels.panel import Frames, Panel, TextTable
@@ -17,7 +18,10 @@ _NAMED = 3
 """Bins or kinds that a sentence names at most."""
 _NOTED = 0.05
 """From this share on that is estimated and not measured, attention is said to be so."""
-_LISTS = {"overlap": "lowest overlap", "mass_lost": "most attention lost"}
+_LISTS = {
+    "overlap": "Samples whose selections overlap least with the baseline's, over all layers",
+    "mass_lost": "Probed samples in which most attention of the baseline is lost",
+}
 
 Row = Mapping[str, Any]
 
@@ -143,29 +147,27 @@ def tables(frames: Frames) -> list[TextTable]:
 def _worst(worst: pl.DataFrame | None) -> list[TextTable]:
     if worst is None:
         return []
-    lines = [
-        (
-            str(row["name"] or f"sample {row['sample']}"),
-            str(row["sample"]),
-            _LISTS[row["by"]],
-            percent(row["overlap"]),
-            percent(row["kept"]),
-            DASH if row["mass_lost"] is None else percent(row["mass_lost"]),
-            f"{row['layer']} ({percent(row['layer_overlap'])})",
-            count(row["queries"]),
-            f"see {CONTENT.title}" if row["excerpt"] else DASH,
+    heads = ("sample", "index", "overlap", "kept", "attention lost", "least in layer", "queries", "excerpt")
+    return [
+        TextTable(
+            f"{caption}; few queries make extremes likely. Excerpt: whether {CONTENT.title} shows it", heads, lines
         )
-        for row in worst.iter_rows(named=True)
+        for by, caption in _LISTS.items()
+        if (lines := tuple(_sample(row) for row in worst.filter(pl.col("by") == by).iter_rows(named=True)))
     ]
-    heads = (
-        *("sample", "index", "listed for", "overlap", "kept", "attention lost"),
-        *("least in layer", "queries", "excerpt"),
+
+
+def _sample(row: Row) -> tuple[str, ...]:
+    return (
+        plain(row["name"] or f"sample {row['sample']}"),
+        str(row["sample"]),
+        percent(row["overlap"]),
+        percent(row["kept"]),
+        DASH if row["mass_lost"] is None else percent(row["mass_lost"]),
+        f"{row['layer']} ({percent(row['layer_overlap'])})",
+        count(row["queries"]),
+        "yes" if row["excerpt"] else DASH,
     )
-    caption = (
-        "Samples whose selections changed most: lowest overlap over all layers, and most attention of the baseline "
-        "lost (of probed samples); few queries make extremes likely"
-    )
-    return [TextTable(caption, heads, tuple(lines))]
 
 
 def _bins(by: pl.DataFrame | None) -> list[TextTable]:
