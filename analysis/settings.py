@@ -90,6 +90,11 @@ class ProbeSettings(Frozen):
         ge=0,
         description="Likeliest next tokens of each probed query whose probability is stored; 0 stores none.",
     )
+    attended_keys: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        default="auto",
+        description="Most attended keys of each probed query whose attention is stored; 0 stores none. "
+        "auto: four times as many as are selected, at most 4,096.",
+    )
 
 
 class DistributionSettings(BootstrapSettings):

@@ -29,7 +29,7 @@ class ComparisonJob:
         models: Model name to its analyses: analysis name to step.
         baseline: Name of the baseline among them.
         settings: Resamples, confidence and seed.
-        outputs: Model name to the steps that hold what it predicts, features and probe, with their units.
+        outputs: Model name to the steps that hold what it selects and predicts, features and probe, with their units.
         metrics: Files of the study's own metrics.
     """
 
@@ -49,9 +49,10 @@ class ComparisonJob:
 
 @task(name="compare", task_run_name="{job.title}", **OPTIONS)
 def compare_models(job: ComparisonJob) -> StepRecord | State[StepRecord]:
-    """The comparison table, how patterns moved between clusters and types, and how far predictions lie apart."""
+    """The comparison table, how patterns moved, what changed between choices, and how far predictions lie apart."""
 
     def compute(store: Store) -> Tables:
+        from analysis.choices import choices
         from analysis.clustering.transitions import transitions
         from analysis.comparison import compare
         from analysis.divergence import diverge
@@ -61,11 +62,12 @@ def compare_models(job: ComparisonJob) -> StepRecord | State[StepRecord]:
         }
         with own_metrics(job.metrics):
             compared = compare(StoredModels(store, job.models), job.baseline, job.settings)
-        predictions = {name: StoredFeatures(store, steps) for name, steps in job.outputs.items()}
+        stored = {name: StoredFeatures(store, steps, ("selections",)) for name, steps in job.outputs.items()}
         return {
             "comparisons": compared,
             **transitions(assignments, job.baseline, job.settings),
-            **diverge(predictions, job.baseline, job.settings),
+            **choices(stored, job.baseline, job.settings),
+            **diverge(stored, job.baseline, job.settings),
         }
 
     return perform(job.target, compute)

@@ -67,6 +67,7 @@ OTHER: dict[str, Any] = {
     "probe.queries": 6,
     "probe.rerun_samples": 1,
     "probe.top_logits": 100,
+    "probe.attended_keys": 100,
     "shard_size": 4,
     "fingerprint": "full",
     "analyses.distribution.resamples": 40,

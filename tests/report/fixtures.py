@@ -90,7 +90,7 @@ def _applies(kind: Kind, name: str, metric: str) -> bool:
 def _metrics(kind: Kind, name: str, place: int) -> pl.DataFrame:
     rows = []
     for metric in REGISTRY.values():
-        if not _applies(kind, name, metric.name):
+        if not _applies(kind, name, metric.name) or (metric.paired and not place):
             continue
         layers: list[int | None] = [None, *range(kind.layers)] if metric.per_layer else [None]
         sampled = metric.table not in ("facts", "profile") and metric.name not in ("clusters_chosen", "silhouette")
