@@ -30,7 +30,7 @@ from analysis.probe.sharing import sharing_collector
 from analysis.probe.stability import stability_collector
 from analysis.settings import ExtractSettings, ProbeSettings
 
-PROBE_VERSION = 2
+PROBE_VERSION = 3
 """Part of every probe's key: raise it when any number in its tables would change."""
 PILOT_EVERY = 4
 
@@ -137,7 +137,7 @@ def probe_samples(
         sharing_collector(),
         content_collector(None if vocabulary is None else token_classes(vocabulary.pieces, vocabulary.special)),
         example_collector(pieces, shown),
-        map_collector(shown),
+        map_collector([sample.index for sample in samples]),
     ]
     pilot = list(samples[::PILOT_EVERY])
     judged = [sample for place, sample in enumerate(samples) if place % PILOT_EVERY]
