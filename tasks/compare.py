@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -57,9 +57,7 @@ def compare_models(job: ComparisonJob) -> StepRecord | State[StepRecord]:
         from analysis.comparison import compare
         from analysis.divergence import diverge
 
-        assignments = {
-            name: store.read(keys["clustering"], "assignments", [RESULT]) for name, keys in job.models.items()
-        }
+        assignments = {name: StoredParts(store, keys["clustering"], "assignments") for name, keys in job.models.items()}
         with own_metrics(job.metrics):
             compared = compare(StoredModels(store, job.models), job.baseline, job.settings)
         stored = {name: StoredFeatures(store, steps, ("selections",)) for name, steps in job.outputs.items()}
@@ -71,6 +69,16 @@ def compare_models(job: ComparisonJob) -> StepRecord | State[StepRecord]:
         }
 
     return perform(job.target, compute)
+
+
+class StoredParts(Iterable[pl.DataFrame]):
+    """A result table part by part, read anew whenever it is gone through."""
+
+    def __init__(self, store: Store, key: StepKey, table: str) -> None:
+        self._store, self._key, self._table = store, key, table
+
+    def __iter__(self) -> Iterator[pl.DataFrame]:
+        return self._store.read_parts(self._key, self._table, RESULT)
 
 
 class StoredModels(Mapping[str, Tables]):

@@ -175,7 +175,7 @@ def probe_samples(
         sharing_collector(),
         content_collector(classes),
         example_collector(pieces, shown),
-        map_collector(shown),
+        map_collector([sample.index for sample in samples]),
         attended_collector(settings.attended_keys, classes),
     ]
     pilot = list(samples[::PILOT_EVERY])

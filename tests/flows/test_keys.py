@@ -75,6 +75,8 @@ OTHER: dict[str, Any] = {
     "analyses.distribution.seed": 1,
     "analyses.distribution.quantiles": [0.5],
     "analyses.distribution.histogram_bins": 7,
+    "analyses.clustering.resamples": 40,
+    "analyses.clustering.confidence": 0.9,
     "analyses.clustering.clusters": 3,
     "analyses.clustering.max_clusters": 4,
     "analyses.clustering.seed": 1,
