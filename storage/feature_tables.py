@@ -69,8 +69,10 @@ FEATURES: dict[str, Table] = {
             "queries",
             vertical_mass="Attention on the most attended columns of the map, sinks aside.",
             slash_mass="Attention on the most attended diagonals of the map.",
+            block_mass="Attention on whole aligned blocks of keys; null in samples too short to tell.",
         ),
         of("tokens", "queries", slash_distance="Distance of the most attended diagonal."),
+        of("keys", block_size="Size of those blocks: the one of 16, 32, 64, 128, 256 and 512 that shows most."),
     ),
     "indexer": table(
         "sample, layer, bucket",

@@ -19,8 +19,9 @@ from analysis.features.positions import AXES, RELATIVE_BINS, BinSums, count_posi
 from analysis.features.recall import attend
 from analysis.features.rows import AttentionRows
 from analysis.features.scores import ScoreRows, score_features, sketch_sums
-from analysis.features.shape import FIRST_QUERY, MapShape
+from analysis.features.shape import MapShape
 from analysis.features.sketch import BINS, GROUPS, ScoreSketch
+from analysis.features.tiles import FIRST_QUERY
 from analysis.settings import ExtractSettings
 
 # Attention weights that the torch path holds at once: a dozen tensors of this size live side by side.

@@ -14,6 +14,8 @@ from analysis.features.kernels.ordered import oracle_rows, ordered_rows
 from analysis.features.kernels.places import place_rows
 from analysis.features.kernels.selection import attend_selected, list_selected
 from analysis.features.kernels.softmax import softmax_rows
+from analysis.features.kernels.tiles import tile_rows
+from analysis.features.tiles import PHASES
 
 _OUTPUT_ERROR = PER_HEAD.index("output_error")
 _LARGEST = float(np.finfo(np.float32).max)
@@ -100,6 +102,7 @@ class BlockSums:
         last_query: Position of the block's last query.
         by_key: p summed over queries, [heads, keys].
         by_slope: p summed along diagonals, place j for the last query's distance to key j, [heads, keys].
+        contrast: Sums of `analysis.features.tiles.contrasts`, [heads, PHASES].
         distance: [4, bins], see BinSums.
         relative: [4, bins].
         moments: Of selected and unselected scores, [2, 6]; see `index_scores.score_rows`.
@@ -109,6 +112,7 @@ class BlockSums:
     last_query: int
     by_key: Floats
     by_slope: Floats
+    contrast: NDArray[np.float64]
     distance: NDArray[np.float64]
     relative: NDArray[np.float64]
     moments: NDArray[np.float64]
@@ -166,6 +170,7 @@ def extract_block(item: Item, first: int, last: int, options: Options) -> BlockS
         position + queries - 1,
         np.zeros((heads, keys), dtype=np.float32),
         np.zeros((heads, keys), dtype=np.float32),
+        np.zeros((heads, PHASES)),
         np.zeros((4, options.distance_bins)),
         np.zeros((4, options.relative_bins)),
         np.zeros((2, 6)),
@@ -176,6 +181,7 @@ def extract_block(item: Item, first: int, last: int, options: Options) -> BlockS
         *(options.window, options.sink_keys, options.first_of_map - position, item.sinks),
         *(stats, beyond, sums.by_key, sums.by_slope),
     )
+    tile_rows(x, low, high, position, first_key, sums.contrast)
     output = _weigh(item, start, stop, weights)
     if bool((item.sinks > -1e30).any()):
         output /= 1 + torch.from_numpy(beyond).unsqueeze(-1)
