@@ -162,7 +162,11 @@ MODELS: dict[str, Table] = {
         "layer",
         of(attention_heads="Attention heads of the layer."),
         of("channels", key_width="Width of a key of a head.", value_width="Width of a value of a head."),
-        of("keys", window="Last keys that are eligible; null where all up to the query are."),
+        of(
+            "keys",
+            window="Last keys that are eligible; null where all up to the query are.",
+            attention_chunk="Keys of a chunk, of which a query sees its own up to itself; null without chunks.",
+        ),
         of(selects="Whether the layer attends to the selection of an indexer, its own or a shared one."),
     ),
     "profile": table(

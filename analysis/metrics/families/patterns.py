@@ -13,13 +13,14 @@ FAMILY = Family(
         "k-means on whitened features of each sample, layer and head: standardised, rotated to the directions of their "
         "correlation matrix, those of variance below 0.05 dropped, the others scaled to variance 1. Not a property of "
         "single samples: no interval. The pattern type block asks for a block_mass of 0.2: attention spread evenly "
-        "over whole blocks of 16, 32, 64, 128, 256 or 512 keys that start at multiples of their size, seen in samples of at "
-        "least four blocks. It is the mean over every fourth query from t = 16 on of sum over blocks K of a_K min over "
-        "i of m_i, less the same for blocks shifted by half their size, and the largest over the sizes; K has four "
-        "parts of which a_K are wholly eligible, and m_i is the attention on part i. Windows, diagonals, columns and "
-        "uniform attention have 0, since nothing tells them where a block begins; attention to whole blocks has 1, to "
-        "the query's own block up to itself 0.5 to 0.8. Noise makes it about 0.03, and clusters take less than 0.05 "
-        "as 0. A stripe of keys that happens to fill a block counts as one; blocks of another size or start are missed."
+        "over whole blocks of 16, 32, 64, 128, 256 or 512 keys that start at multiples of their size, seen in samples "
+        "of at least four blocks. It is the mean over every fourth query from t = 16 on of sum over blocks K of a_K "
+        "min over i of m_i, less the same for blocks shifted by half their size, and the largest over the sizes; K has "
+        "four parts of which a_K are wholly eligible, and m_i is the attention on part i. Windows, diagonals, columns "
+        "and uniform attention have 0, since nothing tells them where a block begins; attention to whole blocks has "
+        "1, to the query's own block up to itself 0.5 to 0.8. Noise makes it about 0.03, and clusters take less than "
+        "0.05 as 0. A stripe of keys that happens to fill a block counts as one; blocks of another size or start are "
+        "missed."
     ),
     metrics=(
         Metric(
