@@ -92,17 +92,21 @@ FEATURES: dict[str, Table] = {
         of("share", "queries_multi", zero_share="Share of eligible keys with an index score of exactly zero."),
     ),
     "positions": table(
-        "sample, layer, axis, bin",
-        "sample layer axis bin",
+        "sample, layer, distance, relative",
+        "sample layer distance relative",
+        of(
+            distance="Distance bin: 0 holds the query itself, b the keys 2^(b-1) to 2^b - 1 before it.",
+            relative="Relative bin: r holds the keys in tenth r of the eligible ones, 0 the oldest.",
+        ),
         of("queries", queries="Queries that were counted in the sample."),
         of(
             "keys",
-            selections="Selected keys in the bin, over all queries; null for dense models.",
+            selections="Selected keys in both bins, over all queries; null for dense models.",
             expected_selections="The same if keys were selected by chance; null for dense models.",
         ),
         of(
             "share, summed over queries",
-            attention_mass="Dense attention on the bin.",
+            attention_mass="Dense attention on the keys in both bins.",
             attention_expected="The same if attention were uniform.",
         ),
     ),

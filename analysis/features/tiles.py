@@ -30,9 +30,10 @@ def count_queries(eligible: NDArray[np.int64], start: int) -> NDArray[np.int64]:
     """Counted queries by place, [batch, PHASES]; n_t is [batch, queries], of queries from start on."""
     position = np.arange(start, start + eligible.shape[1])
     counted = (position >= FIRST_QUERY) & (position % STEP == STEP - 1)
+    seen = (eligible[:, counted] > 0).astype(np.int64)
     found = np.zeros((len(eligible), PHASES), dtype=np.int64)
     for size in SIZES:
-        np.add.at(found, (slice(None), phase(size, position[counted])), eligible[:, counted] > 0)
+        found += seen @ (phase(size, position[counted])[:, None] == np.arange(PHASES))
     return found
 
 
@@ -60,8 +61,8 @@ def contrasts(rows: AttentionRows) -> torch.Tensor:
         place = torch.from_numpy(phase(size, position.cpu().numpy())).to(p.device)
         found.index_add_(2, place, contrast.double())
         odd = (0, mass.shape[-1] % 2)
-        mass = torch.nn.functional.pad(mass, odd).unflatten(-1, (-1, 2)).sum(-1)
-        whole = torch.nn.functional.pad(whole, odd).unflatten(-1, (-1, 2)).all(-1)
+        mass = _grouped(torch.nn.functional.pad(mass, odd), 2).sum(-1)
+        whole = _grouped(torch.nn.functional.pad(whole, odd), 2).all(-1)
     return found
 
 
@@ -69,15 +70,19 @@ def _placed(values: torch.Tensor, keys: torch.Tensor, parts: int) -> torch.Tenso
     """Values [..., keys] at the keys' positions, [..., parts, PART]."""
     placed = values.new_zeros((*values.shape[:-1], parts * PART))
     placed[..., keys] = values
-    return placed.unflatten(-1, (parts, PART))
+    return _grouped(placed, PART)
+
+
+def _grouped(values: torch.Tensor, size: int) -> torch.Tensor:
+    return values.reshape(*values.shape[:-1], -1, size)
 
 
 def _evenness(mass: torch.Tensor, whole: torch.Tensor, shift: int) -> torch.Tensor:
     """Evenness of the tiling into blocks of four parts of which the first begins `shift` parts before key 0."""
     fill = (shift, -(mass.shape[-1] + shift) % 4)
     least = torch.where(whole, mass, torch.inf)
-    least = torch.nn.functional.pad(least, fill, value=torch.inf).unflatten(-1, (-1, 4)).amin(-1)
-    count = torch.nn.functional.pad(whole, fill).unflatten(-1, (-1, 4)).sum(-1)
+    least = _grouped(torch.nn.functional.pad(least, fill, value=torch.inf), 4).amin(-1)
+    count = _grouped(torch.nn.functional.pad(whole, fill), 4).sum(-1)
     return torch.where(count > 0, count * least, 0.0).sum(-1)
 
 

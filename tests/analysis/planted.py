@@ -168,7 +168,7 @@ def random_selection(random: np.random.Generator, length: int, top_k: int) -> ND
 
 def positions(sample: int, layer: int, length: int, selected: NDArray[np.bool_] | None) -> pl.DataFrame:
     """The positions table of one selection by slow loops; the attention is uniform."""
-    sums: dict[tuple[str, int], list[float]] = {}
+    sums: dict[tuple[int, int], list[float]] = {}
     counted = 0
     for t in range(length):
         n, k = t + 1, t + 1 if selected is None else int(selected[t].sum())
@@ -176,19 +176,26 @@ def positions(sample: int, layer: int, length: int, selected: NDArray[np.bool_] 
             continue
         counted += 1
         for s in range(n):
-            for axis, bin_ in (("distance", int(t - s).bit_length()), ("relative", 10 * s // n)):
-                cell = sums.setdefault((axis, bin_), [0.0] * 4)
-                cell[0] += 0.0 if selected is None else float(selected[t, s])
-                cell[1] += k / n
-                cell[2] += 1 / n
-                cell[3] += 1 / n
+            cell = sums.setdefault((int(t - s).bit_length(), 10 * s // n), [0.0] * 4)
+            cell[0] += 0.0 if selected is None else float(selected[t, s])
+            cell[1] += k / n
+            cell[2] += 1 / n
+            cell[3] += 1 / n
     rows = [
-        (sample, layer, axis, bin_, counted, *([None, None, *cell[2:]] if selected is None else cell))
-        for (axis, bin_), cell in sorted(sums.items())
+        (sample, layer, *place, counted, *([None, None, *cell[2:]] if selected is None else cell))
+        for place, cell in sorted(sums.items())
     ]
-    keys = {"sample": pl.Int32, "layer": pl.Int16, "axis": pl.String, "bin": pl.Int32, "queries": pl.Int32}
-    names = ("selections", "expected_selections", "attention_mass", "attention_expected")
-    return pl.DataFrame(rows, schema=keys | dict.fromkeys(names, pl.Float64), orient="row")
+    return pl.DataFrame(rows, schema=POSITIONS, orient="row")
+
+
+POSITIONS = {
+    "sample": pl.Int32,
+    "layer": pl.Int16,
+    "distance": pl.Int8,
+    "relative": pl.Int8,
+    "queries": pl.Int32,
+    **dict.fromkeys(("selections", "expected_selections", "attention_mass", "attention_expected"), pl.Float64),
+}
 
 
 def scores(random: np.random.Generator, samples: int, layers: int, size: int = 400) -> pl.DataFrame:

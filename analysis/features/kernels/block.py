@@ -103,8 +103,7 @@ class BlockSums:
         by_key: p summed over queries, [heads, keys].
         by_slope: p summed along diagonals, place j for the last query's distance to key j, [heads, keys].
         contrast: Sums of `analysis.features.tiles.contrasts`, [heads, PHASES].
-        distance: [4, bins], see BinSums.
-        relative: [4, bins].
+        places: [4, distance bins, relative bins], see BinSums.
         moments: Of selected and unselected scores, [2, 6]; see `index_scores.score_rows`.
     """
 
@@ -113,8 +112,7 @@ class BlockSums:
     by_key: Floats
     by_slope: Floats
     contrast: NDArray[np.float64]
-    distance: NDArray[np.float64]
-    relative: NDArray[np.float64]
+    places: NDArray[np.float64]
     moments: NDArray[np.float64]
 
 
@@ -171,8 +169,7 @@ def extract_block(item: Item, first: int, last: int, options: Options) -> BlockS
         np.zeros((heads, keys), dtype=np.float32),
         np.zeros((heads, keys), dtype=np.float32),
         np.zeros((heads, PHASES)),
-        np.zeros((4, options.distance_bins)),
-        np.zeros((4, options.relative_bins)),
+        np.zeros((4, options.distance_bins, options.relative_bins)),
         np.zeros((2, 6)),
     )
     sums.moments[:, 3], sums.moments[:, 4] = _LARGEST, -_LARGEST
@@ -201,7 +198,7 @@ def extract_block(item: Item, first: int, last: int, options: Options) -> BlockS
         if lost.any():
             _attend_afresh(item, first, last, start, stop, lost, output, stats)
     item.output[:, first:last] = output
-    place_rows(x[heads], low, high, own, counted, listed, counts, sums.distance, sums.relative)
+    place_rows(x[heads], low, high, own, counted, listed, counts, sums.places)
     if item.scores is not None:
         score_rows(
             *(item.scores[first:last], x[heads], low, high, start, listed, counts, item.centre),
