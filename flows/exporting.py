@@ -13,6 +13,8 @@ OTHERS = (
     Measure("heads", "vertical_mass", "share", "queries"),
     Measure("heads", "slash_mass", "share", "queries"),
     Measure("heads", "slash_distance", "tokens", "queries"),
+    Measure("heads", "block_mass", "share", "queries"),
+    Measure("heads", "block_size", "keys", "queries"),
     Measure("positions", "queries", "queries"),
     Measure("positions", "selections", "keys"),
     Measure("positions", "expected_selections", "keys"),

@@ -25,9 +25,9 @@ PLACE: dict[str, type[pl.DataType]] = {
     "layer": pl.Int16,
     "head": pl.Int16,
     "group": pl.String,
-    "axis": pl.String,
     "bucket": pl.Int8,
-    "bin": pl.Int32,
+    "distance": pl.Int8,
+    "relative": pl.Int8,
 }
 SCHEMA: dict[str, type[pl.DataType]] = {
     "model": pl.String,

@@ -1,8 +1,4 @@
-"""Pattern types by rules: a name that a reader knows, and how near the next name is.
-
-There is no rule for blocks: what is stored tells columns and diagonals, but not where in its block a query stands, and
-without that a block cannot be told from a local window.
-"""
+"""Pattern types by rules: a name that a reader knows, and how near the next name is."""
 
 from __future__ import annotations
 
@@ -54,6 +50,7 @@ RULES = (
     PatternRule("induction", pl.col("induction_mass"), 0.4, "at least 0.4 on keys that follow a copy of the query"),
     PatternRule("slash", pl.col("slash_mass"), 0.3, "at least 0.3 at one single distance of 2 or more"),
     PatternRule("vertical", pl.col("vertical_mass"), 0.3, "at least 0.3 on four keys other than the sinks"),
+    PatternRule("block", pl.col("block_mass"), 0.2, "at least 0.2 on whole aligned blocks of 16, 32, ... 512 keys"),
     PatternRule("local", pl.col("local_mass"), 0.6, "at least 0.6 within the local window"),
     PatternRule(
         "global", 1 - pl.col("local_mass") - pl.col("sink_mass"), 0.5, "at least half beyond the window and the sinks"

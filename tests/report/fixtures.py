@@ -19,7 +19,19 @@ SPARSE_ONLY = (
     *("indexer", "positions", "scores", "content", "layer_sharing"),
     *("indexer_heads", "indexer_head_pairs", "selection_stability", "output_stability"),
 )
-TYPES = ("sink", "previous-token", "self", "local", "vertical", "slash", "induction", "uniform", "global", "mixed")
+TYPES = (
+    "sink",
+    "previous-token",
+    "self",
+    "local",
+    "vertical",
+    "slash",
+    "block",
+    "induction",
+    "uniform",
+    "global",
+    "mixed",
+)
 TYPICAL = {
     "nats": 2.0,
     "share": 0.5,
@@ -280,6 +292,7 @@ def _clustering(kind: Kind, name: str) -> dict[str, pl.DataFrame]:
         "induction_mass",
         "vertical_mass",
         "slash_mass",
+        "block_mass",
     ]
     total = kind.samples * kind.layers * kind.heads
     share = np.array([0.38, 0.25, 0.17, 0.12, 0.08])

@@ -41,7 +41,7 @@ def tables(model: str, shard: int) -> dict[str, pl.DataFrame]:
             schema_overrides={"sample": pl.Int32, "entropy": pl.Float32},
         ),
         "positions": pl.DataFrame(
-            {"sample": [shard], "layer": [1], "axis": ["distance"], "bin": [5], "selections": [7.5]}
+            {"sample": [shard], "layer": [1], "distance": [5], "relative": [2], "selections": [7.5]}
         ),
     }
     if model == "base":  # the other is dense
@@ -60,23 +60,23 @@ def fill(store: Store, units: list[str] = UNITS) -> None:
 
 
 def expected(*rows: tuple[object, ...]) -> pl.DataFrame:
-    columns = ["model", "table", "document", "sample", "layer", "head", "axis", "bucket", "bin"]
+    columns = ["model", "table", "document", "sample", "layer", "head", "bucket", "distance", "relative"]
     columns += ["metric", "value", "weight", "unit"]
     named = [{**dict.fromkeys(SCHEMA), **dict(zip(columns, row, strict=True))} for row in rows]
     return pl.DataFrame(named, schema=SCHEMA)
 
 
 def attention(model: str, shard: int, head: int, value: float, weight: int) -> tuple[object, ...]:
-    place = (shard, 0, head, None, 2, None)
+    place = (shard, 0, head, 2, None, None)
     return (model, "attention", f"doc, {shard}", *place, "entropy", value, weight, "nats")
 
 
 def recall(shard: int) -> tuple[object, ...]:
-    return ("base", "indexer", f"doc, {shard}", shard, 0, None, None, 3, None, "recall", 0.25, 2, "share")
+    return ("base", "indexer", f"doc, {shard}", shard, 0, None, 3, None, None, "recall", 0.25, 2, "share")
 
 
 def selections(model: str, shard: int) -> tuple[object, ...]:
-    place = (shard, 1, None, "distance", None, 5)
+    place = (shard, 1, None, None, 5, 2)
     return (model, "positions", f"doc, {shard}", *place, "selections", 7.5, None, "keys")
 
 
