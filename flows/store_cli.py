@@ -172,8 +172,8 @@ def _study(source: str, name: str | None) -> tuple[Store, StudyRecord]:
     if Path(source).suffix not in (".yaml", ".yml"):
         store = _opened(source)
         return store, choose_study(store, name)
+    from flows.config import identity_of
     from flows.load import load_study
-    from flows.references import identity_of
 
     study = load_study(source, gates=False)
     store = Store(study.store)

@@ -69,8 +69,14 @@ class Exported:
     models: Mapping[str, tuple[int, int]]
 
 
-def choose_study(store: Store, name: str | None = None) -> StudyRecord:
+def choose_study(store: Store, name: str | None = None, *, finished: bool = False) -> StudyRecord:
     """The newest run of a study, by the study's name or identity, or of the only study of a store.
+
+    Args:
+        store: The store.
+        name: The study; None where there is only one.
+        finished: Take only runs that made everything; then studies of other names count as others, even on the same
+            features, since their reports differ.
 
     Raises:
         IndexscopeError: There is no such study, or several to choose from.
@@ -79,9 +85,11 @@ def choose_study(store: Store, name: str | None = None) -> StudyRecord:
     if not records:
         raise IndexscopeError(store.url, "has no record of any study", "give a store in which a study has run")
     found = records if name is None else named(store, records, name)
+    if finished and not (found := [record for record in found if record.complete]):
+        raise IndexscopeError(store.url, f"has no finished run of {name or 'a study'}", "run the study to its end")
     newest = {record.identity: max((r for r in found if r.identity == record.identity), key=_seen) for record in found}
     # Studies of one name that two people or machines ran are the same where their features are.
-    if len({tuple(record.models.items()) for record in newest.values()}) == 1:
+    if len({(record.study if finished else "", *record.models.items()) for record in newest.values()}) == 1:
         return max(newest.values(), key=_seen)
     titles = {record.study for record in newest.values()}
     choices = sorted(titles if len(titles) == len(newest) else newest)

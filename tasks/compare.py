@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import polars as pl
 from prefect import task
 from prefect.client.schemas.objects import State
 
@@ -13,9 +12,10 @@ from analysis.settings import ComparisonSettings
 from indexscope.metrics import MetricsFile
 from storage.store import StepKey, Store
 from tasks.own_metrics import own_metrics
+from tasks.results import RESULT as RESULT
+from tasks.results import StoredModels
+from tasks.results import read_analyses as read_analyses
 from tasks.step import OPTIONS, StepRecord, Tables, Target, perform
-
-RESULT = "result"
 
 
 @dataclass(frozen=True)
@@ -60,34 +60,3 @@ def compare_models(job: ComparisonJob) -> StepRecord | State[StepRecord]:
         return {"comparisons": compared, **transitions(assignments, job.baseline, job.settings)}
 
     return perform(job.target, compute)
-
-
-class StoredModels(Mapping[str, Tables]):
-    """What is compared of each model, read when it is asked for: the samples of many models would fill the memory."""
-
-    def __init__(self, store: Store, models: Mapping[str, Mapping[str, StepKey]]) -> None:
-        self._store, self._models = store, models
-
-    def __getitem__(self, name: str) -> Tables:
-        from analysis.comparison import combine
-
-        return combine(read_analyses(self._store, self._models[name], ("metrics", "per_sample")))
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._models
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._models)
-
-    def __len__(self) -> int:
-        return len(self._models)
-
-
-def read_analyses(
-    store: Store, keys: Mapping[str, StepKey], only: Sequence[str] | None = None
-) -> dict[str, dict[str, pl.DataFrame]]:
-    """The result tables of a model's analyses, or only some of them, by analysis."""
-    return {
-        name: {table: store.read(key, table, [RESULT]) for table in store.tables(key) if only is None or table in only}
-        for name, key in keys.items()
-    }

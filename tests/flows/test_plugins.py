@@ -173,6 +173,21 @@ def test_own_features_are_exported_without_running_the_file_that_declares_them(o
     assert {"even_mass", "nll"} <= set(pl.read_parquet(whole, columns=["metric"])["metric"].unique())
 
 
+def test_a_difference_judges_own_metrics_without_running_the_file_that_declares_them(own: Path) -> None:
+    (own / "my_metrics.py").write_text("raise SystemExit\n")
+    store, folder = own / ".indexscope", own / "reports" / "tiny"
+    for sides in ([store], [store, store], [folder, own / "study.yaml"]):
+        run = run_command("diff", *sides, "--metric", "own", "--json", "--fail-on", "even_mass.value > 0")
+        assert run.code == 1, run.err
+        content = json.loads(run.out[0])
+        assert content["failed"] == ["even_mass.value > 0"]
+        rows = [row for row in content["differences"] if row["layer"] is None]
+        assert {row["metric"] for row in rows} == OWN
+        assert {(row["unit"], row["direction"]) for row in rows} == {("share", "neither")}
+    run = run_command("diff", store, "--model", "light", "--fail-on", "even_mas < 1")
+    assert run.code == 2 and "did you mean even_mass?" in run.err[0]
+
+
 #: What is wrong: file, and what the line must say beside the file's name. More in tests/analysis/custom.
 WRONG = {
     "when read": (HEAD + "1 / 0\n", ":4", "ZeroDivisionError"),
