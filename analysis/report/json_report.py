@@ -28,6 +28,8 @@ COMPARISON_KEYS = (
     "n",
     "better",
 )
+DIVERGENCE_KEYS = ("model", "against", "statistic", "unit", "value", "ci_low", "ci_high", "n", "note")
+DIVERGENCE_BY_KEYS = ("model", "against", "axis", "label", "statistic", "unit", "value", "ci_low", "ci_high", "n")
 GATE_KEYS = ("name", "rule", "value", "passed")
 CAUSALITY_KEYS = ("model", "passed", "max_logit_change")
 
@@ -37,7 +39,7 @@ def build_json(report: ReportInput) -> dict[str, Any]:
 
     Returns:
         A dictionary with the keys schema_version, study, verdict, warnings, models, definitions, metrics,
-        comparisons, gates, causality and provenance.
+        comparisons, divergence, divergence_by, gates, causality and provenance.
     """
     words = verdict(report)
     return {
@@ -51,6 +53,8 @@ def build_json(report: ReportInput) -> dict[str, Any]:
         "definitions": _definitions(report),
         "metrics": _rows(report.metrics.rename({"metric": "name"}), METRIC_KEYS),
         "comparisons": _rows(report.comparisons, COMPARISON_KEYS),
+        "divergence": _of_models(report, "divergence", DIVERGENCE_KEYS),
+        "divergence_by": _of_models(report, "divergence_by", DIVERGENCE_BY_KEYS),
         "gates": _rows(report.gates, GATE_KEYS),
         "causality": _rows(report.causality, CAUSALITY_KEYS),
         "provenance": finite(report.provenance),
@@ -96,6 +100,11 @@ def _definitions(report: ReportInput) -> list[dict[str, str]]:
         for name, metric in REGISTRY.items()
         if name in held
     ]
+
+
+def _of_models(report: ReportInput, table: str, keys: Sequence[str]) -> list[dict[str, Any]]:
+    frames = [page.frame("divergence", table) for page in report.models]
+    return [row for frame in frames if frame is not None for row in _rows(frame, keys)]
 
 
 def _model(page: ModelPage) -> dict[str, Any]:

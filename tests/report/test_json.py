@@ -15,8 +15,8 @@ from analysis.report import ReportInput, build_json, render
 from analysis.report.inputs import COMPARISONS_SCHEMA
 from tests.report.fixtures import report
 
-TOP = ["schema_version", "study", "verdict", "warnings", "models", "definitions", "metrics", "comparisons", "gates"]
-TOP += ["causality", "provenance"]
+TOP = ["schema_version", "study", "verdict", "warnings", "models", "definitions", "metrics", "comparisons"]
+TOP += ["divergence", "divergence_by", "gates", "causality", "provenance"]
 COMPARISON = [
     "candidate",
     "metric",
