@@ -14,9 +14,10 @@ from indexscope.metrics import MetricsFile
 from storage.store import StepKey, Store
 from tasks.features import StoredFeatures
 from tasks.own_metrics import own_metrics
+from tasks.results import RESULT as RESULT
+from tasks.results import StoredModels
+from tasks.results import read_analyses as read_analyses
 from tasks.step import OPTIONS, StepRecord, Tables, Target, perform
-
-RESULT = "result"
 
 
 @dataclass(frozen=True)
@@ -79,34 +80,3 @@ class StoredParts(Iterable[pl.DataFrame]):
 
     def __iter__(self) -> Iterator[pl.DataFrame]:
         return self._store.read_parts(self._key, self._table, RESULT)
-
-
-class StoredModels(Mapping[str, Tables]):
-    """What is compared of each model, read when it is asked for: the samples of many models would fill the memory."""
-
-    def __init__(self, store: Store, models: Mapping[str, Mapping[str, StepKey]]) -> None:
-        self._store, self._models = store, models
-
-    def __getitem__(self, name: str) -> Tables:
-        from analysis.comparison import combine
-
-        return combine(read_analyses(self._store, self._models[name], ("metrics", "per_sample")))
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._models
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._models)
-
-    def __len__(self) -> int:
-        return len(self._models)
-
-
-def read_analyses(
-    store: Store, keys: Mapping[str, StepKey], only: Sequence[str] | None = None
-) -> dict[str, dict[str, pl.DataFrame]]:
-    """The result tables of a model's analyses, or only some of them, by analysis."""
-    return {
-        name: {table: store.read(key, table, [RESULT]) for table in store.tables(key) if only is None or table in only}
-        for name, key in keys.items()
-    }

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 from analysis.report.inputs import ModelPage, ReportInput
+from analysis.report.markdown_table import table as _table
 from analysis.report.names import markdown, plain
 from analysis.report.numbers import count, known, number, percent
 from analysis.report.panels.divergence import candidate_rows
@@ -120,10 +119,3 @@ def _models(report: ReportInput) -> str:
 
 def _code(text: str) -> str:
     return "".join(character for character in text if character.isalnum() or character in "-_:.")[:80] or "–"
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], sides: str) -> str:
-    lines = ["| " + " | ".join(heads) + " |"]
-    lines.append("|" + "|".join(" ---: " if side == "r" else " :--- " for side in sides) + "|")
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join(lines)

@@ -171,3 +171,21 @@ def test_the_newest_run_of_the_study_is_chosen(store: Store) -> None:
         choose_study(store)
     assert choose_study(store, "other") == other
     assert choose_study(store, "other-1") == other
+
+
+def test_finished_runs_only_and_each_name_a_study_of_its_own(store: Store) -> None:
+    old = replace(new_record("mine", "mine-1", MODELS, ["reports/old"]), complete=True)
+    running = replace(new_record("mine", "mine-1", MODELS, ["reports/new"]), seen=old.seen + timedelta(seconds=1))
+    store.folder.write(running.file, running.encode())
+    with pytest.raises(IndexscopeError, match="has no finished run of mine; run the study to its end"):
+        choose_study(store, "mine", finished=True)
+    store.folder.write(old.file, old.encode())
+    assert choose_study(store) == running
+    assert choose_study(store, finished=True) == old
+    # The same features in a study of another name: one export, but two reports.
+    other = replace(old, study="other", identity="other-1", steps=("reports/other",))
+    store.folder.write(other.file, other.encode())
+    assert choose_study(store).models == MODELS
+    with pytest.raises(IndexscopeError, match="holds several studies; choose one with --study: mine, other"):
+        choose_study(store, finished=True)
+    assert choose_study(store, "other", finished=True) == other
