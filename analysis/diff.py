@@ -61,7 +61,7 @@ def diff(report_a: Mapping[str, Any], report_b: Mapping[str, Any]) -> pl.DataFra
 
 
 def fail_on(rule: str | Rule, frame: pl.DataFrame) -> pl.DataFrame:
-    """The rows over all layers that satisfy a rule such as ``recall < -0.01``: any row means failure.
+    """The rows that satisfy a rule such as ``recall < -0.01``, over all layers or in those it names: any means failure.
 
     A bare metric, like ``.difference``, is the difference b - a; ``.value`` is b, and ``.ratio`` is b / a.
 
@@ -70,7 +70,7 @@ def fail_on(rule: str | Rule, frame: pl.DataFrame) -> pl.DataFrame:
             not pass in silence.
     """
     parsed = parse_rule(rule) if isinstance(rule, str) else rule
-    rows = frame.filter((pl.col("metric") == parsed.metric) & pl.col("layer").is_null() & (pl.col("status") == "both"))
+    rows = frame.filter(parsed.rows & (pl.col("status") == "both"))
     values = [_quantity(parsed, row) for row in rows.iter_rows(named=True)]
     if not any(value is not None for value in values):
         what = f"{parsed.quantity}{' (' + parsed.bound + ' bound)' if parsed.bound else ''} of {parsed.metric}"

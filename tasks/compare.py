@@ -27,7 +27,7 @@ class ComparisonJob:
         study: What people call the study.
         models: Model name to its analyses: analysis name to step.
         baseline: Name of the baseline among them.
-        settings: Resamples, confidence and seed.
+        settings: Resamples, confidence, seed and margins.
         metrics: Files of the study's own metrics.
     """
 
@@ -46,18 +46,21 @@ class ComparisonJob:
 
 @task(name="compare", task_run_name="{job.title}", **OPTIONS)
 def compare_models(job: ComparisonJob) -> StepRecord | State[StepRecord]:
-    """The comparison table, and how patterns moved between clusters and types."""
+    """The comparison table, that by context length, and how patterns moved between clusters and types."""
 
     def compute(store: Store) -> Tables:
         from analysis.clustering.transitions import transitions
-        from analysis.comparison import compare
+        from analysis.comparison import compare, compare_lengths
 
         assignments = {
             name: store.read(keys["clustering"], "assignments", [RESULT]) for name, keys in job.models.items()
         }
+        lengths = {name: store.read(keys["length"], "by_sample", [RESULT]) for name, keys in job.models.items()}
         with own_metrics(job.metrics):
             compared = compare(StoredModels(store, job.models), job.baseline, job.settings)
-        return {"comparisons": compared, **transitions(assignments, job.baseline, job.settings)}
+        by_length = compare_lengths(lengths, job.baseline, job.settings)
+        moves = transitions(assignments, job.baseline, job.settings)
+        return {"comparisons": compared, "by_length": by_length, **moves}
 
     return perform(job.target, compute)
 

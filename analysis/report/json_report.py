@@ -9,24 +9,14 @@ from typing import Any
 
 import polars as pl
 
-from analysis.report.inputs import ModelPage, ReportInput
+from analysis.report.inputs import COMPARISONS_SCHEMA, GATES_SCHEMA, LENGTHS_SCHEMA, ModelPage, ReportInput
+from analysis.report.ranking import RANKING, ranking
 from analysis.report.verdict import verdict
 
 METRIC_KEYS = ("model", "name", "layer", "value", "unit", "ci_low", "ci_high", "n")
-COMPARISON_KEYS = (
-    "candidate",
-    "metric",
-    "layer",
-    "unit",
-    "baseline",
-    "value",
-    "difference",
-    "ci_low",
-    "ci_high",
-    "n",
-    "better",
-)
-GATE_KEYS = ("name", "rule", "value", "passed")
+COMPARISON_KEYS = tuple(COMPARISONS_SCHEMA)
+LENGTH_KEYS = tuple(LENGTHS_SCHEMA)
+GATE_KEYS = tuple(GATES_SCHEMA)
 CAUSALITY_KEYS = ("model", "passed", "max_logit_change")
 
 
@@ -34,8 +24,8 @@ def build_json(report: ReportInput) -> dict[str, Any]:
     """The report as JSON values: NaN and infinity become null, rows keep the order of their frames.
 
     Returns:
-        A dictionary with the keys study, verdict, warnings, models, metrics, comparisons, gates, causality and
-        provenance.
+        A dictionary with the keys study, verdict, warnings, models, ranking, metrics, comparisons, by_length, gates,
+        causality and provenance.
     """
     words = verdict(report)
     return {
@@ -45,8 +35,10 @@ def build_json(report: ReportInput) -> dict[str, Any]:
             {"kind": warning.kind, "model": warning.model, "text": warning.text} for warning in words.warnings
         ],
         "models": [_model(page) for page in report.models],
+        "ranking": _rows(ranking(report), tuple(RANKING)),
         "metrics": _rows(report.metrics.rename({"metric": "name"}), METRIC_KEYS),
         "comparisons": _rows(report.comparisons, COMPARISON_KEYS),
+        "by_length": _rows(report.lengths, LENGTH_KEYS),
         "gates": _rows(report.gates, GATE_KEYS),
         "causality": _rows(report.causality, CAUSALITY_KEYS),
         "provenance": finite(report.provenance),

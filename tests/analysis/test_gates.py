@@ -97,7 +97,7 @@ def test_a_study_of_one_model_gates_its_values() -> None:
 
 def test_no_gates_give_an_empty_frame() -> None:
     frame = evaluate([], comparisons("x"), metrics("x"))
-    assert frame.columns == ["name", "rule", "candidate", "value", "passed"]
+    assert frame.columns == ["name", "rule", "candidate", "value", "passed", "layer", "reason"]
     assert frame.is_empty()
 
 

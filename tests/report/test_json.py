@@ -14,7 +14,19 @@ from analysis.report import ReportInput, build_json, render
 from analysis.report.inputs import COMPARISONS_SCHEMA
 from tests.report.fixtures import report
 
-TOP = ["study", "verdict", "warnings", "models", "metrics", "comparisons", "gates", "causality", "provenance"]
+TOP = [
+    "study",
+    "verdict",
+    "warnings",
+    "models",
+    "ranking",
+    "metrics",
+    "comparisons",
+    "by_length",
+    "gates",
+    "causality",
+    "provenance",
+]
 COMPARISON = [
     "candidate",
     "metric",
@@ -27,6 +39,17 @@ COMPARISON = [
     "ci_high",
     "n",
     "better",
+    "verdict",
+    "no_worse",
+    "margin",
+    "p_adjusted",
+    "corrected",
+    "standard_error",
+    "effect",
+    "p",
+    "mde",
+    "tost_low",
+    "tost_high",
 ]
 
 
@@ -38,7 +61,8 @@ def test_keys_are_exactly_the_documented_ones() -> None:
     assert set(data["models"][0]["indexer"]) == {"heads", "dim", "topk"}
     assert set(data["metrics"][0]) == {"model", "name", "layer", "value", "unit", "ci_low", "ci_high", "n"}
     assert set(data["comparisons"][0]) == set(COMPARISON)
-    assert set(data["gates"][0]) == {"name", "rule", "value", "passed"}
+    assert set(data["by_length"][0]) == {*COMPARISON, "length", "kind"} - {"layer"}
+    assert set(data["gates"][0]) == {"name", "rule", "candidate", "value", "passed", "layer", "reason"}
     assert set(data["causality"][0]) == {"model", "passed", "max_logit_change"}
 
 
