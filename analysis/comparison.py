@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from analysis.inference import detectable, effect_sizes, p_values
 from analysis.length.by_sample import cumulative
 from analysis.length.lengths import AT, UP_TO
+from analysis.metrics.headline import HEADLINE
 from analysis.metrics.registry import REGISTRY
 from analysis.metrics.summary import METRICS, finite_or_null, with_derived
 from analysis.metrics.sums import PER_SAMPLE, Cell, Sums, from_per_sample
@@ -109,9 +110,9 @@ def compare(models: Mapping[str, Frames], baseline: str, settings: ComparisonSet
             continue
         own = models[name]
         first, second = from_per_sample(base["per_sample"]), from_per_sample(own["per_sample"])
-        paired = _paired(first, second, f"comparison of {name} with {baseline}", settings)
-        counted = _unpaired(base["metrics"], own["metrics"], paired)
-        rows = _listed(pl.concat([paired, counted], how="diagonal"), name)
+        sampled = paired(first, second, f"comparison of {name} with {baseline}", settings)
+        counted = _unpaired(base["metrics"], own["metrics"], sampled)
+        rows = _listed(pl.concat([sampled, counted], how="diagonal"), name)
         frames.append(with_verdicts(rows, settings).select(*COMPARISONS))
     return pl.concat(frames)
 
@@ -139,16 +140,32 @@ def compare_lengths(models: Mapping[str, pl.DataFrame], baseline: str, settings:
         if name == baseline:
             continue
         for kind, gather in ((UP_TO, cumulative), (AT, lambda sums: sums)):
-            first, second = (
-                gather(from_per_sample(own.rename({"bucket": "layer"}))) for own in (models[baseline], models[name])
-            )
-            paired = _paired(first, second, f"comparison of {name} with {baseline} by length", settings)
-            rows = _listed(paired, name).with_columns(length=places, kind=pl.lit(kind))
+            parts = [from_per_sample(own.rename({"bucket": "layer"})) for own in (models[baseline], models[name])]
+            samples = np.union1d(*(part.samples for part in parts))
+            first, second = (gather(part.onto(samples, part.cells)) for part in parts)
+            rows = paired(first, second, f"comparison of {name} with {baseline} by length", settings)
+            rows = _listed(rows.filter(pl.col("metric").is_in(HEADLINE)), name)
+            rows = rows.with_columns(length=places, kind=pl.lit(kind))
             frames.append(with_verdicts(rows, settings).select(*LENGTH_COMPARISONS))
     return pl.concat(frames)
 
 
-def _paired(first: Sums, second: Sums, where: str, settings: ComparisonSettings) -> pl.DataFrame:
+def paired(first: Sums, second: Sums, where: str, settings: ComparisonSettings) -> pl.DataFrame:
+    """Differences of two models with values by sample, and what can be inferred from the resamples.
+
+    Args:
+        first: The baseline's sums.
+        second: The candidate's, of the same samples.
+        where: What is compared, for an error.
+        settings: The bootstrap.
+
+    Returns:
+        metric, layer, baseline, value, difference, ci_low, ci_high, n and the columns of INFERRED, a row for each cell
+        of either; NaN where something is unknown.
+
+    Raises:
+        IndexscopeError: They were measured on different samples.
+    """
     if len(first.samples) and len(second.samples) and not np.array_equal(first.samples, second.samples):
         unmatched = np.setxor1d(first.samples, second.samples)
         raise IndexscopeError(

@@ -10,15 +10,18 @@ from analysis.statistics import FEWEST_FOR_PERCENTILES, Array, expansion, ratio,
 
 #: Probability with which the minimum detectable effect would be detected.
 POWER = 0.8
+#: Share of the resamples below which their number is too noisy; n = 8 needs 0.0058 for an interval of 95 %.
+_RESOLVED = 0.005
 _COLUMNS_AT_ONCE = 512
 
 
 def p_values(estimate: Array, replicates: Array, n: NDArray[np.int64], slack: Array) -> Array:
     """Two-sided p-values that agree with ``interval``: p < 1 - c where the interval of coverage c leaves out zero.
 
-    From eight samples on they invert the expanded percentile interval. Fewer than one resample in all beyond zero is
-    less than the resamples resolve; there Student's t of the estimate over its standard error says how small p is, and
-    never makes it larger than what is resolved. Below eight samples it is Student's t throughout.
+    From eight samples on they invert the expanded percentile interval, as far as intervals of 95 % and less need it.
+    Where fewer than 1 in 200 resamples lie beyond zero, Student's t of the estimate over its standard error says how
+    small p is: so few are a noisy count, and corrections for many metrics rest on small p. t never makes p larger than
+    1 in 200 would. Below eight samples it is Student's t throughout.
 
     Args:
         estimate: Differences, [columns].
@@ -56,7 +59,7 @@ def _tail(replicates: Array, bound: Array, freedom: NDArray[np.int64], by_t: Arr
     gap, step = np.where(inner, bound - last, 0.0), np.where(inner, first - last, 1.0)
     # The inverse of the quantile that interpolates between order statistics, which `interval` takes.
     level = ratio(number - 1 + ratio(gap, step), np.maximum(count - 1, 0))
-    least = ratio(1.0, count)
+    least = np.maximum(ratio(1.0, count), _RESOLVED)
     resolved = np.where(number >= count, 1.0, np.maximum(level, least))
     p = 2 * stdtr(freedom, ndtri(resolved) / expansion(freedom + 1))
     return np.asarray(np.where((number == 0) | (level < least), np.minimum(p, by_t), p))

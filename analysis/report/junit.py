@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from analysis.report.inputs import ReportInput
 from analysis.report.names import plain
 from analysis.report.verdict import verdict
+from indexscope.errors import one_line
 
 
 def build_junit(report: ReportInput) -> str:
@@ -39,7 +40,7 @@ def build_junit(report: ReportInput) -> str:
         if row["passed"] is None:
             ElementTree.SubElement(case, "skipped", {"message": "not evaluated"})
         elif not row["passed"]:
-            reason = row["reason"] or f"value {row['value']}"
+            reason = one_line(row["reason"] or "") or f"value {row['value']}"
             failure = ElementTree.SubElement(case, "failure", {"message": f"{rule}: {reason}", "type": "gate"})
             layer = "" if row["layer"] is None else f"\nlayer: {row['layer']}"
             failure.text = f"gate: {plain(row['name'])}\nrule: {rule}\nvalue: {row['value']}{layer}\n{reason}"

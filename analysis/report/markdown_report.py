@@ -25,6 +25,7 @@ from analysis.report.tables import (
     ranking_rows,
 )
 from analysis.report.verdict import verdict
+from indexscope.errors import one_line
 
 #: Characters of the parts that are not folded.
 _WARNINGS, _GATES, _TABLE = 8_000, 14_000, 14_000
@@ -83,7 +84,7 @@ def _gates(report: ReportInput) -> str:
             markdown(plain(row["name"])),
             markdown(plain(row["rule"])),
             number(row["value"]),
-            markdown(row["reason"] or ""),
+            markdown(one_line(row["reason"] or "")),
         )
         for row in rows
     ]

@@ -41,7 +41,7 @@ def test_study_prints_a_line_a_step_and_the_report_folder_last(first_run: tuple[
     assert run.out[0].startswith("extract base: 3 shards, 3 computed in ")
     report = Path(run.out[-1])
     assert report == folder / "reports" / "tiny"
-    assert {file.name for file in report.iterdir()} == {"report.html", "report.json", "report.md"}
+    assert {file.name for file in report.iterdir()} == {"report.html", "report.json", "report.md", "report.junit.xml"}
     content = json.loads((report / "report.json").read_text())
     assert [model["name"] for model in content["models"]] == ["base", "light"]
     assert content["provenance"]["dataset"]["samples"] == 8
