@@ -135,7 +135,7 @@ def compare_lengths(models: Mapping[str, pl.DataFrame], baseline: str, settings:
         for own in models.values()
         for bucket, length in own.select("bucket", "length").unique().iter_rows()
     }
-    places = pl.col("layer").replace_strict(ends, return_dtype=pl.Int32)
+    places = pl.col("layer").replace_strict(ends, default=None, return_dtype=pl.Int32).cast(pl.Int32)
     for name in models:
         if name == baseline:
             continue

@@ -191,7 +191,7 @@ def _check_metrics(study: Study, title: str) -> None:
     margins = [name for name in study.comparison.margins if name not in MARGINS]
     if not study.gates and not margins:
         return
-    from analysis.gates import known_metric, parse_rule  # here, so that a plain study is read without polars
+    from analysis.gates import known_metric, parse_gate  # here, so that a plain study is read without polars
     from tasks.own_metrics import own_metrics
 
     problems = []
@@ -204,7 +204,7 @@ def _check_metrics(study: Study, title: str) -> None:
 
     with own_metrics([read(file) for file in study.metrics]):
         for number, gate in enumerate(study.gates):
-            check(f"gates.{number}", parse_rule, gate.rule)
+            check(f"gates.{number}", parse_gate, gate.rule)
         for name in margins:
             check(f"comparison.margins.{name}", known_metric, name)
     if problems:

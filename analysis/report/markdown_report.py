@@ -9,9 +9,10 @@ import polars as pl
 from analysis.report.catalogue import KEY_METRICS
 from analysis.report.comment import Comment, table
 from analysis.report.definitions import DEFINITIONS
-from analysis.report.inputs import ReportInput
+from analysis.report.inputs import ModelPage, ReportInput
 from analysis.report.names import markdown, plain
 from analysis.report.numbers import count, known, number, percent
+from analysis.report.panels.divergence import candidate_rows
 from analysis.report.ranking import RULE
 from analysis.report.tables import (
     RANKING_HEADS,
@@ -50,6 +51,7 @@ def build_markdown(report: ReportInput) -> str:
     for page in report.candidates:
         name = plain(page.name)
         comment.fold(f"{name}: every metric", _comparison(report, page.name))
+        comment.fold(f"{name}: next-token predictions against the baseline", [_output(report, page)])
         comment.fold(f"{name}: headline metrics by context length", [_lengths(report, page.name)])
         comment.fold(f"{name}: selection recall by layer", [_layers(report, page.name)])
     for page in report.models if not report.candidates else []:
@@ -156,6 +158,14 @@ def _layers(report: ReportInput, candidate: str) -> str:
     )
     rows = [_row(compared(row), str(row["layer"])) for row in own.sort("layer").iter_rows(named=True)]
     return table(_heads(report, "layer"), rows, "rlrrrrrrl") if rows else ""
+
+
+def _output(report: ReportInput, page: ModelPage) -> str:
+    frame = page.frame("divergence", "divergence")
+    rows = [] if frame is None else candidate_rows(frame)
+    heads = ("statistic", "unit", "value", f"{percent(report.confidence)} CI", "n")
+    escaped = [(markdown(name), markdown(unit), *rest) for name, unit, *rest in rows]
+    return table(heads, escaped, "llrrr") if escaped else ""
 
 
 def _metrics(report: ReportInput, model: str) -> list[str]:

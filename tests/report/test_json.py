@@ -23,6 +23,8 @@ TOP = [
     "metrics",
     "comparisons",
     "by_length",
+    "divergence",
+    "divergence_by",
     "gates",
     "causality",
     "provenance",
