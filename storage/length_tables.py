@@ -18,6 +18,14 @@ LENGTHS: dict[tuple[str, str], Table] = {
         of("samples", n="Samples with such queries."),
         ordered=False,
     ),
+    ("analyses/length", "by_sample"): table(
+        "metric, bucket, sample",
+        "metric bucket sample",
+        of("tokens", length="Context length that ends with the bucket."),
+        of("as the metric", "weight", value="The metric's value over the sample's queries in the bucket, all layers."),
+        of(weight="What the value is weighted by when samples or buckets are put together."),
+        ordered=False,
+    ),
     ("analyses/length", "onset"): table(
         "metric, layer",
         "metric layer",

@@ -21,21 +21,52 @@ _PER_SAMPLE = table(
     of(weight="What the value is weighted by when samples are put together."),
     ordered=False,
 )
-_COMPARISONS = table(
-    "candidate, metric, layer",
-    "candidate metric layer",
-    of(unit="Unit of the values."),
-    of(
-        "in the column unit",
-        baseline="The baseline's value.",
-        value="The candidate's value.",
-        difference="The candidate's value less the baseline's.",
-    ),
-    _INTERVAL,
-    of("samples", n="Samples that were paired."),
-    of(better="Whether the candidate is better, where that can be said; else null."),
-    ordered=False,
-)
+
+
+def _compared(key: str, *groups: tuple[Column, ...]) -> Table:
+    """Candidates beside the baseline."""
+    return table(
+        key.replace(" ", ", "),
+        key,
+        *groups,
+        of(unit="Unit of the values."),
+        of(
+            "in the column unit",
+            baseline="The baseline's value.",
+            value="The candidate's value.",
+            difference="The candidate's value less the baseline's.",
+        ),
+        _INTERVAL,
+        of("samples", n="Samples that were paired."),
+        of(
+            better="Whether the candidate is better, where the interval leaves out 0 or a count differs; else null.",
+            verdict="equivalent (the interval tost_low to tost_high lies within the margin), else better, worse or "
+            "different (the confidence interval leaves out 0), else inconclusive; equal: a count that does not differ.",
+            no_worse="Whether the worse end of tost_low to tost_high lies within the margin; null without a direction.",
+        ),
+        of("in the column unit", margin="Difference that does not matter, by the settings."),
+        of(
+            p_adjusted="p after Benjamini-Hochberg within the family: the headline metrics, the others, or the layers "
+            "or lengths of one metric.",
+            corrected="Whether p_adjusted is at most 1 - confidence.",
+        ),
+        of("in the column unit", standard_error="Standard error of the difference, from the resamples."),
+        of(
+            "standard deviations",
+            effect="Difference over the standard deviation of a sample's share in it (d_z), with Hedges' correction.",
+        ),
+        of(p="Two-sided p-value of no difference; it is below 1 - confidence where the interval leaves out 0."),
+        of(
+            "in the column unit",
+            mde="Minimum detectable effect: the true difference that would be detected with a probability of 80 %.",
+            tost_low="Lower end of the interval with coverage 2 x confidence - 1, which the margin is held against.",
+            tost_high="Upper end of that interval.",
+        ),
+        ordered=False,
+    )
+
+
+_COMPARISONS = _compared("candidate metric layer")
 _SCORES: tuple[Column, ...] = of(group="Whose index scores: selected or unselected keys of queries in effect.")
 
 
@@ -259,6 +290,11 @@ RESULTS: dict[tuple[str, str], Table] = {
         ordered=False,
     ),
     ("comparisons", "comparisons"): _COMPARISONS,
+    ("comparisons", "by_length"): _compared(
+        "candidate metric length kind",
+        of("tokens", length="Context length: 2^m - 1, or the longest sample's where that is shorter."),
+        of(kind='Which queries: "up to" the length, or "at" it, those of the last power of two alone.'),
+    ),
     ("comparisons", "transitions"): table(
         "candidate, layer, cluster or type, before, after",
         "candidate layer of before after",
@@ -288,8 +324,10 @@ RESULTS: dict[tuple[str, str], Table] = {
         "gate, candidate",
         "name candidate",
         of(name="Name of the gate.", rule="Its rule."),
-        of("as the metric", value="What the rule was applied to."),
+        of("as the metric", value="What the rule was applied to: of a rule per layer, the worst layer's."),
         of(passed="Whether it holds."),
+        of(layer="Layer that the value is of; null over all layers."),
+        of(reason="Value, bound and failing layers in a sentence."),
         ordered=False,
     ),
 }

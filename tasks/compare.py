@@ -29,7 +29,7 @@ class ComparisonJob:
         study: What people call the study.
         models: Model name to its analyses: analysis name to step.
         baseline: Name of the baseline among them.
-        settings: Resamples, confidence and seed.
+        settings: Resamples, confidence, seed and margins.
         outputs: Model name to the steps that hold what it selects and predicts, features and probe, with their units.
         metrics: Files of the study's own metrics.
     """
@@ -50,20 +50,22 @@ class ComparisonJob:
 
 @task(name="compare", task_run_name="{job.title}", **OPTIONS)
 def compare_models(job: ComparisonJob) -> StepRecord | State[StepRecord]:
-    """The comparison table, how patterns moved, what changed between choices, and how far predictions lie apart."""
+    """The comparisons, how patterns moved, what changed between choices, and how far predictions lie apart."""
 
     def compute(store: Store) -> Tables:
         from analysis.choices import choices
         from analysis.clustering.transitions import transitions
-        from analysis.comparison import compare
+        from analysis.comparison import compare, compare_lengths
         from analysis.divergence import diverge
 
         assignments = {name: StoredParts(store, keys["clustering"], "assignments") for name, keys in job.models.items()}
+        lengths = {name: store.read(keys["length"], "by_sample", [RESULT]) for name, keys in job.models.items()}
         with own_metrics(job.metrics):
             compared = compare(StoredModels(store, job.models), job.baseline, job.settings)
         stored = {name: StoredFeatures(store, steps, ("selections",)) for name, steps in job.outputs.items()}
         return {
             "comparisons": compared,
+            "by_length": compare_lengths(lengths, job.baseline, job.settings),
             **transitions(assignments, job.baseline, job.settings),
             **choices(stored, job.baseline, job.settings),
             **diverge(stored, job.baseline, job.settings),

@@ -118,6 +118,7 @@ def make_report(job: ReportJob) -> StepRecord | State[StepRecord]:
             causality=pl.concat(causality),
             provenance=job.provenance,
             confidence=job.confidence,
+            lengths=store.read(job.comparison, "by_length", [RESULT]),
         )
         files = render(report)
         table = pl.DataFrame({"name": list(files), "content": list(files.values())})

@@ -39,7 +39,7 @@ def check_rules(rules: Sequence[str], frame: pl.DataFrame) -> list[Outcome]:
 
 
 def fail_on(rule: str | Rule, frame: pl.DataFrame) -> pl.DataFrame:
-    """The rows over all layers that satisfy a rule such as ``recall < -0.01``: any row means failure.
+    """The rows that satisfy a rule such as ``recall < -0.01``, over all layers or in those it names: any means failure.
 
     A bare metric, like ``.difference``, is the difference b - a; ``.value`` is b, and ``.ratio`` is b / a.
 
@@ -52,7 +52,7 @@ def fail_on(rule: str | Rule, frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _outcomes(rule: Rule, frame: pl.DataFrame) -> list[Outcome]:
-    rows = frame.filter((pl.col("metric") == rule.metric) & pl.col("layer").is_null() & (pl.col("status") == "both"))
+    rows = frame.filter(rule.rows & (pl.col("status") == "both"))
     values = [(row, _quantity(rule, row)) for row in rows.iter_rows(named=True)]
     if not any(value is not None for _, value in values):
         what = f"{rule.quantity}{' (' + rule.bound + ' bound)' if rule.bound else ''} of {rule.metric}"

@@ -21,8 +21,9 @@ _WORDS: Mapping[Kind, str] = {
     "better": "better",
     "worse": "worse",
     "different": "",
-    "undetected": "unclear",
-    "uncertain": "unclear, no interval",
+    "equivalent": "equivalent",
+    "inconclusive": "inconclusive",
+    "uncertain": "no interval",
     "same": "unchanged",
     "missing": "not comparable",
 }

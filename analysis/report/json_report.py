@@ -10,27 +10,17 @@ from typing import Any
 import polars as pl
 
 from analysis.metrics.registry import REGISTRY, all_families
-from analysis.report.inputs import ModelPage, ReportInput
+from analysis.report.inputs import COMPARISONS_SCHEMA, GATES_SCHEMA, LENGTHS_SCHEMA, ModelPage, ReportInput
+from analysis.report.ranking import RANKING, ranking
 from analysis.report.verdict import verdict
 from indexscope.layout import REPORT_SCHEMA
 
 METRIC_KEYS = ("model", "name", "layer", "value", "unit", "ci_low", "ci_high", "n")
-COMPARISON_KEYS = (
-    "candidate",
-    "metric",
-    "layer",
-    "unit",
-    "baseline",
-    "value",
-    "difference",
-    "ci_low",
-    "ci_high",
-    "n",
-    "better",
-)
+COMPARISON_KEYS = tuple(COMPARISONS_SCHEMA)
+LENGTH_KEYS = tuple(LENGTHS_SCHEMA)
+GATE_KEYS = tuple(GATES_SCHEMA)
 DIVERGENCE_KEYS = ("model", "against", "statistic", "unit", "value", "ci_low", "ci_high", "n", "note")
 DIVERGENCE_BY_KEYS = ("model", "against", "axis", "label", "statistic", "unit", "value", "ci_low", "ci_high", "n")
-GATE_KEYS = ("name", "rule", "value", "passed")
 CAUSALITY_KEYS = ("model", "passed", "max_logit_change")
 
 
@@ -38,8 +28,8 @@ def build_json(report: ReportInput) -> dict[str, Any]:
     """The report as JSON values: NaN and infinity become null, rows keep the order of their frames.
 
     Returns:
-        A dictionary with the keys schema_version, study, verdict, warnings, models, definitions, metrics,
-        comparisons, divergence, divergence_by, gates, causality and provenance.
+        A dictionary with the keys schema_version, study, verdict, warnings, models, definitions, ranking, metrics,
+        comparisons, by_length, divergence, divergence_by, gates, causality and provenance.
     """
     words = verdict(report)
     return {
@@ -51,8 +41,10 @@ def build_json(report: ReportInput) -> dict[str, Any]:
         ],
         "models": [_model(page) for page in report.models],
         "definitions": _definitions(report),
+        "ranking": _rows(ranking(report), tuple(RANKING)),
         "metrics": _rows(report.metrics.rename({"metric": "name"}), METRIC_KEYS),
         "comparisons": _rows(report.comparisons, COMPARISON_KEYS),
+        "by_length": _rows(report.lengths, LENGTH_KEYS),
         "divergence": _of_models(report, "divergence", DIVERGENCE_KEYS),
         "divergence_by": _of_models(report, "divergence_by", DIVERGENCE_BY_KEYS),
         "gates": _rows(report.gates, GATE_KEYS),

@@ -100,9 +100,9 @@ def test_the_table_is_aligned_and_whole_in_a_pipe(finished: Path) -> None:
     start = head.index("reading")
     cells = [line[start:] for line in run.out if line.startswith("  ")]
     assert len(cells) > 200
-    words = ("unclear", "unchanged", "↑ ", "↓ ", "not comparable")
+    words = ("inconclusive", "unchanged", "equivalent", "no interval", "↑ ", "↓ ", "not comparable")
     assert all(cell.startswith(words) for cell in cells)
-    assert {"↑ worse", "↓ better", "↑ higher", "unclear", "unchanged"} <= set(cells)
+    assert {"↑ worse", "↓ better", "↑ higher", "inconclusive", "unchanged"} <= set(cells)
 
 
 def test_colours_and_fewer_columns_are_for_terminals_only(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,8 @@ OTHER: dict[str, Any] = {
     "comparison.resamples": 40,
     "comparison.confidence": 0.9,
     "comparison.seed": 1,
+    "comparison.margin": 0.02,
+    "comparison.margins": {"accuracy": 0.01},
     "gates": ["nll.difference <= 1"],
     "store": "elsewhere",
     "report": "elsewhere",

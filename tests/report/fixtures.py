@@ -12,7 +12,15 @@ import polars as pl
 from analysis.clustering.pattern_types import TYPED
 from analysis.metrics import REGISTRY
 from analysis.report import ModelPage, ReportInput
-from analysis.report.inputs import CAUSALITY_SCHEMA, COMPARISONS_SCHEMA, GATES_SCHEMA, METRICS_SCHEMA
+from analysis.report.inputs import (
+    CAUSALITY_SCHEMA,
+    COMPARISONS_SCHEMA,
+    GATES_SCHEMA,
+    LENGTHS_SCHEMA,
+    METRICS_SCHEMA,
+)
+from analysis.settings import ComparisonSettings
+from analysis.verdicts import with_verdicts
 from tests.report.output_frames import output_frames
 
 SPARSE_ONLY = (
@@ -32,6 +40,7 @@ TYPES = (
     "global",
     "mixed",
 )
+COMPARED = ["candidate", "metric", "layer", "unit", "baseline", "value", "difference", "ci_low", "ci_high", "n"]
 TYPICAL = {
     "nats": 2.0,
     "share": 0.5,
@@ -73,11 +82,12 @@ def report(kind: Kind | None = None, **changes: Any) -> ReportInput:
     kind = kind or Kind(**changes)
     names = [kind.baseline, *kind.candidates]
     metrics = pl.concat([_metrics(kind, name, place) for place, name in enumerate(names)])
+    comparisons = _comparisons(kind, metrics)
     return ReportInput(
         study="python-stdlib, baseline and light",
         models=[_page(kind, name, place) for place, name in enumerate(names)],
         metrics=metrics,
-        comparisons=_comparisons(kind, metrics),
+        comparisons=comparisons,
         gates=_gates() if kind.gates else pl.DataFrame(schema=GATES_SCHEMA),
         causality=pl.DataFrame(
             [(name, name not in kind.audit_failed, 3.1 if name in kind.audit_failed else 4.8e-7) for name in names],
@@ -85,6 +95,7 @@ def report(kind: Kind | None = None, **changes: Any) -> ReportInput:
             orient="row",
         ),
         provenance=_provenance(kind, names),
+        lengths=_lengths(comparisons),
     )
 
 
@@ -149,35 +160,67 @@ def _comparisons(kind: Kind, metrics: pl.DataFrame) -> pl.DataFrame:
                 half = abs(row["value_ours"]) * random.choice([0.005, 0.02, 0.09])
                 low, high = difference - half, difference + half * random.uniform(0.8, 1.2)
             rows.append(
-                (
-                    candidate,
-                    row["metric"],
-                    row["layer"],
-                    row["unit"],
-                    row["value_ours"],
-                    row["value"],
-                    difference,
-                    low,
-                    high,
-                    kind.samples,
-                    _better(row["metric"], difference, low, high),
-                )
+                {
+                    "candidate": candidate,
+                    "metric": row["metric"],
+                    "layer": row["layer"],
+                    "unit": row["unit"],
+                    "baseline": row["value_ours"],
+                    "value": row["value"],
+                    "difference": difference,
+                    "ci_low": low,
+                    "ci_high": high,
+                    "n": kind.samples if low is not None or row["unit"] == "ms" else None,
+                }
             )
-    return pl.DataFrame(rows, schema=COMPARISONS_SCHEMA, orient="row")
+    return judged(pl.DataFrame(rows, schema={name: COMPARISONS_SCHEMA[name] for name in COMPARED}))
 
 
-def _better(metric: str, difference: float, low: float | None, high: float | None) -> bool | None:
-    direction = REGISTRY[metric].better
-    if direction == "neither" or difference == 0 or (low is not None and high is not None and low <= 0 <= high):
-        return None
-    return (difference > 0) == (direction == "higher")
+def _lengths(comparisons: pl.DataFrame) -> pl.DataFrame:
+    """Headline metrics at three lengths, the shorter ones with smaller values."""
+    overall = comparisons.filter(
+        pl.col("layer").is_null() & pl.col("metric").is_in(["nll", "selection_recall"]) & pl.col("ci_low").is_not_null()
+    )
+    parts = [
+        overall.with_columns(
+            (pl.col("baseline", "value", "difference", "ci_low", "ci_high") * share),
+            length=pl.lit(length, dtype=pl.Int32),
+            kind=pl.lit(kind),
+        )
+        for kind in ("up to", "at")
+        for length, share in ((127, 0.8), (255, 0.9), (511, 1.0))
+    ]
+    return pl.concat(parts).select(*LENGTHS_SCHEMA)
+
+
+def judged(rows: pl.DataFrame) -> pl.DataFrame:
+    """Comparison rows with what follows from their intervals, as if those were of Student's t."""
+    half = (pl.col("ci_high") - pl.col("ci_low")) / 2
+    error = half / 2
+    inferred = rows.with_columns(
+        standard_error=error,
+        effect=pl.col("difference") / error / pl.col("n").sqrt(),
+        p=(-((pl.col("difference") / error) ** 2) / 2).exp(),
+        mde=2.8 * error,
+        tost_low=pl.col("ci_low") + 0.16 * half,
+        tost_high=pl.col("ci_high") - 0.16 * half,
+    )
+    return with_verdicts(inferred, ComparisonSettings()).select(*COMPARISONS_SCHEMA)
 
 
 def _gates() -> pl.DataFrame:
     rows = [
-        ("recall is kept", "selection_recall.difference >= -0.02", -0.0284, False),
-        ("loss is kept", "nll.difference <= 0.05 on upper", 0.031, True),
-        ("nothing measured", "stability.value >= 0.9", None, None),
+        (
+            "recall is kept",
+            "selection_recall.difference >= -0.02 per layer",
+            "light",
+            -0.0284,
+            False,
+            2,
+            "layer 2 fails",
+        ),
+        ("loss is kept", "nll.difference <= 0.05 on upper", "light", 0.031, True, None, "it is <= 0.05"),
+        ("nothing measured", "stability.value >= 0.9", "light", None, None, None, "there is no stability"),
     ]
     return pl.DataFrame(rows, schema=GATES_SCHEMA, orient="row")
 

@@ -169,10 +169,10 @@ def test_an_arrow_shows_what_is_established(metric: str, value: float, expected:
 
 def test_no_arrow_within_the_interval_without_one_or_without_a_value() -> None:
     a = changed(data(candidates=()), "nll", value=2.0, ci_low=1.9, ci_high=2.1)
-    assert read(a, changed(a, "nll", value=2.1, ci_low=2.0, ci_high=2.2), "nll") == ("undetected", "unclear")
+    assert read(a, changed(a, "nll", value=2.1, ci_low=2.0, ci_high=2.2), "nll") == ("inconclusive", "inconclusive")
     assert read(a, changed(a, "nll", value=2.5, ci_low=None, ci_high=None), "nll") == (
         "uncertain",
-        "unclear, no interval",
+        "no interval",
     )
     assert read(a, changed(a, "nll", value=None), "nll") == ("missing", "not comparable")
 

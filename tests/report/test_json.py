@@ -15,8 +15,8 @@ from analysis.report import ReportInput, build_json, render
 from analysis.report.inputs import COMPARISONS_SCHEMA
 from tests.report.fixtures import report
 
-TOP = ["schema_version", "study", "verdict", "warnings", "models", "definitions", "metrics", "comparisons"]
-TOP += ["divergence", "divergence_by", "gates", "causality", "provenance"]
+TOP = ["schema_version", "study", "verdict", "warnings", "models", "definitions", "ranking", "metrics", "comparisons"]
+TOP += ["by_length", "divergence", "divergence_by", "gates", "causality", "provenance"]
 COMPARISON = [
     "candidate",
     "metric",
@@ -29,6 +29,17 @@ COMPARISON = [
     "ci_high",
     "n",
     "better",
+    "verdict",
+    "no_worse",
+    "margin",
+    "p_adjusted",
+    "corrected",
+    "standard_error",
+    "effect",
+    "p",
+    "mde",
+    "tost_low",
+    "tost_high",
 ]
 
 
@@ -41,7 +52,8 @@ def test_keys_are_exactly_the_documented_ones() -> None:
     assert set(data["definitions"][0]) == {"name", "unit", "better", "kind", "family", "meaning", "formula"}
     assert set(data["metrics"][0]) == {"model", "name", "layer", "value", "unit", "ci_low", "ci_high", "n"}
     assert set(data["comparisons"][0]) == set(COMPARISON)
-    assert set(data["gates"][0]) == {"name", "rule", "value", "passed"}
+    assert set(data["by_length"][0]) == {*COMPARISON, "length", "kind"} - {"layer"}
+    assert set(data["gates"][0]) == {"name", "rule", "candidate", "value", "passed", "layer", "reason"}
     assert set(data["causality"][0]) == {"model", "passed", "max_logit_change"}
 
 
