@@ -171,7 +171,11 @@ class ComparisonSettings(BootstrapSettings):
             return value
         for name, own in value.items():
             read_margin(str(name), own)
-        return {**MARGINS, **value}
+        return dict(sorted({**MARGINS, **{str(name): own for name, own in value.items()}}.items()))
+
+    def __hash__(self) -> int:
+        """Settings are keys of caches, which the mapping alone could not be."""
+        return hash(self.model_dump_json())
 
 
 class HeadsSettings(BootstrapSettings):

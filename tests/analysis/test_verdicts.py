@@ -123,3 +123,9 @@ def test_p_is_adjusted_within_its_family_only() -> None:
 
 def test_a_stricter_confidence_asks_more_of_p() -> None:
     assert judged(row("nll", 0.1, 0.2, p=0.03), confidence=0.99)["corrected"].to_list() == [False]
+
+
+def test_settings_are_equal_and_hash_alike_whatever_the_order_of_their_margins() -> None:
+    one, other = (ComparisonSettings(margins=own) for own in ({"a": 1, "b": "2%"}, {"b": "2%", "a": 1}))
+    assert one == other and hash(one) == hash(other)
+    assert hash(one) != hash(ComparisonSettings())

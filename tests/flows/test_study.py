@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import polars as pl
@@ -146,7 +147,13 @@ def test_failed_gate_exits_1_and_still_prints_the_folder(done: Path) -> None:
     rules = "gates=[{name: free, rule: nll.difference < -100}, {name: output, rule: output_kl <= 9 on upper}]"
     run = run_command("study", done / "study.yaml", "--set", rules)
     assert run.code == 1
-    assert run.err == ["gate failed: free"]
+    small, failed = run.err
+    assert small.startswith("warning: The study is too small to settle light")
+    assert failed == "gate failed: free"
+    suite = ElementTree.parse(done / "reports" / "tiny" / "report.junit.xml").getroot()[0]
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
+    failure = suite.find("testcase/failure")
+    assert failure is not None and "it needs to be < -100" in str(failure.get("message"))
     assert Path(run.out[-1]) == done / "reports" / "tiny"
     content = json.loads((done / "reports" / "tiny" / "report.json").read_text())
     kl = [row for row in content["divergence"] if (row["model"], row["statistic"]) == ("light", "output_kl")]
