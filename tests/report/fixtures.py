@@ -25,7 +25,7 @@ from tests.report.output_frames import output_frames
 
 SPARSE_ONLY = (
     *("indexer", "positions", "scores", "content", "layer_sharing"),
-    *("indexer_heads", "indexer_head_pairs", "selection_stability", "output_stability"),
+    *("indexer_heads", "indexer_head_pairs", "selection_stability", "output_stability", "selections", "attended"),
 )
 TYPES = (
     "sink",
