@@ -188,14 +188,14 @@ def _listing(folder: Path) -> list[str]:
 def _check_gates(study: Study, title: str) -> None:
     if not study.gates:
         return
-    from analysis.gates import parse_rule  # here, so that a study without gates is read without polars
+    from analysis.gates import parse_gate  # here, so that a study without gates is read without polars
     from tasks.own_metrics import own_metrics
 
     problems = []
     with own_metrics([read(file) for file in study.metrics]):
         for number, gate in enumerate(study.gates):
             try:
-                parse_rule(gate.rule)
+                parse_gate(gate.rule)
             except IndexscopeError as error:
                 problems.append(IndexscopeError(f"{title}: gates.{number}: {error.where}", error.reason, error.remedy))
     if problems:

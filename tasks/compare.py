@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -12,6 +12,7 @@ from prefect.client.schemas.objects import State
 from analysis.settings import ComparisonSettings
 from indexscope.metrics import MetricsFile
 from storage.store import StepKey, Store
+from tasks.features import StoredFeatures
 from tasks.own_metrics import own_metrics
 from tasks.step import OPTIONS, StepRecord, Tables, Target, perform
 
@@ -28,6 +29,7 @@ class ComparisonJob:
         models: Model name to its analyses: analysis name to step.
         baseline: Name of the baseline among them.
         settings: Resamples, confidence and seed.
+        outputs: Model name to the steps that hold what it selects and predicts, features and probe, with their units.
         metrics: Files of the study's own metrics.
     """
 
@@ -36,6 +38,7 @@ class ComparisonJob:
     models: Mapping[str, Mapping[str, StepKey]]
     baseline: str
     settings: ComparisonSettings
+    outputs: Mapping[str, Sequence[tuple[StepKey, tuple[str, ...]]]]
     metrics: tuple[MetricsFile, ...] = ()
 
     @property
@@ -46,20 +49,36 @@ class ComparisonJob:
 
 @task(name="compare", task_run_name="{job.title}", **OPTIONS)
 def compare_models(job: ComparisonJob) -> StepRecord | State[StepRecord]:
-    """The comparison table, and how patterns moved between clusters and types."""
+    """The comparison table, how patterns moved, what changed between choices, and how far predictions lie apart."""
 
     def compute(store: Store) -> Tables:
+        from analysis.choices import choices
         from analysis.clustering.transitions import transitions
         from analysis.comparison import compare
+        from analysis.divergence import diverge
 
-        assignments = {
-            name: store.read(keys["clustering"], "assignments", [RESULT]) for name, keys in job.models.items()
-        }
+        assignments = {name: StoredParts(store, keys["clustering"], "assignments") for name, keys in job.models.items()}
         with own_metrics(job.metrics):
             compared = compare(StoredModels(store, job.models), job.baseline, job.settings)
-        return {"comparisons": compared, **transitions(assignments, job.baseline, job.settings)}
+        stored = {name: StoredFeatures(store, steps, ("selections",)) for name, steps in job.outputs.items()}
+        return {
+            "comparisons": compared,
+            **transitions(assignments, job.baseline, job.settings),
+            **choices(stored, job.baseline, job.settings),
+            **diverge(stored, job.baseline, job.settings),
+        }
 
     return perform(job.target, compute)
+
+
+class StoredParts(Iterable[pl.DataFrame]):
+    """A result table part by part, read anew whenever it is gone through."""
+
+    def __init__(self, store: Store, key: StepKey, table: str) -> None:
+        self._store, self._key, self._table = store, key, table
+
+    def __iter__(self) -> Iterator[pl.DataFrame]:
+        return self._store.read_parts(self._key, self._table, RESULT)
 
 
 class StoredModels(Mapping[str, Tables]):

@@ -62,7 +62,20 @@ class Computed:
     table: str
 
 
-Rule = Ratio | Derived | Computed
+@dataclass(frozen=True)
+class Paired:
+    """A quantity of a candidate and the baseline together, which neither has alone; the comparison computes it.
+
+    Attributes:
+        analysis: Name of the analysis: divergence.
+        table: Table that it is computed from, of both models.
+    """
+
+    analysis: str
+    table: str
+
+
+Rule = Ratio | Derived | Computed | Paired
 
 
 @dataclass(frozen=True)
@@ -107,6 +120,11 @@ class Metric:
     def weight(self) -> str:
         """Column that weights the mean, or ""."""
         return self.rule.weight if isinstance(self.rule, Ratio) else ""
+
+    @property
+    def paired(self) -> bool:
+        """Whether it compares a candidate with the baseline by itself."""
+        return isinstance(self.rule, Paired)
 
     @property
     def bases(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 
 import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -14,7 +15,7 @@ from analysis.report.catalogue import meaning
 from analysis.report.figures import Picture, model_figures, study_figures
 from analysis.report.inputs import Level, ModelPage, ReportInput
 from analysis.report.names import plain
-from analysis.report.numbers import DASH, count, number, percent
+from analysis.report.numbers import DASH, count, number, percent, span
 from analysis.report.panelled import Shown, shown_panels
 from analysis.report.provenance import provenance_groups
 from analysis.report.tables import (
@@ -188,7 +189,11 @@ def _choice(choice: pl.DataFrame | None) -> str:
     if choice is None:
         return ""
     rows = [row for row in choice.sort("k").iter_rows(named=True) if row["silhouette"] is not None]
-    tried = ", ".join(f"{row['k']}: {number(row['silhouette'], places=3)}" for row in rows)
+    ends = partial(span, places=3)
+    tried = ", ".join(
+        f"{row['k']}: {number(row['silhouette'], places=3)} ({ends(row['silhouette_low'], row['silhouette_high'])})"
+        for row in rows
+    )
     chosen = [str(row["k"]) for row in choice.iter_rows(named=True) if row["chosen"]]
     words: list[str] = [f"Clusters chosen: {', '.join(chosen)}."] if chosen else []
-    return " ".join([*words, f"Silhouette by number of clusters: {tried}."] if tried else words)
+    return " ".join([*words, f"Silhouette (CI) by number of clusters: {tried}."] if tried else words)

@@ -26,6 +26,8 @@ COMPARISON_KEYS = (
     "n",
     "better",
 )
+DIVERGENCE_KEYS = ("model", "against", "statistic", "unit", "value", "ci_low", "ci_high", "n", "note")
+DIVERGENCE_BY_KEYS = ("model", "against", "axis", "label", "statistic", "unit", "value", "ci_low", "ci_high", "n")
 GATE_KEYS = ("name", "rule", "value", "passed")
 CAUSALITY_KEYS = ("model", "passed", "max_logit_change")
 
@@ -34,8 +36,8 @@ def build_json(report: ReportInput) -> dict[str, Any]:
     """The report as JSON values: NaN and infinity become null, rows keep the order of their frames.
 
     Returns:
-        A dictionary with the keys study, verdict, warnings, models, metrics, comparisons, gates, causality and
-        provenance.
+        A dictionary with the keys study, verdict, warnings, models, metrics, comparisons, divergence, divergence_by,
+        gates, causality and provenance.
     """
     words = verdict(report)
     return {
@@ -47,6 +49,8 @@ def build_json(report: ReportInput) -> dict[str, Any]:
         "models": [_model(page) for page in report.models],
         "metrics": _rows(report.metrics.rename({"metric": "name"}), METRIC_KEYS),
         "comparisons": _rows(report.comparisons, COMPARISON_KEYS),
+        "divergence": _of_models(report, "divergence", DIVERGENCE_KEYS),
+        "divergence_by": _of_models(report, "divergence_by", DIVERGENCE_BY_KEYS),
         "gates": _rows(report.gates, GATE_KEYS),
         "causality": _rows(report.causality, CAUSALITY_KEYS),
         "provenance": finite(report.provenance),
@@ -73,6 +77,11 @@ def finite(value: Any) -> Any:
 
 def _rows(frame: pl.DataFrame, keys: Sequence[str]) -> list[dict[str, Any]]:
     return [{key: finite(row[key]) for key in keys} for row in frame.iter_rows(named=True)]
+
+
+def _of_models(report: ReportInput, table: str, keys: Sequence[str]) -> list[dict[str, Any]]:
+    frames = [page.frame("divergence", table) for page in report.models]
+    return [row for frame in frames if frame is not None for row in _rows(frame, keys)]
 
 
 def _model(page: ModelPage) -> dict[str, Any]:

@@ -15,8 +15,10 @@ import yaml
 from flows.load import load_study
 from flows.plan import make_plan
 from storage.parquet import units
+from storage.schemas import described
 from storage.store import StepKey
 from tests.flows.conftest import Run, run_command
+from tests.flows.test_described import described_tables
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "plugins.md"
 EXAMPLE = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[0]
@@ -94,6 +96,10 @@ def test_own_metrics_are_in_the_report_with_intervals(extended: tuple[Path, Run]
     page = (extended[0] / "reports" / "tiny" / "report.html").read_text()
     assert "even_mass" in page and "Attention on keys at even positions." in page
     assert "sink_heads" in page and "Metrics of the study&#39;s own" in page
+
+
+def test_every_column_of_a_study_with_own_metrics_is_described(extended: tuple[Path, Run]) -> None:
+    assert described_tables(extended[0] / ".indexscope") == set(described())
 
 
 @pytest.mark.usefixtures("no_model")

@@ -14,7 +14,19 @@ from analysis.report import ReportInput, build_json, render
 from analysis.report.inputs import COMPARISONS_SCHEMA
 from tests.report.fixtures import report
 
-TOP = ["study", "verdict", "warnings", "models", "metrics", "comparisons", "gates", "causality", "provenance"]
+TOP = [
+    "study",
+    "verdict",
+    "warnings",
+    "models",
+    "metrics",
+    "comparisons",
+    "divergence",
+    "divergence_by",
+    "gates",
+    "causality",
+    "provenance",
+]
 COMPARISON = [
     "candidate",
     "metric",
