@@ -9,6 +9,7 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from analysis.plots.drawing import note
 from analysis.plots.frames import largest
 from analysis.plots.style import MUTED, new_figure, styled
 
@@ -42,6 +43,8 @@ def head_maps(by_head: pl.DataFrame, units: Mapping[str, str], metrics: Sequence
         picture = axes.imshow(
             cells, cmap="cividis", aspect="auto", interpolation="none", vmin=0 if top else None, vmax=top
         )
+        own = rows.filter(pl.col("metric") == metric).sort("layer", "head")
+        note(axes, own, "layer", "head", ["value"], panel=metric, unit=units.get(metric))
         axes.set_facecolor(MUTED)
         axes.grid(visible=False)
         axes.set_title(f"{metric} ({units.get(metric, 'unit not stated')})")

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from analysis.plots.drawing import note
 from analysis.plots.frames import largest, spread, values
 from analysis.plots.style import INK, MUTED, legend_above, look, new_figure, styled
 
@@ -43,6 +44,8 @@ def head_similarity(pairs: pl.DataFrame) -> Figure | None:
         for a, b, value in every.select("head_a", "head_b", "correlation").iter_rows():
             cells[a, b] = cells[b, a] = np.nan if value is None else value
         picture = axes.imshow(cells, cmap="RdBu", vmin=-1, vmax=1, interpolation="none")
+        pair = every.filter(pl.col("correlation").is_not_null()).sort("head_a", "head_b")
+        note(axes, pair, "head_b", "head_a", ["correlation"], panel=f"layer {layer}")
         axes.set_facecolor(MUTED)
         axes.grid(visible=False)
         axes.set_title(f"layer {layer}")
@@ -85,6 +88,8 @@ def pruning_curves(pruning: pl.DataFrame) -> Figure | None:
             linestyle=style.line,
             label=f"layer {layer}",
         )
+        x = 100 * (1 - values(own, "flops_share"))
+        note(left, own, x, "recall_loss", ["removed", "flops_share"], panel="one layer", series=f"layer {layer}")
     _together(right, rows.filter(pl.col("layer").is_null()))
     for axes in (left, right):
         axes.axhline(0, color=INK, linewidth=0.9)
@@ -99,3 +104,4 @@ def _together(axes: Axes, rows: pl.DataFrame) -> None:
     axes.set_title("the same number in every layer (band: CI)")
     axes.fill_between(x, values(rows, "ci_low"), values(rows, "ci_high"), color=INK, alpha=0.18, linewidth=0)
     axes.plot(x, values(rows, "recall_loss"), color=INK, marker="o" if rows.height <= 16 else "")
+    note(axes, rows, x, "recall_loss", ["removed", "flops_share"], panel="the same number in every layer")

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from analysis.plots.drawing import note
 from analysis.plots.frames import largest, values
 from analysis.plots.style import GRID, legend_above, look, new_figure, styled
 
@@ -33,6 +34,9 @@ def sharing_maps(similarity: pl.DataFrame) -> Figure:
             cells[layers.index(layer), layers.index(source)] = np.nan if value is None else value
         low, high = (0.0, 1.0) if column == "overlap" else _span(cells)
         picture = axes.imshow(cells, cmap=colours, vmin=low, vmax=high, interpolation="none")
+        own = similarity.filter(pl.col(column).is_not_null()).sort("layer", "source")
+        across, down = ([layers.index(layer) for layer in own[name]] for name in ("source", "layer"))
+        note(axes, own, across, down, ["layer", "source", column], panel=label)
         axes.set_facecolor(GRID)
         axes.grid(visible=False)
         axes.set_xlabel("source layer (whose selection is used)")
@@ -68,7 +72,10 @@ def loss_by_indexers(schedules: pl.DataFrame) -> Figure:
         x, style = values(rows, "indexers"), look(place)
         marker = style.marker if rows.height <= 24 else ""
         axes.plot(x, values(rows, "loss"), color=style.colour, marker=marker, linestyle=style.line, label=label)
+        note(axes, rows, "indexers", "loss", ["layers"] if method == "exact" else [], series=method)
         if method == "exact":
+            held_out = rows.select("indexers", "loss_held_out", ci_low="held_out_ci_low", ci_high="held_out_ci_high")
+            note(axes, held_out, "indexers", "loss_held_out", series="exact, held out")
             low, high = values(rows, "ci_low"), values(rows, "ci_high")
             axes.fill_between(x, low, high, color=style.colour, alpha=0.2, linewidth=0)
             held = look(len(_METHODS))

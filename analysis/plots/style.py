@@ -13,6 +13,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.plots.drawing import Drawing
 from indexscope.errors import one_line
 
 # Okabe & Ito (2008), "Color Universal Design": distinguishable under the common kinds of colour blindness.
@@ -134,9 +135,9 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
-def new_figure(height: float, width: float = WIDTH) -> Figure:
+def new_figure(height: float, width: float = WIDTH) -> Drawing:
     """An empty figure of the given size in inches, laid out so that labels never overlap."""
-    return Figure(figsize=(width, height), layout="constrained")
+    return Drawing(figsize=(width, height), layout="constrained")
 
 
 def short_labels(names: Sequence[str], limit: int = 26) -> dict[str, str]:

@@ -7,6 +7,7 @@ import re
 import warnings
 import xml.etree.ElementTree as ElementTree
 
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from analysis.plots.style import house_style
@@ -17,6 +18,7 @@ _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 _NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _HREF = "{http://www.w3.org/1999/xlink}href"
 _POINTS_TO_PIXELS = 1.6
+_POINTS_PER_INCH = 72
 
 
 def to_svg(figure: Figure, identifier: str, title: str, description: str = "", standalone: bool = False) -> str:
@@ -36,6 +38,7 @@ def to_svg(figure: Figure, identifier: str, title: str, description: str = "", s
     with house_style(**{"svg.hashsalt": identifier}), warnings.catch_warnings():
         # The reader's browser draws the text, and has glyphs that matplotlib's font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        _lay_out(figure)
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     root = ElementTree.fromstring(buffer.getvalue())
     _strip(root)
@@ -44,6 +47,16 @@ def to_svg(figure: Figure, identifier: str, title: str, description: str = "", s
     if standalone:
         root.set("xmlns", SVG_NAMESPACE)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _lay_out(figure: Figure) -> None:
+    """Find the places of all panels once; savefig alone would draw the whole figure twice for it."""
+    FigureCanvasSVG(figure)
+    figure.set_dpi(_POINTS_PER_INCH)
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)
 
 
 def _strip(root: ElementTree.Element) -> None:

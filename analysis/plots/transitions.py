@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
+from analysis.plots.drawing import note
 from analysis.plots.style import INK, new_figure, short_labels, styled
 
 
@@ -31,6 +32,8 @@ def transition_maps(transitions: pl.DataFrame) -> Figure | None:
         for before, after, share in own.select("before", "after", "share").iter_rows():
             cells[labels.index(before), labels.index(after)] = share
         axes.imshow(cells, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="none")
+        across, down = ([labels.index(name) for name in own[side]] for side in ("after", "before"))
+        note(axes, own, across, down, ["before", "after", "share", "count"], panel=kind)
         for row, column in np.argwhere(np.isfinite(cells)):
             value = cells[row, column]
             colour = "white" if value > 0.6 else INK

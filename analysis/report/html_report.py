@@ -11,11 +11,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.report.catalogue import meaning
-from analysis.report.figures import Picture, model_figures, study_figures
+from analysis.report.figures import model_figures, study_figures
 from analysis.report.inputs import Level, ModelPage, ReportInput
 from analysis.report.names import plain
 from analysis.report.numbers import DASH, count, number, percent
 from analysis.report.panelled import Shown, shown_panels
+from analysis.report.pictures import Picture
 from analysis.report.provenance import provenance_groups
 from analysis.report.tables import (
     LayerTable,
