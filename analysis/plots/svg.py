@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ElementTree
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from analysis.plots.compact import compact
 from analysis.plots.style import house_style
 
 SVG_NAMESPACE = "http://www.w3.org/2000/svg"
@@ -43,6 +44,7 @@ def to_svg(figure: Figure, identifier: str, title: str, description: str = "", s
     root = ElementTree.fromstring(buffer.getvalue())
     _strip(root)
     _rename(root, identifier)
+    compact(root)
     _describe(root, identifier, title, description)
     if standalone:
         root.set("xmlns", SVG_NAMESPACE)
@@ -112,11 +114,9 @@ def _style(style: str) -> str:
     parts = []
     for declaration in style.split(";"):
         key, _, value = declaration.strip().partition(":")
-        if key == "font-family":
-            value = _FONTS
-        elif key == "font":
+        if key == "font":
             value = re.sub(r"'DejaVu Sans'.*", _FONTS, value)
-        if key:
+        if key and key != "font-family":  # the root says it for all
             parts.append(f"{key}:{value.strip()}")
     return ";".join(parts)
 
@@ -127,7 +127,7 @@ def _describe(root: ElementTree.Element, identifier: str, title: str, descriptio
         root.attrib.pop(key, None)
     root.set("role", "img")
     root.set("aria-labelledby", f"{identifier}-title")
-    root.set("style", f"max-width:{width * _POINTS_TO_PIXELS:.0f}px;stroke-linejoin:round;stroke-linecap:butt")
+    root.set("style", f"max-width:{width * _POINTS_TO_PIXELS:.0f}px;stroke-linejoin:round;stroke-linecap:butt;font-family:{_FONTS}")
     if description:
         element = ElementTree.Element("desc")
         element.text = description

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import polars as pl
@@ -11,7 +12,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.report.catalogue import meaning
+from analysis.report.explorer import explorer_data
 from analysis.report.figures import model_figures, study_figures
+from analysis.report.glossary import glossary, slugs
 from analysis.report.inputs import Level, ModelPage, ReportInput
 from analysis.report.names import plain
 from analysis.report.numbers import DASH, count, number, percent
@@ -19,6 +22,7 @@ from analysis.report.panelled import Shown, shown_panels
 from analysis.report.pictures import Picture
 from analysis.report.provenance import provenance_groups
 from analysis.report.tables import (
+    Compared,
     LayerTable,
     Section,
     cluster_rows,
@@ -39,6 +43,8 @@ _LEVELS: dict[Level, str] = {
     "unchanged": "No difference detected in the headline metrics",
     "none": "Nothing compared",
 }
+SCRIPTS = ("report.js", "figures.js", "explorer.js")
+"""Parts of the page's one script, in order."""
 _OPEN_LAYERS = 12
 """Longer layer tables start folded."""
 
@@ -59,6 +65,7 @@ class _Page:
     choice: str
     projection: tuple[tuple[str, ...], tuple[tuple[str, ...], ...]] | None
     panels: tuple[Shown, ...]
+    explorer: str
     has_indexer: bool
 
 
@@ -87,13 +94,19 @@ def build_html(report: ReportInput) -> str:
         lstrip_blocks=True,
     )
     environment.filters["figure"] = lambda picture: Markup(picture.svg)
+    environment.filters["explorer_data"] = lambda page: Markup(page.explorer)
+    environment.filters["figure_data"] = lambda picture: Markup(picture.data)
     environment.filters["plain"] = plain
     environment.filters["number"] = number
-    script = _source(environment, "report.js")
+    script = "\n".join(_source(environment, name).strip() for name in SCRIPTS) + "\n"
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     words = verdict(report)
     failed = report.causality["passed"].eq_missing(False).sum()
+    found = slugs(report)
+    keys = key_rows(report)
+    comparisons = [_comparison(report, page, place) for place, page in enumerate(report.candidates, 1)]
     anchors = {page.name: f"model-{place}" for place, page in enumerate(report.models, 1)}
+    pages = [_page(report, page, anchors[page.name]) for page in report.models]
     return environment.get_template("report.html.j2").render(
         study=plain(report.study),
         verdict=words,
@@ -106,10 +119,12 @@ def build_html(report: ReportInput) -> str:
         candidates=[plain(page.name) for page in report.candidates],
         causality=list(report.causality.iter_rows(named=True)),
         gates=list(report.gates.iter_rows(named=True)),
-        key_rows=key_rows(report),
-        comparisons=[_comparison(report, page, place) for place, page in enumerate(report.candidates, 1)],
+        key_rows=keys,
+        comparisons=comparisons,
+        slugs=found,
+        definitions=glossary(found, _tables(keys, comparisons, pages)),
         figures=study_figures(report),
-        pages=[_page(report, page, anchors[page.name]) for page in report.models],
+        pages=pages,
         provenance=provenance_groups(report.provenance),
         open_layers=_OPEN_LAYERS,
         dash=DASH,
@@ -118,6 +133,18 @@ def build_html(report: ReportInput) -> str:
         script=Markup(script),
         script_digest=digest,
     )
+
+
+def _tables(
+    keys: Iterable[tuple[Compared, object]], comparisons: Iterable[_Comparison], pages: Iterable[_Page]
+) -> Iterator[tuple[str, str, list[str]]]:
+    """Id prefix, label and metrics of every table whose rows are metrics."""
+    yield "key", "key numbers", [row.metric for row, _ in keys]
+    for comparison in comparisons:
+        names = [row.metric for section in comparison.sections for row in section.rows]
+        yield comparison.anchor, f"comparison of {comparison.name}", names
+    for page in pages:
+        yield page.anchor, f"metrics of {page.name}", [row.metric for section in page.metrics for row in section.rows]
 
 
 def _level_words(report: ReportInput, words: Verdict) -> str:
@@ -152,6 +179,7 @@ def _page(report: ReportInput, page: ModelPage, anchor: str) -> _Page:
         choice=_choice(page.frame("clustering", "choice")),
         projection=None if projection is None else projection_rows(projection),
         panels=shown_panels(page, anchor),
+        explorer=explorer_data(report, page),
         has_indexer=page.has_indexer,
     )
 
