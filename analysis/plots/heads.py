@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.plots.drawing import note
 from analysis.plots.frames import largest
-from analysis.plots.style import MUTED, new_figure, styled
+from analysis.plots.style import MUTED, colours, new_figure, styled
 
 PREFERRED = ("normalized_entropy", "head_recall")
 
@@ -41,7 +41,7 @@ def head_maps(by_head: pl.DataFrame, units: Mapping[str, str], metrics: Sequence
             cells[head, layer] = value
         top = 1.0 if units.get(metric) == "share" or metric.startswith("normalized") else None
         picture = axes.imshow(
-            cells, cmap="cividis", aspect="auto", interpolation="none", vmin=0 if top else None, vmax=top
+            cells, cmap=colours("cividis"), aspect="auto", interpolation="none", vmin=0 if top else None, vmax=top
         )
         own = rows.filter(pl.col("metric") == metric).sort("layer", "head")
         note(axes, own, "layer", "head", ["value"], panel=metric, unit=units.get(metric))

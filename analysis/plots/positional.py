@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from analysis.plots.drawing import note
 from analysis.plots.frames import Array, largest, values
-from analysis.plots.style import INK, MUTED, legend_above, look, new_figure, short_labels, styled
+from analysis.plots.style import INK, MUTED, colours, legend_above, look, new_figure, short_labels, styled
 
 _AXES = (("distance", "distance from query to key (tokens)"), ("relative", "position of the key (0 oldest, 1 newest)"))
 _LARGEST = 4.0
@@ -125,7 +125,7 @@ def lift_map(lift: pl.DataFrame) -> Figure | None:
     axes = figure.subplots()
     picture = axes.imshow(
         np.clip(cells, -_LARGEST, _LARGEST),
-        cmap="PRGn",
+        cmap=colours("PRGn"),
         vmin=-_LARGEST,
         vmax=_LARGEST,
         aspect="auto",

@@ -11,7 +11,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from analysis.plots.drawing import note
-from analysis.plots.style import GRID, new_figure, styled
+from analysis.plots.style import GRID, colours, new_figure, styled
 
 COLUMNS = 4
 AT_MOST = 16
@@ -41,7 +41,7 @@ def prototype_maps(prototypes: pl.DataFrame, maps: pl.DataFrame) -> Figure | Non
         length, queries = own["length"][0], own["query"].to_numpy()
         part = np.arange(cells.shape[1]) * length / cells.shape[1]
         cells[part[None, :] > queries[:, None]] = np.nan
-        axes.imshow(cells, cmap="magma_r", norm=PowerNorm(0.5, 0, 1), aspect="auto", interpolation="none")
+        axes.imshow(cells, cmap=colours("magma_r"), norm=PowerNorm(0.5, 0, 1), aspect="auto", interpolation="none")
         _note(axes, row, own, cells)
         axes.set_facecolor(GRID)
         axes.grid(visible=False)

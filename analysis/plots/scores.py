@@ -53,8 +53,8 @@ def _densities(axes: Axes, rows: pl.DataFrame) -> None:
         if own.is_empty():
             continue
         edges = [*own["left"].to_list(), own["right"][-1]]
-        axes.stairs(values(own, "density"), edges, fill=True, color=colour, alpha=0.25, linewidth=0)
-        axes.stairs(values(own, "density"), edges, color=colour, linestyle=line, linewidth=1.4, label=group)
+        area = axes.stairs(values(own, "density"), edges, fill=True, label=group)
+        area.set(facecolor=(*_rgb(colour), 0.25), edgecolor=colour, linestyle=line, linewidth=1.2)
         middle = (values(own, "left") + values(own, "right")) / 2
         told = ["layer", "left", "right", "density", "count"]
         note(axes, own, middle, "density", told, panel=f"layer {own['layer'][0]}", series=group)

@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis.plots.drawing import note
 from analysis.plots.frames import largest, values
-from analysis.plots.style import GRID, legend_above, look, new_figure, styled
+from analysis.plots.style import GRID, colours, legend_above, look, new_figure, styled
 
 _METHODS = (("exact", "exact (band: CI)"), ("greedy", "greedy"), ("even", "evenly spaced"))
 
@@ -25,7 +25,7 @@ def sharing_maps(similarity: pl.DataFrame) -> Figure:
     layers = sorted({*similarity["layer"], *similarity["source"]})
     figure = new_figure(3.9)
     grid = figure.subplots(1, 2)
-    for axes, column, label, colours in (
+    for axes, column, label, map_name in (
         (grid[0], "overlap", "selected keys in common (share)", "cividis"),
         (grid[1], "loss", "attention mass lost by reuse (share)", "magma_r"),
     ):
@@ -33,7 +33,7 @@ def sharing_maps(similarity: pl.DataFrame) -> Figure:
         for layer, source, value in similarity.select("layer", "source", column).iter_rows():
             cells[layers.index(layer), layers.index(source)] = np.nan if value is None else value
         low, high = (0.0, 1.0) if column == "overlap" else _span(cells)
-        picture = axes.imshow(cells, cmap=colours, vmin=low, vmax=high, interpolation="none")
+        picture = axes.imshow(cells, cmap=colours(map_name), vmin=low, vmax=high, interpolation="none")
         own = similarity.filter(pl.col(column).is_not_null()).sort("layer", "source")
         across, down = ([layers.index(layer) for layer in own[name]] for name in ("source", "layer"))
         note(axes, own, across, down, ["layer", "source", column], panel=label)

@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
 from analysis.plots.drawing import Drawing
@@ -138,6 +139,11 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 def new_figure(height: float, width: float = WIDTH) -> Drawing:
     """An empty figure of the given size in inches, laid out so that labels never overlap."""
     return Drawing(figsize=(width, height), layout="constrained")
+
+
+def colours(name: str) -> Colormap:
+    """A colour map of matplotlib with one colour less than an image's palette holds: cells without a value take it."""
+    return matplotlib.colormaps[name].resampled(255)
 
 
 def short_labels(names: Sequence[str], limit: int = 26) -> dict[str, str]:

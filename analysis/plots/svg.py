@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ElementTree
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from analysis.plots.compact import compact
+from analysis.plots.compact import compact, small_image
 from analysis.plots.style import house_style
 
 SVG_NAMESPACE = "http://www.w3.org/2000/svg"
@@ -69,7 +69,7 @@ def _strip(root: ElementTree.Element) -> None:
             element.text = None
         element.tail = None
         if _HREF in element.attrib:
-            element.set("href", re.sub(r"\s", "", element.attrib.pop(_HREF)))
+            element.set("href", small_image(re.sub(r"\s", "", element.attrib.pop(_HREF))))
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag in ("metadata", "style") or (child.tag == "defs" and not _keeps(child)):
@@ -127,7 +127,8 @@ def _describe(root: ElementTree.Element, identifier: str, title: str, descriptio
         root.attrib.pop(key, None)
     root.set("role", "img")
     root.set("aria-labelledby", f"{identifier}-title")
-    root.set("style", f"max-width:{width * _POINTS_TO_PIXELS:.0f}px;stroke-linejoin:round;stroke-linecap:butt;font-family:{_FONTS}")
+    lines = "stroke-linejoin:round;stroke-linecap:butt"
+    root.set("style", f"max-width:{width * _POINTS_TO_PIXELS:.0f}px;{lines};font-family:{_FONTS}")
     if description:
         element = ElementTree.Element("desc")
         element.text = description

@@ -15,6 +15,7 @@ __all__ = [
     "build_html",
     "build_json",
     "build_markdown",
+    "dump",
     "render",
     "verdict",
 ]

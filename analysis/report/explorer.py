@@ -16,7 +16,6 @@ from analysis.plots.packed import column
 from analysis.report.catalogue import LAYER_METRICS, meaning
 from analysis.report.inputs import ModelPage, ReportInput
 from analysis.report.names import visible
-from analysis.report.pictures import script_json
 
 HEAD_VALUES = 24_000
 """Values of single heads that a model's page holds at most; metrics that do not fit are left out, and named."""
@@ -26,8 +25,8 @@ Frames = Mapping[str, pl.DataFrame]
 Chart = dict[str, Any]
 
 
-def explorer_data(report: ReportInput, page: ModelPage) -> str:
-    """The data as JSON for a script element, or "" for a model with a single layer or without layers.
+def explorer_data(report: ReportInput, page: ModelPage) -> dict[str, Any] | None:
+    """The data as JSON values, or None for a model with a single layer or without layers.
 
     ``layers`` and ``heads``: what can be chosen. ``charts``: title, about, kind (steps, line, dots, bars or map), the
     columns that it uses, and ``columns`` as `column` packs them, one of which is ``layer``. ``metrics``: columns of
@@ -36,7 +35,7 @@ def explorer_data(report: ReportInput, page: ModelPage) -> str:
     metrics = _metrics(report, page)
     layers = metrics["layer"].unique().sort().to_list()
     if len(layers) < 2:
-        return ""
+        return None
     heads, note = _heads(page.frame("distribution", "by_head"))
     charts = [
         chart
@@ -51,20 +50,18 @@ def explorer_data(report: ReportInput, page: ModelPage) -> str:
         if chart is not None
     ]
     count = page.facts.get("attention_heads")
-    return script_json(
-        {
-            "layers": layers,
-            "heads": int(count) if isinstance(count, int) else 0,
-            "charts": charts,
-            "metrics": _packed(metrics),
-            "excerpt": _excerpt(page.frame("content", "examples")),
-            "notes": [note] if note else [],
-        }
-    )
+    return {
+        "layers": layers,
+        "heads": int(count) if isinstance(count, int) else 0,
+        "charts": charts,
+        "metrics": _packed(metrics),
+        "excerpt": _excerpt(page.frame("content", "examples")),
+        "notes": [note] if note else [],
+    }
 
 
-def _packed(frame: pl.DataFrame) -> dict[str, Any]:
-    return {name: column(frame[name], _DIGITS) for name in frame.columns}
+def _packed(frame: pl.DataFrame, digits: int = _DIGITS) -> dict[str, Any]:
+    return {name: column(frame[name], digits) for name in frame.columns}
 
 
 def _metrics(report: ReportInput, page: ModelPage) -> pl.DataFrame:
@@ -91,12 +88,12 @@ def _scores(histogram: pl.DataFrame | None) -> Chart | None:
         "title": "Index scores of selected and unselected keys",
         "about": "Queries in effect only; the model's own unit of the score.",
         "kind": "steps",
-        "x": ["left", "right"],
+        "x": ["left"],
         "xlabel": "index score I (the model's own unit)",
         "y": "density",
         "ylabel": "density",
         "series": "group",
-        "columns": _packed(rows.sort("group", "layer", "left").select("group", "layer", "left", "right", "density")),
+        "columns": _packed(rows.sort("group", "layer", "left").select("group", "layer", "left", "density"), 3),
     }
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.report.catalogue import meaning
+from analysis.report.embedded import embedded
 from analysis.report.explorer import explorer_data
 from analysis.report.figures import model_figures, study_figures
 from analysis.report.glossary import glossary, slugs
@@ -65,7 +67,7 @@ class _Page:
     choice: str
     projection: tuple[tuple[str, ...], tuple[tuple[str, ...], ...]] | None
     panels: tuple[Shown, ...]
-    explorer: str
+    explorer: dict[str, Any] | None
     has_indexer: bool
 
 
@@ -94,8 +96,6 @@ def build_html(report: ReportInput) -> str:
         lstrip_blocks=True,
     )
     environment.filters["figure"] = lambda picture: Markup(picture.svg)
-    environment.filters["explorer_data"] = lambda page: Markup(page.explorer)
-    environment.filters["figure_data"] = lambda picture: Markup(picture.data)
     environment.filters["plain"] = plain
     environment.filters["number"] = number
     script = "\n".join(_source(environment, name).strip() for name in SCRIPTS) + "\n"
@@ -107,6 +107,7 @@ def build_html(report: ReportInput) -> str:
     comparisons = [_comparison(report, page, place) for place, page in enumerate(report.candidates, 1)]
     anchors = {page.name: f"model-{place}" for place, page in enumerate(report.models, 1)}
     pages = [_page(report, page, anchors[page.name]) for page in report.models]
+    pictures = study_figures(report)
     return environment.get_template("report.html.j2").render(
         study=plain(report.study),
         verdict=words,
@@ -123,7 +124,8 @@ def build_html(report: ReportInput) -> str:
         comparisons=comparisons,
         slugs=found,
         definitions=glossary(found, _tables(keys, comparisons, pages)),
-        figures=study_figures(report),
+        figures=pictures,
+        data=embedded(_data(pictures, pages)),
         pages=pages,
         provenance=provenance_groups(report.provenance),
         open_layers=_OPEN_LAYERS,
@@ -133,6 +135,15 @@ def build_html(report: ReportInput) -> str:
         script=Markup(script),
         script_digest=digest,
     )
+
+
+def _data(pictures: Iterable[Picture], pages: Sequence[_Page]) -> dict[str, Any]:
+    """What the page's script reads: the rows of each figure, and what can be looked at layer by layer, by id."""
+    every = [*pictures]
+    for page in pages:
+        every += [*page.figures.values(), *(picture for panel in page.panels for picture in panel.pictures)]
+    figures = {f"figure-{picture.identifier}": picture.data for picture in every if picture.data}
+    return {"figures": figures, "explorers": {page.anchor: page.explorer for page in pages if page.explorer}}
 
 
 def _tables(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
+import zlib
 
 import polars as pl
 import pytest
@@ -15,7 +17,8 @@ from analysis import plots
 from analysis.plots.drawing import Drawing, note
 from analysis.plots.packed import column, packed
 from analysis.plots.style import new_figure
-from analysis.report.pictures import picture, script_json
+from analysis.report.embedded import embedded
+from analysis.report.pictures import picture
 from tests.report.fixtures import report
 
 
@@ -113,10 +116,11 @@ def test_what_is_no_drawing_keeps_no_rows() -> None:
     with pytest.raises(TypeError, match="new_figure"):
         note(axes, pl.DataFrame({"a": [1]}), "a", "a")
     plain = picture("a", "t", "c", axes.get_figure())  # type: ignore[arg-type]
-    assert plain.data == ""
+    assert plain.data is None
 
 
-def test_nothing_in_the_rows_can_leave_a_script_element() -> None:
-    text = script_json({"</script><script>": "<!-- & \u2028", "e": "é"})
-    assert not re.search("[<>&\u2028]", text)
-    assert json.loads(text) == {"</script><script>": "<!-- & \u2028", "e": "é"}
+def test_nothing_in_the_data_can_leave_a_script_element() -> None:
+    data = {"</script><script>": "<!-- & \u2028 \ud800", "e": "é"}
+    text = embedded(data)
+    assert re.fullmatch(r"[A-Za-z0-9+/=]+", text)
+    assert json.loads(zlib.decompress(base64.b64decode(text)).decode("utf-8", "surrogatepass")) == data

@@ -29,7 +29,7 @@ function word(x, y, text, attributes = {}) {
 
 // Scale, axes and grid of one chart; gives the functions that place a value.
 function frame(svg, chart, rows) {
-  const [x0, x1] = chart.kind === "steps" ? chart.x : [chart.x[0], chart.x[0]];
+  const [x0, x1] = chart.kind === "steps" ? ["left", "right"] : [chart.x[0], chart.x[0]];
   const named = chart.labels || typeof rows[0][x0] === "string";
   const stops = named ? [...new Set(rows.map((row) => row[x0]))] : [];
   const spots = rows.flatMap((row) => (named ? [stops.indexOf(row[x0])] : [row[x0], row[x1]]));
@@ -40,7 +40,8 @@ function frame(svg, chart, rows) {
   let bottom = Math.min(chart.log ? -1 : 0, ...values.map(scale));
   let top = Math.max(chart.log ? 1 : 0, ...values.map(scale));
   if (top === bottom) top = bottom + 1;
-  if (chart.kind !== "map") top += (top - bottom) * 0.04;
+  top += (top - bottom) * 0.04;
+  if (bottom < 0) bottom -= (top - bottom) * 0.04;
   const x = (value) => LEFT + (((named ? stops.indexOf(value) : value) - low) / (high - low)) * (WIDE - LEFT - RIGHT);
   const y = (value) => HIGH - BOTTOM - ((scale(value) - bottom) / (top - bottom)) * (HIGH - TOP - BOTTOM);
   const grid = draw("g", { stroke: "#dde2e7", "stroke-width": 0.7 });
@@ -51,7 +52,7 @@ function frame(svg, chart, rows) {
     grid.append(draw("path", { d: `M${LEFT} ${y(value)}H${WIDE - RIGHT}` }));
     svg.append(word(LEFT - 6, y(value) + 3.5, chart.log && tick < 0 ? `1/${2 ** -tick}` : shown(value), { "text-anchor": "end" }));
   }
-  svg.append(word(12, (TOP + HIGH - BOTTOM) / 2, chart.ylabel, { transform: `rotate(-90 12 ${(TOP + HIGH - BOTTOM) / 2})`, "text-anchor": "middle" }));
+  if (chart.ylabel) svg.append(word(12, (TOP + HIGH - BOTTOM) / 2, chart.ylabel, { transform: `rotate(-90 12 ${(TOP + HIGH - BOTTOM) / 2})`, "text-anchor": "middle" }));
   const label = (value) => (chart.labels ? rows.find((row) => row[x0] === value)[chart.labels] : value);
   const every = Math.ceil(stops.length / 16);
   const marked = named ? stops.filter((_, at) => at % every === 0) : ticks(low + pad, high - pad, 8).filter((tick) => chart.kind === "steps" || Number.isInteger(tick));
@@ -98,9 +99,19 @@ const SHAPES = {
   },
 };
 
+// A bin ends where the next one of its series begins; the last is as wide as the one before it.
+function closed(rows, chart) {
+  rows.forEach((row, at) => {
+    const next = rows[at + 1];
+    const [one, two] = next && next[chart.series] === row[chart.series] ? [row, next] : [rows[at - 1] ?? row, row];
+    row.right = row.left + two.left - one.left;
+  });
+}
+
 // Draws a chart of one layer into its figure and gives the rows behind it, packed as those of any other figure.
 function charted(figure, chart, layer, head) {
   const rows = rowsOf(chart.columns, layer).filter((row) => typeof row[chart.y] === "number");
+  if (chart.kind === "steps") closed(rows, chart);
   const svg = draw("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img", "aria-label": `${chart.title}, layer ${layer}`, "font-family": "sans-serif" });
   figure.querySelector(".canvas").replaceChildren(svg);
   const parts = [];
@@ -156,8 +167,7 @@ function excerpted(place, columns, layer) {
   place.replaceChildren(make("p", { class: "meta" }, about), text);
 }
 
-function explorer(root) {
-  const data = JSON.parse(root.querySelector("script").textContent);
+function explorer(root, data) {
   const unpackAll = (columns) => columns && Object.fromEntries(Object.entries(columns).map(([name, column]) => [name, unpack(column)]));
   const metrics = unpackAll(data.metrics);
   const excerpt = unpackAll(data.excerpt);
@@ -207,4 +217,14 @@ function explorer(root) {
   update();
 }
 
-for (const root of document.querySelectorAll(".explorer")) explorer(root);
+// ---- the data of the page: JSON, deflated, as base64 ----
+
+async function start() {
+  const bytes = Uint8Array.from(atob(document.getElementById("data").textContent.trim()), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const data = await new Response(stream).json();
+  for (const [id, rows] of Object.entries(data.figures)) readable(document.getElementById(id), () => rows);
+  for (const [id, layers] of Object.entries(data.explorers)) explorer(document.querySelector(`#${id} .explorer`), layers);
+  document.documentElement.dataset.ready = "";
+}
+start();

@@ -147,8 +147,4 @@ function readable(figure, data) {
   };
 }
 
-for (const figure of document.querySelectorAll("main figure")) {
-  const source = figure.querySelector("script");
-  if (source) readable(figure, () => JSON.parse(source.textContent));
-}
 addEventListener("keydown", (event) => event.key === "Escape" && (tip.hidden = true));
