@@ -125,6 +125,23 @@ def parse_rule(text: str, bare: Quantity = "difference") -> Rule:
     return Rule(text.strip(), metric, cast(Quantity, quantity), found["op"], threshold, cast(Bound, bound))
 
 
+def parse_gate(text: str) -> Rule:
+    """Parse the rule of a study's gate, in which a bare metric means the candidate's own value.
+
+    Raises:
+        IndexscopeError: As for `parse_rule`, or it asks how a metric differs from the baseline's that compares with the
+            baseline by itself.
+
+    >>> parse_gate("output_kl <= 0.01 on upper").quantity
+    'value'
+    """
+    rule = parse_rule(text, bare="value")
+    if REGISTRY[rule.metric].paired and rule.quantity != "value":
+        remedy = f"write {rule.metric}.value"
+        raise IndexscopeError(f"rule '{text}'", f"{rule.metric} compares with the baseline by itself", remedy)
+    return rule
+
+
 def evaluate(rules: Sequence[Gate], comparisons: pl.DataFrame, metrics: pl.DataFrame) -> pl.DataFrame:
     """Hold every rule against every candidate, over all layers.
 
@@ -143,7 +160,7 @@ def evaluate(rules: Sequence[Gate], comparisons: pl.DataFrame, metrics: pl.DataF
     Raises:
         IndexscopeError: A rule does not parse.
     """
-    parsed = [(gate.name, parse_rule(gate.rule, bare="value")) for gate in rules]
+    parsed = [(gate.name, parse_gate(gate.rule)) for gate in rules]
     names = comparisons["candidate"].unique(maintain_order=True).to_list() if comparisons.height else []
     if not names and metrics.height:
         names = metrics["model"].unique(maintain_order=True).to_list()

@@ -85,6 +85,16 @@ class ProbeSettings(Frozen):
         ge=0,
         description="Probed samples that run again with other chunks, tie-breaks and score precisions (8 runs each).",
     )
+    top_logits: int = Field(
+        default=4096,
+        ge=0,
+        description="Likeliest next tokens of each probed query whose probability is stored; 0 stores none.",
+    )
+    attended_keys: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        default="auto",
+        description="Most attended keys of each probed query whose attention is stored; 0 stores none. "
+        "auto: four times as many as are selected, at most 4,096.",
+    )
 
 
 class DistributionSettings(BootstrapSettings):
@@ -99,14 +109,14 @@ class DistributionSettings(BootstrapSettings):
     )
 
 
-class ClusteringSettings(Frozen):
-    """How attention patterns are grouped."""
+class ClusteringSettings(BootstrapSettings):
+    """How attention patterns are grouped, and the uncertainty of what the groups hold."""
 
     clusters: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         default="auto", description="Number of clusters, or auto: chosen by the silhouette."
     )
     max_clusters: int = Field(default=8, ge=2, description="Largest number of clusters that auto tries.")
-    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of k-means and of the subsample.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of k-means, the subsample and the bootstrap.")
     max_rows: int = Field(
         default=20_000,
         ge=10,

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from storage.columns import Column, Table, of, table
+from storage.columns import SAMPLES, Column, Table, interval, of, table
 
-_INTERVAL = of(
-    "as the value",
-    ci_low="Lower end of the confidence interval.",
-    ci_high="Upper end of the confidence interval.",
-)
+_INTERVAL = interval(whose="the")
 _METRICS = table(
     "metric, layer",
     "metric layer",
@@ -44,14 +40,8 @@ _SCORES: tuple[Column, ...] = of(group="Whose index scores: selected or unselect
 
 
 def _lift(prefix: str, what: str) -> tuple[Column, ...]:
-    return of(
-        "ratio",
-        **{
-            f"{prefix}lift" if prefix else "lift": f"{what} relative to chance.",
-            f"{prefix}ci_low": "Lower end of its confidence interval.",
-            f"{prefix}ci_high": "Upper end of its confidence interval.",
-        },
-    )
+    lift = of("ratio", **{f"{prefix}lift": f"{what} relative to chance."})
+    return (*lift, *interval("ratio", f"{prefix}ci_low", f"{prefix}ci_high"))
 
 
 _DIMENSIONS = of(dimensions="Whose dimensions: those of this checkpoint, or of DeepSeek-V3.2.")
@@ -69,6 +59,8 @@ RESULTS: dict[tuple[str, str], Table] = {
         "k",
         of("clusters", k="Number of clusters that was tried."),
         of("score", silhouette="How well the clusters are separated, from -1 to 1."),
+        interval("score", "silhouette_low", "silhouette_high"),
+        of("samples", n="Samples of the rows that silhouette and agreement were judged on."),
         of("squared distance", inertia="Sum of squared distances from the centres."),
         of(chosen="Whether it was chosen."),
         of(
@@ -96,6 +88,7 @@ RESULTS: dict[tuple[str, str], Table] = {
             induction_mass="Weight of the attention on induction keys.",
             vertical_mass="Weight of the attention in columns.",
             slash_mass="Weight of the attention at one distance.",
+            block_mass="Weight of the attention on whole aligned blocks.",
             reach="Weight of the reach.",
         ),
     ),
@@ -104,17 +97,20 @@ RESULTS: dict[tuple[str, str], Table] = {
         "cluster pattern_type",
         of(pattern_type="The pattern type by rules."),
         of("share", share="Share of the cluster's maps."),
+        interval("share"),
         of("maps", count="Maps of the cluster that have the type."),
-        ordered=False,
+        of("samples", n="Samples that have maps in the cluster."),
     ),
     ("analyses/clustering", "clusters"): table(
         "cluster",
         "cluster",
         of(name="The pattern that it is named for."),
         of("maps", size="Maps in the cluster."),
+        of("share", share="Share of all maps."),
+        interval("share"),
+        SAMPLES,
         of(
             "share",
-            share="Share of all maps.",
             normalized_entropy="The centre's normalised entropy.",
             max_weight="The centre's largest attention weight.",
             local_mass="The centre's attention on the nearest keys.",
@@ -124,6 +120,7 @@ RESULTS: dict[tuple[str, str], Table] = {
             induction_mass="The centre's attention on tokens that followed an earlier copy.",
             vertical_mass="The centre's attention on columns.",
             slash_mass="The centre's attention on diagonals.",
+            block_mass="The centre's attention on whole aligned blocks.",
             reach="The centre's reach of attention, relative to the eligible keys.",
         ),
     ),
@@ -132,7 +129,9 @@ RESULTS: dict[tuple[str, str], Table] = {
         "layer pattern_type",
         of(pattern_type="The pattern."),
         of("share", share="Share of the layer's maps."),
+        interval("share"),
         of("maps", count="Maps of that pattern."),
+        of("samples", n="Samples that have maps in the layer."),
         ordered=False,
     ),
     ("analyses/distribution", "metrics"): _METRICS,
@@ -216,23 +215,14 @@ RESULTS: dict[tuple[str, str], Table] = {
             level="What the row is of: layer, head or pattern type.",
             pattern_type="The pattern type; null at the other levels.",
         ),
-        of(
-            "share",
-            cost="Share of the eligible keys that hold 95 % of the attention.",
-            cost_low="Lower end of its confidence interval.",
-            cost_high="Upper end of its confidence interval.",
-            quality="Dense attention that falls on selected keys.",
-            quality_low="Lower end of its confidence interval.",
-            quality_high="Upper end of its confidence interval.",
-        ),
-        of(
-            "ratio",
-            output_error="Relative change of the output by the selection.",
-            output_error_low="Lower end of its confidence interval.",
-            output_error_high="Upper end of its confidence interval.",
-        ),
+        of("share", cost="Share of the eligible keys that hold 95 % of the attention."),
+        interval("share", "cost_low", "cost_high"),
+        of("share", quality="Dense attention that falls on selected keys."),
+        interval("share", "quality_low", "quality_high"),
+        of("ratio", output_error="Relative change of the output by the selection."),
+        interval("ratio", "output_error_low", "output_error_high"),
         of(on_front="Whether no other row of the level costs at most as much and keeps at least as much."),
-        of("samples", n="Samples that the row is of."),
+        SAMPLES,
         ordered=False,
     ),
     ("analyses/advice", "advice"): table(
@@ -246,8 +236,10 @@ RESULTS: dict[tuple[str, str], Table] = {
         of(
             "share",
             expected_loss="Recall lost in the layers that change; below 0 a gain.",
-            ci_low="Lower end of the loss' confidence interval.",
-            ci_high="Upper end of the loss' confidence interval.",
+        ),
+        interval("share", whose="the loss'"),
+        of(
+            "share",
             mean_loss="Recall lost on the mean over all layers.",
             saving="Operations of indexer and attention saved at the study's lengths.",
             saving_at_64k="The same for a prefill of 65,536 tokens.",
@@ -263,7 +255,7 @@ RESULTS: dict[tuple[str, str], Table] = {
         _lift("", "Selections"),
         _lift("attention_", "Dense attention"),
         of("keys", selections="Selected keys in the bin.", expected="The same by chance."),
-        of("samples", n="Samples that the row is of."),
+        SAMPLES,
         ordered=False,
     ),
     ("comparisons", "comparisons"): _COMPARISONS,
@@ -276,7 +268,9 @@ RESULTS: dict[tuple[str, str], Table] = {
             after="Their cluster or type in the candidate.",
         ),
         of("share", share="Share of the layer's maps with that before."),
+        interval("share"),
         of("maps", count="Maps that went this way."),
+        of("samples", n="Samples that have maps in the layer with that before."),
         ordered=False,
     ),
     ("comparisons", "moved"): table(

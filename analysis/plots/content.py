@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from analysis.plots.drawing import note
 from analysis.plots.frames import Array, largest, values
+from analysis.plots.lifts import positive
 from analysis.plots.style import INK, look, new_figure, styled
 
 _FOLLOWED = 4
@@ -46,7 +47,7 @@ def content_lift(lift: pl.DataFrame) -> Figure:
 
 
 def _dots(axes: Axes, rows: pl.DataFrame, place: Array, names: tuple[str, str, str], label: str, index: int) -> None:
-    value, low, high = (_positive(values(rows, name)) for name in names)
+    value, low, high = (positive(values(rows, name)) for name in names)
     style = look(index)
     for y, start, end in zip(place, low, high, strict=True):
         if np.isfinite(start + end):
@@ -54,11 +55,6 @@ def _dots(axes: Axes, rows: pl.DataFrame, place: Array, names: tuple[str, str, s
     axes.plot(value, place, color=style.colour, marker=style.marker, linestyle="", label=label)
     bars = rows.select("token_class", "n", lift=names[0], ci_low=names[1], ci_high=names[2])
     note(axes, bars, "lift", place, ["token_class"], panel="all layers", series=label)
-
-
-def _positive(array: Array) -> Array:
-    """A lift of zero cannot stand on a logarithmic axis: leave a gap."""
-    return np.where(array > 0, array, np.nan)
 
 
 def _striking(rows: pl.DataFrame) -> list[str]:
@@ -74,10 +70,10 @@ def _layers(axes: Axes, rows: pl.DataFrame, kinds: Sequence[str]) -> None:
     for index, kind in enumerate(kinds):
         own = rows.filter(pl.col("token_class") == kind).sort("layer")
         x, style = values(own, "layer"), look(index)
-        low, high = (_positive(values(own, name)) for name in ("ci_low", "ci_high"))
+        low, high = (positive(values(own, name)) for name in ("ci_low", "ci_high"))
         axes.fill_between(x, low, high, color=style.colour, alpha=0.18, linewidth=0)
         marker = style.marker if own.height <= 24 else ""
-        height = _positive(values(own, "lift"))
+        height = positive(values(own, "lift"))
         axes.plot(x, height, color=style.colour, marker=marker, linestyle=style.line, label=kind)
         note(axes, own, "layer", "lift", panel="by layer, selection", series=kind)
     axes.set_yscale("log", base=2)

@@ -68,6 +68,12 @@ def is_cost(metric: str) -> bool:
     return entry is not None and entry.table in ("facts", "profile")
 
 
+def paired(metric: str) -> bool:
+    """Whether a metric is of a candidate and the baseline together."""
+    entry = REGISTRY.get(metric)
+    return entry is not None and entry.paired
+
+
 def units(frame_units: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
     """Unit of every known metric; units seen in the data have the last word."""
     known = {name: entry.unit for name, entry in REGISTRY.items()}

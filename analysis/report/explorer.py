@@ -28,7 +28,7 @@ Chart = dict[str, Any]
 def explorer_data(report: ReportInput, page: ModelPage) -> dict[str, Any] | None:
     """The data as JSON values, or None for a model with a single layer or without layers.
 
-    ``layers`` and ``heads``: what can be chosen. ``charts``: title, about, kind (steps, line, dots, bars or map), the
+    ``layers`` and ``heads``: what can be chosen. ``charts``: title, about, kind (steps, line, dots or bars), the
     columns that it uses, and ``columns`` as `column` packs them, one of which is ``layer``. ``metrics``: columns of
     the layer's table. ``excerpt``: texts with selected tokens. ``notes``: what was left out.
     """
@@ -45,7 +45,6 @@ def explorer_data(report: ReportInput, page: ModelPage) -> dict[str, Any] | None
             heads,
             _types(page.frame("clustering", "pattern_types")),
             _indexer_heads(page.frame("heads", "focus")),
-            _maps(page.frame("prototypes", "examples")),
         )
         if chart is not None
     ]
@@ -189,11 +188,6 @@ def _indexer_heads(focus: pl.DataFrame | None) -> Chart | None:
         "series": "",
         "columns": _packed(rows.select("layer", "indexer_head", "contribution", "words", "n")),
     }
-
-
-def _maps(examples: pl.DataFrame | None) -> Chart | None:
-    """Dense and sparse attention of one sample: bytes instead of numbers, since a map holds hundreds."""
-    return None
 
 
 def _excerpt(examples: pl.DataFrame | None) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -19,7 +20,7 @@ from analysis.report.figures import model_figures, study_figures
 from analysis.report.glossary import glossary, slugs
 from analysis.report.inputs import Level, ModelPage, ReportInput
 from analysis.report.names import plain
-from analysis.report.numbers import DASH, count, number, percent
+from analysis.report.numbers import DASH, count, number, percent, span
 from analysis.report.panelled import Shown, shown_panels
 from analysis.report.pictures import Picture
 from analysis.report.provenance import provenance_groups
@@ -228,7 +229,11 @@ def _choice(choice: pl.DataFrame | None) -> str:
     if choice is None:
         return ""
     rows = [row for row in choice.sort("k").iter_rows(named=True) if row["silhouette"] is not None]
-    tried = ", ".join(f"{row['k']}: {number(row['silhouette'], places=3)}" for row in rows)
+    ends = partial(span, places=3)
+    tried = ", ".join(
+        f"{row['k']}: {number(row['silhouette'], places=3)} ({ends(row['silhouette_low'], row['silhouette_high'])})"
+        for row in rows
+    )
     chosen = [str(row["k"]) for row in choice.iter_rows(named=True) if row["chosen"]]
     words: list[str] = [f"Clusters chosen: {', '.join(chosen)}."] if chosen else []
-    return " ".join([*words, f"Silhouette by number of clusters: {tried}."] if tried else words)
+    return " ".join([*words, f"Silhouette (CI) by number of clusters: {tried}."] if tried else words)

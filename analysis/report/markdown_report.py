@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
-from analysis.report.inputs import ReportInput
+from analysis.report.inputs import ModelPage, ReportInput
+from analysis.report.markdown_table import table as _table
 from analysis.report.names import markdown, plain
 from analysis.report.numbers import count, known, number, percent
+from analysis.report.panels.divergence import candidate_rows
 from analysis.report.tables import Compared, Measured, comparison_sections, dropped, measured_sections
 from analysis.report.verdict import verdict
 
@@ -23,6 +23,7 @@ def build_markdown(report: ReportInput) -> str:
     blocks += ["## Causality audit and gates", _audits(report), _gates(report)]
     for page in report.candidates:
         blocks += [f"## {markdown(plain(page.name))} against the baseline", *_comparison(report, page.name)]
+        blocks += _output(report, page)
     for page in report.models if not report.candidates else []:
         blocks += [f"## {markdown(plain(page.name))}", *_metrics(report, page.name)]
     blocks += ["## Models", _models(report)]
@@ -73,6 +74,16 @@ def _comparison(report: ReportInput, candidate: str) -> list[str]:
     return blocks or ["Nothing could be compared."]
 
 
+def _output(report: ReportInput, page: ModelPage) -> list[str]:
+    frame = page.frame("divergence", "divergence")
+    rows = [] if frame is None else candidate_rows(frame)
+    if not rows:
+        return []
+    heads = ("statistic", "unit", "value", f"{percent(report.confidence)} CI", "n")
+    escaped = [(markdown(name), markdown(unit), *rest) for name, unit, *rest in rows]
+    return ["### Next-token predictions against the baseline", _table(heads, escaped, "llrrr")]
+
+
 def _compared(row: Compared) -> tuple[str, ...]:
     reading = f"{row.judgement.arrow} {row.judgement.word}".strip()
     name = markdown(row.metric)
@@ -108,10 +119,3 @@ def _models(report: ReportInput) -> str:
 
 def _code(text: str) -> str:
     return "".join(character for character in text if character.isalnum() or character in "-_:.")[:80] or "–"
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], sides: str) -> str:
-    lines = ["| " + " | ".join(heads) + " |"]
-    lines.append("|" + "|".join(" ---: " if side == "r" else " :--- " for side in sides) + "|")
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join(lines)

@@ -10,10 +10,10 @@ from typing import Any
 import polars as pl
 
 from analysis.efficiency.reference import THIS
-from analysis.report.catalogue import KEY_METRICS, LAYER_METRICS, grouped, meaning, wanted
+from analysis.report.catalogue import KEY_METRICS, LAYER_METRICS, grouped, meaning, paired, wanted
 from analysis.report.inputs import ModelPage, ReportInput
 from analysis.report.judgement import Judgement, judge
-from analysis.report.numbers import DASH, count, decimals, known, number, span
+from analysis.report.numbers import DASH, count, decimals, known, number, percent_with_interval, span
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def dropped(report: ReportInput, candidate: str) -> tuple[tuple[str, ...], tuple
 
 def _names(report: ReportInput, model: str) -> set[str]:
     rows = report.own_metrics(model).filter(pl.col("layer").is_null() & pl.col("value").is_finite())
-    return set(rows["metric"].to_list())
+    return {metric for metric in rows["metric"] if not paired(metric)}
 
 
 def measured_sections(report: ReportInput, model: str) -> tuple[Section, ...]:
@@ -213,9 +213,9 @@ def lift_rows(lift: pl.DataFrame) -> tuple[tuple[str, ...], ...]:
 
 
 def cluster_rows(clusters: pl.DataFrame) -> tuple[tuple[str, ...], ...]:
-    """Clusters as text: number, name, size, share."""
+    """Clusters as text: number, name, size, share and its interval in per cent, samples."""
     return tuple(
-        (str(row["cluster"]), str(row["name"]), count(row["size"]), number((known(row["share"]) or 0) * 100, places=1))
+        (str(row["cluster"]), str(row["name"]), count(row["size"]), *percent_with_interval(row), count(row["n"]))
         for row in clusters.sort("cluster").iter_rows(named=True)
     )
 

@@ -51,14 +51,14 @@ def test_study_prints_a_line_a_step_and_the_report_folder_last(first_run: tuple[
 
 @pytest.mark.usefixtures("no_model")
 def test_same_study_again_does_no_model_work_and_says_so(done: Path) -> None:
-    before = (done / "reports" / "tiny" / "report.html").read_bytes()
     # The copy's paths are new, so its report is made once more; then everything is there.
     run_command("study", done / "study.yaml")
+    before = (done / "reports" / "tiny" / "report.html").read_bytes()
     run = run_command("study", done / "study.yaml")
     assert run.code == 0, run.err
     assert run.out[0] == "extract base: 3 shards, 3 cached"
     assert told(run.out) == {name: "3 shards, 3 cached" if "extract" in name else "cached" for name in STEPS}
-    assert (done / "reports" / "tiny" / "report.html").stat().st_size == pytest.approx(len(before), rel=0.05)
+    assert (done / "reports" / "tiny" / "report.html").read_bytes() == before
 
 
 def test_prefect_shows_cached_units_as_cached_under_readable_names(done: Path) -> None:
@@ -143,10 +143,19 @@ def test_passing_io_error_is_tried_again_and_bad_input_is_not(folder: Path, monk
 
 
 def test_failed_gate_exits_1_and_still_prints_the_folder(done: Path) -> None:
-    run = run_command("study", done / "study.yaml", "--set", "gates=[{name: free, rule: nll.difference < -100}]")
+    rules = "gates=[{name: free, rule: nll.difference < -100}, {name: output, rule: output_kl <= 9 on upper}]"
+    run = run_command("study", done / "study.yaml", "--set", rules)
     assert run.code == 1
     assert run.err == ["gate failed: free"]
     assert Path(run.out[-1]) == done / "reports" / "tiny"
+    content = json.loads((done / "reports" / "tiny" / "report.json").read_text())
+    kl = [row for row in content["divergence"] if (row["model"], row["statistic"]) == ("light", "output_kl")]
+    assert 0 < kl[0]["value"] <= kl[0]["ci_high"] and kl[0]["n"] == 4, "4 samples are probed"
+    assert content["gates"][1]["value"] == kl[0]["ci_high"] and content["gates"][1]["passed"] is True
+    ratio = [row for row in content["metrics"] if (row["model"], row["name"]) == ("light", "perplexity_ratio")]
+    (compared,) = [row for row in content["comparisons"] if row["metric"] == "perplexity"]
+    assert ratio[0]["value"] == pytest.approx(compared["value"] / compared["baseline"], rel=1e-9)
+    assert ratio[0]["n"] == 8, "all samples count"
 
 
 def test_steps_run_alone_and_name_the_step_that_is_missing(folder: Path) -> None:

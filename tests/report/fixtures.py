@@ -10,16 +10,30 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from analysis.clustering.pattern_types import TYPED
 from analysis.metrics import REGISTRY
 from analysis.report import ModelPage, ReportInput, render
 from analysis.report.inputs import CAUSALITY_SCHEMA, COMPARISONS_SCHEMA, GATES_SCHEMA, METRICS_SCHEMA
+from tests.report.output_frames import output_frames
 from tests.report.panel_frames import with_panels
 
 SPARSE_ONLY = (
     *("indexer", "positions", "scores", "content", "layer_sharing"),
     *("indexer_heads", "indexer_head_pairs", "selection_stability", "output_stability"),
 )
-TYPES = ("sink", "previous-token", "self", "local", "vertical", "slash", "induction", "uniform", "global", "mixed")
+TYPES = (
+    "sink",
+    "previous-token",
+    "self",
+    "local",
+    "vertical",
+    "slash",
+    "block",
+    "induction",
+    "uniform",
+    "global",
+    "mixed",
+)
 TYPICAL = {
     "nats": 2.0,
     "share": 0.5,
@@ -91,6 +105,8 @@ def _random(kind: Kind, *parts: object) -> np.random.Generator:
 
 def _applies(kind: Kind, name: str, metric: str) -> bool:
     table = REGISTRY[metric].table
+    if REGISTRY[metric].paired and name == kind.baseline:
+        return False
     needs = table in SPARSE_ONLY or metric in ("head_recall", "output_error", "in_effect", "efficiency_score")
     return not (name in kind.dense and (needs or metric.startswith("indexer_")))
 
@@ -98,10 +114,13 @@ def _applies(kind: Kind, name: str, metric: str) -> bool:
 def _metrics(kind: Kind, name: str, place: int) -> pl.DataFrame:
     rows = []
     for metric in REGISTRY.values():
-        if not _applies(kind, name, metric.name):
+        if not _applies(kind, name, metric.name) or (metric.paired and not place):
             continue
         layers: list[int | None] = [None, *range(kind.layers)] if metric.per_layer else [None]
-        sampled = metric.table not in ("facts", "profile") and metric.name not in ("clusters_chosen", "silhouette")
+        sampled = metric.table not in ("facts", "profile") and metric.name not in (
+            "clusters_chosen",
+            "cluster_stability",
+        )
         base = _level(metric.name)
         for layer in layers:
             wave = 0.0 if layer is None else 0.25 * np.sin(layer / max(kind.layers - 1, 1) * 5)
@@ -205,6 +224,7 @@ def _page(kind: Kind, name: str, place: int) -> ModelPage:
             "distribution": distribution,
             "clustering": _clustering(kind, name),
             "positional": {"lift": _lift(kind, name, place, dense)},
+            "divergence": output_frames(name, place, kind.samples),
             "efficiency": {"projection": _projection(place, dense), "latency": _latency(place, dense)},
         },
     )
@@ -283,6 +303,7 @@ def _clustering(kind: Kind, name: str) -> dict[str, pl.DataFrame]:
         "induction_mass",
         "vertical_mass",
         "slash_mass",
+        "block_mass",
     ]
     total = kind.samples * kind.layers * kind.heads
     share = np.array([0.38, 0.25, 0.17, 0.12, 0.08])
@@ -291,18 +312,25 @@ def _clustering(kind: Kind, name: str) -> dict[str, pl.DataFrame]:
         "name": names,
         "size": (share * total).astype(int),
         "share": share,
+        "ci_low": share - 0.02,
+        "ci_high": share + 0.03,
+        "n": kind.samples,
         **{feature: random.normal(0, 1.1, 5) for feature in features},
     }
     types = []
     for layer in [None, *range(kind.layers)]:
         parts = random.dirichlet(np.linspace(3, 0.5, len(TYPES)))
-        types += [(layer, kind_, float(part), int(part * 512)) for kind_, part in zip(TYPES, parts, strict=True)]
-    schema = {"layer": pl.Int16, "pattern_type": pl.String, "share": pl.Float64, "count": pl.Int64}
-    choice = {"k": range(2, 9), "silhouette": [0.21, 0.26, 0.29, 0.33, 0.32, 0.31, 0.30], "inertia": [9.0] * 7}
+        types += [
+            (layer, kind_, float(part), 0.9 * part, 1.1 * part, int(part * 512), kind.samples)
+            for kind_, part in zip(TYPES, parts, strict=True)
+        ]
+    silhouette = np.array([0.21, 0.26, 0.29, 0.33, 0.32, 0.31, 0.30])
+    ends = {"silhouette_low": silhouette - 0.02, "silhouette_high": silhouette + 0.02}
+    choice = {"k": range(2, 9), "silhouette": silhouette, **ends, "inertia": [9.0] * 7}
     return {
         "clusters": pl.DataFrame(columns),
         "choice": pl.DataFrame(choice).with_columns(chosen=pl.col("k") == 5),
-        "pattern_types": pl.DataFrame(types, schema=schema, orient="row"),
+        "pattern_types": pl.DataFrame(types, schema=TYPED, orient="row"),
     }
 
 

@@ -10,11 +10,13 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from analysis.metrics import REGISTRY
 from analysis.report import ReportInput, build_json, dump, render
 from analysis.report.inputs import COMPARISONS_SCHEMA
 from tests.report.fixtures import Kind, rendered, report
 
-TOP = ["study", "verdict", "warnings", "models", "metrics", "comparisons", "gates", "causality", "provenance"]
+TOP = ["schema_version", "study", "verdict", "warnings", "models", "definitions", "metrics", "comparisons"]
+TOP += ["divergence", "divergence_by", "gates", "causality", "provenance"]
 COMPARISON = [
     "candidate",
     "metric",
@@ -36,6 +38,7 @@ def test_keys_are_exactly_the_documented_ones() -> None:
     assert set(data["verdict"]) == {"level", "headline", "sentences"}
     assert set(data["models"][0]) == {"name", "role", "fingerprint", "family", "parameters", "indexer"}
     assert set(data["models"][0]["indexer"]) == {"heads", "dim", "topk"}
+    assert set(data["definitions"][0]) == {"name", "unit", "better", "kind", "family", "meaning", "formula"}
     assert set(data["metrics"][0]) == {"model", "name", "layer", "value", "unit", "ci_low", "ci_high", "n"}
     assert set(data["comparisons"][0]) == set(COMPARISON)
     assert set(data["gates"][0]) == {"name", "rule", "value", "passed"}
@@ -78,3 +81,16 @@ def test_an_empty_study_is_still_a_report() -> None:
 def test_the_same_input_gives_the_same_bytes() -> None:
     kind = Kind(layers=2, heads=2)
     assert render(report(kind)) == rendered(kind)
+
+
+def test_every_metric_is_defined_as_the_registry_has_it() -> None:
+    data = build_json(report())
+    rows = {row["name"]: row for row in data["definitions"]}
+    assert set(rows) == {row["name"] for row in data["metrics"]}
+    for name, row in rows.items():
+        metric = REGISTRY[name]
+        found = (row["unit"], row["better"], row["meaning"], row["formula"])
+        assert found == (metric.unit, metric.better, metric.meaning, metric.formula)
+    kinds = {name: rows[name]["kind"] for name in ("nll", "indexer_parameters", "indexer_latency_ms")}
+    assert kinds == {"nll": "sample", "indexer_parameters": "count", "indexer_latency_ms": "timing"}
+    assert rows["nll"]["family"] == "Quality"
