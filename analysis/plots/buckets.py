@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 from matplotlib.figure import Figure
 
+from analysis.plots.drawing import note
 from analysis.plots.frames import largest, values
 from analysis.plots.style import legend_above, look, new_figure, short_labels, styled
 
@@ -54,6 +55,7 @@ def metrics_by_position(
                 linestyle=style.line,
                 label=labels[name],
             )
+            note(axes, rows, "bucket", "value", panel=metric, series=name, unit=units.get(metric))
             ticks |= set(rows["bucket"].to_list())
         axes.set_title(f"{metric} ({units.get(metric, 'unit not stated')})")
         ordered = sorted(ticks)
@@ -61,8 +63,8 @@ def metrics_by_position(
     for axes in grid.flat[len(present) :]:
         axes.remove()
     samples = max((largest(frame, "n") for frame in frames.values()), default=0)
-    note = f"query position in tokens, first of its power-of-two bucket (n = {samples} samples)"
-    figure.supxlabel(note, fontsize=9)
+    below = f"query position in tokens, first of its power-of-two bucket (n = {samples} samples)"
+    figure.supxlabel(below, fontsize=9)
     legend_above(figure, grid.flat)
     return figure
 

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from analysis.plots.drawing import note
 from analysis.plots.frames import largest, spread, values
 from analysis.plots.style import GRID, INK, MUTED, legend_above, look, new_figure, styled
 
@@ -47,12 +48,15 @@ def recall_curves(curve: pl.DataFrame, k: float | None, targets: tuple[float, ..
         style = look(1 - index)
         for layer in sorted(curve["layer"].drop_nulls().unique()):
             own = curve.filter(pl.col("layer") == layer).sort("k")
+            note(axes, own, "k", f"{name}_recall", ["layer"], series=f"{label}, single layers")
             axes.plot(
                 values(own, "k"), values(own, f"{name}_recall"), color=style.colour, linewidth=0.6, alpha=0.35, zorder=1
             )
         x = values(overall, "k")
         low, high = values(overall, f"{prefix}ci_low"), values(overall, f"{prefix}ci_high")
         axes.fill_between(x, low, high, color=style.colour, alpha=0.2, linewidth=0)
+        banded = overall.with_columns(ci_low=f"{prefix}ci_low", ci_high=f"{prefix}ci_high")
+        note(axes, banded, "k", f"{name}_recall", series=label)
         axes.plot(
             x,
             values(overall, f"{name}_recall"),
@@ -91,8 +95,8 @@ def score_drift(drift: pl.DataFrame) -> Figure | None:
     figure = new_figure(2.9)
     grid = figure.subplots(1, len(layers), squeeze=False)
     for axes, layer in zip(grid.flat, layers, strict=True):
-        _layer(axes, drift.filter(pl.col("layer") == layer))
         axes.set_title(f"layer {layer}")
+        _layer(axes, drift.filter(pl.col("layer") == layer))
     grid[0, 0].set_ylabel("index score")
     legend_above(figure, grid.flat)
     return figure
@@ -106,6 +110,7 @@ def _layer(axes: Axes, rows: pl.DataFrame) -> None:
         low, high = values(own, "ci_low"), values(own, "ci_high")
         axes.fill_between(x, low, high, color=style.colour, alpha=0.2, linewidth=0)
         axes.plot(x, values(own, "value"), color=style.colour, marker=style.marker, linestyle=style.line, label=label)
+        note(axes, own, "bucket", "value", ["layer"], panel=axes.get_title(loc="left"), series=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{2.0**value - 1:,.0f}"))
     axes.set_xlabel("position of the query from")

@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
+from analysis.plots.drawing import note
 from analysis.plots.frames import Array, by_layer, largest, values
 from analysis.plots.lifts import log_two, positive
-from analysis.plots.style import INK, MUTED, legend_above, look, new_figure, styled
+from analysis.plots.style import INK, MUTED, colours, legend_above, look, new_figure, styled
 
 _FEW = 24
 """Markers are drawn on lines of at most so many points."""
@@ -65,6 +66,7 @@ def overlap_by_layer(choices: pl.DataFrame) -> Figure | None:
                 continue
             style, n = look(line.look), max(n, series.n)
             axes.fill_between(series.layer, series.low, series.high, color=style.colour, alpha=0.18, linewidth=0)
+            note(axes, series.rows, "layer", "value", panel=title, series=line.label, unit="share")
             marker = style.marker if len(series.layer) <= _FEW else ""
             axes.plot(
                 series.layer, series.value, color=style.colour, marker=marker, linestyle=style.line, label=line.label
@@ -98,7 +100,7 @@ def overlap_map(where: pl.DataFrame) -> Figure | None:
     buckets = sorted(rows["bucket"].unique().to_list())
     layers = sorted(rows["layer"].unique().to_list())
     figure = new_figure(max(2.4, 1.2 + 0.24 * len(buckets)))
-    for axes, (column, label, colours) in zip(
+    for axes, (column, label, map_name) in zip(
         figure.subplots(1, len(kinds), squeeze=False, sharey=True).flat, kinds, strict=True
     ):
         cells = np.full((len(buckets), len(layers)), np.nan)
@@ -108,8 +110,12 @@ def overlap_map(where: pl.DataFrame) -> Figure | None:
         reach = max(float(np.nanmax(np.abs(cells))), 1e-3)
         low, high = (0.0, 1.0) if column == "overlap" else (-reach, reach)
         picture = axes.imshow(
-            cells, cmap=colours, vmin=low, vmax=high, aspect="auto", interpolation="none", origin="lower"
+            cells, cmap=colours(map_name), vmin=low, vmax=high, aspect="auto", interpolation="none", origin="lower"
         )
+        spots = [buckets.index(bucket) for bucket in known["bucket"]]
+        across = [layers.index(layer) for layer in known["layer"]]
+        position = (2 ** pl.col("bucket").cast(pl.Int64) - 1).alias("position_from")
+        note(axes, known.with_columns(position), across, spots, ["layer", "position_from", column], panel=label)
         axes.set_facecolor(MUTED)
         axes.grid(visible=False)
         axes.set_yticks(range(len(buckets)), [f"{2**bucket - 1:,}-{2 ** (bucket + 1) - 2:,}" for bucket in buckets])
@@ -151,8 +157,17 @@ def dropped_and_added(by: pl.DataFrame) -> Figure | None:
             middle = np.arange(frame.height, dtype=np.float64)
             place = middle + (index - 0.5) * (0.0 if along else 0.28)
             _lift(line[0], frame, place, name, index, along)
+            lift = frame.with_columns(
+                lift=f"{name}_lift", ci_low=f"{name}_ci_low", ci_high=f"{name}_ci_high", selections=name
+            )
+            x, y = ("lift", place)[::-1] if along else ("lift", place)
+            note(line[0], lift, x, y, ["label", "lift", "selections"], panel=f"lift by {title}", series=name)
             if weighed:
                 _bars(line[1], middle + (index - 0.5) * 0.36, values(frame, f"mass_{name}"), index, along)
+                spots = (middle + (index - 0.5) * 0.36, values(frame, f"mass_{name}"))
+                told = ["label", f"mass_{name}"]
+                x, y = spots if along else reversed(spots)
+                note(line[1], frame, x, y, told, panel=f"attention by {title}", series=name)
         for axes in line:
             _labels(axes, [str(label) for label in frame["label"]], along)
         _log(line[0], along)

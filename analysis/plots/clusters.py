@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
+from analysis.plots.drawing import note
 from analysis.plots.style import INK, SKY, new_figure, short_labels, styled
 
 _DESCRIPTION = ("cluster", "name", "size", "share", "ci_low", "ci_high", "n")
@@ -43,6 +44,7 @@ def cluster_map(clusters: pl.DataFrame) -> Figure | None:
         bars.annotate(
             text, (place, top * 100), (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=8
         )
+    note(bars, rows, np.arange(count), shares * 100, ["cluster", "name", "size", "share"], panel="share of rows")
     bars.set_ylim(0, max(float(np.nanmax(high)) * 130, 1))
     bars.set_ylabel("% of rows")
     bars.grid(axis="x", visible=False)
@@ -54,6 +56,11 @@ def cluster_map(clusters: pl.DataFrame) -> Figure | None:
             colour = "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else INK
             text = f"{value:+.1f}".replace("-", "−") if abs(value) >= 0.05 else "0.0"
             axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=colour)
+    long = rows.unpivot(features, index=["cluster", "name"], variable_name="feature", value_name="standard_deviations")
+    down = np.repeat(np.arange(len(features)), count)
+    across = np.tile(np.arange(count), len(features))
+    told = ["cluster", "name", "feature", "standard_deviations"]
+    note(axes, long, across, down, told, panel="centroid")
     axes.grid(visible=False)
     axes.set_yticks(range(len(features)), features)
     keys = [f"{cluster}: {name}" for cluster, name in zip(rows["cluster"], rows["name"], strict=True)]

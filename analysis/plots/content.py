@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from analysis.plots.drawing import note
 from analysis.plots.frames import Array, largest, values
 from analysis.plots.lifts import positive
 from analysis.plots.style import INK, look, new_figure, styled
@@ -52,6 +53,8 @@ def _dots(axes: Axes, rows: pl.DataFrame, place: Array, names: tuple[str, str, s
         if np.isfinite(start + end):
             axes.plot([start, end], [y, y], color=style.colour, linewidth=1.4)
     axes.plot(value, place, color=style.colour, marker=style.marker, linestyle="", label=label)
+    bars = rows.select("token_class", "n", lift=names[0], ci_low=names[1], ci_high=names[2])
+    note(axes, bars, "lift", place, ["token_class"], panel="all layers", series=label)
 
 
 def _striking(rows: pl.DataFrame) -> list[str]:
@@ -72,6 +75,7 @@ def _layers(axes: Axes, rows: pl.DataFrame, kinds: Sequence[str]) -> None:
         marker = style.marker if own.height <= 24 else ""
         height = positive(values(own, "lift"))
         axes.plot(x, height, color=style.colour, marker=marker, linestyle=style.line, label=kind)
+        note(axes, own, "layer", "lift", panel="by layer, selection", series=kind)
     axes.set_yscale("log", base=2)
     _plain(axes, "y")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))

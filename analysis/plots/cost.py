@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from analysis.plots.drawing import note
 from analysis.plots.frames import spread, values
 from analysis.plots.style import legend_above, look, new_figure, short_labels, styled
 
@@ -51,6 +52,7 @@ def cost_by_length(
                 capsize=2.5,
                 label=labels[name],
             )
+            note(grid[0, 0], rows, "length", "ms", ["low", "high"], panel="measured latency", series=name)
         if name in counted:
             rows = counted[name].sort("length")
             grid[0, 1].plot(
@@ -61,6 +63,7 @@ def cost_by_length(
                 linestyle=style.line,
                 label=labels[name],
             )
+            note(grid[0, 1], rows, "length", "flops", panel="operations by formula", series=name)
     _finish(grid[0, 0], timed, "measured latency (ms; bars: 5th to 95th percentile)")
     _finish(grid[0, 1], counted, "operations by formula (FLOPs)")
     legend_above(figure, grid.flat)

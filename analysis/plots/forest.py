@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from analysis.plots.drawing import note
 from analysis.plots.frames import largest
 from analysis.plots.style import GREEN, INK, MUTED, VERMILLION, new_figure, short_labels, styled
 
@@ -42,6 +43,10 @@ def forest(comparisons: pl.DataFrame, candidates: Sequence[str]) -> Figure | Non
     for axes, name in zip(grid.flat, shown, strict=True):
         own = rows.filter(pl.col("candidate") == name)
         _panel(axes, own, metrics)
+        rows_down = [metrics.index(metric) for metric in own["metric"]]
+        shown_as = own.select("metric", "n", difference_percent="centre", ci_low_percent="low", ci_high_percent="high")
+        told = ["metric", "difference_percent", "ci_low_percent", "ci_high_percent"]
+        note(axes, shown_as, "difference_percent", rows_down, told, panel=name)
         axes.set_title(f"{labels[name]}\nn = {largest(own, 'n')} samples")
         _scale(axes, reach)
     axes = grid[0, 0]

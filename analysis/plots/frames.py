@@ -20,6 +20,7 @@ class Series:
     low: Array
     high: Array
     n: int
+    rows: pl.DataFrame
 
 
 def values(frame: pl.DataFrame, column: str) -> Array:
@@ -40,6 +41,7 @@ def by_layer(metrics: pl.DataFrame, metric: str) -> Series | None:
         values(rows, "ci_low"),
         values(rows, "ci_high"),
         largest(rows, "n"),
+        rows,
     )
 
 

@@ -9,8 +9,9 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from analysis.plots.drawing import note
 from analysis.plots.frames import largest
-from analysis.plots.style import MUTED, new_figure, styled
+from analysis.plots.style import MUTED, colours, new_figure, styled
 
 PREFERRED = ("normalized_entropy", "head_recall")
 
@@ -40,8 +41,10 @@ def head_maps(by_head: pl.DataFrame, units: Mapping[str, str], metrics: Sequence
             cells[head, layer] = value
         top = 1.0 if units.get(metric) == "share" or metric.startswith("normalized") else None
         picture = axes.imshow(
-            cells, cmap="cividis", aspect="auto", interpolation="none", vmin=0 if top else None, vmax=top
+            cells, cmap=colours("cividis"), aspect="auto", interpolation="none", vmin=0 if top else None, vmax=top
         )
+        own = rows.filter(pl.col("metric") == metric).sort("layer", "head")
+        note(axes, own, "layer", "head", ["value"], panel=metric, unit=units.get(metric))
         axes.set_facecolor(MUTED)
         axes.grid(visible=False)
         axes.set_title(f"{metric} ({units.get(metric, 'unit not stated')})")

@@ -8,11 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from analysis.plots.drawing import note
 from analysis.plots.frames import largest, spread, values
-from analysis.plots.style import INK, MUTED, legend_above, look, new_figure, styled
+from analysis.plots.style import INK, MUTED, colours, legend_above, look, new_figure, styled
 
 _COLUMNS = 6
 _MOST_MAPS = 12
+_MANY_HEADS = 32
+"""From here on half as many layers are shown: a map holds the square of it."""
 _MOST_CURVES = 6
 
 
@@ -24,10 +27,12 @@ def head_similarity(pairs: pl.DataFrame) -> Figure | None:
         pairs: Columns layer, head_a, head_b, correlation.
 
     Returns:
-        The figure, of at most twelve layers spread over the model; None where nothing is known.
+        The figure, of at most twelve layers spread over the model, six where they have 32 heads or more; None where
+        nothing is known.
     """
     rows = pairs.filter(pl.col("correlation").is_finite())
-    layers = spread(rows["layer"].to_list(), _MOST_MAPS)
+    many = largest(rows, "head_b") >= _MANY_HEADS
+    layers = spread(rows["layer"].to_list(), _MOST_MAPS // 2 if many else _MOST_MAPS)
     if not layers:
         return None
     columns = min(_COLUMNS, len(layers))
@@ -42,7 +47,9 @@ def head_similarity(pairs: pl.DataFrame) -> Figure | None:
         cells = np.full((heads, heads), np.nan)
         for a, b, value in every.select("head_a", "head_b", "correlation").iter_rows():
             cells[a, b] = cells[b, a] = np.nan if value is None else value
-        picture = axes.imshow(cells, cmap="RdBu", vmin=-1, vmax=1, interpolation="none")
+        picture = axes.imshow(cells, cmap=colours("RdBu"), vmin=-1, vmax=1, interpolation="none")
+        pair = every.filter(pl.col("correlation").is_not_null()).sort("head_a", "head_b")
+        note(axes, pair, "head_b", "head_a", ["correlation"], panel=f"layer {layer}")
         axes.set_facecolor(MUTED)
         axes.grid(visible=False)
         axes.set_title(f"layer {layer}")
@@ -53,9 +60,9 @@ def head_similarity(pairs: pl.DataFrame) -> Figure | None:
     for axes in grid[:, 0]:
         axes.set_ylabel("indexer head")
     if picture is not None:
-        figure.colorbar(
-            picture, ax=grid[:, -1].tolist() if lines == 1 else grid.tolist(), pad=0.02, label="correlation"
-        )
+        # Beside the row, or beside all rows: a bar cannot stand beside panels that were removed.
+        beside = [grid[0, -1]] if lines == 1 else list(grid.flat[: len(layers)])
+        figure.colorbar(picture, ax=beside, pad=0.02, label="correlation")
     return figure
 
 
@@ -85,6 +92,8 @@ def pruning_curves(pruning: pl.DataFrame) -> Figure | None:
             linestyle=style.line,
             label=f"layer {layer}",
         )
+        x = 100 * (1 - values(own, "flops_share"))
+        note(left, own, x, "recall_loss", ["removed", "flops_share"], panel="one layer", series=f"layer {layer}")
     _together(right, rows.filter(pl.col("layer").is_null()))
     for axes in (left, right):
         axes.axhline(0, color=INK, linewidth=0.9)
@@ -99,3 +108,4 @@ def _together(axes: Axes, rows: pl.DataFrame) -> None:
     axes.set_title("the same number in every layer (band: CI)")
     axes.fill_between(x, values(rows, "ci_low"), values(rows, "ci_high"), color=INK, alpha=0.18, linewidth=0)
     axes.plot(x, values(rows, "recall_loss"), color=INK, marker="o" if rows.height <= 16 else "")
+    note(axes, rows, x, "recall_loss", ["removed", "flops_share"], panel="the same number in every layer")

@@ -6,6 +6,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.plots.drawing import note
 from analysis.plots.frames import largest, values
 from analysis.plots.style import MUTED, legend_above, look, new_figure, styled
 
@@ -52,6 +53,7 @@ def metrics_by_length(lengths: pl.DataFrame, onset_length: int | None = None) ->
 def _line(axes: Axes, rows: pl.DataFrame, label: str, index: int) -> None:
     if rows.is_empty():
         return
+    note(axes, rows, "length", "value", ["unit"], series=label)
     style, x = look(index), values(rows, "length")
     axes.fill_between(x, values(rows, "ci_low"), values(rows, "ci_high"), color=style.colour, alpha=0.2, linewidth=0)
     axes.plot(x, values(rows, "value"), color=style.colour, marker=style.marker, linestyle=style.line, label=label)

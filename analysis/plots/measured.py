@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from analysis.plots.drawing import note
 from analysis.plots.frames import spread, values
 from analysis.plots.style import MUTED, legend_above, look, new_figure, styled
 
@@ -37,7 +38,11 @@ def time_and_memory(latency: pl.DataFrame) -> Figure | None:
         kind = {"color": style.colour, "marker": style.marker, "linestyle": style.line, "label": name}
         if name != "model":
             shares.plot(length, 100 * values(rows, "time_share"), **kind)
+            time = 100 * values(rows, "time_share")
+            note(shares, rows, "length", time, ["time_share"], panel="share of the model's time", series=name)
         memory.plot(length, values(rows, "peak_bytes") / _MIB, **kind)
+        size = values(rows, "peak_bytes") / _MIB
+        note(memory, rows, "length", size, ["peak_bytes"], panel="peak memory of one call", series=name)
     for axes, title in ((shares, "share of the model's time (%)"), (memory, "peak memory of one call (MiB)")):
         axes.set_title(title, fontweight="normal")
         axes.set_xlabel("context length (tokens)")
@@ -80,6 +85,9 @@ def patterns_front(patterns: pl.DataFrame) -> Figure | None:
             _heads(axes, rows, cost, quality)
         else:
             _types(axes, rows, cost, quality)
+        of = {"head": ["layer", "head"], "pattern type": ["pattern_type"]}[level]
+        told = [*of, "cost", "quality", "quality_low", "quality_high", "on_front"]
+        note(axes, rows, cost, "quality", told, panel=level)
         axes.set_title(f"one point a {level}", fontweight="normal")
         axes.set_xlabel("eligible keys that hold 95 % of the attention (%), cheaper ←")
     grid[0, 0].set_ylabel("head_recall, better ↑")

@@ -9,6 +9,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.plots.drawing import note
 from analysis.plots.frames import largest, values
 from analysis.plots.style import INK, legend_above, look, new_figure, styled
 
@@ -79,6 +80,7 @@ def _panel(axes: Axes, rows: pl.DataFrame, axis: str, what: str, bins: Mapping[i
             x = x + 0.14 * (2 * place - 1) * (len(parts) > 1)
             axes.vlines(x, low, high, color=style.colour, linewidth=1.4)
             axes.plot(x, value, color=style.colour, marker=style.marker, linestyle="", label=label)
+        note(axes, own, x, "value", ["label", "value", "unit"], panel=_TITLES[axis], series=label)
     # Labels are wide: of many positions every second one has its own.
     step = 2 if axis == "position" and len(order) > 6 else 1
     ticks = range((len(order) - 1) % step, len(order), step)

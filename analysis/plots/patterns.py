@@ -7,6 +7,7 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from analysis.plots.drawing import note
 from analysis.plots.style import (
     BLUE,
     GREEN,
@@ -75,6 +76,8 @@ def pattern_types_by_layer(pattern_types: pl.DataFrame) -> Figure | None:
             linewidth=0.2 if thin else 0.5,
             label=str(kind),
         )
+        stack = pl.DataFrame({"layer": layers, "share": height / 100})
+        note(axes, stack, np.arange(len(layers)), base + height / 2, ["layer", "share"], series=str(kind))
         base += height
     axes.set_ylim(0, 100)
     axes.set_xlim(-0.6, len(layers) - 0.4)

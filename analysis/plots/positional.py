@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from analysis.plots.drawing import note
 from analysis.plots.frames import largest, values
 from analysis.plots.lifts import log_two, positive
-from analysis.plots.style import INK, MUTED, legend_above, look, new_figure, short_labels, styled
+from analysis.plots.style import INK, MUTED, colours, legend_above, look, new_figure, short_labels, styled
 
 _AXES = (("distance", "distance from query to key (tokens)"), ("relative", "position of the key (0 oldest, 1 newest)"))
 _LARGEST = 4.0
@@ -70,6 +71,8 @@ def _curve(axes: Axes, rows: pl.DataFrame, column: str, label: str, index: int) 
             x, positive(values(rows, "ci_low")), values(rows, "ci_high"), color=style.colour, alpha=0.2, linewidth=0
         )
     axes.plot(x, height, color=style.colour, marker=style.marker, linestyle=style.line, label=label)
+    told = ["label", column, "selections"]
+    note(axes, rows, "bin", column, told, panel=str(rows["axis"][0]), series=label)
 
 
 def _bins(axes: Axes, rows: pl.DataFrame) -> None:
@@ -107,7 +110,7 @@ def lift_map(lift: pl.DataFrame) -> Figure | None:
     axes = figure.subplots()
     picture = axes.imshow(
         np.clip(cells, -_LARGEST, _LARGEST),
-        cmap="PRGn",
+        cmap=colours("PRGn"),
         vmin=-_LARGEST,
         vmax=_LARGEST,
         aspect="auto",
@@ -115,6 +118,10 @@ def lift_map(lift: pl.DataFrame) -> Figure | None:
         origin="lower",
         extent=(-0.5, len(layers) - 0.5, -0.5, len(places) - 0.5),
     )
+    down = [places[position] for position in rows["bin"]]
+    across = [layers.index(layer) for layer in rows["layer"]]
+    told = rows.rename({"label": "distance"})
+    note(axes, told, across, down, ["layer", "distance", "lift"])
     axes.set_facecolor(MUTED)
     axes.grid(visible=False)
     axes.set_yticks(range(len(places)), [str(label) for label in bins["label"]])

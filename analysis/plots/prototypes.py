@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
+from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from analysis.plots.style import GRID, new_figure, styled
+from analysis.plots.drawing import note
+from analysis.plots.style import GRID, colours, new_figure, styled
 
 COLUMNS = 4
 AT_MOST = 16
@@ -37,7 +41,8 @@ def prototype_maps(prototypes: pl.DataFrame, maps: pl.DataFrame) -> Figure | Non
         length, queries = own["length"][0], own["query"].to_numpy()
         part = np.arange(cells.shape[1]) * length / cells.shape[1]
         cells[part[None, :] > queries[:, None]] = np.nan
-        axes.imshow(cells, cmap="magma_r", norm=PowerNorm(0.5, 0, 1), aspect="auto", interpolation="none")
+        axes.imshow(cells, cmap=colours("magma_r"), norm=PowerNorm(0.5, 0, 1), aspect="auto", interpolation="none")
+        _note(axes, row, own, cells)
         axes.set_facecolor(GRID)
         axes.grid(visible=False)
         axes.set_xticks([])
@@ -48,3 +53,25 @@ def prototype_maps(prototypes: pl.DataFrame, maps: pl.DataFrame) -> Figure | Non
         axes.remove()
     grid[0, 0].set_ylabel("query")
     return figure
+
+
+def _note(axes: Axes, prototype: dict[str, Any], rows: pl.DataFrame, cells: np.ndarray[Any, Any]) -> None:
+    down, across = np.nonzero(np.isfinite(cells))
+    length = rows["length"][0]
+    shown = pl.DataFrame(
+        {
+            "query": rows["query"].to_numpy()[down],
+            "keys_from": -(-across * length // cells.shape[1]),
+            "attention": cells[down, across],
+        }
+    )
+    named = {key: prototype[key] for key in ("cluster", "rank", "sample", "layer", "head")}
+    panel = f"{prototype['cluster']}: layer {prototype['layer']} head {prototype['head']}"
+    note(
+        axes,
+        shown.with_columns(**{key: pl.lit(value) for key, value in named.items()}),
+        across,
+        down,
+        [*named, *shown.columns],
+        panel=panel,
+    )

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from analysis.plots.drawing import note
 from analysis.plots.frames import Series, by_layer
 from analysis.plots.style import GRID, MUTED, Look, look, new_figure, short_labels, styled
 
@@ -36,10 +37,11 @@ def recall_by_layer(metrics: pl.DataFrame, models: Sequence[str]) -> Figure | No
     labels = short_labels(list(models))
     first_name, first = shown[0]
     for place, (axes, (name, series)) in enumerate(zip(grid.flat, shown, strict=False)):
-        _bounds(axes, metrics.filter(pl.col("model") == name))
+        _bounds(axes, metrics.filter(pl.col("model") == name), name)
         if place and first_name == models[0]:
             axes.plot(first.layer, first.value, color=MUTED, linewidth=1.0, label=f"selection of {labels[first_name]}")
         _selection(axes, series, look(list(models).index(name)))
+        note(axes, series.rows, "layer", "value", panel=name, series="selection", unit="share")
         axes.set_title(f"{labels[name]} (n = {series.n} samples)")
         axes.set_xlabel("layer")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
@@ -52,11 +54,14 @@ def recall_by_layer(metrics: pl.DataFrame, models: Sequence[str]) -> Figure | No
     return figure
 
 
-def _bounds(axes: Axes, metrics: pl.DataFrame) -> None:
+def _bounds(axes: Axes, metrics: pl.DataFrame, panel: str) -> None:
     """Shade what lies between the best and a blind choice of as many keys."""
     oracle, blind = by_layer(metrics, "oracle_recall"), by_layer(metrics, "random_recall")
     if oracle is not None and blind is not None and np.array_equal(oracle.layer, blind.layer):
         axes.fill_between(oracle.layer, blind.value, oracle.value, color=GRID, alpha=0.55, linewidth=0)
+    for name, series in (("oracle", oracle), ("random", blind)):
+        if series is not None:
+            note(axes, series.rows, "layer", "value", panel=panel, series=name, unit="share")
     if oracle is not None:
         axes.plot(oracle.layer, oracle.value, color=MUTED, linestyle=(0, (5, 2)), linewidth=1.1, label="oracle")
     if blind is not None:

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+from analysis.plots.drawing import note
 from analysis.plots.frames import spread, values
 from analysis.plots.style import BLUE, ORANGE, legend_above, new_figure, styled
 
@@ -52,8 +53,11 @@ def _densities(axes: Axes, rows: pl.DataFrame) -> None:
         if own.is_empty():
             continue
         edges = [*own["left"].to_list(), own["right"][-1]]
-        axes.stairs(values(own, "density"), edges, fill=True, color=colour, alpha=0.25, linewidth=0)
-        axes.stairs(values(own, "density"), edges, color=colour, linestyle=line, linewidth=1.4, label=group)
+        area = axes.stairs(values(own, "density"), edges, fill=True, label=group)
+        area.set(facecolor=(*_rgb(colour), 0.25), edgecolor=colour, linestyle=line, linewidth=1.2)
+        middle = (values(own, "left") + values(own, "right")) / 2
+        told = ["layer", "left", "right", "density", "count"]
+        note(axes, own, middle, "density", told, panel=f"layer {own['layer'][0]}", series=group)
     positive = rows.filter(pl.col("density") > 0)["density"]
     if not positive.is_empty() and float(positive.max()) > 200 * float(positive.median()):  # type: ignore[arg-type]
         axes.set_yscale("log")  # ReLU piles scores up at zero: a linear axis would show that spike alone
@@ -92,6 +96,9 @@ def score_bands(quantiles: pl.DataFrame) -> Figure | None:
             band = axes.fill_between(x, values(own, str(low)), values(own, str(high)), label=label)
             band.set(facecolor=(*_rgb(colour), 0.2), edgecolor=(*_rgb(colour), 0.6), linewidth=0.4)
         axes.plot(x, values(own, str(0.5)), color=colour, linestyle=line, label=f"{group}: median")
+        told = own.rename({str(level): f"quantile_{level:g}" for level in levels if str(level) in own.columns})
+        every = [name for name in told.columns if name.startswith("quantile_")]
+        note(axes, told, "layer", "quantile_0.5", every, series=group)
     axes.set_xlabel("layer")
     axes.set_ylabel("index score I (the model's own unit)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=16))

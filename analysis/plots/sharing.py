@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from analysis.plots.drawing import note
 from analysis.plots.frames import largest, values
-from analysis.plots.style import GRID, legend_above, look, new_figure, styled
+from analysis.plots.style import GRID, colours, legend_above, look, new_figure, styled
 
 _METHODS = (("exact", "exact (band: CI)"), ("greedy", "greedy"), ("even", "evenly spaced"))
 
@@ -24,7 +25,7 @@ def sharing_maps(similarity: pl.DataFrame) -> Figure:
     layers = sorted({*similarity["layer"], *similarity["source"]})
     figure = new_figure(3.9)
     grid = figure.subplots(1, 2)
-    for axes, column, label, colours in (
+    for axes, column, label, map_name in (
         (grid[0], "overlap", "selected keys in common (share)", "cividis"),
         (grid[1], "loss", "attention mass lost by reuse (share)", "magma_r"),
     ):
@@ -32,7 +33,10 @@ def sharing_maps(similarity: pl.DataFrame) -> Figure:
         for layer, source, value in similarity.select("layer", "source", column).iter_rows():
             cells[layers.index(layer), layers.index(source)] = np.nan if value is None else value
         low, high = (0.0, 1.0) if column == "overlap" else _span(cells)
-        picture = axes.imshow(cells, cmap=colours, vmin=low, vmax=high, interpolation="none")
+        picture = axes.imshow(cells, cmap=colours(map_name), vmin=low, vmax=high, interpolation="none")
+        own = similarity.filter(pl.col(column).is_not_null()).sort("layer", "source")
+        across, down = ([layers.index(layer) for layer in own[name]] for name in ("source", "layer"))
+        note(axes, own, across, down, ["layer", "source", column], panel=label)
         axes.set_facecolor(GRID)
         axes.grid(visible=False)
         axes.set_xlabel("source layer (whose selection is used)")
@@ -68,7 +72,10 @@ def loss_by_indexers(schedules: pl.DataFrame) -> Figure:
         x, style = values(rows, "indexers"), look(place)
         marker = style.marker if rows.height <= 24 else ""
         axes.plot(x, values(rows, "loss"), color=style.colour, marker=marker, linestyle=style.line, label=label)
+        note(axes, rows, "indexers", "loss", ["layers"] if method == "exact" else [], series=method)
         if method == "exact":
+            held_out = rows.select("indexers", "loss_held_out", ci_low="held_out_ci_low", ci_high="held_out_ci_high")
+            note(axes, held_out, "indexers", "loss_held_out", series="exact, held out")
             low, high = values(rows, "ci_low"), values(rows, "ci_high")
             axes.fill_between(x, low, high, color=style.colour, alpha=0.2, linewidth=0)
             held = look(len(_METHODS))

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from analysis.plots.drawing import note
 from analysis.plots.frames import largest, values
 from analysis.plots.style import legend_above, look, new_figure, styled
 
@@ -37,7 +38,7 @@ def changed_by_layer(variants: pl.DataFrame, rerun: pl.DataFrame, labels: Mappin
     grid = figure.subplots(1, len(shown), squeeze=False)
     for axes, (title, rows) in zip(grid.flat, shown, strict=True):
         for index, (variant, label) in enumerate(labels.items()):
-            _variant(axes, rows.filter(pl.col("variant") == variant).sort("layer"), index, label)
+            _variant(axes, rows.filter(pl.col("variant") == variant).sort("layer"), index, label, title)
         axes.set_title(f"{title} (n = {largest(rows, 'n')})")
         axes.set_xlabel("layer")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
@@ -48,10 +49,11 @@ def changed_by_layer(variants: pl.DataFrame, rerun: pl.DataFrame, labels: Mappin
     return figure
 
 
-def _variant(axes: Axes, rows: pl.DataFrame, index: int, label: str) -> None:
+def _variant(axes: Axes, rows: pl.DataFrame, index: int, label: str, panel: str) -> None:
     if rows.is_empty():
         return
     style = look(index)
+    note(axes, rows, "layer", "changed", panel=panel, series=label)
     x = values(rows, "layer")
     axes.fill_between(x, values(rows, "ci_low"), values(rows, "ci_high"), color=style.colour, alpha=0.12, linewidth=0)
     marker = style.marker if len(x) <= 24 else ""

@@ -11,8 +11,10 @@ from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
+from analysis.plots.drawing import Drawing
 from indexscope.errors import one_line
 
 # Okabe & Ito (2008), "Color Universal Design": distinguishable under the common kinds of colour blindness.
@@ -135,9 +137,14 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
-def new_figure(height: float, width: float = WIDTH) -> Figure:
+def new_figure(height: float, width: float = WIDTH) -> Drawing:
     """An empty figure of the given size in inches, laid out so that labels never overlap."""
-    return Figure(figsize=(width, height), layout="constrained")
+    return Drawing(figsize=(width, height), layout="constrained")
+
+
+def colours(name: str) -> Colormap:
+    """A colour map of matplotlib with one colour less than an image's palette holds: cells without a value take it."""
+    return matplotlib.colormaps[name].resampled(255)
 
 
 def short_labels(names: Sequence[str], limit: int = 26) -> dict[str, str]:

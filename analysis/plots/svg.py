@@ -7,8 +7,10 @@ import re
 import warnings
 import xml.etree.ElementTree as ElementTree
 
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from analysis.plots.compact import compact, small_image
 from analysis.plots.style import house_style
 
 SVG_NAMESPACE = "http://www.w3.org/2000/svg"
@@ -17,6 +19,7 @@ _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 _NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _HREF = "{http://www.w3.org/1999/xlink}href"
 _POINTS_TO_PIXELS = 1.6
+_POINTS_PER_INCH = 72
 
 
 def to_svg(figure: Figure, identifier: str, title: str, description: str = "", standalone: bool = False) -> str:
@@ -36,14 +39,26 @@ def to_svg(figure: Figure, identifier: str, title: str, description: str = "", s
     with house_style(**{"svg.hashsalt": identifier}), warnings.catch_warnings():
         # The reader's browser draws the text, and has glyphs that matplotlib's font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        _lay_out(figure)
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     root = ElementTree.fromstring(buffer.getvalue())
     _strip(root)
     _rename(root, identifier)
+    compact(root)
     _describe(root, identifier, title, description)
     if standalone:
         root.set("xmlns", SVG_NAMESPACE)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _lay_out(figure: Figure) -> None:
+    """Find the places of all panels once; savefig alone would draw the whole figure twice for it."""
+    FigureCanvasSVG(figure)
+    figure.set_dpi(_POINTS_PER_INCH)
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)
 
 
 def _strip(root: ElementTree.Element) -> None:
@@ -54,7 +69,7 @@ def _strip(root: ElementTree.Element) -> None:
             element.text = None
         element.tail = None
         if _HREF in element.attrib:
-            element.set("href", re.sub(r"\s", "", element.attrib.pop(_HREF)))
+            element.set("href", small_image(re.sub(r"\s", "", element.attrib.pop(_HREF))))
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag in ("metadata", "style") or (child.tag == "defs" and not _keeps(child)):
@@ -99,11 +114,9 @@ def _style(style: str) -> str:
     parts = []
     for declaration in style.split(";"):
         key, _, value = declaration.strip().partition(":")
-        if key == "font-family":
-            value = _FONTS
-        elif key == "font":
+        if key == "font":
             value = re.sub(r"'DejaVu Sans'.*", _FONTS, value)
-        if key:
+        if key and key != "font-family":  # the root says it for all
             parts.append(f"{key}:{value.strip()}")
     return ";".join(parts)
 
@@ -114,7 +127,8 @@ def _describe(root: ElementTree.Element, identifier: str, title: str, descriptio
         root.attrib.pop(key, None)
     root.set("role", "img")
     root.set("aria-labelledby", f"{identifier}-title")
-    root.set("style", f"max-width:{width * _POINTS_TO_PIXELS:.0f}px;stroke-linejoin:round;stroke-linecap:butt")
+    lines = "stroke-linejoin:round;stroke-linecap:butt"
+    root.set("style", f"max-width:{width * _POINTS_TO_PIXELS:.0f}px;{lines};font-family:{_FONTS}")
     if description:
         element = ElementTree.Element("desc")
         element.text = description

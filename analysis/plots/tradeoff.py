@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.efficiency.fronts import model_front
+from analysis.plots.drawing import note
 from analysis.plots.frames import overall, sample_count
 from analysis.plots.style import MUTED, legend_above, look, new_figure, short_labels, styled
 
@@ -73,6 +75,7 @@ def quality_against_cost(metrics: pl.DataFrame, models: Sequence[str], units: Ma
                 markerfacecolor=style.colour if name in front else "white",
                 label=labels[name],
             )
+        _note(axes, own, cost, metric, scale)
         axes.set_title(f"{metric} ({units.get(metric, 'unit not stated')}), {hint}")
         axes.set_xlabel(f"indexer_flops ({prefix}{units.get('indexer_flops', 'FLOPs')}), cheaper ←")
         axes.set_xlim(0, top / scale * 1.12)
@@ -80,3 +83,13 @@ def quality_against_cost(metrics: pl.DataFrame, models: Sequence[str], units: Ma
     grid[0, 0].set_ylabel(f"bars: CI (n = {sample_count(metrics)} samples)")
     legend_above(figure, grid.flat)
     return figure
+
+
+def _note(axes: Axes, own: Mapping[str, pl.DataFrame], cost: Mapping[str, float], metric: str, scale: float) -> None:
+    rows = []
+    for name in cost:
+        found = own[name].filter((pl.col("metric") == metric) & pl.col("layer").is_null() & pl.col("value").is_finite())
+        rows.append(found.with_columns(model=pl.lit(name), indexer_flops=pl.lit(cost[name])))
+    points = pl.concat(rows, how="diagonal_relaxed").rename({"value": metric})
+    x = points["indexer_flops"].to_numpy() / scale
+    note(axes, points, x, metric, ["model", "indexer_flops", metric], panel=metric)

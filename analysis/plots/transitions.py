@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
+from analysis.plots.drawing import note
 from analysis.plots.style import INK, new_figure, short_labels, styled
 
 # Kinds up to which a cell has room for its interval.
@@ -39,6 +40,8 @@ def transition_maps(transitions: pl.DataFrame) -> Figure | None:
             if None not in ends and len(labels) <= _ROOM:
                 spans[place] = "–".join(f"{100 * end:.1f}" for end in ends)
         axes.imshow(cells, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="none")
+        across, down = ([labels.index(name) for name in own[side]] for side in ("after", "before"))
+        note(axes, own, across, down, ["before", "after", "share", "count"], panel=kind)
         for row, column in np.argwhere(np.isfinite(cells)):
             value = cells[row, column]
             colour = "white" if value > 0.6 else INK

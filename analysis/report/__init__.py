@@ -16,6 +16,7 @@ __all__ = [
     "Verdict",
     "build_json",
     "build_junit",
+    "dump",
     "render",
     "verdict",
 ]

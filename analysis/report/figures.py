@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import polars as pl
 from matplotlib.figure import Figure
@@ -14,16 +13,7 @@ from analysis.report.catalogue import units
 from analysis.report.inputs import ModelPage, ReportInput
 from analysis.report.names import plain
 from analysis.report.numbers import percent
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A drawn figure: its id in the page, title, caption and SVG."""
-
-    identifier: str
-    title: str
-    caption: str
-    svg: str
+from analysis.report.pictures import Picture, picture
 
 
 def study_figures(report: ReportInput) -> list[Picture]:
@@ -140,17 +130,15 @@ def model_figures(report: ReportInput, page: ModelPage, prefix: str) -> dict[str
             _own_cost(page),
         ),
     ]
-    return {picture.identifier.rpartition("-")[2]: picture for picture in _pictures(prefix, drawn, plain(page.name))}
+    return {found.identifier.rpartition("-")[2]: found for found in _pictures(prefix, drawn, plain(page.name))}
 
 
 def _pictures(prefix: str, drawn: list[tuple[str, str, str, Figure | None]], of: str = "") -> list[Picture]:
-    pictures = []
-    for key, title, caption, figure in drawn:
-        if figure is not None:
-            identifier = f"{prefix}-{key}"
-            name = f"{title}, {of}" if of else title
-            pictures.append(Picture(identifier, title, caption, plots.to_svg(figure, identifier, name, caption)))
-    return pictures
+    return [
+        picture(f"{prefix}-{key}", title, caption, figure, of)
+        for key, title, caption, figure in drawn
+        if figure is not None
+    ]
 
 
 def _each(report: ReportInput, analysis: str, table: str) -> dict[str, pl.DataFrame]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -13,11 +15,15 @@ from markupsafe import Markup
 
 from analysis.report.catalogue import meaning
 from analysis.report.definitions import DEFINITIONS
-from analysis.report.figures import Picture, model_figures, study_figures
+from analysis.report.embedded import embedded
+from analysis.report.explorer import explorer_data
+from analysis.report.figures import model_figures, study_figures
+from analysis.report.glossary import glossary, slugs
 from analysis.report.inputs import Level, ModelPage, ReportInput
 from analysis.report.names import plain
 from analysis.report.numbers import DASH, count, number, percent, span
 from analysis.report.panelled import Shown, shown_panels
+from analysis.report.pictures import Picture
 from analysis.report.provenance import provenance_groups
 from analysis.report.ranking import RULE
 from analysis.report.tables import (
@@ -46,6 +52,8 @@ _LEVELS: dict[Level, str] = {
     "unchanged": "No difference detected in the headline metrics",
     "none": "Nothing compared",
 }
+SCRIPTS = ("report.js", "figures.js", "explorer.js")
+"""Parts of the page's one script, in order."""
 _OPEN_LAYERS = 12
 """Longer layer tables start folded."""
 
@@ -66,6 +74,7 @@ class _Page:
     choice: str
     projection: tuple[tuple[str, ...], tuple[tuple[str, ...], ...]] | None
     panels: tuple[Shown, ...]
+    explorer: dict[str, Any] | None
     has_indexer: bool
 
 
@@ -97,11 +106,16 @@ def build_html(report: ReportInput) -> str:
     environment.filters["figure"] = lambda picture: Markup(picture.svg)
     environment.filters["plain"] = plain
     environment.filters["number"] = number
-    script = _source(environment, "report.js")
+    script = "\n".join(_source(environment, name).strip() for name in SCRIPTS) + "\n"
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     words = verdict(report)
     failed = report.causality["passed"].eq_missing(False).sum()
+    found = slugs(report)
+    keys = key_rows(report)
+    comparisons = [_comparison(report, page, place) for place, page in enumerate(report.candidates, 1)]
     anchors = {page.name: f"model-{place}" for place, page in enumerate(report.models, 1)}
+    pages = [_page(report, page, anchors[page.name]) for page in report.models]
+    pictures = study_figures(report)
     return environment.get_template("report.html.j2").render(
         study=plain(report.study),
         verdict=words,
@@ -114,14 +128,17 @@ def build_html(report: ReportInput) -> str:
         candidates=[plain(page.name) for page in report.candidates],
         causality=list(report.causality.iter_rows(named=True)),
         gates=list(report.gates.iter_rows(named=True)),
-        key_rows=key_rows(report),
+        key_rows=keys,
         ranking=ranking_rows(report) if len(report.candidates) > 1 else (),
         ranking_heads=RANKING_HEADS,
         ranking_rule=RULE,
-        definitions=DEFINITIONS,
-        comparisons=[_comparison(report, page, place) for place, page in enumerate(report.candidates, 1)],
-        figures=study_figures(report),
-        pages=[_page(report, page, anchors[page.name]) for page in report.models],
+        words=DEFINITIONS,
+        comparisons=comparisons,
+        slugs=found,
+        definitions=glossary(found, _tables(keys, comparisons, pages)),
+        figures=pictures,
+        data=embedded(_data(pictures, pages)),
+        pages=pages,
         provenance=provenance_groups(report.provenance),
         open_layers=_OPEN_LAYERS,
         dash=DASH,
@@ -130,6 +147,27 @@ def build_html(report: ReportInput) -> str:
         script=Markup(script),
         script_digest=digest,
     )
+
+
+def _data(pictures: Iterable[Picture], pages: Sequence[_Page]) -> dict[str, Any]:
+    """What the page's script reads: the rows of each figure, and what can be looked at layer by layer, by id."""
+    every = [*pictures]
+    for page in pages:
+        every += [*page.figures.values(), *(picture for panel in page.panels for picture in panel.pictures)]
+    figures = {f"figure-{picture.identifier}": picture.data for picture in every if picture.data}
+    return {"figures": figures, "explorers": {page.anchor: page.explorer for page in pages if page.explorer}}
+
+
+def _tables(
+    keys: Iterable[tuple[Compared, object]], comparisons: Iterable[_Comparison], pages: Iterable[_Page]
+) -> Iterator[tuple[str, str, list[str]]]:
+    """Id prefix, label and metrics of every table whose rows are metrics."""
+    yield "key", "key numbers", [row.metric for row, _ in keys]
+    for comparison in comparisons:
+        names = [row.metric for section in comparison.sections for row in section.rows]
+        yield comparison.anchor, f"comparison of {comparison.name}", names
+    for page in pages:
+        yield page.anchor, f"metrics of {page.name}", [row.metric for section in page.metrics for row in section.rows]
 
 
 def _level_words(report: ReportInput, words: Verdict) -> str:
@@ -165,6 +203,7 @@ def _page(report: ReportInput, page: ModelPage, anchor: str) -> _Page:
         choice=_choice(page.frame("clustering", "choice")),
         projection=None if projection is None else projection_rows(projection),
         panels=shown_panels(page, anchor),
+        explorer=explorer_data(report, page),
         has_indexer=page.has_indexer,
     )
 

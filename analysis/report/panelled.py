@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from analysis import plots
-from analysis.report.figures import Picture
 from analysis.report.inputs import ModelPage
 from analysis.report.names import plain, visible
 from analysis.report.panels import PANELS, Passage, TextTable
+from analysis.report.pictures import Picture, picture
 
 _LEVELS = 4
 
@@ -42,11 +41,10 @@ def shown_panels(page: ModelPage, prefix: str) -> tuple[Shown, ...]:
         frames = {name: frame for name, frame in page.analyses.get(panel.analysis, {}).items() if not frame.is_empty()}
         if not frames:
             continue
-        pictures = []
-        for place, (figure, title, caption) in enumerate(panel.draw(frames), 1):
-            identifier = f"{prefix}-{panel.analysis}-{place}"
-            svg = plots.to_svg(figure, identifier, f"{title}, {plain(page.name)}", caption)
-            pictures.append(Picture(identifier, title, caption, svg))
+        pictures = [
+            picture(f"{prefix}-{panel.analysis}-{place}", title, caption, figure, plain(page.name))
+            for place, (figure, title, caption) in enumerate(panel.draw(frames), 1)
+        ]
         shown = Shown(
             panel.title,
             panel.about,

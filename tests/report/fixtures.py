@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import polars as pl
 
 from analysis.clustering.pattern_types import TYPED
 from analysis.metrics import REGISTRY
-from analysis.report import ModelPage, ReportInput
+from analysis.report import ModelPage, ReportInput, render
 from analysis.report.inputs import (
     CAUSALITY_SCHEMA,
     COMPARISONS_SCHEMA,
@@ -22,6 +23,7 @@ from analysis.report.inputs import (
 from analysis.settings import ComparisonSettings
 from analysis.verdicts import with_verdicts
 from tests.report.output_frames import output_frames
+from tests.report.panel_frames import with_panels
 
 SPARSE_ONLY = (
     *("indexer", "positions", "scores", "content", "layer_sharing"),
@@ -75,6 +77,15 @@ class Kind:
     seed: int = 0
     audit_failed: Sequence[str] = ()
     gates: bool = True
+    panels: bool = False
+    indexer_heads: int = 4
+
+
+def bare(given: ReportInput) -> ReportInput:
+    """The report without what takes long to draw, for tests of what is said."""
+    metrics = given.metrics.filter(pl.col("layer").is_null())
+    pages = [replace(page, analyses={}) for page in given.models]
+    return replace(given, models=pages, metrics=metrics)
 
 
 def report(kind: Kind | None = None, **changes: Any) -> ReportInput:
@@ -432,3 +443,9 @@ def _provenance(kind: Kind, names: Sequence[str]) -> Mapping[str, Any]:
         },
         "timings": {"extract": {"seconds": 61.25, "cached": False}},
     }
+
+
+@cache
+def rendered(kind: Kind) -> Mapping[str, str]:
+    """The files of a made-up report; drawn once for all tests of a process, since drawing takes seconds."""
+    return render(with_panels(report(kind), kind.indexer_heads) if kind.panels else report(kind))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
+import zlib
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -10,9 +13,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+from markupsafe import escape
 
-from analysis.report import ReportInput, render
-from tests.report.fixtures import report
+from analysis.metrics import REGISTRY
+from analysis.report import render
+from analysis.report.explorer import explorer_data
+from tests.report.fixtures import Kind, bare, rendered, report
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -25,7 +31,8 @@ ADDRESS = re.compile(
     r"""(?:https?:)?//[a-z0-9.-]+\.[a-z]{2}|\b(?:src|href|action|data|poster)\s*=\s*["'](?!#|data:image/png)""", re.I
 )
 FETCH = re.compile(
-    r"@import|url\((?!#)|<(?:link|iframe|object|embed|img|base|form)\b|\bfetch\(|XMLHttpRequest|WebSocket", re.I
+    r"@import|(?<![a-z])url\((?!#)|<(?:link|iframe|object|embed|img|base|form)\b|\bfetch\(|XMLHttpRequest|WebSocket",
+    re.I,
 )
 
 
@@ -71,21 +78,22 @@ def outline(html: str) -> Outline:
     return parser
 
 
-CASES: dict[str, dict[str, Any]] = {
-    "one candidate": {"layers": 4},
-    "three candidates": {"layers": 6, "candidates": ("a", "b", "c")},
-    "no candidate": {"candidates": ()},
-    "dense alone": {"candidates": (), "dense": ("baseline",)},
-    "dense candidate": {"dense": ("light",)},
-    "dense baseline": {"dense": ("baseline",)},
-    "hostile names": {"baseline": HOSTILE[0], "candidates": HOSTILE[1:]},
-    "one layer, one head": {"layers": 1, "heads": 1},
+USUAL = Kind(panels=True)
+CASES: dict[str, Kind] = {
+    "one candidate": USUAL,
+    "three candidates": Kind(layers=2, candidates=("a", "b", "c")),
+    "no candidate": Kind(layers=2, candidates=()),
+    "dense alone": Kind(layers=2, candidates=(), dense=("baseline",)),
+    "dense candidate": Kind(layers=2, dense=("light",)),
+    "dense baseline": Kind(layers=2, dense=("baseline",)),
+    "hostile names": Kind(layers=2, heads=2, baseline=HOSTILE[0], candidates=HOSTILE[1:]),
+    "one layer, one head": Kind(layers=1, heads=1),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_page_is_whole_and_asks_nothing_of_the_network(case: str) -> None:
-    html = render(report(**CASES[case]))["report.html"]
+    html = rendered(CASES[case])["report.html"]
     found = outline(html)
     assert found.wrong == [] and found.open == []
     assert len(found.ids) == len(set(found.ids))
@@ -94,13 +102,13 @@ def test_the_page_is_whole_and_asks_nothing_of_the_network(case: str) -> None:
     assert "http://" not in html and "https://" not in html
     assert not FETCH.search(html) and not ADDRESS.search(html)
     assert "DOCTYPE svg" not in html and "<metadata" not in html
-    assert found.tags.count("script") == 1
+    assert found.tags.count("script") == 2 and html.count('<script type="text/plain" id="data">') == 1
     shown = re.sub(r"<svg.*?</svg>|<style.*?</style>|<script.*?</script>", "", html, flags=re.S)
     assert not re.search(r">\s*(nan|None|null|inf|-inf|Infinity)\s*<", shown, re.I)
 
 
 def test_tables_have_captions_and_scopes() -> None:
-    html = render(report())["report.html"]
+    html = rendered(USUAL)["report.html"]
     assert html.count("<table") == html.count("<caption") > 5
     assert not re.search(r"<th(?![^>]*scope=)[ >]", html)
     assert html.count("<figure ") == html.count("<figcaption") == html.count('role="img"')
@@ -108,7 +116,7 @@ def test_tables_have_captions_and_scopes() -> None:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_foreign_text_is_shown_and_never_run(name: str) -> None:
-    given = report(baseline=name)
+    given = bare(report(baseline=name))
     given = replace(
         given,
         study=name,
@@ -127,20 +135,20 @@ def test_foreign_text_is_shown_and_never_run(name: str) -> None:
 
 
 def test_the_verdict_stands_before_the_audit_and_the_audit_before_the_comparison() -> None:
-    html = render(report())["report.html"]
+    html = rendered(USUAL)["report.html"]
     order = [html.index(f'<section id="{key}"') for key in ("verdict", "checks", "comparison", "figures", "model-1")]
     assert order == sorted(order)
     assert html.index('<section id="provenance"') > order[-1]
 
 
 def test_values_of_the_comparison_are_the_frames_values() -> None:
-    given = report()
-    html = render(given)["report.html"]
+    given = report(USUAL)
+    html = rendered(USUAL)["report.html"]
     row = given.comparisons.filter((pl.col("metric") == "selection_recall") & pl.col("layer").is_null()).row(
         0, named=True
     )
     table = html[html.index("every metric") :]
-    line = re.search(r'<tr><th scope="row">selection_recall.*?</tr>', table, re.S)
+    line = re.search(r'<tr><th scope="row" id="comparison-1-selection_recall">.*?</tr>', table, re.S)
     assert line is not None
     for value in (row["baseline"], row["value"], row["difference"], row["ci_low"], row["ci_high"]):
         assert f"{abs(value):.3f}" in line[0]
@@ -148,14 +156,75 @@ def test_values_of_the_comparison_are_the_frames_values() -> None:
 
 
 def test_metrics_that_only_one_model_has_are_named() -> None:
-    html = render(report(dense=("light",)))["report.html"]
+    html = rendered(CASES["dense candidate"])["report.html"]
     note = re.search(r"Measured for the baseline only, so not compared: ([^<]*)", html)
     assert note is not None and "selection_recall" in note[1] and "nll" not in note[1].split(", ")
 
 
-def test_a_heavy_report_stays_under_five_megabytes() -> None:
-    heavy: ReportInput = report(layers=61, heads=128, candidates=("a", "b", "c"))
-    html = render(heavy)["report.html"]
-    assert len(html.encode()) < 5_000_000
-    assert html.count('<th scope="row" data-sort="60">60</th>') == 4
-    assert html.count("Table of 61 layers") == 4
+def data(html: str) -> dict[str, Any]:
+    """What the page's script reads."""
+    found = re.search(r'<script type="text/plain" id="data">(.*?)</script>', html, re.S)
+    assert found is not None
+    unpacked: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(found[1])))
+    return unpacked
+
+
+def test_every_figure_comes_with_its_data() -> None:
+    html = rendered(USUAL)["report.html"]
+    figures = re.findall(r'<figure id="([^"]+)"', html)
+    assert len(figures) > 30 and set(figures) == set(data(html)["figures"])
+    for rows in data(html)["figures"].values():
+        assert all(part["columns"] for part in rows["parts"])
+
+
+def test_every_metric_leads_to_its_definition_and_back() -> None:
+    html = rendered(USUAL)["report.html"]
+    definition = re.search(r'<div id="def-selection_recall".*?</div>', html, re.S)
+    assert definition is not None
+    entry = REGISTRY["selection_recall"]
+    for text in (entry.formula, entry.range, entry.misleads):
+        assert text and str(escape(text)) in definition[0]
+    assert html.count('href="#def-selection_recall"') >= 5
+    for use in ("key", "comparison-1", "model-1", "model-2"):
+        assert f'href="#{use}-selection_recall"' in definition[0]
+        assert f'<th scope="row" id="{use}-selection_recall">' in html
+    rows = re.findall(r'<th scope="row" id="[a-z]+(?:-\d)?-([a-z0-9_]+)">', html)
+    assert {f"def-{name}" for name in rows} <= set(outline(html).ids)
+
+
+def test_a_metric_that_no_definition_names_is_shown_as_text() -> None:
+    given = bare(report(candidates=()))
+    name = "<img src=x onerror=alert(1)>"
+    own = given.metrics.head(1).with_columns(metric=pl.lit(name))
+    html = render(replace(given, metrics=pl.concat([given.metrics, own])))["report.html"]
+    assert "<img" not in html and "&lt;img src=x onerror=alert(1)&gt;" in html
+
+
+def test_layers_and_heads_that_can_be_chosen_are_those_of_the_frames() -> None:
+    given = report(USUAL)
+    explorer = data(rendered(USUAL)["report.html"])["explorers"]["model-2"]
+    assert explorer["layers"] == [0, 1, 2, 3] and explorer["heads"] == 8
+    (heads,) = [chart for chart in explorer["charts"] if chart["kind"] == "dots"]
+    by_head = (
+        given.models[1]
+        .analyses["distribution"]["by_head"]
+        .sort("metric", "layer", "head", descending=[True, False, False])
+    )
+    assert heads["columns"]["value"] == pytest.approx(by_head["value"].to_list(), rel=1e-3)
+
+
+def test_what_a_small_page_leaves_out_is_named() -> None:
+    frame = pl.DataFrame(
+        [(metric, layer, head, 0.5) for metric in ("a", "b", "c") for layer in range(61) for head in range(200)],
+        schema={"metric": pl.String, "layer": pl.Int16, "head": pl.Int16, "value": pl.Float64},
+        orient="row",
+    )
+    given = report(layers=3)
+    page = replace(given.models[0], analyses={"distribution": {"by_head": frame}})
+    found = explorer_data(given, page)
+    assert found is not None
+    assert found["notes"] == [
+        "Of 3 metrics of single attention heads the page holds 1, to stay small; the others (b, c) are in the table "
+        "by_head of the store."
+    ]
+    assert len(found["charts"][0]["columns"]["value"]) == 61 * 200

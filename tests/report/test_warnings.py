@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 
 from analysis.report import ReportInput, render, verdict
+from analysis.report.markdown_report import build_markdown
 from analysis.report.warnings import warnings
-from tests.report.fixtures import report
+from tests.report.fixtures import bare, report
 
 
 def in_effect(
@@ -36,7 +37,7 @@ def usual(**changes: Any) -> ReportInput:
 
 def shown(given: ReportInput) -> dict[str, str]:
     """What a reader sees first of each file, as plain text."""
-    files = render(given)
+    files = render(bare(given))
     html = files["report.html"]
     found = {
         "html": html[html.index('<section id="verdict"') : html.index('<section id="checks"')],
@@ -49,9 +50,10 @@ def shown(given: ReportInput) -> dict[str, str]:
 def test_a_study_in_effect_has_no_warning() -> None:
     given = usual()
     assert warnings(given) == ()
-    assert json.loads(render(given)["report.json"])["warnings"] == []
-    assert "Warning" not in render(given)["report.md"]
-    assert "hardly in effect" not in render(given)["report.html"]
+    files = render(bare(given))
+    assert json.loads(files["report.json"])["warnings"] == []
+    assert "Warning" not in files["report.md"]
+    assert "hardly in effect" not in files["report.html"]
 
 
 @pytest.mark.parametrize("model", ["baseline", "light"])
@@ -103,7 +105,7 @@ def test_a_failed_audit_is_told_everywhere_before_anything_else(model: str) -> N
         assert f"{model} failed the causality audit" in text, where
     assert verdict(given).headline.startswith("Do not use these numbers")
     assert "✗ causality: 1 of 2 failed" in shown(given)["html"]
-    assert "**failed**" in render(given)["report.md"]
+    assert "**failed**" in build_markdown(given)
 
 
 def test_names_in_warnings_are_text() -> None:
