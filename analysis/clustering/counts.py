@@ -65,4 +65,6 @@ def _dense(
     cells: pl.DataFrame, rows: NDArray[np.integer], columns: NDArray[np.integer], shape: tuple[int, int, int]
 ) -> Array:
     places = np.ravel_multi_index((rows, columns, cells["pattern_type"].to_numpy()), shape)
-    return np.bincount(places, cells["maps"].to_numpy(), int(np.prod(shape))).reshape(shape).astype(np.float64)
+    return (
+        np.bincount(places, cells["maps"].to_numpy(), int(np.prod(shape))).reshape(shape).astype(np.float64, copy=False)
+    )

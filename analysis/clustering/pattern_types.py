@@ -94,12 +94,13 @@ def type_shares(layers: Sequence[int], counts: Array, settings: BootstrapSetting
         layer, pattern_type, share with its interval, count, n (samples with maps in the layer).
     """
     occurring = np.flatnonzero(counts.sum(axis=(0, 1)))
-    everywhere = np.concatenate([counts.sum(axis=1, keepdims=True), counts], axis=1)
-    own = everywhere[:, :, occurring]
-    groups = pl.DataFrame({"layer": [None, *layers]}, schema={"layer": pl.Int16}).join(
-        pl.DataFrame({"pattern_type": [TYPES[place] for place in occurring]}), how="cross", maintain_order="left_right"
-    )
-    totals = np.broadcast_to(everywhere.sum(axis=2, keepdims=True), own.shape)
-    flat = own.reshape(len(own), -1)
-    shares = share_table(groups, flat, totals.reshape(flat.shape), settings)
-    return shares.with_columns(count=pl.Series(flat.sum(axis=0))).select(*TYPED).cast(TYPED)  # type: ignore[arg-type]
+    names = pl.DataFrame({"pattern_type": [TYPES[place] for place in occurring]})
+    parts = [pl.DataFrame(schema=TYPED)]
+    # Layer by layer: all at once would take several times the memory of the counts.
+    for layer, maps in ((None, counts.sum(axis=1)), *zip(layers, counts.swapaxes(0, 1), strict=True)):
+        own = maps[:, occurring]
+        totals = np.broadcast_to(maps.sum(axis=1, keepdims=True), own.shape)
+        shares = share_table(names, own, totals, settings)
+        found = shares.with_columns(layer=pl.lit(layer, dtype=pl.Int16), count=pl.Series(own.sum(axis=0)))
+        parts.append(found.select(*TYPED).cast(TYPED))  # type: ignore[arg-type]
+    return pl.concat(parts)

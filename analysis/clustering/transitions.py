@@ -35,6 +35,8 @@ MOVED = {
     "n": pl.Int32,
 }
 LABELS = {"cluster": "cluster", "type": "pattern_type"}
+# A stored table comes back with its words numbered as they come; numbers in this order mean the same everywhere.
+_NUMBERED = {"cluster": pl.col("cluster").cast(pl.Int16), "pattern_type": pl.col("pattern_type").cast(pl.Enum(TYPES))}
 _KINDS = ("before", "after")
 
 
@@ -71,14 +73,13 @@ def transitions(
 
 def _counted(before: Iterable[pl.DataFrame], after: Iterable[pl.DataFrame]) -> dict[str, pl.DataFrame]:
     """Rows by sample, layer and what they were and are, for clusters and types: far fewer than one a head."""
-    columns = list(LABELS.values())
+    numbers = [column.to_physical().cast(pl.Int16) for column in _NUMBERED.values()]
     found: dict[str, list[pl.DataFrame]] = {of: [] for of in LABELS}
     for one, other in _aligned(before, after):
-        joined = one.select(*KEYS, *columns).join(other.select(*KEYS, *columns), on=KEYS, suffix="_after")
+        joined = one.select(*KEYS, *numbers).join(other.select(*KEYS, *numbers), on=KEYS, suffix="_after")
         for of, column in LABELS.items():
-            kinds = {"before": pl.col(column), "after": pl.col(f"{column}_after")}
-            small = [kind.to_physical().cast(pl.Int16).alias(name) for name, kind in kinds.items()]
-            found[of].append(joined.group_by("sample", "layer", *small).agg(rows=pl.len().cast(pl.Int32)))
+            kinds = [pl.col(column).alias("before"), pl.col(f"{column}_after").alias("after")]
+            found[of].append(joined.group_by("sample", "layer", *kinds).agg(rows=pl.len().cast(pl.Int32)))
     empty = {"sample": pl.Int32, "layer": pl.Int16, "before": pl.Int16, "after": pl.Int16, "rows": pl.Int32}
     return {of: pl.concat([pl.DataFrame(schema=empty), *parts]) for of, parts in found.items()}
 

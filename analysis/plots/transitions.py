@@ -46,10 +46,22 @@ def transition_maps(transitions: pl.DataFrame) -> Figure | None:
             value = cells[row, column]
             colour = "white" if value > 0.6 else INK
             small = spans.get((int(row), int(column)))
-            high = row if small is None else row - 0.14
-            axes.text(column, high, f"{100 * value:.1f}", ha="center", va="center", fontsize=7.5, color=colour)
-            if small is not None:
-                axes.text(column, row + 0.24, small, ha="center", va="center", fontsize=5.5, color=colour)
+            lines = (
+                [(f"{100 * value:.1f}", 7.5, 0.0)]
+                if small is None
+                else [(f"{100 * value:.1f}", 7.5, 4.0), (small, 5.5, -5.0)]
+            )
+            for text, size, above in lines:
+                axes.annotate(
+                    text,
+                    (column, row),
+                    (0, above),
+                    textcoords="offset points",
+                    ha="center",
+                    va="center",
+                    fontsize=size,
+                    color=colour,
+                )
         short = short_labels(labels, 14)
         axes.set_xticks(range(len(labels)), [short[label] for label in labels], rotation=40, ha="right")
         axes.set_yticks(range(len(labels)), [short[label] for label in labels])

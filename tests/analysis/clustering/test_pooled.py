@@ -17,6 +17,7 @@ from analysis.clustering.transitions import transitions
 from analysis.clustering.whitening import whitening
 from analysis.settings import BootstrapSettings, ClusteringSettings
 from analysis.statistics import bootstrap_ratios, interval
+from storage.parquet import decode, encode
 from tests.analysis import planted
 
 Frames = Mapping[str, pl.DataFrame]
@@ -157,6 +158,20 @@ def test_a_transition_is_a_ratio_of_sums_over_samples_with_its_interval() -> Non
     bounds = interval(top.sum(0) / bottom.sum(0), bootstrap_ratios(top, bottom, 60, 0), n, 0.95)
     assert (row["ci_low"], row["ci_high"]) == pytest.approx([bound[0] for bound in bounds])
     assert row["ci_low"] < row["share"] < row["ci_high"]
+
+
+def test_types_keep_their_names_when_they_come_back_from_a_store() -> None:
+    """As words that are numbered by who came first, or as plain words; and each model's in another order."""
+    before, after, settings = many(1), many(2), BootstrapSettings(resamples=10)
+    expected = transitions({"base": one(before), "light": one(after)}, "base", settings)
+    back = [decode(encode(rows, "analyses/clustering", "assignments"), "file") for rows in (after, before)]
+    for first, second in ((back[1], back[0]), (back[1], after.cast({"pattern_type": pl.String}))):
+        found = transitions({"base": one(first), "light": one(second)}, "base", settings)
+        for name in expected:
+            assert_frame_equal(found[name], expected[name], check_exact=True)
+    counts = dict(before.group_by(pl.col("pattern_type").cast(pl.String)).len().iter_rows())
+    overall = expected["transitions"].filter(pl.col("layer").is_null(), pl.col("of") == "type")
+    assert dict(overall.group_by("before").agg(pl.col("count").sum()).iter_rows()) == counts
 
 
 @pytest.mark.parametrize("sizes", [(7, 11), (1, 240), (50, 3)])
