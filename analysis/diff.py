@@ -60,6 +60,19 @@ def diff(report_a: Mapping[str, Any], report_b: Mapping[str, Any]) -> pl.DataFra
     return pl.DataFrame(rows, schema=DIFFERENCES, orient="row")
 
 
+def between(one: Row, two: Row) -> Row:
+    """The difference of two values of one metric that were measured apart, as if they were independent.
+
+    Args:
+        one: A metric of a report: name, unit, value, ci_low, ci_high and n.
+        two: The same metric of another report.
+
+    Returns:
+        difference (two - one), ci_low, ci_high, interval, n and better, as in `diff`; nothing where a value is missing.
+    """
+    return _difference(one, two, None)
+
+
 def fail_on(rule: str | Rule, frame: pl.DataFrame) -> pl.DataFrame:
     """The rows over all layers that satisfy a rule such as ``recall < -0.01``: any row means failure.
 

@@ -114,6 +114,12 @@ class Study(Frozen):
         return self
 
 
+def identity_of(study: Study) -> str:
+    """Tells a study from those of the same name that others run on the same store, by where its report goes."""
+    digest = sha256(f"{study.name}\n{study.report}".encode()).hexdigest()[:8]
+    return f"{study.slug}-{digest}"
+
+
 def slug(text: str) -> str:
     """Lower-case letters, digits and single dashes.
 

@@ -14,7 +14,10 @@ import polars as pl
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.exceptions import PrefectException
 
+from analysis.report.over_time import with_history
 from flows.config import Study
+from flows.history import remember
+from flows.narrate import say
 from indexscope.errors import one_line
 from storage.reports import write_report
 from storage.store import StepKey, Store
@@ -41,7 +44,8 @@ class Finished:
 
 def publish(store: Store, key: StepKey, folder: str, study: Study) -> Finished:
     """Write the report's files and Prefect's artifacts."""
-    files = {row["name"]: row["content"] for row in store.read(key, "files", [RESULT]).iter_rows(named=True)}
+    stored = {row["name"]: row["content"] for row in store.read(key, "files", [RESULT]).iter_rows(named=True)}
+    files = with_history(stored, remember(store, study, key, stored, say))
     write_report(folder, files)
     comparisons = store.read(key, "summary", [RESULT])
     gates = store.read(key, "gates", [RESULT])

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from analysis.report.inputs import ReportInput
 from analysis.report.names import markdown, plain
 from analysis.report.numbers import count, known, number, percent
+from analysis.report.over_time import PLACE
 from analysis.report.tables import Compared, Measured, comparison_sections, dropped, measured_sections
 from analysis.report.verdict import verdict
 
@@ -25,7 +26,7 @@ def build_markdown(report: ReportInput) -> str:
         blocks += [f"## {markdown(plain(page.name))} against the baseline", *_comparison(report, page.name)]
     for page in report.models if not report.candidates else []:
         blocks += [f"## {markdown(plain(page.name))}", *_metrics(report, page.name)]
-    blocks += ["## Models", _models(report)]
+    blocks += [PLACE, "## Models", _models(report)]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 

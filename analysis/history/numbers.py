@@ -1,0 +1,28 @@
+"""What is kept of a report for good: its numbers over all layers, its gates and its verdict, in a few kilobytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+METRIC = ("model", "name", "unit", "value", "ci_low", "ci_high", "n")
+COMPARISON = ("candidate", "metric", "unit", "difference", "ci_low", "ci_high", "n")
+GATE = ("name", "rule", "value", "passed")
+MODEL = ("name", "role", "fingerprint")
+
+
+def kept(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of a report (the content of ``report.json``).
+
+    Returns:
+        verdict (level and headline), models, gates, and the metrics and comparisons over all layers; the rows of each
+        as lists in the order of `MODEL`, `GATE`, `METRIC` and `COMPARISON`.
+    """
+    verdict = report["verdict"]
+    return {
+        "verdict": {"level": verdict["level"], "headline": verdict["headline"]},
+        "models": [[row[key] for key in MODEL] for row in report["models"]],
+        "gates": [[row[key] for key in GATE] for row in report["gates"]],
+        "metrics": [[row[key] for key in METRIC] for row in report["metrics"] if row["layer"] is None],
+        "comparisons": [[row[key] for key in COMPARISON] for row in report["comparisons"] if row["layer"] is None],
+    }
