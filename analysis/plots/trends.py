@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, Formatter, ScalarFormatter
 
 from analysis.plots.frames import spread, values
 from analysis.plots.style import GREEN, MUTED, VERMILLION, legend_above, look, new_figure, short_labels, styled
 
 _TICKS = 5
+_LARGE = ("FLOPs/token", "FLOPs", "parameters", "bytes", "tokens")
 _MARKED = 40
 """Longer series have no markers."""
 
@@ -61,6 +63,7 @@ def metric_trends(
         _gates(axes, marks.get(metric, Marks()), own)
         axes.set_title(metric)
         axes.set_ylabel(str(own["unit"][0]))
+        axes.yaxis.set_major_formatter(_numbers(str(own["unit"][0])))
         axes.set_xlim(first - 0.3, last + 0.3)
         ticks = spread(own["place"].to_list(), _TICKS if columns > 1 else 2 * _TICKS)
         axes.set_xticks(ticks, [labels[tick] for tick in ticks])
@@ -68,6 +71,14 @@ def metric_trends(
         axes.remove()
     legend_above(figure, grid.flat[: len(metrics)])
     return figure
+
+
+def _numbers(unit: str) -> Formatter:
+    if unit in _LARGE:
+        return EngFormatter(sep="\u202f")
+    plain = ScalarFormatter(useOffset=False)
+    plain.set_powerlimits((-4, 6))
+    return plain
 
 
 def _line(axes: Axes, rows: pl.DataFrame, label: str, index: int) -> None:

@@ -94,7 +94,8 @@ def break_text(found: Break) -> str:
         start = f"has not passed since the first run on record, {first} ({value})"
     else:
         why = f"; {found.broke.run.changed}" if found.broke.run.changed else ""
-        lost = f"; {found.lost} results before it are lost, so it may have broken earlier" if found.lost else ""
+        results = "1 result before it is" if found.lost == 1 else f"{found.lost} results before it are"
+        lost = f"; {results} lost, so it may have broken earlier" if found.lost else ""
         start = f"broke at run {found.broke.number}, {first} ({value}{why}{lost})"
     if found.mended is not None:
         after = found.mended.gates[found.gate]["rule"]

@@ -140,17 +140,17 @@ def picture(
         "ci_low": pl.Float64,
         "ci_high": pl.Float64,
     }
-    labels = {stretch.number: f"{stretch.dates[0].astimezone(UTC):%m-%d}" for stretch in shown}
+    labels = {stretch.number: f"{stretch.number}\n{stretch.dates[0].astimezone(UTC):%m-%d}" for stretch in shown}
     frame = pl.DataFrame(rows, schema=schema, orient="row")
     figure = plots.metric_trends(frame, labels, models, _marks(history)) if rows else None
     if figure is None:
         return None
     caption = (
-        "One point a result, in the order of their first runs (month-day, UTC), evenly spaced whatever time lay "
-        "between. Bands are each result's own confidence interval."
+        "One point a result: the number of its run, and the month and day of the first that had it (UTC); evenly "
+        "spaced, whatever time lay between. Bands are each result's own confidence interval."
     )
-    svg = plots.to_svg(figure, identifier, TITLE, caption, standalone)
-    return Picture(identifier, "Metrics over time", caption, svg)
+    identifier, title = "study-over-time", "Metrics over time"
+    return Picture(identifier, title, caption, plots.to_svg(figure, identifier, title, caption))
 
 
 def _marks(history: Sequence[Stretch]) -> dict[str, plots.Marks]:
