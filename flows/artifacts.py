@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ from prefect.artifacts import (
 from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 
-from analysis.plots import as_image
 from analysis.report.names import markdown, plain
 from flows.config import Study
 
@@ -58,7 +58,7 @@ def show_report(study: Study, files: Mapping[str, str], comparisons: pl.DataFram
     link = folder if "://" in folder else Path(folder).resolve().as_uri()
     try:
         create_markdown_artifact(
-            trimmed(files["report.md"], LARGEST),
+            trimmed(unfolded(files["report.md"]), LARGEST),
             key=f"{study.slug}-summary",
             description=f"{title}: verdict, gates and comparison (report.md)",
         )
@@ -93,6 +93,13 @@ def trimmed(text: str, largest: int) -> str:
     return head[: head.rfind("\n") + 1].rstrip() + note
 
 
+def unfolded(text: str) -> str:
+    """The Markdown of a report for a page that shows no HTML: what is folded stands open below its title."""
+    text = re.sub(r"</?ul>", "", text.replace("</details>\n", "").replace("</li>", ""))
+    text = re.sub(r"<details>\n<summary>(.*?)</summary>", lambda found: f"## {markdown(unescape(found[1]))}", text)
+    return re.sub(r"\n{3,}", "\n\n", text.replace("<li>", "\n- ")).rstrip() + "\n"
+
+
 def figures_of(html: str, title: str) -> str:
     """The first figures of a report as Markdown with the pictures in it; empty if it has none.
 
@@ -100,6 +107,8 @@ def figures_of(html: str, title: str) -> str:
         html: Text of ``report.html``.
         title: The study's name, escaped.
     """
+    from analysis.plots import as_image
+
     found: list[str] = []
     for identifier in FIGURES:
         if match := re.search(PICTURE.replace("{id}", identifier), html, re.DOTALL):

@@ -42,7 +42,10 @@ class ModelRef(Frozen):
 class Gate(Frozen):
     """A condition on the comparison that a study must meet."""
 
-    rule: Text = Field(description="<metric>[.difference|.value|.ratio] <op> <number>[%], e.g. nll.difference <= 0.05.")
+    rule: Text = Field(
+        description="<metric>[.difference|.value|.ratio] <op> <number>[%] [on lower|on upper] [per layer|at layer N], "
+        "e.g. nll.difference <= 0.05 on upper."
+    )
     name: Name = Field("", validate_default=False, description="What the report calls it; by default the rule.")
 
     @model_validator(mode="before")

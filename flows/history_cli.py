@@ -15,6 +15,7 @@ import typer
 from indexscope import IndexscopeError
 
 if TYPE_CHECKING:
+    from rich.table import Table
     from rich.text import Text
 
     from analysis.history import Stretch
@@ -62,6 +63,7 @@ def show_history(
 
     Runs that followed each other with one result are one row.
     """
+    from analysis.history import known_metrics
     from flows.history import history_of, past
 
     store, identity, name = _chosen(source, study)
@@ -74,11 +76,14 @@ def show_history(
     rows = rows[-limit:] if limit else rows
     kept = {f"reports/{digest}" for digest in store.digests("reports")}
     reports = {run.result: run.report.rpartition("/")[2][:8] if run.report in kept else "collected" for run in runs}
-    shown = _Shown(name, history, rows, _series(history, metric or [], model or [], as_json), reports)
+    with known_metrics(history):
+        shown = _Shown(name, history, rows, _series(history, metric or [], model or [], as_json), reports)
+    from flows.tables import emit
+
     if as_json:
         print(json.dumps(_json(shown, store.url, identity), ensure_ascii=False, allow_nan=False))
     elif as_markdown:
-        print(_markdown(shown))
+        emit(_markdown(shown))
     else:
         _print(shown)
 
@@ -149,30 +154,35 @@ def _near(history: Sequence[Stretch], metric: str) -> str:
 
 def _print(shown: _Shown) -> None:
     from analysis.report.names import plain
-    from flows.tables import new_table, show
+    from flows.tables import emit, fits, new_console, show
 
     if not shown.rows:
-        print(f"no such run; the newest of {len(shown.history)} results is of {shown.history[-1].dates[-1]:%Y-%m-%d}")
+        newest = shown.history[-1].dates[-1]
+        emit(f"no such run; the newest of {len(shown.history)} results is of {newest:%Y-%m-%d}\n")
         return
     models = shown.models
-    together = len(models) < 2
-    print(plain(shown.study) + (f": {plain(models[0])}" if len(models) == 1 else ""))
-    table = new_table(*HEADS, *([_head(one) for one in shown.series] if together else []))
-    for stretch in shown.rows:
-        cells = [_styled(_cell(one, stretch)) for one in shown.series] if together else []
-        table.add_row(*_told(shown, stretch), *cells)
-    show(table)
-    for name in models if not together else ():
-        own = [one for one in shown.series if one.model == name]
-        print(f"\n{plain(name)}")
-        table = new_table("run", *(_head(one) for one in own))
-        for stretch in shown.rows:
-            table.add_row(str(stretch.number), *(_styled(_cell(one, stretch)) for one in own))
-        show(table)
+    emit(plain(shown.study) + (f": {plain(models[0])}" if len(models) == 1 else "") + "\n")
+    whole = _table(shown, HEADS, shown.series)
+    if len(models) < 2 and fits(new_console(), whole):
+        show(whole)
+    else:
+        show(_table(shown, HEADS, ()))
+        for name in models:
+            emit(f"\n{plain(name)}\n")
+            show(_table(shown, HEADS[:1], [one for one in shown.series if one.model == name]))
     if shown.series and len(shown.rows) > 1:
-        print(LEGEND)
+        emit(f"{LEGEND}\n")
     for line in _breaks(shown):
-        print(line)
+        emit(f"{line}\n")
+
+
+def _table(shown: _Shown, heads: Sequence[str], series: Sequence[Series]) -> Table:
+    from flows.tables import new_table
+
+    table = new_table(*heads, *map(_head, series))
+    for stretch in shown.rows:
+        table.add_row(*_told(shown, stretch)[: len(heads)], *(_styled(_cell(one, stretch)) for one in series))
+    return table
 
 
 def _told(shown: _Shown, stretch: Stretch) -> tuple[str, ...]:
@@ -233,7 +243,10 @@ def _markdown(shown: _Shown) -> str:
     lines = [heads, ["---:", *[":---"] * 4, *["---:"] * len(shown.series)], *rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     told = "\n".join(f"- {markdown(line)}" for line in _breaks(shown))
-    return "\n\n".join(part for part in (f"# {markdown(plain(shown.study))} over time", told, table, LEGEND) if part)
+    return (
+        "\n\n".join(part for part in (f"# {markdown(plain(shown.study))} over time", told, table, LEGEND) if part)
+        + "\n"
+    )
 
 
 def _json(shown: _Shown, url: str, identity: str) -> dict[str, Any]:

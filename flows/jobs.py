@@ -88,15 +88,21 @@ def analysis_step(plan: Plan, model: ModelPlan, analysis: str) -> Step:
 
 def compare_step(plan: Plan) -> Step:
     """The comparison."""
-    sources = tuple((key, (RESULT,)) for model in plan.models for key in model.analyses.values())
+    analyses = ((key, (RESULT,)) for model in plan.models for key in model.analyses.values())
+    sources = (*analyses, *(source for model in plan.models for source in _outputs(plan, model)))
     return Step("compare", "compare", plan.study.name, plan.comparison, (RESULT,), sources)
+
+
+def _outputs(plan: Plan, model: ModelPlan) -> tuple[Source, ...]:
+    """What a model selects and predicts."""
+    return (model.features, plan.units), (model.probe, (PROBE,))
 
 
 def report_step(plan: Plan, key: StepKey) -> Step:
     """The report."""
     measures = tuple((model.measures, (MEASURES,)) for model in plan.models)
-    compared = compare_step(plan)
-    sources = (*measures, *compared.sources, (plan.comparison, (RESULT,)))
+    analyses = ((key, (RESULT,)) for model in plan.models for key in model.analyses.values())
+    sources = (*measures, *analyses, (plan.comparison, (RESULT,)))
     return Step("report", "report", plan.study.name, key, (RESULT,), sources)
 
 
@@ -196,6 +202,7 @@ def comparison_job(plan: Plan, goal: Target) -> ComparisonJob:
         models={model.name: model.analyses for model in plan.models},
         baseline=plan.study.baseline.name,
         settings=plan.study.comparison,
+        outputs={model.name: _outputs(plan, model) for model in plan.models},
         metrics=plan.metrics,
     )
 

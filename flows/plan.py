@@ -59,6 +59,11 @@ class ModelPlan:
         return {**self.ran, **self.analyses}
 
     @property
+    def compared(self) -> dict[str, StepKey]:
+        """Every step that the comparison draws on."""
+        return {"features": self.features, "probe": self.probe, **self.analyses}
+
+    @property
     def results(self) -> dict[str, StepKey]:
         """Every step that the comparison and the report draw on."""
         return {"measures": self.measures, **self.analyses}
@@ -90,7 +95,7 @@ class Plan:
     @cached_property
     def comparison(self) -> StepKey:
         """Address of the comparison."""
-        return comparison_key([(model.name, model.analyses) for model in self.models], self.study.comparison)
+        return comparison_key([(model.name, model.compared) for model in self.models], self.study.comparison)
 
     @property
     def store(self) -> Store:

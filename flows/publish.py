@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from analysis.report import with_history
 from flows.artifacts import show_report
 from flows.config import Study
 from flows.history import remember
@@ -39,6 +38,8 @@ def publish(store: Store, key: StepKey, folder: str, study: Study) -> Finished:
     The history is no input of the stored report, which stays what the study's inputs make it: the section on it is
     added to the files here.
     """
+    from analysis.report.over_time import with_history
+
     stored = {row["name"]: row["content"] for row in store.read(key, "files", [RESULT]).iter_rows(named=True)}
     comparisons = store.read(key, "summary", [RESULT])
     gates = store.read(key, "gates", [RESULT])

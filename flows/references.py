@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from flows.config import identity_of
+from flows.config import identity_of as identity_of
 from flows.jobs import address_of_report
 from flows.narrate import say
 from flows.plan import Plan

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from storage.choice_tables import CHOICES
 from storage.columns import Table
 from storage.content_tables import CONTENT
 from storage.custom_tables import CUSTOM
 from storage.feature_tables import FEATURES, MODELS
 from storage.head_tables import HEADS
 from storage.length_tables import LENGTHS
+from storage.output_tables import OUTPUTS
 from storage.prototype_tables import PROTOTYPES
 from storage.result_tables import RESULTS
 from storage.sharing_tables import SHARING
@@ -20,9 +22,11 @@ _TABLES: dict[tuple[str, str], Table] = {
     **STABILITY,
     **SHARING,
     **CONTENT,
+    **CHOICES,
     **HEADS,
     **PROTOTYPES,
     **LENGTHS,
+    **OUTPUTS,
     **CUSTOM,
 }
 

@@ -11,8 +11,8 @@ from indexscope.metrics import Declared
 from storage.store import JSON, StepKey, step_key
 
 #: Raise it when the same inputs would give another comparison or another report.
-COMPARISON_VERSION = 2
-REPORT_VERSION = 4
+COMPARISON_VERSION = 4
+REPORT_VERSION = 6
 #: Raise it when facts, layers, profile or audit of the same model change: features do not follow it.
 MEASURES_VERSION = 1
 #: Extraction settings that facts, profile and audit depend on.
@@ -120,7 +120,10 @@ def analysis_key(
 
 
 def comparison_key(models: Sequence[tuple[str, Mapping[str, StepKey]]], settings: ComparisonSettings) -> StepKey:
-    """The comparison of the models, baseline first. Their names are columns of its table, so they count."""
+    """The comparison of the models, baseline first: of their analyses, features and probe.
+
+    Their names are columns of its table, so they count.
+    """
     inputs: dict[str, JSON] = {"models": _digests(models), "settings": _plain(settings), "version": COMPARISON_VERSION}
     return step_key("comparisons", inputs)
 

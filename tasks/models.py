@@ -74,5 +74,10 @@ def share_cores(workers: int) -> None:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: at most OMP_NUM_THREADS, where the user or a scheduler has set that.
+
+    Threads that outnumber their cores wait for each other in every operation; small models then run ten times slower.
+    """
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return min(there, int(allowed)) if allowed.isdecimal() and int(allowed) else there

@@ -44,6 +44,12 @@ def token_classes(pieces: Sequence[str], special: Collection[int]) -> NDArray[np
     return np.array(codes, dtype=np.int8)
 
 
+def class_codes(classes: NDArray[np.int8], ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Class codes of tokens; ids beyond the vocabulary of `token_classes` are special: they have no text."""
+    known = np.append(classes, np.int8(SPECIAL)).astype(np.int64)
+    return np.asarray(known[np.minimum(ids, len(classes))])
+
+
 def _of(piece: str) -> int:
     if not piece:
         return SPECIAL

@@ -5,7 +5,7 @@ from __future__ import annotations
 from analysis.history.gates import Break, breaks
 from analysis.history.numbers import kept
 from analysis.history.timeline import Run, Stretch, models_of, stretches
-from analysis.history.trends import Point, default_metrics, main_models, trend
+from analysis.history.trends import Point, default_metrics, known_metrics, main_models, trend
 
 __all__ = [
     "Break",
@@ -15,6 +15,7 @@ __all__ = [
     "breaks",
     "default_metrics",
     "kept",
+    "known_metrics",
     "main_models",
     "models_of",
     "stretches",

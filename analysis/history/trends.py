@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.diff import between
+from analysis.diff import between, defined
 from analysis.gates import parse_rule
-from analysis.history.numbers import COMPARISON, METRIC
+from analysis.history.numbers import COMPARISON, DEFINITION, METRIC
 from analysis.history.timeline import Stretch, models_of
 from indexscope.errors import IndexscopeError
 
@@ -40,6 +41,13 @@ class Point:
     unit: str
     n: int | None
     step: Row | None
+
+
+def known_metrics(history: Sequence[Stretch]) -> AbstractContextManager[None]:
+    """Have the registry know the metrics of a history that are not built in, for the length of a block."""
+    numbers = [stretch.run.numbers for stretch in history if stretch.run.numbers is not None]
+    rows = [dict(zip(DEFINITION, row, strict=True)) for one in numbers for row in one.get("definitions", ())]
+    return defined({"definitions": rows, "metrics": []})
 
 
 def trend(history: Sequence[Stretch], model: str, metric: str) -> list[Point]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from analysis.metrics import FAMILIES, Computed, Derived, Family, Metric
+from analysis.metrics import FAMILIES, Computed, Derived, Family, Metric, Paired
 
 INTRODUCTION = """\
 # Metrics
@@ -49,6 +49,8 @@ sequence.
   shows in it, and so `better` is left null. A larger k raises recall by itself: read `selection_recall` beside
   `random_recall` and `relative_cost`. At 95 % about one in twenty differences between equal models leaves out 0, and
   a study has many layers and metrics: do not pick one row out of a hundred.
+- **What compares by itself.** A few metrics (`output_kl`, `selection_kept`, ...) are of a candidate and the baseline
+  together. They are listed among the candidate's metrics; a gate names their value, as in `output_kl <= 0.01 on upper`.
 """
 
 
@@ -80,6 +82,8 @@ def _computed(metric: Metric) -> str:
         return f"Derived from {' and '.join(f'`{base}`' for base in rule.bases)}, {layers}."
     if isinstance(rule, Computed):
         return f"Computed by the {rule.analysis} analysis from `{rule.table}`, {layers}."
+    if isinstance(rule, Paired):
+        return f"Computed by the comparison from `{rule.table}` of both models, for candidates, {layers}."
     value = f"`{rule.value}`" + (f" less `{rule.minus}`" if rule.minus else "")
     over = f" over `{rule.over}`" if rule.over else ""
     weight = f" weighted by `{rule.weight}`" if rule.weight else ""

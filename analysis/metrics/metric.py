@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Better = Literal["higher", "lower", "neither"]
+Kind = Literal["sample", "count", "timing"]
+#: Tables whose metrics are not sampled: counted of a checkpoint, or timed on a machine.
+KINDS: Mapping[str, Kind] = {"facts": "count", "profile": "timing"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,20 @@ class Computed:
     table: str
 
 
-Rule = Ratio | Derived | Computed
+@dataclass(frozen=True)
+class Paired:
+    """A quantity of a candidate and the baseline together, which neither has alone; the comparison computes it.
+
+    Attributes:
+        analysis: Name of the analysis: divergence.
+        table: Table that it is computed from, of both models.
+    """
+
+    analysis: str
+    table: str
+
+
+Rule = Ratio | Derived | Computed | Paired
 
 
 @dataclass(frozen=True)
@@ -99,6 +115,11 @@ class Metric:
         return self.rule.table
 
     @property
+    def kind(self) -> Kind:
+        """Whether it is an estimate from samples, a count or a timing."""
+        return KINDS.get(self.table, "sample")
+
+    @property
     def column(self) -> str:
         """Column of the feature table, or "" where the metric is not the mean of one."""
         return self.rule.value if isinstance(self.rule, Ratio) else ""
@@ -107,6 +128,11 @@ class Metric:
     def weight(self) -> str:
         """Column that weights the mean, or ""."""
         return self.rule.weight if isinstance(self.rule, Ratio) else ""
+
+    @property
+    def paired(self) -> bool:
+        """Whether it compares a candidate with the baseline by itself."""
+        return isinstance(self.rule, Paired)
 
     @property
     def bases(self) -> tuple[str, ...]:

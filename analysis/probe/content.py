@@ -9,7 +9,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from analysis.content.classes import CLASSES, RELATIONS, SPECIAL
+from analysis.content.classes import CLASSES, RELATIONS, class_codes
 from analysis.probe.collect import Maker, ProbedSample, Tables
 from analysis.probe.rows import ProbeRows
 
@@ -52,7 +52,7 @@ class _Content:
         self.ids = sample.input_ids
         self.first = torch.zeros(len(ids), dtype=torch.bool)
         self.first[np.unique(ids, return_index=True)[1]] = True
-        self.codes = None if classes is None else torch.from_numpy(_codes(classes, ids))
+        self.codes = None if classes is None else torch.from_numpy(class_codes(classes, ids))
         self.sums: dict[int, torch.Tensor] = {}
         self.counts: dict[int, tuple[int, float]] = {}
 
@@ -112,11 +112,6 @@ class _Content:
             for place, kind in enumerate(kinds)
         ]
         return {"content": pl.DataFrame(rows, schema=CONTENT, orient="row")}
-
-
-def _codes(classes: NDArray[np.int8], ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    known = np.append(classes, np.int8(SPECIAL)).astype(np.int64)
-    return np.asarray(known[np.minimum(ids, len(classes))])
 
 
 def _down(weight: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

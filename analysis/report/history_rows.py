@@ -75,7 +75,7 @@ def sign(one: Cell | None) -> str:
     """How a cell compares with the row before: ↑ or ↓ where that is sure, ≈ where it is not, = where it is equal."""
     if one is None or one.judgement is None:
         return ""
-    signs = {"same": "=", "undetected": "≈", "uncertain": "", "missing": ""}
+    signs = {"same": "=", "inconclusive": "≈", "equivalent": "≈", "uncertain": "", "missing": ""}
     return signs.get(one.judgement.kind, one.judgement.arrow)
 
 

@@ -16,8 +16,9 @@ from markupsafe import Markup
 
 from analysis import plots
 from analysis.gates import parse_rule
-from analysis.history import Stretch, breaks, default_metrics, main_models
+from analysis.history import Stretch, breaks, default_metrics, known_metrics, main_models
 from analysis.history.trends import DIFFERENCE
+from analysis.report.comment import LONGEST, Comment, size, table
 from analysis.report.figures import Picture
 from analysis.report.history_rows import Cell, Series, as_json, break_text, lines, series_of, sign
 from analysis.report.json_report import dump
@@ -42,8 +43,13 @@ def with_history(files: Mapping[str, str], history: Sequence[Stretch]) -> dict[s
     Returns:
         The same files; in ``report.json`` the section is the key ``history``.
     """
+    with known_metrics(history):
+        return _with(files, history)
+
+
+def _with(files: Mapping[str, str], history: Sequence[Stretch]) -> dict[str, str]:
     told = len(history) > 1
-    html, text = (_html(history), _markdown(history)) if told else ("", "")
+    html, text = (_html(history), _markdown(history, LONGEST - size(files["report.md"]))) if told else ("", "")
     link = f'<li><a href="#over-time">{TITLE}</a></li>' if told else ""
     content = json.loads(files["report.json"])
     return {
@@ -94,7 +100,8 @@ def _html(history: Sequence[Stretch]) -> str:
     )
 
 
-def _markdown(history: Sequence[Stretch]) -> str:
+def _markdown(history: Sequence[Stretch], room: int) -> str:
+    """The section in at most so many characters: the breaks, then the table, and a word on what found no room."""
     series = _columns(history)
     heads = ["run", "first on (UTC)", "what changed", "gates"]
     heads += [f"{markdown(plain(one.model))}: {one.metric}{f' ({one.unit})' if one.unit else ''}" for one in series]
@@ -102,14 +109,12 @@ def _markdown(history: Sequence[Stretch]) -> str:
     for line in lines(history[-SHOWN:], series):
         cells = [_text(one) for one in line.cells]
         rows.append([str(line.number), line.date, markdown(line.changed), line.gates, *cells])
-    table = [
-        f"| {' | '.join(heads)} |",
-        "|" + " ---: |" + " :--- |" * 3 + " ---: |" * len(series),
-        *(f"| {' | '.join(row)} |" for row in rows),
-    ]
-    told = [f"- {markdown(plain(found.gate))} {markdown(break_text(found))}." for found in breaks(history)]
-    blocks = [f"## {TITLE}", "\n".join(told), "\n".join(table), _omitted(history)]
-    return "\n\n".join(block for block in blocks if block)
+    comment = Comment(room)
+    comment.add(f"## {TITLE}")
+    for found in breaks(history):
+        comment.add(f"- {markdown(plain(found.gate))} {markdown(break_text(found))}.")
+    comment.fold("Results of the same study", [table(heads, rows, "rlll" + "r" * len(series)), _omitted(history)])
+    return comment.text().rstrip()
 
 
 def _text(one: Cell | None) -> str:
@@ -170,11 +175,11 @@ def _marks(history: Sequence[Stretch]) -> dict[str, plots.Marks]:
 
 
 def _about(text: str) -> tuple[str, float] | None:
-    """The column that a rule is about, and its bound; None for a ratio or a rule of another version."""
+    """The column that a rule is about, and its bound; None for a ratio, a layer, or a rule of another version."""
     try:
         rule = parse_rule(text, bare="value")
     except IndexscopeError:
         return None
-    if rule.quantity == "ratio":
+    if rule.quantity == "ratio" or rule.place != "all":
         return None
     return rule.metric + (DIFFERENCE if rule.quantity == "difference" else ""), rule.threshold

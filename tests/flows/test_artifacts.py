@@ -13,7 +13,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import Artifact
 
 from flows import artifacts
-from flows.artifacts import LARGEST, progress_artifact, trimmed
+from flows.artifacts import LARGEST, progress_artifact, trimmed, unfolded
 from flows.load import load_study
 from flows.publish import publish
 from storage.store import StepKey, Store
@@ -39,8 +39,9 @@ def test_summary_figures_comparison_and_link_are_the_reports_own(done: Path) -> 
 
     work()
     found = {part: made(f"{study.slug}-{part}")[0] for part in ("summary", "figures", "comparison", "report")}
-    assert found["summary"].data == (folder / "report.md").read_text()
-    assert "<!--" not in str(found["summary"].data)
+    summary = str(found["summary"].data)
+    assert summary == unfolded((folder / "report.md").read_text())
+    assert "<" not in summary and "## light: every metric\n\n" in summary and "| nll | nats |" in summary
 
     pictures = re.findall(r"!\[[a-z-]+\]\(data:image/svg\+xml;base64,([^)]+)\)", str(found["figures"].data))
     drawn = [base64.b64decode(picture).decode() for picture in pictures]
@@ -63,6 +64,11 @@ def test_a_long_summary_is_cut_after_a_line_and_says_so() -> None:
     assert text.startswith(line) and text.endswith("\n\n*Shortened: all of it is in report.md.*\n")
     assert set(text.splitlines()[:-2]) == {line.strip()}
     assert trimmed(line, LARGEST) == line
+
+
+def test_folded_parts_stand_open_below_titles_that_are_text() -> None:
+    folded = "# a\n\n<details>\n<summary>b &lt; *c*</summary>\n\n| d |\n\n</details>\n\n<ul><li>e</li><li>f</li></ul>\n"
+    assert unfolded(folded) == "# a\n\n## b &lt; \\*c\\*\n\n| d |\n\n- e\n- f\n"
 
 
 def test_progress_is_shown_of_steps_that_last(monkeypatch: pytest.MonkeyPatch) -> None:
