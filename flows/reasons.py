@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flows.jobs import Contents, Step
+from flows.leaves import differences, flat, is_digest, shown
 from flows.plan import Plan
 from storage.json_types import JSON
 from storage.keys import SCHEMA_VERSION
@@ -62,9 +63,9 @@ def _novelty(plan: Plan, step: Step) -> str:
         old = store.manifest(StepKey(step.key.kind, digest, {}))
         if old is None or old.digest == step.key.digest:
             continue
-        changed = _changed(_flat(_hashed(old.inputs, old.schema_version)), _flat(_hashed(step.key.inputs)))
+        changed = differences(flat(_hashed(old.inputs, old.schema_version)), flat(_hashed(step.key.inputs)))
         alike = old.label == step.label
-        if changed and (alike or not any(_is_digest(new) for _, _, new in changed)):
+        if changed and (alike or not any(is_digest(new) for _, _, new in changed)):
             ranked.append((not alike, len(changed), -_age(store, old), old))
     if not ranked:
         return NOVEL
@@ -97,7 +98,7 @@ def _told(
     files: Mapping[str, str],
     deep: bool = True,
 ) -> str:
-    changed = _changed(_flat(old), _flat(new))
+    changed = differences(flat(old), flat(new))
     told: dict[str, list[str]] = {text: [""] for text in _code(changed, files)}
     for name, before, after in changed:
         model, _, last = name.rpartition("/")
@@ -105,13 +106,13 @@ def _told(
             continue
         if last == "pooled":
             text = "models that it is fitted on changed"
-        elif not _is_digest(after):
-            text = f"{last} changed {_value(before)} → {_value(after)}"
+        elif not is_digest(after):
+            text = f"{last} changed {shown(before)} → {shown(after)}"
         elif last in KINDS:
             inner = _inner(store, KINDS[last], str(before), str(after), planned, files) if deep else ""
             text = f"{last}{{}} changed ({inner})" if inner else f"{last}{{}} changed"
         else:
-            text = f"{last} changed {_value(before)} → {_value(after)}"
+            text = f"{last} changed {shown(before)} → {shown(after)}"
         told.setdefault(text, []).append(model)
     everyone = sum(isinstance(entry, Mapping) for entry in _models(new))
     lines = [
@@ -149,35 +150,3 @@ def _inner(
     """What sets two steps apart that are themselves inputs."""
     old, new = store.manifest(StepKey(kind, before, {})), planned.get(after)
     return _told(store, old.inputs, new, planned, files, deep=False) if old is not None and new is not None else ""
-
-
-def _changed(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> list[tuple[str, JSON, JSON]]:
-    names = [*new, *(name for name in old if name not in new)]
-    return [(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)]
-
-
-def _value(value: JSON) -> str:
-    if value is None:
-        return "none"
-    return str(value)[:8] if _is_digest(value) else str(value)
-
-
-def _is_digest(value: JSON) -> bool:
-    return isinstance(value, str) and len(value) >= 20 and all(letter in "0123456789abcdef" for letter in value)
-
-
-def _flat(inputs: Mapping[str, Any]) -> dict[str, JSON]:
-    return dict(_leaves(inputs, "", ""))
-
-
-def _leaves(inputs: Mapping[str, Any], model: str, prefix: str) -> Iterator[tuple[str, JSON]]:
-    for name, value in inputs.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, model, f"{prefix}{name}.")
-        elif name == "models" and isinstance(value, (list, tuple)):
-            for entry in value:
-                steps = {key: item for key, item in entry.items() if key != "name"}
-                yield from _leaves(steps, f"{str(entry['name']).replace('/', '|')}/", "")
-            yield "models", [entry["name"] for entry in value]
-        else:
-            yield f"{model}{prefix}{name}".replace("provenance.", "").replace("settings.", ""), value

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.history_cli import show_history
+
 if TYPE_CHECKING:
     from storage.collect import Garbage, Survey
     from storage.store import Store
@@ -27,6 +29,7 @@ def register(app: typer.Typer) -> None:
     app.command(name="gc")(collect_garbage)
     app.command(name="export")(export_features)
     app.command(name="import")(import_store)
+    app.command(name="history")(show_history)
 
 
 def verify_store(
@@ -42,7 +45,7 @@ def verify_store(
     from storage.keys import StepKey
     from storage.verify import Finding, verify
 
-    opened = _opened(store)
+    opened = existing_store(store)
     findings: list[dict[str, Any]] = []
 
     def tell(finding: Finding) -> None:
@@ -89,7 +92,7 @@ def collect_garbage(
 
     from storage.collect import collect, survey
 
-    opened = _opened(store)
+    opened = existing_store(store)
     found = survey(opened, timedelta(days=keep_days), forget or [])
     deleted = collect(opened, found) if delete else None
     if as_json:
@@ -139,7 +142,7 @@ def import_store(
     from storage.merge import merge
     from storage.store import Store
 
-    merged = merge(_opened(source), Store(store), lambda line: typer.echo(line, err=True))
+    merged = merge(existing_store(source), Store(store), lambda line: typer.echo(line, err=True))
     for unit in merged.damaged:
         typer.echo(f"{unit}: not as committed in {source}, so left out; the next run computes it")
     for step in merged.skipped:
@@ -153,7 +156,7 @@ def import_store(
     raise typer.Exit(DAMAGED if merged.damaged else 0)
 
 
-def _opened(url: str) -> Store:
+def existing_store(url: str) -> Store:
     """A store that holds something."""
     from indexscope import IndexscopeError
     from storage.store import Store
@@ -170,7 +173,7 @@ def _study(source: str, name: str | None) -> tuple[Store, StudyRecord]:
     from storage.store import Store
 
     if Path(source).suffix not in (".yaml", ".yml"):
-        store = _opened(source)
+        store = existing_store(source)
         return store, choose_study(store, name)
     from flows.config import identity_of
     from flows.load import load_study
@@ -190,6 +193,9 @@ def _print_collection(found: Survey, deleted: list[Garbage] | None) -> None:
             what = "no study refers to it" if part.whole else f"{len(part.files)} files that a crash left"
             table.add_row(part.step, part.label, size_text(part.bytes), what)
         show(table)
+    if found.forgotten:
+        fate = "would go" if deleted is None else "gone"
+        print(f"history of what is forgotten: {_counted(len(found.forgotten), 'file')} {fate}")
     for study in found.running:
         print(f"running: {study}; what it uses stays")
     if found.newer:

@@ -11,7 +11,9 @@ from rich.table import Table
 
 NUMERIC = {"units", "cached", "rows", "size", "layer", "n", "A", "B", "B − A"}
 #: What stands for signs that an encoding lacks: a minus that turned into a question mark would be no number.
-_PLAIN = str.maketrans({"−": "-", "→": "->", "↑": "^", "↓": "v", "…": "...", "–": "-", "×": "x", "\u202f": " "})
+_PLAIN = str.maketrans(
+    {"−": "-", "→": "->", "≈": "~", "↑": "^", "↓": "v", "…": "...", "–": "-", "×": "x", "\u202f": " "}
+)
 
 
 def new_table(*columns: str) -> Table:

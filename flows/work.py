@@ -14,6 +14,7 @@ from prefect import Task
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
+from flows.artifacts import progress_artifact
 from flows.config import RunnerSettings
 from flows.interrupt import abandoned, tell_interrupted
 from flows.narrate import progress
@@ -101,9 +102,10 @@ def _all_results(
     task: Task[Any, Any], jobs: Sequence[Any], runner: TaskRunner[Any], title: str
 ) -> list[StepRecord | BaseException]:
     futures = runner.map(task, {"job": list(jobs)})
-    with progress(title, len(jobs)) as advance:
+    with progress(title, len(jobs)) as advance, progress_artifact(title, len(jobs)) as tell:
         for _ in as_completed(list(futures)):
             advance()
+            tell()
     return [_result(future) for future in futures]
 
 

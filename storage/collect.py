@@ -15,6 +15,7 @@ from pathlib import Path
 
 from indexscope.errors import IndexscopeError
 from storage.files import STALE_SECONDS, TEMPORARY, Folder
+from storage.history import history_files
 from storage.keys import DIGEST_LENGTH, NAME
 from storage.records import marker_file, parse_manifest
 from storage.store import READERS, Store
@@ -57,6 +58,8 @@ class Survey:
     Attributes:
         garbage: What would be deleted.
         outdated: Records of runs that count no longer.
+        forgotten: Files of the history of studies that are to be forgotten; that of the others stays, whatever is
+            collected.
         kept: Steps that stay.
         newer: Steps that nobody refers to but a newer Indexscope wrote; they stay.
         studies: Names of the studies whose results stay.
@@ -65,6 +68,7 @@ class Survey:
 
     garbage: tuple[Garbage, ...]
     outdated: tuple[StudyRecord, ...]
+    forgotten: tuple[str, ...]
     kept: int
     newer: int
     studies: tuple[str, ...]
@@ -135,6 +139,7 @@ def survey(store: Store, keep: timedelta, forget: Sequence[str] = ()) -> Survey:
     return Survey(
         garbage=tuple(garbage),
         outdated=tuple(record for record in records if record not in counted),
+        forgotten=tuple(history_files(store, {record.identity for record in forgotten}) if forgotten else ()),
         kept=len(steps) - sum(part.whole for part in garbage),
         newer=newer,
         studies=tuple(dict.fromkeys(record.study for record in counted)),
@@ -175,6 +180,10 @@ def collect(store: Store, found: Survey, progress: Callable[[], None] = lambda: 
         for record in read_records(store):
             if record in found.outdated:
                 store.folder.remove(record.file)
+        resumed = {record.identity for record in records}
+        for name in found.forgotten:
+            if name.split("/")[1] not in resumed:
+                store.folder.remove(name)
         store.folder.remove_stale()
     finally:
         notice.close()

@@ -13,6 +13,7 @@ from typing import Literal
 from indexscope.errors import IndexscopeError
 from storage.collect import steps_in
 from storage.files import Folder
+from storage.history import history_files, is_whole
 from storage.keys import SCHEMA_VERSION, StepKey
 from storage.records import FileRecord, Manifest, UnitRecord, marker_file, parse_marker, table_file
 from storage.store import READERS, Store
@@ -83,6 +84,7 @@ def _merge(source: Store, target: Store, report: Callable[[str], None], progress
     own = new_record("import", f"import-{name}", {}, [key.path for key, _ in steps])
     with in_use(target, own, report):
         _take_over(records, target)
+        _take_over_history(source, target)
         for key, manifest in steps:
             target.prepare(key, manifest.label, manifest.units)
             for unit in source.units(key):
@@ -111,6 +113,14 @@ def _take_over(records: list[StudyRecord], target: Store) -> None:
         mine = known.get(record.file)
         if mine is None or mine.seen < record.seen:
             target.folder.write(record.file, record.encode())
+
+
+def _take_over_history(source: Store, target: Store) -> None:
+    known = set(history_files(target))
+    names = [name for name in history_files(source) if name not in known]
+    for name, data in zip(names, source.folder.read_many(names), strict=True):
+        if data is not None and is_whole(data):
+            target.folder.write(name, data)
 
 
 def _copy(source: Store, target: Store, key: StepKey, unit: str) -> tuple[Fate, int]:

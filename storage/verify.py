@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from indexscope.errors import IndexscopeError
 from storage.collect import steps_in
 from storage.files import Folder
+from storage.history import HISTORY, history_files, is_whole
 from storage.keys import SCHEMA_VERSION, step_key
 from storage.records import FileRecord, Manifest, marker_file, parse_manifest, parse_marker, table_file
 from storage.store import MANIFEST, READERS, Store
@@ -26,9 +27,9 @@ class Finding:
     """Something that is not as it was committed.
 
     Attributes:
-        kind: Kind of the step; "_studies" for the record of a study.
-        digest: Digest of the step; for the record of a study, the study's folder.
-        unit: The unit; None where the step's manifest or a study's record is meant.
+        kind: Kind of the step; "_studies" for the record of a study, "_history" for what is kept of a finished run.
+        digest: Digest of the step; for the record of a study or a finished run, the study's folder.
+        unit: The unit; None where the step's manifest, a study's record or a finished run is meant.
         file: The file, relative to the step's folder; None where it is not one file.
         problem: What is wrong with it, after the file's name.
     """
@@ -112,6 +113,11 @@ def _records(store: Store) -> Iterator[Finding]:
         except IndexscopeError as error:
             folder, _, file = name.removeprefix(f"{STUDIES}/").partition("/")
             yield Finding(STUDIES, folder, None, file, error.reason)
+    names = history_files(store)
+    for name, data in zip(names, store.folder.read_many(names), strict=True):
+        if data is not None and not is_whole(data):
+            folder, _, file = name.removeprefix(f"{HISTORY}/").partition("/")
+            yield Finding(HISTORY, folder, None, file, "is not as it was written")
 
 
 def _step(step: Folder, path: str) -> list[Finding]:

@@ -6,13 +6,14 @@ from analysis.diff.choice import chosen_metrics, narrowed
 from analysis.diff.definitions import defined
 from analysis.diff.pairs import Pair, chosen_pairs, matched, within
 from analysis.diff.premises import premises, same_data
-from analysis.diff.rows import DIFFERENCES, diff, paired_rows
+from analysis.diff.rows import DIFFERENCES, between, diff, paired_rows
 from analysis.diff.rules import Outcome, check_rules, fail_on
 
 __all__ = [
     "DIFFERENCES",
     "Outcome",
     "Pair",
+    "between",
     "check_rules",
     "chosen_metrics",
     "chosen_pairs",

@@ -90,6 +90,19 @@ def paired_rows(base: Frames, own: Frames, settings: ComparisonSettings) -> dict
     return {(row["metric"], row["layer"]): row for row in rows.iter_rows(named=True)}
 
 
+def between(one: Row, two: Row) -> Row:
+    """The difference of two values of one metric that were measured apart, as if they were independent.
+
+    Args:
+        one: A metric of a report: name, unit, value, ci_low, ci_high and n.
+        two: The same metric of another report.
+
+    Returns:
+        difference (two - one), ci_low, ci_high, interval, n and better, as in `diff`; nothing where a value is missing.
+    """
+    return _difference(one, two, None)
+
+
 def _rows(
     report_a: Mapping[str, Any], report_b: Mapping[str, Any], a: Row | None, b: Row | None, paired: Paired | None
 ) -> list[dict[str, Any]]:

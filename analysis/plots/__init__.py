@@ -9,16 +9,20 @@ from analysis.plots.patterns import pattern_types_by_layer
 from analysis.plots.positional import lift_curves, lift_map
 from analysis.plots.recall import recall_by_layer
 from analysis.plots.scores import score_bands, score_histograms
-from analysis.plots.svg import to_svg
+from analysis.plots.svg import as_image, to_svg
 from analysis.plots.tradeoff import quality_against_cost
+from analysis.plots.trends import Marks, metric_trends
 
 __all__ = [
+    "Marks",
+    "as_image",
     "cluster_map",
     "cost_by_length",
     "forest",
     "head_maps",
     "lift_curves",
     "lift_map",
+    "metric_trends",
     "metrics_by_position",
     "pattern_types_by_layer",
     "quality_against_cost",

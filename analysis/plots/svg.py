@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 import warnings
@@ -59,6 +60,21 @@ def _lay_out(figure: Figure) -> None:
     if engine is not None:
         engine.execute(figure)
         figure.set_layout_engine(None)
+
+
+def as_image(svg: str) -> str:
+    """A picture of `to_svg` as a ``data:`` address, on white and in its own size, for pages of any colour.
+
+    Args:
+        svg: One ``<svg>`` element with a view box.
+    """
+    root = ElementTree.fromstring(svg)
+    width, height = (float(number) * _POINTS_TO_PIXELS for number in root.get("viewBox", "0 0 1 1").split()[2:])
+    root.set("xmlns", SVG_NAMESPACE)
+    root.set("width", f"{width:.0f}")
+    root.set("height", f"{height:.0f}")
+    root.set("style", f"{root.get('style', '')};background:#fff")
+    return "data:image/svg+xml;base64," + base64.b64encode(ElementTree.tostring(root)).decode()
 
 
 def _strip(root: ElementTree.Element) -> None:

@@ -25,6 +25,8 @@ __all__ = [
 def render(report: ReportInput) -> dict[str, str]:
     """All files of a report by name; the same input gives the same bytes.
 
+    They hold places for what is added when they are published: see `analysis.report.over_time`.
+
     Returns:
         Text of ``report.html``, ``report.json``, ``report.md`` and ``report.junit.xml``.
     """

@@ -22,6 +22,7 @@ from analysis.report.glossary import glossary, slugs
 from analysis.report.inputs import Level, ModelPage, ReportInput
 from analysis.report.names import plain
 from analysis.report.numbers import DASH, count, number, percent, span
+from analysis.report.over_time import LINK, PLACE
 from analysis.report.panelled import Shown, shown_panels
 from analysis.report.pictures import Picture
 from analysis.report.provenance import provenance_groups
@@ -142,6 +143,8 @@ def build_html(report: ReportInput) -> str:
         provenance=provenance_groups(report.provenance),
         open_layers=_OPEN_LAYERS,
         dash=DASH,
+        history_place=Markup(PLACE),
+        history_link=Markup(LINK),
         meaning=meaning,
         style=Markup(_source(environment, "report.css")),
         script=Markup(script),

@@ -12,6 +12,7 @@ from analysis.report.definitions import DEFINITIONS
 from analysis.report.inputs import ModelPage, ReportInput
 from analysis.report.names import markdown, plain
 from analysis.report.numbers import count, known, number, percent
+from analysis.report.over_time import PLACE
 from analysis.report.panels.divergence import candidate_rows
 from analysis.report.ranking import RULE
 from analysis.report.tables import (
@@ -46,6 +47,7 @@ def build_markdown(report: ReportInput) -> str:
         room -= len(text)
         comment.add(text if room >= 0 else "")
     comment.add("## Gates", _gates(report), *_headline(report))
+    comment.add(PLACE)
     comment.fold("Why", ["\n".join(f"- {markdown(sentence)}" for sentence in words.sentences)])
     comment.fold("Causality audit", [_audits(report)])
     for page in report.candidates:

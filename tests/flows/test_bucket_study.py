@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from storage.store import Store
@@ -18,6 +19,11 @@ def test_a_study_in_a_bucket_has_the_bytes_of_one_on_a_disk(done: Path, folder: 
     assert len(names) > 10
     assert all(store.folder.read(name) == local.folder.read(name) for name in names)
     again = run_command("study", folder / "study.yaml", *settings)
+    (row,) = json.loads(run_command("history", bucket, "--json").out[0])["runs"]
+    assert len(row["dates"]) == 2 and row["report"] != "collected"
+    assert [(one["model"], one["metric"]) for one in row["metrics"]] == [
+        (model, metric) for model in ("base", "light") for metric in ("nll", "selection_recall", "indexer_flops")
+    ]
     assert not [line for line in again.out if "computed" in line]
     found: list[Finding] = []
     verify(store, found.append)

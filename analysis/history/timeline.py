@@ -1,0 +1,73 @@
+"""The runs of a study in order, with those next to each other that came to the same result as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from analysis.history.numbers import GATE, MODEL
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        ended: When it ended.
+        result: What tells its result from others.
+        numbers: What `kept` kept of its report; None if that is lost.
+        problem: Why there are no numbers.
+        changed: What sets its result apart from that of the run before; empty for the first.
+    """
+
+    ended: datetime
+    result: str
+    numbers: Mapping[str, Any] | None = field(hash=False)
+    problem: str = ""
+    changed: str = ""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Runs that followed each other with one result.
+
+    Attributes:
+        number: Its place, from 1.
+        dates: When each of the runs ended, in order.
+        run: The first of the runs.
+        returned: Number of the earlier stretch with this very result; None if it is new.
+    """
+
+    number: int
+    dates: tuple[datetime, ...]
+    run: Run
+    returned: int | None = None
+
+    @property
+    def gates(self) -> dict[str, dict[str, Any]]:
+        """The gates by name: name, rule, value and passed."""
+        rows = [] if self.run.numbers is None else self.run.numbers["gates"]
+        return {row[0]: dict(zip(GATE, row, strict=True)) for row in rows}
+
+
+def stretches(runs: Sequence[Run]) -> list[Stretch]:
+    """The runs of a study, in the order of their ends, joined where the result stayed the same."""
+    found: list[Stretch] = []
+    first: dict[str, int] = {}
+    for run in sorted(runs, key=lambda run: run.ended):
+        last = found[-1] if found else None
+        if last is not None and last.run.result == run.result:
+            found[-1] = Stretch(last.number, (*last.dates, run.ended), last.run, last.returned)
+            continue
+        number = len(found) + 1
+        found.append(Stretch(number, (run.ended,), run, first.get(run.result)))
+        first.setdefault(run.result, number)
+    return found
+
+
+def models_of(stretch: Stretch) -> dict[str, str]:
+    """Role of each model of a stretch by its name, baseline first; empty where the numbers are lost."""
+    rows = [] if stretch.run.numbers is None else stretch.run.numbers["models"]
+    return {row[MODEL.index("name")]: row[MODEL.index("role")] for row in rows}
