@@ -89,8 +89,9 @@ def test_hostile_names_are_text_and_a_long_history_is_thinned_with_a_word(files:
     assert html.count("<script>") == files["report.html"].count("<script>") == 1
     assert f"The {40 - SHOWN} results before these are left out" in html
     assert "[y](http://z)" not in published["report.md"] and "<script>" not in published["report.md"]
-    section = published["report.md"].partition("## Over time")[2].partition("\n## ")[0]
+    section = published["report.md"].partition("## Over time")[2].partition("</details>")[0]
     table = [line for line in section.splitlines() if line.startswith("|")]
+    assert len(table) == SHOWN + 2
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
 
 
