@@ -90,7 +90,7 @@ def print_differences(a: Side, b: Side, wanted: Wanted, rules: Sequence[str], *,
         a: One side.
         b: The other; the same one where its candidates are compared with its baseline.
         wanted: What is shown.
-        rules: Rules of ``--fail-on``; they look at the whole model, whatever is shown.
+        rules: Rules of ``--fail-on``; they look at every metric and layer, whatever is shown.
         alone: Whether there is only one side.
 
     Returns:
@@ -197,7 +197,8 @@ def _more(told: _Told, shown: pl.DataFrame, kept: pl.DataFrame, wanted: Wanted) 
     more += lines
     for outcome in told.outcomes:
         if outcome.holds:
-            more.append(f"failed: {outcome.rule}: {_pair(outcome.row)}: {number(outcome.value, signed=True)}")
+            place = "" if outcome.row["layer"] is None else f", layer {outcome.row['layer']}"
+            more.append(f"failed: {outcome.rule}: {_pair(outcome.row)}{place}: {number(outcome.value, signed=True)}")
     if told.outcomes and not any(outcome.holds for outcome in told.outcomes):
         more.append(f"passed: none of {len({outcome.rule for outcome in told.outcomes})} rules holds")
     return more

@@ -154,6 +154,17 @@ def test_a_rule_that_holds_fails_and_is_named_with_its_value(finished: Path) -> 
     assert run.code == 0 and run.out[-1] == "passed: none of 1 rules holds"
 
 
+def test_a_rule_per_layer_names_the_layers_in_which_it_holds(finished: Path) -> None:
+    folder = finished / "reports" / "tiny"
+    rows = {row["layer"]: row["difference"] for row in as_json(folder, "--metric", "tie_share")["differences"]}
+    low, high = sorted((0, 1), key=lambda layer: rows[layer])
+    rule = f"tie_share > {(rows[low] + rows[high]) / 2:.6f} per layer"
+    run = run_command("diff", folder, "--metric", "nll", "--fail-on", rule)
+    assert run.code == 1
+    (failed,) = [line for line in run.out if line.startswith("failed:")]
+    assert failed.startswith(f"failed: {rule}: base → light, layer {high}: +")
+
+
 def test_a_reader_that_leaves_early_changes_neither_message_nor_code(finished: Path) -> None:
     program = (
         "import sys; from flows.cli import main\n"
