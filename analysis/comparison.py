@@ -10,11 +10,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from analysis.inference import detectable, effect_sizes, p_values
+from analysis.length.by_sample import cumulative
+from analysis.length.lengths import AT, UP_TO
+from analysis.metrics.headline import HEADLINE
 from analysis.metrics.registry import REGISTRY
 from analysis.metrics.summary import METRICS, finite_or_null, with_derived
 from analysis.metrics.sums import PER_SAMPLE, Cell, Sums, from_per_sample
 from analysis.settings import ComparisonSettings
-from analysis.statistics import Array, bootstrap_ratios, interval, ratio
+from analysis.statistics import Array, bootstrap_ratios, interval, ratio, standard_error
+from analysis.verdicts import INFERRED, JUDGED, with_verdicts
 from indexscope.errors import IndexscopeError
 
 Frames = Mapping[str, pl.DataFrame]
@@ -31,9 +36,17 @@ COMPARISONS = {
     "ci_low": pl.Float64,
     "ci_high": pl.Float64,
     "n": pl.Int32,
-    "better": pl.Boolean,
+    **JUDGED,
+    **INFERRED,
 }
-_COMPUTED = ("metric", "layer", "baseline", "value", "difference", "ci_low", "ci_high", "n")
+LENGTH_COMPARISONS = {
+    "candidate": pl.String,
+    "metric": pl.String,
+    "length": pl.Int32,
+    "kind": pl.String,
+    **{name: kind for name, kind in COMPARISONS.items() if name not in ("candidate", "metric", "layer")},
+}
+_COMPUTED = ("metric", "layer", "baseline", "value", "difference", "ci_low", "ci_high", "n", *INFERRED)
 
 
 def combine(analyses: Mapping[str, Frames]) -> dict[str, pl.DataFrame]:
@@ -68,21 +81,22 @@ def compare(models: Mapping[str, Frames], baseline: str, settings: ComparisonSet
 
     Metrics with values by sample are differences of ratio estimates; both models share the resampled samples, so what
     is hard or easy about a sample cancels. Their interval is a bootstrap over samples, a millionth of the value wider
-    for rounding, and ``better`` is null where it contains 0 or the metric has no direction. Counted quantities
-    (parameters, FLOPs) differ or do not, and carry no interval. Timings are not paired: their interval runs from the
-    most to the least favourable pairing of the repeats' 5th to 95th percentile, and ``better`` is null where the two
-    ranges touch.
+    for rounding. Counted quantities (parameters, FLOPs) differ or do not, and carry no interval. Timings are not
+    paired: their interval runs from the most to the least favourable pairing of the repeats' 5th to 95th percentile,
+    and they are not judged.
 
     Args:
         models: Model name to its frames ``metrics`` and ``per_sample`` (see ``combine``). A mapping that reads a model
             when it is asked for holds the baseline and one candidate at a time.
         baseline: Name of the baseline.
-        settings: The bootstrap.
+        settings: The bootstrap, and the margins.
 
     Returns:
         candidate, metric, layer (null for all), unit, baseline, value, difference (value - baseline), ci_low, ci_high,
-        n (samples that both models have weight for; repeats for timings; null for counts), better. A metric that only
-        one of the two has is listed with null for the other.
+        n (samples that both models have weight for; repeats for timings; null for counts); better, verdict, no_worse,
+        margin, p_adjusted and corrected (see ``with_verdicts``); standard_error, effect, p, mde (see
+        ``analysis.inference``), tost_low and tost_high (the interval of coverage 1 - 2a, which the margin is held
+        against). A metric that only one of the two has is listed with null for the other.
 
     Raises:
         IndexscopeError: The baseline is not among the models, or a candidate was measured on other samples.
@@ -95,14 +109,63 @@ def compare(models: Mapping[str, Frames], baseline: str, settings: ComparisonSet
         if name == baseline:
             continue
         own = models[name]
-        paired = _paired(base, own, f"comparison of {name} with {baseline}", settings)
-        counted = _unpaired(base["metrics"], own["metrics"], paired)
-        frames.append(_judged(pl.concat([paired, counted]), name))
+        first, second = from_per_sample(base["per_sample"]), from_per_sample(own["per_sample"])
+        sampled = paired(first, second, f"comparison of {name} with {baseline}", settings)
+        counted = _unpaired(base["metrics"], own["metrics"], sampled)
+        rows = _listed(pl.concat([sampled, counted], how="diagonal"), name)
+        frames.append(with_verdicts(rows, settings).select(*COMPARISONS))
     return pl.concat(frames)
 
 
-def _paired(base: Frames, own: Frames, where: str, settings: ComparisonSettings) -> pl.DataFrame:
-    first, second = from_per_sample(base["per_sample"]), from_per_sample(own["per_sample"])
+def compare_lengths(models: Mapping[str, pl.DataFrame], baseline: str, settings: ComparisonSettings) -> pl.DataFrame:
+    """Compare the headline metrics of every other model with the baseline's, by context length.
+
+    Args:
+        models: Model name to the frame ``by_sample`` of its analysis by length.
+        baseline: Name of the baseline.
+        settings: The bootstrap, and the margins.
+
+    Returns:
+        The columns of ``compare``, with length (tokens) and kind ("up to" the length, or "at" it: the queries of its
+        last power of two alone) in place of layer. A metric's lengths of one kind are a family of their own.
+    """
+    frames = [pl.DataFrame(schema=LENGTH_COMPARISONS)]
+    ends = {
+        int(bucket): int(length)
+        for own in models.values()
+        for bucket, length in own.select("bucket", "length").unique().iter_rows()
+    }
+    places = pl.col("layer").replace_strict(ends, default=None, return_dtype=pl.Int32).cast(pl.Int32)
+    for name in models:
+        if name == baseline:
+            continue
+        for kind, gather in ((UP_TO, cumulative), (AT, lambda sums: sums)):
+            parts = [from_per_sample(own.rename({"bucket": "layer"})) for own in (models[baseline], models[name])]
+            samples = np.union1d(*(part.samples for part in parts))
+            first, second = (gather(part.onto(samples, part.cells)) for part in parts)
+            rows = paired(first, second, f"comparison of {name} with {baseline} by length", settings)
+            rows = _listed(rows.filter(pl.col("metric").is_in(HEADLINE)), name)
+            rows = rows.with_columns(length=places, kind=pl.lit(kind))
+            frames.append(with_verdicts(rows, settings).select(*LENGTH_COMPARISONS))
+    return pl.concat(frames)
+
+
+def paired(first: Sums, second: Sums, where: str, settings: ComparisonSettings) -> pl.DataFrame:
+    """Differences of two models with values by sample, and what can be inferred from the resamples.
+
+    Args:
+        first: The baseline's sums.
+        second: The candidate's, of the same samples.
+        where: What is compared, for an error.
+        settings: The bootstrap.
+
+    Returns:
+        metric, layer, baseline, value, difference, ci_low, ci_high, n and the columns of INFERRED, a row for each cell
+        of either; NaN where something is unknown.
+
+    Raises:
+        IndexscopeError: They were measured on different samples.
+    """
     if len(first.samples) and len(second.samples) and not np.array_equal(first.samples, second.samples):
         unmatched = np.setxor1d(first.samples, second.samples)
         raise IndexscopeError(
@@ -116,7 +179,11 @@ def _paired(base: Frames, own: Frames, where: str, settings: ComparisonSettings)
     both = ((first.denominator > 0) & (second.denominator > 0)).sum(axis=0)
     one, other = _estimate(first, both, settings), _estimate(second, both, settings)
     difference = other.values - one.values
-    low, high = interval(difference, other.replicates - one.replicates, other.n, settings.confidence)
+    replicates, n = other.replicates - one.replicates, other.n
+    low, high = interval(difference, replicates, n, settings.confidence)
+    # Two one-sided tests at level 1 - confidence, each of which an interval twice as uncertain answers.
+    tost_low, tost_high = interval(difference, replicates, n, 2 * settings.confidence - 1)
+    error = standard_error(replicates, n)
     rounding = ROUNDING * np.maximum(np.abs(one.values), np.abs(other.values))
     return pl.DataFrame(
         {
@@ -127,7 +194,13 @@ def _paired(base: Frames, own: Frames, where: str, settings: ComparisonSettings)
             "difference": difference,
             "ci_low": low - rounding,
             "ci_high": high + rounding,
-            "n": other.n,
+            "n": n,
+            "standard_error": np.where(np.isnan(difference), np.nan, error),
+            "effect": effect_sizes(difference, error, n, rounding),
+            "p": p_values(difference, replicates, n, rounding),
+            "mde": np.where(np.isnan(difference), np.nan, detectable(error, n, settings.confidence)),
+            "tost_low": tost_low - rounding,
+            "tost_high": tost_high + rounding,
         },
         schema_overrides=COMPARISONS,
         strict=False,
@@ -167,32 +240,14 @@ def _unpaired(base: pl.DataFrame, own: pl.DataFrame, paired: pl.DataFrame) -> pl
     )
 
 
-def _judged(rows: pl.DataFrame, candidate: str) -> pl.DataFrame:
-    """Name, unit and verdict of each row, in the registry's order, without rows that are null for both."""
+def _listed(rows: pl.DataFrame, candidate: str) -> pl.DataFrame:
+    """Name and unit of each row, in the registry's order, without rows that are null for both."""
     order = {name: place for place, name in enumerate(REGISTRY)}
-    # Models are timed one after the other, with the machine's changing load between them, so timings are not judged.
-    signs = {
-        name: 0 if metric.table == "profile" else {"higher": 1, "lower": -1, "neither": 0}[metric.better]
-        for name, metric in REGISTRY.items()
-    }
     units = {name: metric.unit for name, metric in REGISTRY.items()}
-    sign = pl.col("metric").replace_strict(signs, return_dtype=pl.Int32)
-    counted = pl.col("ci_low").is_null() & pl.col("n").is_null()
-    rows = rows.with_columns(finite_or_null("baseline", "value", "difference", "ci_low", "ci_high"))
+    numbers = [name for name, kind in rows.schema.items() if kind == pl.Float64]
     return (
-        rows.filter(pl.col("baseline").is_not_null() | pl.col("value").is_not_null())
-        .with_columns(
-            candidate=pl.lit(candidate),
-            unit=pl.col("metric").replace_strict(units, return_dtype=pl.String),
-            better=pl.when(sign == 0)
-            .then(None)
-            .when(pl.col("ci_low") > 0)
-            .then(sign > 0)
-            .when(pl.col("ci_high") < 0)
-            .then(sign < 0)
-            .when(counted & (pl.col("difference") != 0))
-            .then(pl.col("difference") * sign > 0),
-        )
+        rows.with_columns(finite_or_null(*numbers))
+        .filter(pl.col("baseline").is_not_null() | pl.col("value").is_not_null())
+        .with_columns(candidate=pl.lit(candidate), unit=pl.col("metric").replace_strict(units, return_dtype=pl.String))
         .sort(pl.col("metric").replace_strict(order, return_dtype=pl.Int32), "layer", nulls_last=False)
-        .select(*COMPARISONS)
     )

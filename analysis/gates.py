@@ -1,4 +1,4 @@
-"""Rules such as ``selection_recall.difference >= -0.02``: parsed, and held against a study's results."""
+"""Rules such as ``selection_recall.difference >= -0.02 per layer``: parsed, and held against a study's results."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from indexscope.errors import IndexscopeError
 
 Quantity = Literal["difference", "value", "ratio"]
 Bound = Literal["", "lower", "upper"]
+#: Over all layers, in each of them, or in one.
+Place = Literal["all", "each"] | int
 ALIASES: Mapping[str, str] = {
     "recall": "selection_recall",
     "overlap": "oracle_overlap",
@@ -32,16 +34,22 @@ GATES = {
     "candidate": pl.String,
     "value": pl.Float64,
     "passed": pl.Boolean,
+    "layer": pl.Int16,
+    "reason": pl.String,
 }
-GRAMMAR = "<metric>[.difference|.value|.ratio] <, <=, > or >= <number>[%] [on lower|on upper]"
+GRAMMAR = (
+    "<metric>[.difference|.value|.ratio] <, <=, > or >= <number>[%] [on lower|on upper] [per layer|at layer <number>]"
+)
 _RULE = re.compile(
     r"""\s*(?P<metric>[A-Za-z_][A-Za-z0-9_]*)
     (?:\.(?P<quantity>[A-Za-z_]+))?
     \s*(?P<op><=|>=|<|>)\s*
     (?P<number>[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)\s*(?P<percent>%)?
-    (?:\s+on\s+(?P<bound>[A-Za-z]+))?\s*""",
+    (?P<tail>(?:\s+[A-Za-z0-9]+)*)\s*""",
     re.VERBOSE,
 )
+#: Failing layers that a reason lists.
+_LISTED = 12
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -73,6 +81,7 @@ class Rule:
         operator: <, <=, > or >=.
         threshold: The number; 2 % is 0.02.
         bound: "" for the estimate, else the lower or upper confidence bound.
+        place: "all" for the number over all layers, "each" for every layer's own, or the index of one layer.
     """
 
     text: str
@@ -81,6 +90,14 @@ class Rule:
     operator: str
     threshold: float
     bound: Bound
+    place: Place = "all"
+
+    @property
+    def rows(self) -> pl.Expr:
+        """Which rows of a table with columns metric and layer the rule is about."""
+        layer = pl.col("layer")
+        where = layer.is_null() if self.place == "all" else layer.is_not_null()
+        return (pl.col("metric") == self.metric) & (layer == self.place if isinstance(self.place, int) else where)
 
     def holds(self, value: float | None) -> bool:
         """Whether a value satisfies the rule; an unknown value satisfies none."""
@@ -90,39 +107,79 @@ class Rule:
 
 
 def parse_rule(text: str, bare: Quantity = "difference") -> Rule:
-    """Parse ``<metric>[.difference|.value|.ratio] <op> <number>[%] [on lower|on upper]``.
+    """Parse ``<metric>[.difference|.value|.ratio] <op> <number>[%] [on lower|on upper] [per layer|at layer <number>]``.
 
     Args:
         text: The rule. ``recall`` is short for selection_recall, and so on (see ALIASES).
         bare: What a metric without a quantity means: its difference for ``diff --fail-on``.
 
     Raises:
-        IndexscopeError: The rule does not parse, names no metric, or asks for the bound of a ratio.
+        IndexscopeError: The rule does not parse, names no metric, asks for the bound of a ratio, or for layers of a
+            metric that has none.
 
-    >>> rule = parse_rule("recall < -1%")
-    >>> rule.metric, rule.quantity, rule.operator, rule.threshold
-    ('selection_recall', 'difference', '<', -0.01)
+    >>> rule = parse_rule("recall < -1% per layer")
+    >>> rule.metric, rule.quantity, rule.operator, rule.threshold, rule.place
+    ('selection_recall', 'difference', '<', -0.01, 'each')
     """
     where = f"rule '{text}'"
     found = _RULE.fullmatch(text)
     if found is None:
         raise IndexscopeError(where, "is not a rule", f"write {GRAMMAR}, for example 'nll.difference <= 0.05'")
-    metric = ALIASES.get(found["metric"], found["metric"])
-    if metric not in REGISTRY:
-        near = difflib.get_close_matches(metric, [*REGISTRY, *ALIASES], n=1)
-        remedy = f"did you mean {near[0]}?" if near else "see docs/metrics.md for the metrics there are"
-        raise IndexscopeError(where, f"there is no metric {found['metric']}", remedy)
-    quantity, bound = found["quantity"] or bare, found["bound"] or ""
+    try:
+        metric = known_metric(found["metric"], ALIASES)
+    except IndexscopeError as error:
+        raise IndexscopeError(where, error.reason, error.remedy) from None
+    quantity = found["quantity"] or bare
     if quantity not in ("difference", "value", "ratio"):
         raise IndexscopeError(where, f"there is no .{quantity} of a metric", "use .difference, .value or .ratio")
-    if bound not in ("", "lower", "upper"):
-        raise IndexscopeError(where, f"there is no '{bound}' bound", "write 'on lower' or 'on upper'")
+    bound, place = _tail(found["tail"].split(), where)
     if quantity == "ratio" and bound:
         raise IndexscopeError(where, "a ratio has no confidence interval", "use .difference, or leave the bound out")
+    if place != "all" and not REGISTRY[metric].per_layer:
+        raise IndexscopeError(where, f"{metric} is not measured by layer", "leave the layer out")
     threshold = float(found["number"]) / (100 if found["percent"] else 1)
     if not math.isfinite(threshold):
         raise IndexscopeError(where, f"{found['number']} is out of range", "use a finite number")
-    return Rule(text.strip(), metric, cast(Quantity, quantity), found["op"], threshold, cast(Bound, bound))
+    return Rule(text.strip(), metric, cast(Quantity, quantity), found["op"], threshold, bound, place)
+
+
+def known_metric(name: str, aliases: Mapping[str, str] | None = None) -> str:
+    """The name of a metric in the registry.
+
+    Args:
+        name: As it was written.
+        aliases: Short names that are taken too.
+
+    Raises:
+        IndexscopeError: There is no such metric.
+    """
+    metric = (aliases or {}).get(name, name)
+    if metric not in REGISTRY:
+        near = difflib.get_close_matches(metric, [*REGISTRY, *(aliases or {})], n=1)
+        remedy = f"did you mean {near[0]}?" if near else "see docs/metrics.md for the metrics there are"
+        raise IndexscopeError(f"metric {name}", f"there is no metric {name}", remedy)
+    return metric
+
+
+def _tail(words: list[str], where: str) -> tuple[Bound, Place]:
+    """What follows the number: a bound and a place, each at most once, in either order."""
+    bound, place = "", cast(Place, "all")
+    while words:
+        if words[0] == "on" and len(words) > 1 and not bound:
+            bound = words[1]
+            if bound not in ("lower", "upper"):
+                raise IndexscopeError(where, f"there is no '{bound}' bound", "write 'on lower' or 'on upper'")
+            words = words[2:]
+        elif words[:2] == ["per", "layer"] and place == "all":
+            place, words = "each", words[2:]
+        elif words[:2] == ["at", "layer"] and len(words) > 2 and place == "all":
+            # A layer's index is stored in 16 bits.
+            if not words[2].isdecimal() or int(words[2]) >= 1 << 15:
+                raise IndexscopeError(where, f"there is no layer '{words[2]}'", "give its index, from 0")
+            place, words = int(words[2]), words[3:]
+        else:
+            raise IndexscopeError(where, "is not a rule", f"write {GRAMMAR}, for example 'nll.difference <= 0.05'")
+    return cast(Bound, bound), place
 
 
 def parse_gate(text: str) -> Rule:
@@ -143,10 +200,11 @@ def parse_gate(text: str) -> Rule:
 
 
 def evaluate(rules: Sequence[Gate], comparisons: pl.DataFrame, metrics: pl.DataFrame) -> pl.DataFrame:
-    """Hold every rule against every candidate, over all layers.
+    """Hold every rule against every candidate.
 
     A bare metric means the candidate's own value here. A rule whose quantity is unknown (the metric was not measured,
-    or has no interval) fails: a gate that could not look is not a gate that passed.
+    or has no interval) fails: a gate that could not look is not a gate that passed. A rule per layer holds if it does
+    in every layer that has the metric; its value is the worst layer's.
 
     Args:
         rules: The gates.
@@ -155,7 +213,8 @@ def evaluate(rules: Sequence[Gate], comparisons: pl.DataFrame, metrics: pl.DataF
             candidates, rules about values are held against its only model.
 
     Returns:
-        name, rule, candidate, value, passed. With several candidates the name says which one a row is about.
+        name, rule, candidate, value, passed, layer (the one that the value is of; null over all), reason (one line).
+        With several candidates the name says which one a row is about.
 
     Raises:
         IndexscopeError: A rule does not parse.
@@ -167,25 +226,49 @@ def evaluate(rules: Sequence[Gate], comparisons: pl.DataFrame, metrics: pl.DataF
     rows = []
     for name, rule in parsed:
         for candidate in names or [None]:
-            value = _value(rule, candidate, comparisons, metrics)
+            value, passed, layer, reason = _judged(rule, _values(rule, candidate, comparisons, metrics))
             label = f"{name} ({candidate})" if len(names) > 1 else name
-            rows.append((label, rule.text, candidate, value, rule.holds(value)))
+            rows.append((label, rule.text, candidate, value, passed, layer, reason))
     return pl.DataFrame(rows, schema=GATES, orient="row")
 
 
-def _value(rule: Rule, candidate: str | None, comparisons: pl.DataFrame, metrics: pl.DataFrame) -> float | None:
-    if rule.quantity == "value":
-        column = {"": "value", "lower": "ci_low", "upper": "ci_high"}[rule.bound]
-        return _cell(metrics, "model", candidate, rule.metric, column)
-    if rule.quantity == "difference":
-        column = {"": "difference", "lower": "ci_low", "upper": "ci_high"}[rule.bound]
-        return _cell(comparisons, "candidate", candidate, rule.metric, column)
-    value, baseline = (_cell(comparisons, "candidate", candidate, rule.metric, name) for name in ("value", "baseline"))
-    return None if value is None or not baseline else value / baseline
+Values = list[tuple[int | None, float | None]]
 
 
-def _cell(frame: pl.DataFrame, key: str, name: str | None, metric: str, column: str) -> float | None:
-    if frame.is_empty() or name is None:
-        return None
-    rows = frame.filter((pl.col(key) == name) & (pl.col("metric") == metric) & pl.col("layer").is_null())
-    return None if rows.is_empty() else cast("float | None", rows[column][0])
+def _values(rule: Rule, candidate: str | None, comparisons: pl.DataFrame, metrics: pl.DataFrame) -> Values:
+    """What the rule is about, by layer; layer None over all."""
+    frame, key = (metrics, "model") if rule.quantity == "value" else (comparisons, "candidate")
+    if frame.is_empty() or candidate is None:
+        return []
+    rows = frame.filter((pl.col(key) == candidate) & rule.rows).sort("layer", nulls_last=False)
+    if rule.quantity == "ratio":
+        pairs = rows.select("layer", "value", "baseline").iter_rows()
+        return [(layer, None if value is None or not base else value / base) for layer, value, base in pairs]
+    column = {"lower": "ci_low", "upper": "ci_high"}.get(rule.bound, rule.quantity)
+    return list(rows.select("layer", column).iter_rows())
+
+
+def _judged(rule: Rule, values: Values) -> tuple[float | None, bool, int | None, str]:
+    """Value, whether it holds, the layer, and why."""
+    wanted = f"{rule.operator} {rule.threshold:.6g}"
+    what = f"{rule.quantity} of {rule.metric}" + (f", {rule.bound} bound," if rule.bound else "")
+    place = f" in layer {rule.place}" if isinstance(rule.place, int) else ""
+    if not values:
+        return None, False, None, f"there is no {what.rstrip(',')}{place}"
+    unknown = [layer for layer, value in values if value is None or math.isnan(value)]
+    if unknown:
+        inside = "" if unknown[0] is None else f" in layer {unknown[0]}"
+        return None, False, unknown[0], f"there is no {what.rstrip(',')}{inside}"
+    known = [(layer, value) for layer, value in values if value is not None]
+    pick = min if rule.operator in (">", ">=") else max
+    layer, worst = pick(known, key=lambda pair: pair[1])
+    failing = [layer for layer, value in known if not rule.holds(value)]
+    verb = "needs to be" if failing else "is"
+    if rule.place != "each":
+        return worst, not failing, layer, f"{what}{place} is {worst:.6g}; it {verb} {wanted}"
+    told = f"{what} is {worst:.6g} in layer {layer}, the worst of {len(known)}; "
+    if not failing:
+        return worst, True, layer, f"{told}every layer is {wanted}"
+    listed = ", ".join(map(str, failing[:_LISTED])) + (", …" if len(failing) > _LISTED else "")
+    layers = "layer fails" if len(failing) == 1 else "layers fail"
+    return worst, False, layer, f"{told}it needs to be {wanted}; {len(failing)} {layers}: {listed}"

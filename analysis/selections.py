@@ -96,7 +96,7 @@ def compare_selections(baseline: pl.DataFrame, candidate: pl.DataFrame) -> pl.Da
     """
     kept = pl.col("keys").list.set_intersection("keys_candidate").list.len().cast(pl.Int32)
     return (
-        _paired(baseline, candidate)
+        pair_selections(baseline, candidate)
         .with_columns(kept=kept)
         .select(
             *(*ROW, "unit", "eligible"),
@@ -123,7 +123,7 @@ def changed_keys(baseline: pl.DataFrame, candidate: pl.DataFrame) -> pl.DataFram
         IndexscopeError: As for `compare_selections`.
     """
     return (
-        _paired(baseline, candidate)
+        pair_selections(baseline, candidate)
         .select(
             *(*ROW, "unit"),
             dropped=pl.col("keys").list.set_difference("keys_candidate").list.sort(),
@@ -133,7 +133,12 @@ def changed_keys(baseline: pl.DataFrame, candidate: pl.DataFrame) -> pl.DataFram
     )
 
 
-def _paired(baseline: pl.DataFrame, candidate: pl.DataFrame) -> pl.DataFrame:
+def pair_selections(baseline: pl.DataFrame, candidate: pl.DataFrame) -> pl.DataFrame:
+    """The rows of both tables side by side, ``keys`` as lists, what is the candidate's with the suffix ``_candidate``.
+
+    Raises:
+        IndexscopeError: As for `compare_selections`.
+    """
     remedy = "extract both with the same dataset and extract settings"
     one, other = with_keys(baseline), with_keys(candidate)
     for name, table in (("baseline", one), ("candidate", other)):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+from analysis.margins import read_margin
 
 
 def _increasing(values: tuple[float, ...]) -> tuple[float, ...]:
@@ -18,6 +21,9 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Length = Annotated[int, Field(ge=1)]
 Lengths = Annotated[tuple[Length, ...], Field(min_length=1), AfterValidator(_increasing)]
 Quantiles = Annotated[tuple[Share, ...], Field(min_length=1), AfterValidator(_increasing)]
+
+
+MARGINS: dict[str, float | str] = {"nll": 0.01}
 
 
 class Frozen(BaseModel):
@@ -90,6 +96,11 @@ class ProbeSettings(Frozen):
         ge=0,
         description="Likeliest next tokens of each probed query whose probability is stored; 0 stores none.",
     )
+    attended_keys: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        default="auto",
+        description="Most attended keys of each probed query whose attention is stored; 0 stores none. "
+        "auto: four times as many as are selected, at most 4,096.",
+    )
 
 
 class DistributionSettings(BootstrapSettings):
@@ -104,14 +115,14 @@ class DistributionSettings(BootstrapSettings):
     )
 
 
-class ClusteringSettings(Frozen):
-    """How attention patterns are grouped."""
+class ClusteringSettings(BootstrapSettings):
+    """How attention patterns are grouped, and the uncertainty of what the groups hold."""
 
     clusters: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         default="auto", description="Number of clusters, or auto: chosen by the silhouette."
     )
     max_clusters: int = Field(default=8, ge=2, description="Largest number of clusters that auto tries.")
-    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of k-means and of the subsample.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of k-means, the subsample and the bootstrap.")
     max_rows: int = Field(
         default=20_000,
         ge=10,
@@ -135,6 +146,36 @@ class ComparisonSettings(BootstrapSettings):
     """How two models are compared on the same samples."""
 
     resamples: int = Field(default=2000, ge=10, description="Bootstrap resamples of the paired samples.")
+    confidence: float = Field(
+        default=0.95,
+        gt=0.5,
+        lt=1.0,
+        description="Coverage of the confidence intervals; tests of differences and of equivalence are at 1 - this.",
+    )
+    margin: float = Field(
+        default=0.01,
+        gt=0.0,
+        lt=1.0,
+        description="Relative difference from the baseline that does not matter: what equivalent and no worse mean.",
+    )
+    margins: dict[str, float | str] = Field(
+        default=MARGINS,
+        description='Margins of single metrics: a number in the metric\'s unit, or "1%" of the baseline. '
+        "nll: 0.01 nats are 1 % of the perplexity.",
+    )
+
+    @field_validator("margins", mode="before")
+    @classmethod
+    def _checked(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        for name, own in value.items():
+            read_margin(str(name), own)
+        return dict(sorted({**MARGINS, **{str(name): own for name, own in value.items()}}.items()))
+
+    def __hash__(self) -> int:
+        """Settings are keys of caches, which the mapping alone could not be."""
+        return hash(self.model_dump_json())
 
 
 class HeadsSettings(BootstrapSettings):

@@ -100,16 +100,38 @@ def interval(estimate: Array, replicates: Array, n: NDArray[np.int64], confidenc
     """
     low, high = np.full(len(estimate), np.nan), np.full(len(estimate), np.nan)
     for size in np.unique(n[n >= 2]):
-        t = stdtrit(size - 1, 0.5 + confidence / 2) * np.sqrt(size / (size - 1))
+        t = stdtrit(size - 1, 0.5 + confidence / 2)
         columns = np.flatnonzero((n == size) & ~np.isnan(estimate))
         if size < FEWEST_FOR_PERCENTILES:
-            reach = t * _deviation(replicates[:, columns])
+            reach = t * standard_error(replicates[:, columns], n[columns])
             low[columns], high[columns] = estimate[columns] - reach, estimate[columns] + reach
         else:
             ordered = np.sort(replicates[:, columns], axis=0)  # NaN goes last
-            low[columns] = _quantile(ordered, float(ndtr(-t)))
-            high[columns] = _quantile(ordered, float(ndtr(t)))
+            reach = float(t * expansion(size))
+            low[columns] = _quantile(ordered, float(ndtr(-reach)))
+            high[columns] = _quantile(ordered, float(ndtr(reach)))
     return low, high
+
+
+def expansion(n: ArrayLike) -> Array:
+    """sqrt(n / (n - 1)): how much narrower a bootstrap over n samples is than the estimate's error; NaN below 2."""
+    size = np.asarray(n, dtype=np.float64)
+    return np.sqrt(ratio(size, np.where(size >= 2, size - 1, 0.0)))
+
+
+def standard_error(replicates: Array, n: NDArray[np.int64]) -> Array:
+    """Standard error of each column: sqrt(n / (n - 1)) x the standard deviation of its bootstrap replicates.
+
+    For a mean of equally weighted samples it is s / sqrt(n), up to the noise of finitely many resamples.
+
+    Args:
+        replicates: Bootstrap replicates, [resamples, columns]; NaN is left out.
+        n: Samples with weight, [columns].
+
+    Returns:
+        [columns], in the unit of the estimates; NaN where n < 2.
+    """
+    return np.asarray(expansion(n) * _deviation(replicates))
 
 
 def _deviation(replicates: Array) -> Array:

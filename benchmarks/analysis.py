@@ -39,7 +39,7 @@ from storage.store import Store, step_key
 
 KEY = step_key("features", {"simulated": "analyses"})
 RESULTS = step_key("analyses/distribution", {"simulated": "analyses"})
-LAYERS, HEADS, BUCKETS, BINS = 32, 32, 10, 12
+LAYERS, HEADS, BUCKETS = 32, 32, 10
 START, BARE, COMPARISON = "start", "polars", "comparison"
 ANALYSES = ("distribution", "positional", "clustering")
 TEMPLATES = 8
@@ -92,18 +92,21 @@ def _random(keys: pl.DataFrame, table: str, random: np.random.Generator) -> pl.D
 
 
 def _positions(random: np.random.Generator) -> pl.DataFrame:
-    place = np.arange(LAYERS * 2 * BINS)
+    # The cells that queries with 65 to 1,023 eligible keys reach.
+    n, d = (part.ravel() for part in np.indices((1024, 1024)))
+    seen = (n > 64) & (d < n)
+    found = np.unique(np.stack([np.frexp(d[seen])[1], 10 * (n - 1 - d)[seen] // n[seen]]), axis=1)
     keys = {
-        "sample": np.zeros(len(place)),
-        "layer": place // (2 * BINS),
-        "bin": place % BINS,
-        "queries": place * 0 + 900,
+        "sample": np.zeros(LAYERS * found.shape[1]),
+        "layer": np.repeat(np.arange(LAYERS), found.shape[1]),
+        "distance": np.tile(found[0], LAYERS),
+        "relative": np.tile(found[1], LAYERS),
+        "queries": np.full(LAYERS * found.shape[1], 900),
     }
     values = ("selections", "expected_selections", "attention_mass", "attention_expected")
-    frame = pl.DataFrame({**keys, **{name: 1 + random.random(len(place)) for name in values}})
-    kinds = {"sample": pl.Int32, "layer": pl.Int16, "bin": pl.Int32, "queries": pl.Int32}
-    axis = pl.Series("axis", np.where(place // BINS % 2, "relative", "distance"))
-    return frame.cast(kinds).insert_column(2, axis)  # type: ignore[arg-type]
+    frame = pl.DataFrame({**keys, **{name: 1 + random.random(len(keys["layer"])) for name in values}})
+    kinds = {"sample": pl.Int32, "layer": pl.Int16, "distance": pl.Int8, "relative": pl.Int8, "queries": pl.Int32}
+    return frame.cast(kinds)  # type: ignore[arg-type]
 
 
 def _scores(random: np.random.Generator) -> pl.DataFrame:

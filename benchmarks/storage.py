@@ -80,12 +80,13 @@ def variants() -> dict[str, Writer]:
         return write
 
     codecs = [("none", None), ("snappy", None), ("lz4", None), ("zstd", 1), ("zstd", 3), ("zstd", 9)]
+    within = ("group", "bucket", "distance", "relative", "query")
     return {
         "ours": ours(),
         "polars defaults": polars_plain,
         "pyarrow defaults": arrow_plain,
-        "order: layer first": ordered("layer", "head", "group", "axis", "bucket", "bin", "query", "sample"),
-        "order: layer, then sample": ordered("layer", "sample", "head", "group", "axis", "bucket", "bin", "query"),
+        "order: layer first": ordered("layer", "head", *within, "sample"),
+        "order: layer, then sample": ordered("layer", "sample", "head", *within),
         **{f"row groups of {rows:,}": ours(row_group=rows) for rows in (1_000, 4_000, 16_000, 1 << 20)},
         "floats: byte stream split": ours(floats="BYTE_STREAM_SPLIT"),
         "floats: dictionary": ours(floats="DICTIONARY"),

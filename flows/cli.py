@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from flows.difference_cli import register as register_difference
 from flows.errors import lines_of
 from flows.interrupt import abandoned, tell_interrupted
 from flows.store_cli import register
@@ -117,20 +118,7 @@ def serve(
     serve_study(file, cron, overrides or [], name)
 
 
-@app.command(name="diff")
-def diff_reports(
-    a: Annotated[str, typer.Argument(help="Report folder, report.json or study file.")],
-    b: Annotated[str, typer.Argument(help="What to compare it with.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
-    fail_on: Annotated[
-        list[str] | None, typer.Option(metavar="RULE", help="Exit with 1 if it holds, e.g. 'recall < -0.01'.")
-    ] = None,
-    layers: Annotated[bool, typer.Option("--layers", help="Show every layer, not only the whole model.")] = False,
-) -> None:
-    """Print the differences between two finished reports, B minus A."""
-    from flows.results import print_diff
-
-    raise typer.Exit(print_diff(a, b, as_json, fail_on or [], layers))
+register_difference(app)
 
 
 @app.command(name="ls")

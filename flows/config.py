@@ -42,7 +42,10 @@ class ModelRef(Frozen):
 class Gate(Frozen):
     """A condition on the comparison that a study must meet."""
 
-    rule: Text = Field(description="<metric>[.difference|.value|.ratio] <op> <number>[%], e.g. nll.difference <= 0.05.")
+    rule: Text = Field(
+        description="<metric>[.difference|.value|.ratio] <op> <number>[%] [on lower|on upper] [per layer|at layer N], "
+        "e.g. nll.difference <= 0.05 on upper."
+    )
     name: Name = Field("", validate_default=False, description="What the report calls it; by default the rule.")
 
     @model_validator(mode="before")
@@ -112,6 +115,12 @@ class Study(Frozen):
     def _distinct_models(self) -> Study:
         _refuse_repeats([model.name for model in self.models])
         return self
+
+
+def identity_of(study: Study) -> str:
+    """Tells a study from those of the same name that others run on the same store, by where its report goes."""
+    digest = sha256(f"{study.name}\n{study.report}".encode()).hexdigest()[:8]
+    return f"{study.slug}-{digest}"
 
 
 def slug(text: str) -> str:

@@ -13,6 +13,8 @@ OTHERS = (
     Measure("heads", "vertical_mass", "share", "queries"),
     Measure("heads", "slash_mass", "share", "queries"),
     Measure("heads", "slash_distance", "tokens", "queries"),
+    Measure("heads", "block_mass", "share", "queries"),
+    Measure("heads", "block_size", "keys", "queries"),
     Measure("positions", "queries", "queries"),
     Measure("positions", "selections", "keys"),
     Measure("positions", "expected_selections", "keys"),
@@ -37,13 +39,18 @@ def measures() -> tuple[Measure, ...]:
     return tuple(sorted([*means, *OTHERS], key=lambda measure: measure.table))
 
 
-def chosen(tables: Collection[str], metrics: Collection[str]) -> tuple[Measure, ...]:
+def chosen(tables: Collection[str], metrics: Collection[str], own: Collection[Measure] = ()) -> tuple[Measure, ...]:
     """What is left of `measures` by table and by metric; an empty choice is all.
+
+    Args:
+        tables: Names of tables.
+        metrics: Names of metrics.
+        own: Columns of the study's own features, which can be chosen like the others.
 
     Raises:
         IndexscopeError: There is no such table or metric.
     """
-    known = measures()
+    known = (*measures(), *own)
     _check("--table", tables, {measure.table for measure in known})
     _check("--metric", metrics, {measure.column for measure in known})
     return tuple(

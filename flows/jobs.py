@@ -94,7 +94,7 @@ def compare_step(plan: Plan) -> Step:
 
 
 def _outputs(plan: Plan, model: ModelPlan) -> tuple[Source, ...]:
-    """What a model predicts."""
+    """What a model selects and predicts."""
     return (model.features, plan.units), (model.probe, (PROBE,))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from analysis.settings import MARGINS
 from flows.config import ModelRef, Study
 from flows.errors import StudyError
 from flows.problems import problems_of
@@ -24,7 +25,7 @@ DATA_FILE = re.compile(r"\.(jsonl|ndjson|json|parquet|pq|txt|md|gz|csv)$", re.IG
 REMEDY = "see `indexscope init` for a commented example"
 
 
-def load_study(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Study:
+def load_study(path: str | Path | None = None, overrides: Sequence[str] = (), gates: bool = True) -> Study:
     """Read and validate a study.
 
     Relative paths in the file are relative to the file; those of the built-in study, to the working directory.
@@ -32,6 +33,7 @@ def load_study(path: str | Path | None = None, overrides: Sequence[str] = ()) ->
     Args:
         path: The study file; None is the built-in study.
         overrides: ``key.key=value`` settings that go before the file's; values are YAML.
+        gates: Check the gates' rules, for which the study's own files of metrics are run.
 
     Raises:
         StudyError: All that is wrong, one line each.
@@ -50,7 +52,8 @@ def load_study(path: str | Path | None = None, overrides: Sequence[str] = ()) ->
     for key, address in {"store": study.store, "report": study.report, "dataset.source": study.dataset.source}.items():
         refuse_secrets(str(address), f"{title}: {key}")
     study = _located(study, Path.cwd() if path is None else file.parent.resolve(), title)
-    _check_gates(study, title)
+    if gates:
+        _check_metrics(study, title)
     return study
 
 
@@ -185,18 +188,26 @@ def _listing(folder: Path) -> list[str]:
         return []
 
 
-def _check_gates(study: Study, title: str) -> None:
-    if not study.gates:
+def _check_metrics(study: Study, title: str) -> None:
+    """Refuse gates and margins of metrics that there are not."""
+    margins = [name for name in study.comparison.margins if name not in MARGINS]
+    if not study.gates and not margins:
         return
-    from analysis.gates import parse_gate  # here, so that a study without gates is read without polars
+    from analysis.gates import known_metric, parse_gate  # here, so that a plain study is read without polars
     from tasks.own_metrics import own_metrics
 
     problems = []
+
+    def check(where: str, judge: Callable[[str], object], text: str) -> None:
+        try:
+            judge(text)
+        except IndexscopeError as error:
+            problems.append(IndexscopeError(f"{title}: {where}: {error.where}", error.reason, error.remedy))
+
     with own_metrics([read(file) for file in study.metrics]):
         for number, gate in enumerate(study.gates):
-            try:
-                parse_gate(gate.rule)
-            except IndexscopeError as error:
-                problems.append(IndexscopeError(f"{title}: gates.{number}: {error.where}", error.reason, error.remedy))
+            check(f"gates.{number}", parse_gate, gate.rule)
+        for name in margins:
+            check(f"comparison.margins.{name}", known_metric, name)
     if problems:
         raise StudyError(problems)

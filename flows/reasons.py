@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flows.jobs import Contents, Step
@@ -24,6 +24,8 @@ KINDS = {
 }
 #: Differences that are told; the others are counted.
 TOLD = 3
+#: What begins the name of an input that is the checksum of the file of a declared function.
+CODE = "code of "
 NOVEL = "not in the store"
 
 
@@ -67,7 +69,8 @@ def _novelty(plan: Plan, step: Step) -> str:
     if not ranked:
         return NOVEL
     nearest = min(ranked, key=lambda entry: entry[:3])[3]
-    return _told(store, _hashed(nearest.inputs, nearest.schema_version), _hashed(step.key.inputs), inputs)
+    files = {file.digest: file.name for file in plan.metrics}
+    return _told(store, _hashed(nearest.inputs, nearest.schema_version), _hashed(step.key.inputs), inputs, files)
 
 
 def _hashed(inputs: Mapping[str, JSON], schema_version: int = SCHEMA_VERSION) -> dict[str, JSON]:
@@ -91,17 +94,21 @@ def _told(
     old: Mapping[str, JSON],
     new: Mapping[str, JSON],
     planned: Mapping[str, Mapping[str, JSON]],
+    files: Mapping[str, str],
     deep: bool = True,
 ) -> str:
-    told: dict[str, list[str]] = {}
-    for name, before, after in _changed(_flat(old), _flat(new)):
+    changed = _changed(_flat(old), _flat(new))
+    told: dict[str, list[str]] = {text: [""] for text in _code(changed, files)}
+    for name, before, after in changed:
         model, _, last = name.rpartition("/")
+        if last.startswith(CODE):
+            continue
         if last == "pooled":
             text = "models that it is fitted on changed"
         elif not _is_digest(after):
             text = f"{last} changed {_value(before)} → {_value(after)}"
         elif last in KINDS:
-            inner = _inner(store, KINDS[last], str(before), str(after), planned) if deep else ""
+            inner = _inner(store, KINDS[last], str(before), str(after), planned, files) if deep else ""
             text = f"{last}{{}} changed ({inner})" if inner else f"{last}{{}} changed"
         else:
             text = f"{last} changed {_value(before)} → {_value(after)}"
@@ -120,10 +127,28 @@ def _models(inputs: Mapping[str, JSON]) -> list[Any]:
     return list(models) if isinstance(models, (list, tuple)) else []
 
 
-def _inner(store: Store, kind: str, before: str, after: str, planned: Mapping[str, Mapping[str, JSON]]) -> str:
+def _code(changed: Sequence[tuple[str, JSON, JSON]], files: Mapping[str, str]) -> list[str]:
+    """What became of the functions that a study declares, file by file; a function that is gone has none."""
+    told: dict[str, list[str]] = {}
+    for name, before, after in changed:
+        if name.startswith(CODE):
+            what = "changed" if before and after else "is new" if after else "is gone"
+            file = f"{files[str(after)]}: " if str(after) in files else ""
+            told.setdefault(f"{file}{CODE}{{}} {what}", []).append(name.removeprefix(CODE))
+    return [text.replace("{}", " and ".join(names)) for text, names in told.items()]
+
+
+def _inner(
+    store: Store,
+    kind: str,
+    before: str,
+    after: str,
+    planned: Mapping[str, Mapping[str, JSON]],
+    files: Mapping[str, str],
+) -> str:
     """What sets two steps apart that are themselves inputs."""
     old, new = store.manifest(StepKey(kind, before, {})), planned.get(after)
-    return _told(store, old.inputs, new, planned, deep=False) if old is not None and new is not None else ""
+    return _told(store, old.inputs, new, planned, files, deep=False) if old is not None and new is not None else ""
 
 
 def _changed(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> list[tuple[str, JSON, JSON]]:

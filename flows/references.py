@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from hashlib import sha256
 
-from flows.config import Study
+from flows.config import identity_of as identity_of
 from flows.jobs import address_of_report
 from flows.narrate import say
 from flows.plan import Plan
@@ -33,9 +32,3 @@ def record_of(plan: Plan) -> StudyRecord:
         {model.name: model.features.path for model in plan.models},
         [key.path for key in (*keys, plan.comparison, address_of_report(plan))],
     )
-
-
-def identity_of(study: Study) -> str:
-    """Tells a study from those of the same name that others run on the same store, by where its report goes."""
-    digest = sha256(f"{study.name}\n{study.report}".encode()).hexdigest()[:8]
-    return f"{study.slug}-{digest}"

@@ -1,20 +1,10 @@
-"""Tables for people at a terminal: the plan of a study, what a store holds, the differences of two reports."""
+"""Tables for people at a terminal: the plan of a study, and what a store holds."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
-
-import polars as pl
-
-from flows.load import load_study
 from flows.plan import Plan
 from flows.status import status
 from flows.tables import new_table, show, size_text
-from storage.reports import read_report
 from storage.store import Store
 
 
@@ -52,74 +42,6 @@ def print_store(url: str, as_json: bool) -> None:
         table.add_row(row["kind"], row["digest"], row["label"] or "", units, rows, size, created, row["state"])
     show(table)
     print(f"{steps.height} steps, {_size(int(steps['bytes'].sum()))}")
-
-
-def print_diff(a: str, b: str, as_json: bool, rules: Sequence[str], layers: bool) -> int:
-    """Print the differences of two reports.
-
-    Returns:
-        1 if a rule of ``--fail-on`` holds, else 0.
-    """
-    from analysis.diff import diff, fail_on
-
-    frame = diff(_report(a), _report(b))
-    broken = [rule for rule in rules if not fail_on(rule, frame).is_empty()]
-    if as_json:
-        rows = [{key: _finite(value) for key, value in row.items()} for row in frame.iter_rows(named=True)]
-        print(json.dumps({"differences": rows, "failed": broken}, ensure_ascii=False))
-    else:
-        _print_differences(frame if layers else frame.filter(pl.col("layer").is_null()))
-        for rule in broken:
-            print(f"failed: {rule}")
-    return int(bool(broken))
-
-
-def _report(text: str) -> dict[str, Any]:
-    if Path(text).suffix in (".yaml", ".yml"):
-        study = load_study(text)
-        text = f"{study.report.rstrip('/')}/{study.slug}"
-    return read_report(text)
-
-
-def _print_differences(frame: pl.DataFrame) -> None:
-    both = frame.filter(pl.col("status") == "both")
-    for (first, second), rows in both.group_by("model_a", "model_b", maintain_order=True):
-        print(f"{first}" if first == second else f"{first} → {second}")
-        table = new_table("metric", "layer", "unit", "a", "b", "difference", "interval", "n", "verdict")
-        for row in rows.iter_rows(named=True):
-            low, high = row["ci_low"], row["ci_high"]
-            interval = "" if low is None or high is None else f"{_cell(low)} to {_cell(high)} ({row['interval']})"
-            numbers = [_cell(row[name]) for name in ("a", "b", "difference")]
-            layer = "all" if row["layer"] is None else str(row["layer"])
-            table.add_row(row["metric"], layer, row["unit"], *numbers, interval, _cell(row["n"]), _verdict(row))
-        show(table)
-    for row in frame.filter(pl.col("status") != "both").unique("metric", maintain_order=True).iter_rows(named=True):
-        print(f"{row['status']}: {row['metric']} of {row['model_a'] or row['model_b']}")
-    if frame.is_empty():
-        print("neither report has a metric")
-
-
-def _verdict(row: Mapping[str, Any]) -> str:
-    if row["better"] is not None:
-        return "better" if row["better"] else "worse"
-    if row["difference"] is None:
-        return ""
-    if row["difference"] == 0:
-        return "unchanged"
-    low, high = row["ci_low"], row["ci_high"]
-    return "not significant" if low is not None and high is not None and low <= 0 <= high else ""
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _size(count: int | None) -> str:

@@ -111,14 +111,16 @@ def export_features(
     partial: Annotated[bool, typer.Option("--partial", help="Accept a study that has not finished.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write a study's features as one tidy file: one row a value, with its weight and unit."""
+    """Write a study's features, its own among them, as one tidy file: one row a value, with its weight and unit."""
     from flows.exporting import chosen
     from flows.tables import size_text
     from storage.export import export
+    from storage.own_features import own_features
 
-    measures = chosen(table or (), metric or ())
     opened, record = _study(source, study)
-    done = export(opened, record.models, file, measures, partial=partial, overwrite=force)
+    paths, own = own_features(opened, record)
+    measures = chosen(table or (), metric or (), own)
+    done = export(opened, record.models, file, measures, own=paths, partial=partial, overwrite=force)
     for model, (found, expected) in done.models.items():
         if found < expected:
             typer.echo(f"note: {model}: {found} of {expected} shards", err=True)
@@ -170,10 +172,10 @@ def _study(source: str, name: str | None) -> tuple[Store, StudyRecord]:
     if Path(source).suffix not in (".yaml", ".yml"):
         store = _opened(source)
         return store, choose_study(store, name)
+    from flows.config import identity_of
     from flows.load import load_study
-    from flows.references import identity_of
 
-    study = load_study(source)
+    study = load_study(source, gates=False)
     store = Store(study.store)
     return store, choose_study(store, name or identity_of(study))
 

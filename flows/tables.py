@@ -1,13 +1,17 @@
-"""Plain tables and sizes for a terminal."""
+"""Plain tables and sizes for a terminal, and for files and pipes, where a line is a line."""
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 
-NUMERIC = {"units", "cached", "rows", "size", "a", "b", "difference", "ci_low", "ci_high", "layer", "n"}
+NUMERIC = {"units", "cached", "rows", "size", "layer", "n", "A", "B", "B − A"}
+#: What stands for signs that an encoding lacks: a minus that turned into a question mark would be no number.
+_PLAIN = str.maketrans({"−": "-", "→": "->", "↑": "^", "↓": "v", "…": "...", "–": "-", "×": "x", "\u202f": " "})
 
 
 def new_table(*columns: str) -> Table:
@@ -20,9 +24,42 @@ def new_table(*columns: str) -> Table:
 
 def show(table: Table) -> None:
     """Print a table on stdout."""
+    console = new_console()
+    console.print(table)
+    emit(written(console))
+
+
+def new_console() -> Console:
+    """A console that keeps what is printed, with colours only where stdout is a terminal that wants them."""
     # Into a file or a pipe a line is a line, however long. What models are called is data, not markup.
-    width = None if sys.stdout.isatty() else 500
-    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
+    terminal = sys.stdout.isatty()
+    width = Console().width if terminal else 10_000
+    return Console(file=io.StringIO(), force_terminal=terminal, width=width, markup=False, emoji=False, highlight=False)
+
+
+def written(console: Console) -> str:
+    """What has been printed on a `new_console`, without the spaces that fill up lines."""
+    assert isinstance(console.file, io.StringIO)
+    return "".join(f"{line.rstrip(' ')}\n" for line in console.file.getvalue().split("\n")[:-1])
+
+
+def fits(console: Console, content: RenderableType) -> bool:
+    """Whether something can be printed without folding a line of it."""
+    return console.measure(content, options=console.options.update(max_width=10_000)).maximum <= console.width
+
+
+def emit(text: str) -> None:
+    """Write to stdout, whatever its encoding; a reader that has gone away, such as head, has seen what it wanted."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(_PLAIN).encode(encoding, "replace").decode(encoding)
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def size_text(count: int) -> str:

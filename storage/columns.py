@@ -62,6 +62,24 @@ def table(row: str, key: str, *groups: Iterable[Column], ordered: bool = True) -
     return Table(row, tuple(key.split()), ordered, (*places, *listed.values()))
 
 
+def interval(
+    unit: str = "as the value", low: str = "ci_low", high: str = "ci_high", whose: str = "its", more: str = ""
+) -> tuple[Column, ...]:
+    """The two ends of a confidence interval.
+
+    Args:
+        unit: Unit of the value.
+        low: Name of the lower end's column.
+        high: Name of the upper end's column.
+        whose: What the interval is of, in the possessive.
+        more: What else is to be said of it.
+    """
+    ends = {low: "Lower", high: "Upper"}
+    return of(unit, **{name: f"{end} end of {whose} confidence interval{more}." for name, end in ends.items()})
+
+
+#: How many samples a row rests on, and so its interval.
+SAMPLES = of("samples", n="Samples that the row is of.")
 #: Where a row belongs: these mean the same in every table.
 PLACES = {
     column.name: column

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storage.columns import Column, Table, of, table
+from storage.columns import Column, Table, interval, of, table
 from storage.result_tables import RESULTS
 
 _KIND: tuple[Column, ...] = of(token_class="Kind of token; docs/metrics.md defines the kinds.")
@@ -47,15 +47,10 @@ CONTENT: dict[tuple[str, str], Table] = {
         "layer, kind of token",
         "layer token_class",
         _KIND,
-        of(
-            "ratio",
-            lift="Selections relative to chance.",
-            ci_low="Lower end of its confidence interval.",
-            ci_high="Upper end of its confidence interval.",
-            attention_lift="Dense attention relative to uniform attention.",
-            attention_ci_low="Lower end of its confidence interval.",
-            attention_ci_high="Upper end of its confidence interval.",
-        ),
+        of("ratio", lift="Selections relative to chance."),
+        interval("ratio"),
+        of("ratio", attention_lift="Dense attention relative to uniform attention."),
+        interval("ratio", "attention_ci_low", "attention_ci_high"),
         of("keys", selections="Selected keys of the kind.", expected="The same by chance."),
         of("samples", n="Samples in which such keys were eligible."),
         ordered=False,

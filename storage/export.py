@@ -15,7 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from indexscope.errors import IndexscopeError
+from indexscope.metrics import PER_HEAD, PER_QUERY
 from storage.files import TEMPORARY
+from storage.keys import key_at
 from storage.store import StepKey, Store
 from storage.studies import StudyRecord, named, read_records
 
@@ -25,9 +27,9 @@ PLACE: dict[str, type[pl.DataType]] = {
     "layer": pl.Int16,
     "head": pl.Int16,
     "group": pl.String,
-    "axis": pl.String,
     "bucket": pl.Int8,
-    "bin": pl.Int32,
+    "distance": pl.Int8,
+    "relative": pl.Int8,
 }
 SCHEMA: dict[str, type[pl.DataType]] = {
     "model": pl.String,
@@ -67,8 +69,14 @@ class Exported:
     models: Mapping[str, tuple[int, int]]
 
 
-def choose_study(store: Store, name: str | None = None) -> StudyRecord:
+def choose_study(store: Store, name: str | None = None, *, finished: bool = False) -> StudyRecord:
     """The newest run of a study, by the study's name or identity, or of the only study of a store.
+
+    Args:
+        store: The store.
+        name: The study; None where there is only one.
+        finished: Take only runs that made everything; then studies of other names count as others, even on the same
+            features, since their reports differ.
 
     Raises:
         IndexscopeError: There is no such study, or several to choose from.
@@ -77,9 +85,11 @@ def choose_study(store: Store, name: str | None = None) -> StudyRecord:
     if not records:
         raise IndexscopeError(store.url, "has no record of any study", "give a store in which a study has run")
     found = records if name is None else named(store, records, name)
+    if finished and not (found := [record for record in found if record.complete]):
+        raise IndexscopeError(store.url, f"has no finished run of {name or 'a study'}", "run the study to its end")
     newest = {record.identity: max((r for r in found if r.identity == record.identity), key=_seen) for record in found}
     # Studies of one name that two people or machines ran are the same where their features are.
-    if len({tuple(record.models.items()) for record in newest.values()}) == 1:
+    if len({(record.study if finished else "", *record.models.items()) for record in newest.values()}) == 1:
         return max(newest.values(), key=_seen)
     titles = {record.study for record in newest.values()}
     choices = sorted(titles if len(titles) == len(newest) else newest)
@@ -93,6 +103,7 @@ def export(
     target: Path,
     measures: Sequence[Measure],
     *,
+    own: Mapping[str, str] | None = None,
     partial: bool = False,
     overwrite: bool = False,
     progress: Callable[[], None] = lambda: None,
@@ -107,6 +118,7 @@ def export(
         models: Path of the features of each model, by name.
         target: The file, which appears whole or not at all; its ending, .parquet or .csv, says the format.
         measures: What to export.
+        own: Path of the study's own features of each model that has some, by name.
         partial: Accept features of which some shards are missing.
         overwrite: Replace a file that is there.
         progress: Called after every shard.
@@ -120,14 +132,18 @@ def export(
     if target.exists() and not overwrite:
         raise IndexscopeError(target, "exists already", "give another name, or --force to overwrite it")
     shards = {model: _shards(store, model, path, partial) for model, path in models.items()}
+    wanted = {measure.table for measure in measures}
+    keys = {model: [key_at(path)] for model, path in models.items()}
+    for model, path in (own or {}).items() if wanted & {PER_HEAD, PER_QUERY} else ():
+        _shards(store, f"{model}, user_features", path, partial)
+        keys[model].append(key_at(path))
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}{TEMPORARY}")
     rows = 0
     try:
         with WRITERS[target.suffix](temporary) as writer:
-            for model, path in models.items():
-                key = _key(path)
+            for model, steps in keys.items():
                 for unit in shards[model][0]:
-                    for frame in _tidy(store, key, unit, model, measures):
+                    for frame in _tidy(store, steps, unit, model, measures):
                         writer.write(frame)
                         rows += frame.height
                     progress()
@@ -197,7 +213,7 @@ WRITERS = {".csv": _csv, ".parquet": _parquet}
 
 def _shards(store: Store, model: str, path: str, partial: bool) -> tuple[list[str], int]:
     """The committed shards of a model, and how many there should be."""
-    key = _key(path)
+    key = key_at(path)
     manifest = store.manifest(key)
     units = store.units(key) if manifest is None or manifest.units is None else manifest.units
     found = [unit for unit, status in store.unit_statuses(key, units).items() if status == "committed"]
@@ -208,12 +224,15 @@ def _shards(store: Store, model: str, path: str, partial: bool) -> tuple[list[st
     return found, len(units)
 
 
-def _tidy(store: Store, key: StepKey, unit: str, model: str, measures: Sequence[Measure]) -> Iterator[pl.DataFrame]:
-    record = store.record(key, unit)
-    held = () if record is None else record.tables
-    names = store.read(key, "samples", [unit]).select("sample", pl.col("name").alias("document"))
+def _tidy(
+    store: Store, keys: Sequence[StepKey], unit: str, model: str, measures: Sequence[Measure]
+) -> Iterator[pl.DataFrame]:
+    """One shard of a model, from the step of its features and that of the study's own."""
+    records = [(key, store.record(key, unit)) for key in keys]
+    held = {table: key for key, record in records if record is not None for table in record.tables}
+    names = store.read(keys[0], "samples", [unit]).select("sample", pl.col("name").alias("document"))
     for table in dict.fromkeys(measure.table for measure in measures):
-        if table not in held:
+        if (key := held.get(table)) is None:
             continue  # a dense model has no indexer
         frame = store.read(key, table, [unit]).join(names, on="sample", how="left", maintain_order="left")
         parts = [
@@ -232,11 +251,6 @@ def _rows(frame: pl.DataFrame, model: str, measure: Measure) -> pl.DataFrame:
     columns |= {"value": pl.col(measure.column), "weight": pl.col(measure.weight) if measure.weight else pl.lit(None)}
     ordered = [columns[name].cast(kind).alias(name) for name, kind in SCHEMA.items()]
     return frame.filter(pl.col(measure.column).is_not_null()).select(ordered)
-
-
-def _key(path: str) -> StepKey:
-    kind, _, digest = path.rpartition("/")
-    return StepKey(kind, digest, {})
 
 
 def _seen(record: StudyRecord) -> float:

@@ -69,8 +69,10 @@ FEATURES: dict[str, Table] = {
             "queries",
             vertical_mass="Attention on the most attended columns of the map, sinks aside.",
             slash_mass="Attention on the most attended diagonals of the map.",
+            block_mass="Attention on whole aligned blocks of keys; null in samples too short to tell.",
         ),
         of("tokens", "queries", slash_distance="Distance of the most attended diagonal."),
+        of("keys", block_size="Size of those blocks: the one of 16, 32, 64, 128, 256 and 512 that shows most."),
     ),
     "indexer": table(
         "sample, layer, bucket",
@@ -90,17 +92,21 @@ FEATURES: dict[str, Table] = {
         of("share", "queries_multi", zero_share="Share of eligible keys with an index score of exactly zero."),
     ),
     "positions": table(
-        "sample, layer, axis, bin",
-        "sample layer axis bin",
+        "sample, layer, distance, relative",
+        "sample layer distance relative",
+        of(
+            distance="Distance bin: 0 holds the query itself, b the keys 2^(b-1) to 2^b - 1 before it.",
+            relative="Relative bin: r holds the keys in tenth r of the eligible ones, 0 the oldest.",
+        ),
         of("queries", queries="Queries that were counted in the sample."),
         of(
             "keys",
-            selections="Selected keys in the bin, over all queries; null for dense models.",
+            selections="Selected keys in both bins, over all queries; null for dense models.",
             expected_selections="The same if keys were selected by chance; null for dense models.",
         ),
         of(
             "share, summed over queries",
-            attention_mass="Dense attention on the bin.",
+            attention_mass="Dense attention on the keys in both bins.",
             attention_expected="The same if attention were uniform.",
         ),
     ),
@@ -160,7 +166,11 @@ MODELS: dict[str, Table] = {
         "layer",
         of(attention_heads="Attention heads of the layer."),
         of("channels", key_width="Width of a key of a head.", value_width="Width of a value of a head."),
-        of("keys", window="Last keys that are eligible; null where all up to the query are."),
+        of(
+            "keys",
+            window="Last keys that are eligible; null where all up to the query are.",
+            attention_chunk="Keys of a chunk, of which a query sees its own up to itself; null without chunks.",
+        ),
         of(selects="Whether the layer attends to the selection of an indexer, its own or a shared one."),
     ),
     "profile": table(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storage.columns import Column, Table, of, table
+from storage.columns import SAMPLES, Column, Table, interval, of, table
 from storage.result_tables import RESULTS
 
 _HEAD: tuple[Column, ...] = of(indexer_head="Index of the indexer head within its layer, from 0.")
@@ -51,15 +51,8 @@ def _focus(weights: tuple[str, str] = ("", "")) -> tuple[Column, ...]:
 
 def _bounded(columns: tuple[Column, ...]) -> tuple[Column, ...]:
     """The columns, each followed by its confidence interval."""
-    found: list[Column] = []
-    for column in columns:
-        ends = (("ci_low", "Lower"), ("ci_high", "Upper"))
-        bounds = (
-            Column(f"{column.name}_{end}", f"{which} end of its confidence interval.", column.unit)
-            for end, which in ends
-        )
-        found += [column, *bounds]
-    return tuple(found)
+    ends = ((column, interval(column.unit, f"{column.name}_ci_low", f"{column.name}_ci_high")) for column in columns)
+    return tuple(one for column, bounds in ends for one in (column, *bounds))
 
 
 def _alike(*weights: str) -> tuple[Column, ...]:
@@ -149,14 +142,14 @@ HEADS: dict[tuple[str, str], Table] = {
         _bounded((*_OWN, *_LOSS, *_SIGN, *(column for column in _focus() if "uniform" not in column.name))),
         of("share", random_overlap=_MEANS["random_overlap"], random_recall=_MEANS["random_recall"]),
         (column for column in _focus() if "uniform" in column.name),
-        of("samples", n="Samples that the row is of."),
+        SAMPLES,
     ),
     ("analyses/heads", "pairs"): table(
         "layer, pair of indexer heads",
         "layer head_a head_b",
         _PAIR,
         _alike("", "", ""),
-        of("samples", n="Samples that the row is of."),
+        SAMPLES,
     ),
     ("analyses/heads", "pruning"): table(
         "layer, number of heads removed",
@@ -167,8 +160,10 @@ HEADS: dict[tuple[str, str], Table] = {
             "share",
             recall="Dense attention on what the remaining heads select.",
             recall_loss="Recall with all heads less that; above 0 is a loss.",
-            ci_low="Lower end of the loss' confidence interval.",
-            ci_high="Upper end of the loss' confidence interval.",
+        ),
+        interval("share", whose="the loss'"),
+        of(
+            "share",
             overlap="Keys of the model's own selection that are kept.",
             flops_share="What remains of the operations of the indexers' query-key products.",
         ),
@@ -179,14 +174,10 @@ HEADS: dict[tuple[str, str], Table] = {
         "layer indexer_head axis bin",
         _HEAD,
         of(label="The bin in words."),
-        of(
-            "ratio",
-            lift="Keys of the head's own top k relative to chance.",
-            ci_low="Lower end of its confidence interval.",
-            ci_high="Upper end of its confidence interval.",
-        ),
+        of("ratio", lift="Keys of the head's own top k relative to chance."),
+        interval("ratio"),
         of("keys", selections="Keys of the own top k in the bin.", expected="The same by chance."),
-        of("samples", n="Samples that the row is of."),
+        SAMPLES,
     ),
     ("analyses/heads", "score_moments"): table(
         "layer, indexer head, group",

@@ -58,6 +58,16 @@ def step_key(kind: str, inputs: Mapping[str, JSON]) -> StepKey:
     return StepKey(kind, digest, copied)
 
 
+def key_at(path: str) -> StepKey:
+    """The address of a step that is named by its folder, as the records of studies name it; its inputs are not known.
+
+    >>> key_at("analyses/length/abc").kind
+    'analyses/length'
+    """
+    kind, _, digest = path.rpartition("/")
+    return StepKey(kind, digest, {})
+
+
 def check_name(name: str, what: str) -> str:
     """Return a kind, unit or table name that is safe as a file name, or raise ValueError."""
     if not NAME.fullmatch(name):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storage.columns import Table, of, table
+from storage.columns import Table, interval, of, table
 from storage.result_tables import RESULTS
 
 LENGTHS: dict[tuple[str, str], Table] = {
@@ -13,13 +13,17 @@ LENGTHS: dict[tuple[str, str], Table] = {
         "metric layer kind length",
         of("tokens", length="Context length: 2^m - 1, or the longest sample's where that is shorter."),
         of(kind='Which queries: "up to" the length, or "at" it, those of the last power of two alone.'),
-        of(
-            "as the metric",
-            value="The metric's value.",
-            ci_low="Lower end of the confidence interval.",
-            ci_high="Upper end of the confidence interval.",
-        ),
+        of("as the metric", value="The metric's value."),
+        interval("as the metric", whose="the"),
         of("samples", n="Samples with such queries."),
+        ordered=False,
+    ),
+    ("analyses/length", "by_sample"): table(
+        "metric, bucket, sample",
+        "metric bucket sample",
+        of("tokens", length="Context length that ends with the bucket."),
+        of("as the metric", "weight", value="The metric's value over the sample's queries in the bucket, all layers."),
+        of(weight="What the value is weighted by when samples or buckets are put together."),
         ordered=False,
     ),
     ("analyses/length", "onset"): table(
@@ -34,9 +38,8 @@ LENGTHS: dict[tuple[str, str], Table] = {
         of(
             "as the metric",
             loss="How much worse the last bucket is than the first, paired by sample; below 0 it is better.",
-            ci_low="Lower end of the loss's confidence interval.",
-            ci_high="Upper end of the loss's confidence interval.",
         ),
+        interval("as the metric", whose="the loss's"),
         of("samples", n="Samples that reach the last bucket."),
         ordered=False,
     ),

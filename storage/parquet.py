@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import polars as pl
@@ -51,22 +53,32 @@ def encode(
         layout: How it is laid out; only benchmarks choose another than the default.
         described: What its columns mean, where that is known of this frame only.
     """
-    arrow = frame.with_columns(cs.categorical().cast(pl.String)).to_arrow(compat_level=pl.CompatLevel.oldest())
-    arrow = _described(arrow.combine_chunks(), described or schema(kind, table))
-    encodings = {field.name: _encoding(field.type, layout) for field in arrow.schema}
+    meaning = described or schema(kind, table)
     buffer = io.BytesIO()
-    pq.write_table(
-        arrow,
+    writer: pq.ParquetWriter | None = None
+    # A row group at a time: one contiguous copy of a whole table would take as much memory as the table.
+    for start in range(0, max(frame.height, 1), layout.row_group):
+        rows = frame[start : start + layout.row_group].with_columns(cs.categorical().cast(pl.String))
+        arrow = _described(rows.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks(), meaning)
+        writer = writer or _writer(buffer, arrow.schema, layout)
+        writer.write_table(arrow, row_group_size=layout.row_group)
+    assert writer is not None
+    writer.close()
+    return buffer.getvalue()
+
+
+def _writer(buffer: io.BytesIO, columns: pa.Schema, layout: Layout) -> pq.ParquetWriter:
+    encodings = {field.name: _encoding(field.type, layout) for field in columns}
+    return pq.ParquetWriter(
         buffer,
-        row_group_size=layout.row_group,
+        columns,
         compression=layout.compression,
         compression_level=layout.level,
         use_dictionary=[name for name, encoding in encodings.items() if encoding == "DICTIONARY"],
         column_encoding={name: encoding for name, encoding in encodings.items() if encoding != "DICTIONARY"},
         # A minimum and a maximum of sketches or packed keys help no reader.
-        write_statistics=[field.name for field in arrow.schema if not _is_blob(field.type)],
+        write_statistics=[field.name for field in columns if not _is_blob(field.type)],
     )
-    return buffer.getvalue()
 
 
 def _encoding(kind: pa.DataType, layout: Layout) -> str:
@@ -87,9 +99,35 @@ def decode(data: bytes, where: str) -> pl.DataFrame:
     Raises:
         IndexscopeError: The bytes are no Parquet file.
     """
-    try:
+    with _readable(where):
         return pl.read_parquet(io.BytesIO(data))
-    except pl.exceptions.PolarsError as error:
+
+
+def decode_parts(data: bytes, where: str, rows: int = LAYOUT.row_group) -> Iterator[pl.DataFrame]:
+    """Read a frame back in parts of so many rows, in order; memory holds the file and a part.
+
+    Args:
+        data: The file's bytes.
+        where: The file, for the message.
+        rows: Rows of a part.
+
+    Raises:
+        IndexscopeError: The bytes are no Parquet file.
+    """
+    with _readable(where):
+        scan = pl.scan_parquet(io.BytesIO(data))
+        height = pq.ParquetFile(io.BytesIO(data)).metadata.num_rows
+    for start in range(0, height, rows):
+        with _readable(where):
+            part = scan.slice(start, rows).collect()
+        yield part
+
+
+@contextmanager
+def _readable(where: str) -> Iterator[None]:
+    try:
+        yield
+    except (pl.exceptions.PolarsError, pa.ArrowException) as error:
         raise IndexscopeError(where, "is not a readable Parquet file", "delete it and run the study again") from error
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from indexscope import __version__
 from indexscope.errors import IndexscopeError
+from indexscope.layout import REPORT_SCHEMA
 from storage.files import Staged, open_store
 
 REPORT = "report.json"
@@ -22,6 +25,8 @@ PARTS: dict[str, type] = {
     "causality": list,
     "provenance": dict,
 }
+#: Parts that reports of the first versions lack, and the type of each.
+LATER: dict[str, type] = {"warnings": list, "definitions": list}
 #: Fields that every row of a part must have.
 FIELDS = {
     "models": {"name", "role", "fingerprint"},
@@ -29,7 +34,12 @@ FIELDS = {
     "comparisons": {"candidate", "metric", "baseline", "value", "difference"},
     "gates": {"name", "rule", "value", "passed"},
     "causality": {"model", "passed"},
+    "definitions": {"name", "unit", "better"},
+    "warnings": {"text"},
 }
+_TEXTS = {"name", "model", "metric", "candidate", "unit", "kind", "family", "meaning", "formula", "text", "rule"}
+_NUMBERS = {"value", "baseline", "difference", "ci_low", "ci_high"}
+_REMEDY = "make the report again with this version of indexscope"
 
 
 def write_report(folder: str | os.PathLike[str], files: Mapping[str, bytes | str]) -> None:
@@ -63,41 +73,97 @@ def write_report(folder: str | os.PathLike[str], files: Mapping[str, bytes | str
 
 
 def read_report(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read report.json of a report folder, or a report.json given by its own path.
+    """Read report.json of a report folder, or a report given by its own path, which ends in .json.
 
     Raises:
-        IndexscopeError: There is no report, or a part of it is missing or of the wrong type.
+        IndexscopeError: There is no report, a newer Indexscope wrote it, or a part is missing or of the wrong type.
     """
     text = os.fspath(folder)
     parent, _, last = text.replace(os.sep, "/").rpartition("/")
-    target = open_store((parent or ".") if last == REPORT else text)
+    is_file = last.endswith(".json")
+    target = open_store((parent or ("/" if text.startswith("/") else ".")) if is_file else text)
     try:
-        data = target.read(REPORT)
+        data = target.read(last if is_file else REPORT)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise IndexscopeError(text, f"holds no {REPORT}", "give the folder that `indexscope report` printed") from error
+        reason = "there is no such file" if is_file else f"holds no {REPORT}"
+        raise IndexscopeError(text, reason, "give the folder that `indexscope report` printed") from error
+    except OSError as error:
+        raise IndexscopeError(text, f"cannot be read ({error.strerror or error})", "give a report's folder") from error
+    return parse_report(data, text)
+
+
+def parse_report(data: bytes | str, where: str) -> dict[str, Any]:
+    """Read the content of a report.json.
+
+    Args:
+        data: What the file holds.
+        where: The file, for messages.
+
+    Raises:
+        IndexscopeError: It is no JSON, a newer Indexscope wrote it, or a part is missing or of the wrong type.
+    """
     try:
         # JSON has no NaN; a file that has one was not written by Indexscope.
         report = json.loads(data, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise IndexscopeError(text, f"has an unreadable {REPORT} ({error})", "make the report again") from error
-    _check(report, text)
+        raise IndexscopeError(where, f"has an unreadable {REPORT} ({error})", "make the report again") from error
+    _check(report, where)
     return dict(report)
 
 
 def _check(report: object, where: str) -> None:
-    remedy = "make the report again with this version of indexscope"
     if not isinstance(report, dict):
-        raise IndexscopeError(where, f"has a {REPORT} that is not an object", remedy)
-    for part, kind in PARTS.items():
-        if part not in report:
-            raise IndexscopeError(where, f"has a {REPORT} without {part!r}", remedy)
-        if not isinstance(report[part], kind):
-            raise IndexscopeError(where, f"has a {REPORT} whose {part!r} is not a {kind.__name__}", remedy)
+        raise IndexscopeError(where, f"has a {REPORT} that is not an object", _REMEDY)
+    version = report.get("schema_version")
+    if isinstance(version, int) and version > REPORT_SCHEMA:
+        reason = f"was written with report schema {version}; Indexscope {__version__} knows up to {REPORT_SCHEMA}"
+        raise IndexscopeError(where, reason, "upgrade indexscope")
+    for part, kind in {**PARTS, **LATER}.items():
+        if part not in report and part in PARTS:
+            raise IndexscopeError(where, f"has a {REPORT} without {part!r}", _REMEDY)
+        if part in report and not isinstance(report[part], kind):
+            raise IndexscopeError(where, f"has a {REPORT} whose {part!r} is not a {kind.__name__}", _REMEDY)
     for part, fields in FIELDS.items():
-        for number, row in enumerate(report[part]):
+        for number, row in enumerate(report.get(part, ())):
             if not isinstance(row, dict) or not fields <= row.keys():
                 lacking = ", ".join(sorted(fields - row.keys())) if isinstance(row, dict) else "everything"
-                raise IndexscopeError(where, f"has a {REPORT} whose {part}[{number}] lacks {lacking}", remedy)
+                raise IndexscopeError(where, f"has a {REPORT} whose {part}[{number}] lacks {lacking}", _REMEDY)
+            for name, value in row.items():
+                rule = _RULES.get(f"{part}.{name}") or _RULES.get(name)
+                if rule is not None and not rule(value):
+                    reason = f"has a {REPORT} whose {part}[{number}].{name} is {_shown(value)}"
+                    raise IndexscopeError(where, reason, _REMEDY)
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is null or a finite number: 1e999 is JSON, and infinite."""
+    try:
+        return value is None or (type(value) in (int, float) and math.isfinite(float(value)))  # type: ignore[arg-type]
+    except OverflowError:
+        return False
+
+
+def _is_count(value: object, most: int) -> bool:
+    return value is None or (type(value) is int and 0 <= value < most)
+
+
+#: What the values of a field may be, in every part that has it or in the one that is named.
+_RULES: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(_TEXTS, lambda value: isinstance(value, str)),
+    **dict.fromkeys(_NUMBERS, _is_number),
+    "role": lambda value: value in ("baseline", "candidate"),
+    "better": lambda value: value is None or isinstance(value, bool),
+    "definitions.better": lambda value: value in ("higher", "lower", "neither"),
+    "layer": lambda value: _is_count(value, 1 << 15),
+    "n": lambda value: _is_count(value, 1 << 31),
+    "fingerprint": lambda value: value is None or isinstance(value, str),
+    "passed": lambda value: value is None or isinstance(value, bool),
+}
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:39]}…"
 
 
 def _refuse(constant: str) -> None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from storage.columns import Column, Table, of, table
+from storage.columns import SAMPLES, Column, Table, interval, of, table
 
-_INTERVAL = of(
-    "as the value",
-    ci_low="Lower end of the confidence interval.",
-    ci_high="Upper end of the confidence interval.",
-)
+_INTERVAL = interval(whose="the")
 _METRICS = table(
     "metric, layer",
     "metric layer",
@@ -25,33 +21,58 @@ _PER_SAMPLE = table(
     of(weight="What the value is weighted by when samples are put together."),
     ordered=False,
 )
-_COMPARISONS = table(
-    "candidate, metric, layer",
-    "candidate metric layer",
-    of(unit="Unit of the values."),
-    of(
-        "in the column unit",
-        baseline="The baseline's value.",
-        value="The candidate's value.",
-        difference="The candidate's value less the baseline's.",
-    ),
-    _INTERVAL,
-    of("samples", n="Samples that were paired."),
-    of(better="Whether the candidate is better, where that can be said; else null."),
-    ordered=False,
-)
+
+
+def _compared(key: str, *groups: tuple[Column, ...]) -> Table:
+    """Candidates beside the baseline."""
+    return table(
+        key.replace(" ", ", "),
+        key,
+        *groups,
+        of(unit="Unit of the values."),
+        of(
+            "in the column unit",
+            baseline="The baseline's value.",
+            value="The candidate's value.",
+            difference="The candidate's value less the baseline's.",
+        ),
+        _INTERVAL,
+        of("samples", n="Samples that were paired."),
+        of(
+            better="Whether the candidate is better, where the interval leaves out 0 or a count differs; else null.",
+            verdict="equivalent (the interval tost_low to tost_high lies within the margin), else better, worse or "
+            "different (the confidence interval leaves out 0), else inconclusive; equal: a count that does not differ.",
+            no_worse="Whether the worse end of tost_low to tost_high lies within the margin; null without a direction.",
+        ),
+        of("in the column unit", margin="Difference that does not matter, by the settings."),
+        of(
+            p_adjusted="p after Benjamini-Hochberg within the family: the headline metrics, the others, or the layers "
+            "or lengths of one metric.",
+            corrected="Whether p_adjusted is at most 1 - confidence.",
+        ),
+        of("in the column unit", standard_error="Standard error of the difference, from the resamples."),
+        of(
+            "standard deviations",
+            effect="Difference over the standard deviation of a sample's share in it (d_z), with Hedges' correction.",
+        ),
+        of(p="Two-sided p-value of no difference; it is below 1 - confidence where the interval leaves out 0."),
+        of(
+            "in the column unit",
+            mde="Minimum detectable effect: the true difference that would be detected with a probability of 80 %.",
+            tost_low="Lower end of the interval with coverage 2 x confidence - 1, which the margin is held against.",
+            tost_high="Upper end of that interval.",
+        ),
+        ordered=False,
+    )
+
+
+_COMPARISONS = _compared("candidate metric layer")
 _SCORES: tuple[Column, ...] = of(group="Whose index scores: selected or unselected keys of queries in effect.")
 
 
 def _lift(prefix: str, what: str) -> tuple[Column, ...]:
-    return of(
-        "ratio",
-        **{
-            f"{prefix}lift" if prefix else "lift": f"{what} relative to chance.",
-            f"{prefix}ci_low": "Lower end of its confidence interval.",
-            f"{prefix}ci_high": "Upper end of its confidence interval.",
-        },
-    )
+    lift = of("ratio", **{f"{prefix}lift": f"{what} relative to chance."})
+    return (*lift, *interval("ratio", f"{prefix}ci_low", f"{prefix}ci_high"))
 
 
 _DIMENSIONS = of(dimensions="Whose dimensions: those of this checkpoint, or of DeepSeek-V3.2.")
@@ -69,6 +90,8 @@ RESULTS: dict[tuple[str, str], Table] = {
         "k",
         of("clusters", k="Number of clusters that was tried."),
         of("score", silhouette="How well the clusters are separated, from -1 to 1."),
+        interval("score", "silhouette_low", "silhouette_high"),
+        of("samples", n="Samples of the rows that silhouette and agreement were judged on."),
         of("squared distance", inertia="Sum of squared distances from the centres."),
         of(chosen="Whether it was chosen."),
         of(
@@ -96,6 +119,7 @@ RESULTS: dict[tuple[str, str], Table] = {
             induction_mass="Weight of the attention on induction keys.",
             vertical_mass="Weight of the attention in columns.",
             slash_mass="Weight of the attention at one distance.",
+            block_mass="Weight of the attention on whole aligned blocks.",
             reach="Weight of the reach.",
         ),
     ),
@@ -104,17 +128,20 @@ RESULTS: dict[tuple[str, str], Table] = {
         "cluster pattern_type",
         of(pattern_type="The pattern type by rules."),
         of("share", share="Share of the cluster's maps."),
+        interval("share"),
         of("maps", count="Maps of the cluster that have the type."),
-        ordered=False,
+        of("samples", n="Samples that have maps in the cluster."),
     ),
     ("analyses/clustering", "clusters"): table(
         "cluster",
         "cluster",
         of(name="The pattern that it is named for."),
         of("maps", size="Maps in the cluster."),
+        of("share", share="Share of all maps."),
+        interval("share"),
+        SAMPLES,
         of(
             "share",
-            share="Share of all maps.",
             normalized_entropy="The centre's normalised entropy.",
             max_weight="The centre's largest attention weight.",
             local_mass="The centre's attention on the nearest keys.",
@@ -124,6 +151,7 @@ RESULTS: dict[tuple[str, str], Table] = {
             induction_mass="The centre's attention on tokens that followed an earlier copy.",
             vertical_mass="The centre's attention on columns.",
             slash_mass="The centre's attention on diagonals.",
+            block_mass="The centre's attention on whole aligned blocks.",
             reach="The centre's reach of attention, relative to the eligible keys.",
         ),
     ),
@@ -132,7 +160,9 @@ RESULTS: dict[tuple[str, str], Table] = {
         "layer pattern_type",
         of(pattern_type="The pattern."),
         of("share", share="Share of the layer's maps."),
+        interval("share"),
         of("maps", count="Maps of that pattern."),
+        of("samples", n="Samples that have maps in the layer."),
         ordered=False,
     ),
     ("analyses/distribution", "metrics"): _METRICS,
@@ -216,23 +246,14 @@ RESULTS: dict[tuple[str, str], Table] = {
             level="What the row is of: layer, head or pattern type.",
             pattern_type="The pattern type; null at the other levels.",
         ),
-        of(
-            "share",
-            cost="Share of the eligible keys that hold 95 % of the attention.",
-            cost_low="Lower end of its confidence interval.",
-            cost_high="Upper end of its confidence interval.",
-            quality="Dense attention that falls on selected keys.",
-            quality_low="Lower end of its confidence interval.",
-            quality_high="Upper end of its confidence interval.",
-        ),
-        of(
-            "ratio",
-            output_error="Relative change of the output by the selection.",
-            output_error_low="Lower end of its confidence interval.",
-            output_error_high="Upper end of its confidence interval.",
-        ),
+        of("share", cost="Share of the eligible keys that hold 95 % of the attention."),
+        interval("share", "cost_low", "cost_high"),
+        of("share", quality="Dense attention that falls on selected keys."),
+        interval("share", "quality_low", "quality_high"),
+        of("ratio", output_error="Relative change of the output by the selection."),
+        interval("ratio", "output_error_low", "output_error_high"),
         of(on_front="Whether no other row of the level costs at most as much and keeps at least as much."),
-        of("samples", n="Samples that the row is of."),
+        SAMPLES,
         ordered=False,
     ),
     ("analyses/advice", "advice"): table(
@@ -246,8 +267,10 @@ RESULTS: dict[tuple[str, str], Table] = {
         of(
             "share",
             expected_loss="Recall lost in the layers that change; below 0 a gain.",
-            ci_low="Lower end of the loss' confidence interval.",
-            ci_high="Upper end of the loss' confidence interval.",
+        ),
+        interval("share", whose="the loss'"),
+        of(
+            "share",
             mean_loss="Recall lost on the mean over all layers.",
             saving="Operations of indexer and attention saved at the study's lengths.",
             saving_at_64k="The same for a prefill of 65,536 tokens.",
@@ -263,10 +286,15 @@ RESULTS: dict[tuple[str, str], Table] = {
         _lift("", "Selections"),
         _lift("attention_", "Dense attention"),
         of("keys", selections="Selected keys in the bin.", expected="The same by chance."),
-        of("samples", n="Samples that the row is of."),
+        SAMPLES,
         ordered=False,
     ),
     ("comparisons", "comparisons"): _COMPARISONS,
+    ("comparisons", "by_length"): _compared(
+        "candidate metric length kind",
+        of("tokens", length="Context length: 2^m - 1, or the longest sample's where that is shorter."),
+        of(kind='Which queries: "up to" the length, or "at" it, those of the last power of two alone.'),
+    ),
     ("comparisons", "transitions"): table(
         "candidate, layer, cluster or type, before, after",
         "candidate layer of before after",
@@ -276,7 +304,9 @@ RESULTS: dict[tuple[str, str], Table] = {
             after="Their cluster or type in the candidate.",
         ),
         of("share", share="Share of the layer's maps with that before."),
+        interval("share"),
         of("maps", count="Maps that went this way."),
+        of("samples", n="Samples that have maps in the layer with that before."),
         ordered=False,
     ),
     ("comparisons", "moved"): table(
@@ -294,8 +324,10 @@ RESULTS: dict[tuple[str, str], Table] = {
         "gate, candidate",
         "name candidate",
         of(name="Name of the gate.", rule="Its rule."),
-        of("as the metric", value="What the rule was applied to."),
+        of("as the metric", value="What the rule was applied to: of a rule per layer, the worst layer's."),
         of(passed="Whether it holds."),
+        of(layer="Layer that the value is of; null over all layers."),
+        of(reason="Value, bound and failing layers in a sentence."),
         ordered=False,
     ),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from storage.choice_tables import CHOICES
 from storage.columns import Table
 from storage.content_tables import CONTENT
 from storage.custom_tables import CUSTOM
@@ -21,6 +22,7 @@ _TABLES: dict[tuple[str, str], Table] = {
     **STABILITY,
     **SHARING,
     **CONTENT,
+    **CHOICES,
     **HEADS,
     **PROTOTYPES,
     **LENGTHS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storage.columns import Column, Table, of, table
+from storage.columns import SAMPLES, Column, Table, interval, of, table
 from storage.result_tables import RESULTS
 
 _SOURCE: tuple[Column, ...] = of(source="Index of the layer whose selection is used, at most the layer itself.")
@@ -42,28 +42,22 @@ SHARING: dict[tuple[str, str], Table] = {
         _SOURCE,
         _alike(""),
         of("share", random_recall="What as many random keys would hold on average."),
-        of(
-            "share",
-            loss="The layer's own recall less that with the source's selection.",
-            ci_low="Lower end of the loss' confidence interval.",
-            ci_high="Upper end of the loss' confidence interval.",
-        ),
-        of("samples", n="Samples that the row is of."),
+        of("share", loss="The layer's own recall less that with the source's selection."),
+        interval("share", whose="the loss'"),
+        SAMPLES,
     ),
     ("analyses/sharing", "schedules"): table(
         "number of indexers, method",
         "indexers method",
         of("layers", indexers="Layers that keep an indexer of their own."),
         of(method="How they were chosen: exact, greedy or even.", layers="Which they are, parted by commas."),
+        of("share", loss="Recall lost, averaged over layers; chosen and measured on the same samples."),
+        interval("share", more=", of this fixed schedule"),
         of(
             "share",
-            loss="Recall lost, averaged over layers; chosen and measured on the same samples.",
-            ci_low="Lower end of its confidence interval, of this fixed schedule.",
-            ci_high="Upper end of its confidence interval, of this fixed schedule.",
             loss_held_out="The loss with each half of the samples under the schedule that the other half chose.",
-            held_out_ci_low="Lower end of its confidence interval.",
-            held_out_ci_high="Upper end of its confidence interval.",
         ),
+        interval("share", "held_out_ci_low", "held_out_ci_high"),
         of(worst_layer="The layer that loses most; null where none reuses a selection."),
         of("share", worst_loss="What that layer loses."),
         of("share", indexer_share="Indexers that are kept, of those that the model has."),

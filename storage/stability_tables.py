@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storage.columns import Column, Table, of, table
+from storage.columns import SAMPLES, Column, Table, interval, of, table
 from storage.result_tables import RESULTS
 
 _METRICS = RESULTS["analyses/distribution", "metrics"]
@@ -14,17 +14,10 @@ _IN_EFFECT = of(
     weight="Queries that they stand for.",
 )
 _VARIANT = of(variant="How scores were rounded, ties broken or the sequence fed.")
-_N = of("samples", n="Samples that the row is of.")
 
 
 def _band(unit: str, prefix: str = "") -> tuple[Column, ...]:
-    return of(
-        unit,
-        **{
-            f"{prefix}ci_low": "Lower end of the confidence interval.",
-            f"{prefix}ci_high": "Upper end of the confidence interval.",
-        },
-    )
+    return interval(unit, f"{prefix}ci_low", f"{prefix}ci_high", "the")
 
 
 _SCORES_OF_ALL = of(
@@ -136,7 +129,7 @@ STABILITY: dict[tuple[str, str], Table] = {
         _band("keys"),
         of("share", recall="Attention that they hold.", share="The keys as a share of the eligible ones."),
         of("ratio", relative_attention="The keys relative to those that the model attends to."),
-        _N,
+        SAMPLES,
         ordered=False,
     ),
     ("analyses/budget", "curve"): table(
@@ -148,7 +141,7 @@ STABILITY: dict[tuple[str, str], Table] = {
         of("share", oracle_recall="Attention on the k most attended keys."),
         _band("share", "oracle_"),
         of("keys", kept="Keys attended to by a query on average."),
-        _N,
+        SAMPLES,
     ),
     ("analyses/budget", "drift"): table(
         "layer, bucket, quantity",
@@ -156,7 +149,7 @@ STABILITY: dict[tuple[str, str], Table] = {
         of(quantity="Column of the probe's score_drift."),
         of("as in score_drift", value="Its mean over queries."),
         _band("as in score_drift"),
-        _N,
+        SAMPLES,
         ordered=False,
     ),
     ("analyses/stability", "metrics"): _METRICS,
@@ -178,7 +171,7 @@ STABILITY: dict[tuple[str, str], Table] = {
             near_tie="Queries whose k-th and next score are equal.",
             tie_share="Selected keys that were chosen between equal scores.",
         ),
-        _N,
+        SAMPLES,
     ),
     ("analyses/stability", "fragility"): table(
         "layer",
@@ -191,7 +184,7 @@ STABILITY: dict[tuple[str, str], Table] = {
         ),
         of("sd", margin="How far the k-th score lies above the next one."),
         of(reason="Why the layer's selection is fragile: ties or small margins; else robust."),
-        _N,
+        SAMPLES,
     ),
     ("analyses/stability", "rerun"): table(
         "layer, variant",
@@ -199,7 +192,7 @@ STABILITY: dict[tuple[str, str], Table] = {
         _VARIANT,
         of("share", changed="Selected keys that the run with the variant in all layers lacks."),
         _band("share"),
-        _N,
+        SAMPLES,
     ),
     ("analyses/stability", "outputs"): table(
         "variant",
@@ -211,6 +204,6 @@ STABILITY: dict[tuple[str, str], Table] = {
         of("share", top1_equal="Queries whose most likely next token is the same."),
         of("nats", nll_change="Negative log-likelihood of the next token less the reference run's."),
         _band("nats", "nll_"),
-        _N,
+        SAMPLES,
     ),
 }

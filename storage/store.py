@@ -292,6 +292,22 @@ class Store:
                 for unread in waiting:
                     unread.cancel()
 
+    def read_parts(self, key: StepKey, table: str, unit: str) -> Iterator[pl.DataFrame]:
+        """Read one table of a unit part by part, with its checksum verified first: for tables that are large decoded.
+
+        Args:
+            key: The step.
+            table: The table's name.
+            unit: The unit.
+
+        Raises:
+            IndexscopeError: The unit is missing, or its file is damaged.
+        """
+        self.manifest(key)
+        (record,) = self._records(key, [unit])
+        data, where = self._bytes(key, record, table)
+        yield from parquet.decode_parts(data, where)
+
     def read_all(self, key: StepKey) -> dict[str, pl.DataFrame]:
         """Read every table of a step's committed units."""
         return {table: self.read(key, table) for table in self.tables(key)}
@@ -360,6 +376,10 @@ class Store:
             return None
 
     def _frame(self, key: StepKey, record: UnitRecord, table: str) -> pl.DataFrame:
+        return parquet.decode(*self._bytes(key, record, table))
+
+    def _bytes(self, key: StepKey, record: UnitRecord, table: str) -> tuple[bytes, str]:
+        """A file as it was committed, and where it is."""
         file = record.file(table)
         name = table_file(table, record.unit)
         where = f"{self.location(key)}/{name}"
@@ -371,7 +391,7 @@ class Store:
             raise _damaged(where, f"has {len(data)} bytes where {file.bytes} were committed", key, record.unit)
         if hashlib.sha256(data).hexdigest() != file.sha256:
             raise _damaged(where, "is not what was committed (checksum differs)", key, record.unit)
-        return parquet.decode(data, where)
+        return data, where
 
 
 def _damaged(where: str, reason: str, key: StepKey, unit: str) -> DamagedUnit:

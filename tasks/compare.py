@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -14,9 +14,10 @@ from indexscope.metrics import MetricsFile
 from storage.store import StepKey, Store
 from tasks.features import StoredFeatures
 from tasks.own_metrics import own_metrics
+from tasks.results import RESULT as RESULT
+from tasks.results import StoredModels
+from tasks.results import read_analyses as read_analyses
 from tasks.step import OPTIONS, StepRecord, Tables, Target, perform
-
-RESULT = "result"
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class ComparisonJob:
         study: What people call the study.
         models: Model name to its analyses: analysis name to step.
         baseline: Name of the baseline among them.
-        settings: Resamples, confidence and seed.
-        outputs: Model name to the steps that hold what it predicts, features and probe, with their units.
+        settings: Resamples, confidence, seed and margins.
+        outputs: Model name to the steps that hold what it selects and predicts, features and probe, with their units.
         metrics: Files of the study's own metrics.
     """
 
@@ -49,54 +50,35 @@ class ComparisonJob:
 
 @task(name="compare", task_run_name="{job.title}", **OPTIONS)
 def compare_models(job: ComparisonJob) -> StepRecord | State[StepRecord]:
-    """The comparison table, how patterns moved between clusters and types, and how far predictions lie apart."""
+    """The comparisons, how patterns moved, what changed between choices, and how far predictions lie apart."""
 
     def compute(store: Store) -> Tables:
+        from analysis.choices import choices
         from analysis.clustering.transitions import transitions
-        from analysis.comparison import compare
+        from analysis.comparison import compare, compare_lengths
         from analysis.divergence import diverge
 
-        assignments = {
-            name: store.read(keys["clustering"], "assignments", [RESULT]) for name, keys in job.models.items()
-        }
+        assignments = {name: StoredParts(store, keys["clustering"], "assignments") for name, keys in job.models.items()}
+        lengths = {name: store.read(keys["length"], "by_sample", [RESULT]) for name, keys in job.models.items()}
         with own_metrics(job.metrics):
             compared = compare(StoredModels(store, job.models), job.baseline, job.settings)
-        predictions = {name: StoredFeatures(store, steps) for name, steps in job.outputs.items()}
+        stored = {name: StoredFeatures(store, steps, ("selections",)) for name, steps in job.outputs.items()}
         return {
             "comparisons": compared,
+            "by_length": compare_lengths(lengths, job.baseline, job.settings),
             **transitions(assignments, job.baseline, job.settings),
-            **diverge(predictions, job.baseline, job.settings),
+            **choices(stored, job.baseline, job.settings),
+            **diverge(stored, job.baseline, job.settings),
         }
 
     return perform(job.target, compute)
 
 
-class StoredModels(Mapping[str, Tables]):
-    """What is compared of each model, read when it is asked for: the samples of many models would fill the memory."""
+class StoredParts(Iterable[pl.DataFrame]):
+    """A result table part by part, read anew whenever it is gone through."""
 
-    def __init__(self, store: Store, models: Mapping[str, Mapping[str, StepKey]]) -> None:
-        self._store, self._models = store, models
+    def __init__(self, store: Store, key: StepKey, table: str) -> None:
+        self._store, self._key, self._table = store, key, table
 
-    def __getitem__(self, name: str) -> Tables:
-        from analysis.comparison import combine
-
-        return combine(read_analyses(self._store, self._models[name], ("metrics", "per_sample")))
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._models
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._models)
-
-    def __len__(self) -> int:
-        return len(self._models)
-
-
-def read_analyses(
-    store: Store, keys: Mapping[str, StepKey], only: Sequence[str] | None = None
-) -> dict[str, dict[str, pl.DataFrame]]:
-    """The result tables of a model's analyses, or only some of them, by analysis."""
-    return {
-        name: {table: store.read(key, table, [RESULT]) for table in store.tables(key) if only is None or table in only}
-        for name, key in keys.items()
-    }
+    def __iter__(self) -> Iterator[pl.DataFrame]:
+        return self._store.read_parts(self._key, self._table, RESULT)

@@ -8,7 +8,7 @@ import polars as pl
 
 from storage.store import StepKey, Store
 
-#: Feature tables that no analysis reads: the selected keys of a whole dataset are for looking up, and large.
+#: Feature tables that no analysis of one model reads: the selected keys of a whole dataset, which are large.
 UNREAD = ("selections",)
 ANALYSES = "analyses/"
 
@@ -22,15 +22,18 @@ class StoredFeatures(Mapping[str, pl.DataFrame]):
         store: The store.
         sources: The steps, each with the units that make it complete; of a table that two of them have, the later
             step's is taken.
+        also: Tables of `UNREAD` that are wanted nevertheless.
     """
 
-    def __init__(self, store: Store, sources: Sequence[tuple[StepKey, Sequence[str]]]) -> None:
+    def __init__(
+        self, store: Store, sources: Sequence[tuple[StepKey, Sequence[str]]], also: Sequence[str] = ()
+    ) -> None:
         self._store = store
         self._sources = {
             _name(key, table): (key, tuple(units), table)
             for key, units in sources
             for table in store.tables(key)
-            if table not in UNREAD
+            if table not in UNREAD or table in also
         }
 
     def __getitem__(self, table: str) -> pl.DataFrame:

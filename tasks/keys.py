@@ -11,8 +11,8 @@ from indexscope.metrics import Declared
 from storage.store import JSON, StepKey, step_key
 
 #: Raise it when the same inputs would give another comparison or another report.
-COMPARISON_VERSION = 3
-REPORT_VERSION = 4
+COMPARISON_VERSION = 4
+REPORT_VERSION = 5
 #: Raise it when facts, layers, profile or audit of the same model change: features do not follow it.
 MEASURES_VERSION = 1
 #: Extraction settings that facts, profile and audit depend on.

@@ -17,6 +17,8 @@ from tasks.own_metrics import own_metrics
 from tasks.step import OPTIONS, StepRecord, Tables, Target, perform
 
 MEASURES = "model"
+#: Tables of the comparison on what changed between the models' choices.
+CHOICES = ("choices", "choices_where", "choices_by", "choices_worst")
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def make_report(job: ReportJob) -> StepRecord | State[StepRecord]:
             return rendered(store)
 
     def rendered(store: Store) -> Tables:
+        from analysis.choices import choice_metrics
         from analysis.comparison import combine
         from analysis.divergence import output_metrics
         from analysis.gates import evaluate
@@ -84,6 +87,7 @@ def make_report(job: ReportJob) -> StepRecord | State[StepRecord]:
 
         moves = {name: store.read(job.comparison, name, [RESULT]) for name in ("transitions", "moved")}
         outputs = {name: store.read(job.comparison, name, [RESULT]) for name in ("divergence", "divergence_by")}
+        choices = {name: store.read(job.comparison, name, [RESULT]) for name in CHOICES}
         pages, metrics, causality = [], [], []
         for model in job.models:
             facts = store.read(model.measures, "facts", [MEASURES])
@@ -95,10 +99,14 @@ def make_report(job: ReportJob) -> StepRecord | State[StepRecord]:
             analyses["divergence"] = {
                 name: frame.filter(pl.col("model") == model.name) for name, frame in outputs.items()
             }
+            analyses["choices"] = {
+                name: frame.filter(pl.col("candidate") == model.name) for name, frame in choices.items()
+            }
             pages.append(ModelPage(model.name, model.role, model.fingerprint, facts.row(0, named=True), analyses))
             metrics.append(_named(combine(analyses)["metrics"], model.name))
             causality.append(_named(audit.select("passed", "max_logit_change"), model.name))
-        all_metrics = pl.concat([*metrics, output_metrics(outputs["divergence"])], how="diagonal_relaxed")
+        comparing = [output_metrics(outputs["divergence"]), choice_metrics(choices["choices"])]
+        all_metrics = pl.concat([*metrics, *comparing], how="diagonal_relaxed")
         comparisons = store.read(job.comparison, "comparisons", [RESULT])
         gates = evaluate(job.gates, comparisons, all_metrics)
         report = ReportInput(
@@ -110,6 +118,7 @@ def make_report(job: ReportJob) -> StepRecord | State[StepRecord]:
             causality=pl.concat(causality),
             provenance=job.provenance,
             confidence=job.confidence,
+            lengths=store.read(job.comparison, "by_length", [RESULT]),
         )
         files = render(report)
         table = pl.DataFrame({"name": list(files), "content": list(files.values())})

@@ -14,13 +14,15 @@ from analysis.capture.indexer import first_attribute, index_dim, index_heads
 
 #: Matrices that are applied to every token; the others of two dimensions are embeddings and tables.
 MATRICES = ("weight", "fn", "hc_fn")
+#: Experts of which transformers runs all for every token, weighed by zero where the token does not go to them.
+ALL_RUN = ("Llama4TextExperts",)
 
 
 def token_flops(model: PreTrainedModel, parts: Mapping[str, Sequence[nn.Module]]) -> dict[str, float]:
     """FLOPs of one token in the projections of indexer, attention (without its indexer) and the rest of the model.
 
-    2 x weights of every matrix that a token passes: of routed experts only those that a token goes to. Modules that do
-    not run on text, such as a vision tower, cost nothing.
+    2 x weights of every matrix that a token passes: of routed experts only those that a token goes to, except in
+    llama4, whose code runs them all. Modules that do not run on text, such as a vision tower, cost nothing.
     """
     run = set(_running(model))
     indexer = set(_within(parts["indexer"]))
@@ -93,5 +95,6 @@ def _projections(modules: Iterable[nn.Module], model: PreTrainedModel) -> float:
             if parameter.ndim == 2 and name in MATRICES:
                 total += 2.0 * parameter.numel()
             elif parameter.ndim == 3 and chosen is not None:
-                total += 2.0 * parameter.numel() / parameter.shape[0] * chosen
+                each = 2.0 * parameter.numel() / parameter.shape[0]
+                total += each * (parameter.shape[0] if type(module).__name__ in ALL_RUN else chosen)
     return total

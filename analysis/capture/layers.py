@@ -1,6 +1,8 @@
-"""What each attention layer is made of: heads, widths, window, and whether it attends to a selection."""
+"""What each attention layer is made of: heads, widths, what a query may see, and whether it attends to a selection."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import polars as pl
 import torch
@@ -15,52 +17,74 @@ LAYERS = {
     "key_width": pl.Int32,
     "value_width": pl.Int32,
     "window": pl.Int32,
+    "attention_chunk": pl.Int32,
     "selects": pl.Boolean,
 }
-#: Longest sequence that is run to see a window; a wider one is taken from the configuration.
+#: What configurations call a window and the chunks of a chunked attention (llama4).
+WINDOWS = ("sliding_window", "sliding_window_size", "attention_window_size")
+CHUNKS = ("attention_chunk_size",)
+#: Longest sequence that is run to see a window or a chunk; a wider one is taken from the configuration.
 LONGEST_LOOK = 1024
 _CHUNK = 128
 
 
 def layer_facts(source: Source) -> pl.DataFrame:
-    """Heads, widths, window and selection of every layer with an attention map, read off a run.
+    """Heads, widths, window or chunk and selection of every layer with an attention map, read off a run.
 
-    A window is what the last query of a sequence one longer than the configured window may attend to: n_t =
-    min(t + 1, window). One that is wider than 1024 keys is believed, not looked at.
+    The eligible keys of a sequence one longer than what the configuration names are counted: a window lets query t see
+    n_t = min(t + 1, window) keys, chunks of c the t mod c + 1 keys of its own chunk up to itself. Windows and chunks of
+    more than 1024 keys are believed, not looked at.
 
     Returns:
-        layer, attention_heads, key_width and value_width (channels of a head), window (keys; null where every earlier
-        key is eligible), selects (whether the layer attends to the selection of an indexer, its own or a shared one).
+        layer, attention_heads, key_width and value_width (channels of a head), window and attention_chunk (keys; both
+        null where every earlier key is eligible), selects (whether the layer attends to the selection of an indexer,
+        its own or a shared one).
     """
     config = getattr(getattr(source, "model", None), "config", None)
     text = config.get_text_config(decoder=True) if config is not None else None
-    declared = getattr(text, "sliding_window", None)
+    window, chunk = (_declared(text, names) for names in (WINDOWS, CHUNKS))
     kinds = list(getattr(text, "layer_types", None) or [])
+    longest = min(LONGEST_LOOK, source.max_length or LONGEST_LOOK)
+    length = 1 + max((size for size in (window, chunk) if size is not None and size < longest), default=1)
     seen: dict[int, dict[str, object]] = {}
-    longest = source.max_length
-    looked = isinstance(declared, int) and declared < min(LONGEST_LOOK, longest or LONGEST_LOOK)
-    length = declared + 1 if looked and declared else 2
+    eligible: dict[int, list[int]] = {}
 
-    def observe(chunk: AttentionChunk) -> torch.Tensor:
-        last = int(chunk.eligible[0, 0, -1].sum())
-        window = last if looked and last < length else None
-        if isinstance(declared, int) and not looked and _slides(kinds, chunk.layer):
-            window = declared
-        seen[chunk.layer] = {
-            "layer": chunk.layer,
-            "attention_heads": chunk.query.shape[1],
-            "key_width": chunk.query.shape[-1],
-            "value_width": chunk.value.shape[-1],
-            "window": window,
-            "selects": chunk.selected is not None,
+    def observe(found: AttentionChunk) -> torch.Tensor:
+        eligible.setdefault(found.layer, []).extend(found.eligible[0, 0].sum(-1).tolist())
+        seen[found.layer] = {
+            "layer": found.layer,
+            "attention_heads": found.query.shape[1],
+            "key_width": found.query.shape[-1],
+            "value_width": found.value.shape[-1],
+            "selects": found.selected is not None,
         }
-        return capture_sparse(chunk)
+        return capture_sparse(found)
 
     ids = torch.zeros((1, length), dtype=torch.int64, device=source.device)
     for _ in source.run(ids, observe, _CHUNK):
         pass
+    for layer, facts in seen.items():
+        kind = kinds[layer] if layer < len(kinds) else ("" if kinds else "sliding")
+        believed = (
+            window if window is not None and window >= longest and "sliding" in kind else None,
+            chunk if chunk is not None and chunk >= longest and "chunked" in kind else None,
+        )
+        facts["window"], facts["attention_chunk"] = _reach(eligible[layer]) or believed
     return pl.DataFrame([seen[layer] for layer in sorted(seen)], schema=LAYERS)
 
 
-def _slides(kinds: list[str], layer: int) -> bool:
-    return kinds[layer] == "sliding_attention" if layer < len(kinds) else not kinds
+def _declared(config: object, names: Sequence[str]) -> int | None:
+    sizes = (getattr(config, name, None) for name in names)
+    return next((size for size in sizes if isinstance(size, int)), None)
+
+
+def _reach(eligible: Sequence[int]) -> tuple[int | None, int | None] | None:
+    """Window and chunk by the eligible keys of queries 0, 1, ...; None where all up to the query are.
+
+    >>> _reach([1, 2, 3, 3, 3]), _reach([1, 2, 3, 1, 2]), _reach([1, 2, 3])
+    ((3, None), (None, 3), None)
+    """
+    for t, n in enumerate(eligible):
+        if n <= t:
+            return (None, t) if n == 1 < t else (eligible[-1], None)
+    return None

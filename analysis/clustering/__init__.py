@@ -2,6 +2,6 @@
 
 from analysis.clustering.run import run
 
-VERSION = 2
+VERSION = 4
 
 __all__ = ["VERSION", "run"]

@@ -2,50 +2,117 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
+import numpy as np
 import polars as pl
-from sklearn.metrics import normalized_mutual_info_score
-from sklearn.metrics.cluster import pair_confusion_matrix
+from scipy.special import xlogy
 
 from analysis.clustering.pattern_types import TYPES
+from analysis.metrics.ratios import share_table
+from analysis.settings import BootstrapSettings
+from analysis.statistics import Array, ratio, resample_counts
 
 AGREEMENT: dict[str, pl.DataType | type[pl.DataType]] = {
-    "cluster": pl.Int32,
+    "cluster": pl.Int16,
     "pattern_type": pl.Enum(TYPES),
     "share": pl.Float64,
+    "ci_low": pl.Float64,
+    "ci_high": pl.Float64,
     "count": pl.Int64,
+    "n": pl.Int32,
 }
 
 
-def agreement(assignments: pl.DataFrame) -> pl.DataFrame:
-    """cluster, pattern_type, share of the cluster's rows, count; the pairs that occur, sorted."""
-    counts = assignments.group_by("cluster", "pattern_type").agg(count=pl.len().cast(pl.Int64))
-    shares = counts.with_columns(share=pl.col("count") / pl.col("count").sum().over("cluster"))
-    return shares.select(*AGREEMENT).sort("cluster", "pattern_type")
+def agreement(pairs: Array, settings: BootstrapSettings) -> pl.DataFrame:
+    """Pattern types of each cluster, the pairs that occur.
 
+    Args:
+        pairs: Maps by sample, cluster and pattern type, [samples, clusters, types].
+        settings: The bootstrap over samples.
 
-def rule_agreement(assignments: pl.DataFrame) -> float | None:
-    """Adjusted Rand index of clusters and types (Hubert and Arabie 1985); None where both are constant."""
-    if _constant(assignments):
-        return None
-    labels = assignments["pattern_type"].to_physical().to_numpy(), assignments["cluster"].to_numpy()
-    # Python's integers: the products of millions of rows overflow those of 64 bits.
-    (neither, second), (first, both) = ([int(value) for value in row] for row in pair_confusion_matrix(*labels))
-    if first == second == 0:
-        return 1.0
-    return (
-        2
-        * (both * neither - first * second)
-        / ((both + first) * (first + neither) + (both + second) * (second + neither))
+    Returns:
+        cluster, pattern_type, share of the cluster's maps with its interval, count, n (samples with maps in the
+        cluster); sorted.
+    """
+    clusters, types = np.nonzero(pairs.sum(axis=0))
+    groups = pl.DataFrame(
+        {
+            "cluster": clusters,
+            "pattern_type": pl.Series([TYPES[place] for place in types], dtype=AGREEMENT["pattern_type"]),
+        },
+        schema_overrides={"cluster": pl.Int16},
     )
+    own = pairs[:, clusters, types]
+    shares = share_table(groups, own, pairs.sum(axis=2)[:, clusters], settings)
+    return shares.with_columns(count=pl.Series(own.sum(axis=0), dtype=pl.Float64)).select(*AGREEMENT).cast(AGREEMENT)  # type: ignore[arg-type]
 
 
-def rule_information(assignments: pl.DataFrame) -> float | None:
-    """Normalised mutual information of clusters and types; None where both are constant."""
-    if _constant(assignments):
-        return None
-    labels = assignments["pattern_type"].to_physical().to_numpy(), assignments["cluster"].to_numpy()
-    return float(normalized_mutual_info_score(*labels))
+def adjusted_rand(tables: Array) -> Array:
+    """Adjusted Rand index of rows and columns of contingency tables (Hubert and Arabie 1985, equation 5).
+
+    Args:
+        tables: Counts, [..., rows, columns].
+
+    Returns:
+        [...]; NaN where all are in one row and one column.
+    """
+    both = _pairs(tables).sum(axis=(-2, -1))
+    first, second = _pairs(tables.sum(axis=-1)).sum(axis=-1), _pairs(tables.sum(axis=-2)).sum(axis=-1)
+    total = _pairs(tables.sum(axis=(-2, -1)))
+    chance = ratio(first, total) * second
+    index = ratio(both - chance, (first + second) / 2 - chance)
+    # Without a pair in any group on either side (every map alone) the groups are the same, and the quotient is 0 / 0.
+    return np.where(_constant(tables), np.nan, np.where((both == first) & (both == second), 1.0, index))
 
 
-def _constant(assignments: pl.DataFrame) -> bool:
-    return assignments["cluster"].n_unique() == assignments["pattern_type"].n_unique() == 1
+def mutual_information(tables: Array) -> Array:
+    """Mutual information over the mean of the two entropies (Strehl and Ghosh 2002, with the arithmetic mean).
+
+    Args:
+        tables: Counts, [..., rows, columns].
+
+    Returns:
+        [...], 0 to 1; NaN where all are in one row and one column.
+    """
+    shares = ratio(tables, tables.sum(axis=(-2, -1), keepdims=True))
+    joint = -xlogy(shares, shares).sum(axis=(-2, -1))
+    first, second = (-xlogy(side, side).sum(axis=-1) for side in (shares.sum(axis=-1), shares.sum(axis=-2)))
+    index = ratio(first + second - joint, (first + second) / 2)
+    return np.where(_constant(tables), np.nan, np.clip(index, 0.0, 1.0))
+
+
+#: Metric to the function of contingency tables that it is.
+AGREEMENTS: Mapping[str, Callable[[Array], Array]] = {
+    "rule_agreement": adjusted_rand,
+    "rule_information": mutual_information,
+}
+
+
+def resampled(pairs: Array, settings: BootstrapSettings) -> tuple[Array, Array]:
+    """The metrics in AGREEMENTS of all samples and of resamples of them; a resample's table is a sum of its samples'.
+
+    Args:
+        pairs: Maps by sample, cluster and pattern type, [samples, clusters, types].
+        settings: The bootstrap over samples.
+
+    Returns:
+        Estimates, [metrics], and replicates, [resamples, metrics].
+    """
+    flat = pairs.reshape(len(pairs), -1)
+    blocks = [
+        (counts @ flat).reshape(-1, *pairs.shape[1:])
+        for counts in resample_counts(len(pairs), settings.resamples, settings.seed)
+    ]
+    estimates = [measure(pairs.sum(axis=0)) for measure in AGREEMENTS.values()]
+    replicates = [np.stack([measure(tables) for measure in AGREEMENTS.values()], axis=1) for tables in blocks]
+    return np.array(estimates, dtype=np.float64), np.concatenate(replicates)
+
+
+def _pairs(counts: Array) -> Array:
+    """Pairs within groups of these sizes."""
+    return np.asarray(counts * (counts - 1) / 2)
+
+
+def _constant(tables: Array) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    return np.asarray((tables > 0).sum(axis=(-2, -1)) <= 1)

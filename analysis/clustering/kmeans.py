@@ -8,11 +8,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
-from sklearn.metrics import pairwise_distances, silhouette_score
+from sklearn.metrics import pairwise_distances, silhouette_samples
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from analysis.clustering.nearest import nearest
 from analysis.clustering.stability import STABILITY, stability
 from analysis.clustering.whitening import Whitening, whitening
+from analysis.metrics.ratios import share_table
 from analysis.settings import ClusteringSettings
 from analysis.statistics import Array
 
@@ -24,6 +26,9 @@ RESTARTS = 5
 CHOICE = {
     "k": pl.Int32,
     "silhouette": pl.Float64,
+    "silhouette_low": pl.Float64,
+    "silhouette_high": pl.Float64,
+    "n": pl.Int32,
     "inertia": pl.Float64,
     "chosen": pl.Boolean,
     **dict.fromkeys(STABILITY, pl.Float64),
@@ -38,7 +43,8 @@ class Clustering:
         whitening: From features to the space in which distances are taken.
         centres: Centre of each cluster in that space, [clusters, directions]; cluster 0 had most of the fitted rows.
         centroids: Mean of each cluster's fitted rows in standard deviations of the features, [clusters, features].
-        choice: k, silhouette (null for k = 1), inertia, chosen and the stability: one row for each k that was tried.
+        choice: k, silhouette with its interval (null for k = 1), n (samples of the rows that it is the mean of),
+            inertia, chosen and the stability: one row for each k that was tried.
     """
 
     whitening: Whitening
@@ -47,12 +53,16 @@ class Clustering:
     choice: pl.DataFrame
 
     def assign(self, features: Array) -> tuple[NDArray[np.int64], Array]:
-        """The nearest cluster of each row, [rows, features] to [rows], and the distance to its centre, [rows]."""
-        whitened = self.whitening.apply(features)
-        # |x - c|^2 without |x|^2, which all clusters share.
-        beyond = (self.centres**2).sum(axis=1) - 2 * whitened @ self.centres.T
-        squared = beyond.min(axis=1) + (whitened**2).sum(axis=1)
-        return np.asarray(beyond.argmin(axis=1), dtype=np.int64), np.sqrt(np.maximum(squared, 0.0))
+        """The nearest cluster of each row, [rows, features] to [rows], and the distance to its centre, [rows].
+
+        Neither depends in any digit on the other rows of the call.
+        """
+        space = self.whitening
+        rows, directions = (
+            np.ascontiguousarray(features, np.float64),
+            np.ascontiguousarray(space.directions[: space.kept]),
+        )
+        return nearest(rows, space.mean, space.scale, directions, space.spread, np.ascontiguousarray(self.centres))
 
 
 def fit(features: Array, settings: ClusteringSettings, samples: NDArray[np.int64] | None = None) -> Clustering:
@@ -79,21 +89,21 @@ def fit(features: Array, settings: ClusteringSettings, samples: NDArray[np.int64
     with threadpool_limits(1):
         distances = pairwise_distances(judged)
         models = {k: KMeans(k, n_init=RESTARTS, random_state=settings.seed).fit(whitened) for k in ks}
-        silhouettes = {k: _silhouette(distances, model.predict(judged)) for k, model in models.items()}
+        values = np.stack([_silhouettes(distances, models[k].predict(judged)) for k in ks], axis=1)
         stabilities = [stability(judged, owners, k, settings.seed) for k in ks]
-    best = max((value for value in silhouettes.values() if not np.isnan(value)), default=np.nan)
-    chosen = next((k for k in ks if silhouettes[k] >= best - TOLERANCE), ks[0])
-    choice = pl.DataFrame(
-        {
-            "k": ks,
-            "silhouette": [None if np.isnan(silhouettes[k]) else silhouettes[k] for k in ks],
-            "inertia": [float(models[k].inertia_) for k in ks],
-            "chosen": [k == chosen for k in ks],
-            **{name: [values[name] for values in stabilities] for name in STABILITY},
-        },
-        schema=CHOICE,
+    # A resample of the samples weighs silhouettes anew and leaves clusters and distances as they are.
+    judgement = share_table(pl.DataFrame({"k": ks}), *_summed(values, owners), settings, "silhouette")
+    best = judgement["silhouette"].max()
+    good = [] if best is None else judgement.filter(pl.col("silhouette") >= best - TOLERANCE)["k"].to_list()  # type: ignore[operator]
+    chosen = min(good, default=ks[0])
+    choice = judgement.rename({"ci_low": "silhouette_low", "ci_high": "silhouette_high"}).with_columns(
+        pl.Series("inertia", [float(models[k].inertia_) for k in ks]),
+        pl.Series("chosen", [k == chosen for k in ks]),
+        *(pl.Series(name, [values[name] for values in stabilities], dtype=pl.Float64) for name in STABILITY),
     )
-    return _by_size(models[chosen].labels_, whitened, found, features, choice)
+    labels = models[chosen].labels_
+    centres, centroids = _by_size(labels, whitened, found.standardised(features))
+    return Clustering(found, centres, centroids, choice.select(*CHOICE).cast(CHOICE))  # type: ignore[arg-type]
 
 
 def _some(rows: int, most: int, random: np.random.Generator) -> NDArray[np.int64]:
@@ -103,19 +113,26 @@ def _some(rows: int, most: int, random: np.random.Generator) -> NDArray[np.int64
     return np.sort(random.choice(rows, most, replace=False))
 
 
-def _silhouette(distances: Array, labels: NDArray[np.int32]) -> float:
+def _silhouettes(distances: Array, labels: NDArray[np.int32]) -> Array:
+    """The silhouette of each row; NaN where there is one cluster, or one for each row."""
     if not 2 <= len(np.unique(labels)) < len(labels):
-        return float("nan")
-    return float(silhouette_score(distances, labels, metric="precomputed"))
+        return np.full(len(labels), np.nan)
+    return np.asarray(silhouette_samples(distances, labels, metric="precomputed"), dtype=np.float64)
 
 
-def _by_size(
-    labels: NDArray[np.int32], whitened: Array, found: Whitening, features: Array, choice: pl.DataFrame
-) -> Clustering:
-    """Number the clusters by size, largest first; clusters of one size by their centroids."""
-    scaled = found.standardised(features)
+def _summed(values: Array, owners: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Sums of each column by sample and the rows behind them, [samples, columns]."""
+    samples, places = np.unique(owners, return_inverse=True)
+    sums, rows = np.zeros((2, len(samples), values.shape[1]))
+    np.add.at(sums, places, values)
+    np.add.at(rows, places, 1.0)
+    return sums, rows
+
+
+def _by_size(labels: NDArray[np.int32], whitened: Array, scaled: Array) -> tuple[Array, Array]:
+    """Centres and centroids of the clusters by size, largest first; clusters of one size by their centroids."""
     groups = [labels == label for label in np.unique(labels)]
     centroids = np.array([scaled[own].mean(axis=0) for own in groups])
     centres = np.array([whitened[own].mean(axis=0) for own in groups])
     order = sorted(range(len(groups)), key=lambda place: (-int(groups[place].sum()), tuple(centroids[place])))
-    return Clustering(found, centres[order], centroids[order], choice)
+    return centres[order], centroids[order]

@@ -19,6 +19,7 @@ WORDS = {
     "induction_mass": ("induction", "no induction"),
     "vertical_mass": ("vertical", "no columns"),
     "slash_mass": ("slash", "no slash"),
+    "block_mass": ("blocks", "no blocks"),
     "reach": ("far-reaching", "short-reaching"),
 }
 NOTABLE = 0.5

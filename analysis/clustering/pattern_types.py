@@ -1,21 +1,28 @@
-"""Pattern types by rules: a name that a reader knows, and how near the next name is.
-
-There is no rule for blocks: what is stored tells columns and diagonals, but not where in its block a query stands, and
-without that a block cannot be told from a local window.
-"""
+"""Pattern types by rules: a name that a reader knows, and how near the next name is."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from analysis.metrics.ratios import share_table
+from analysis.settings import BootstrapSettings
 from analysis.statistics import Array
 
 MIXED = "mixed"
-TYPED = {"layer": pl.Int16, "pattern_type": pl.String, "share": pl.Float64, "count": pl.Int64}
+TYPED = {
+    "layer": pl.Int16,
+    "pattern_type": pl.String,
+    "share": pl.Float64,
+    "ci_low": pl.Float64,
+    "ci_high": pl.Float64,
+    "count": pl.Int64,
+    "n": pl.Int32,
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ RULES = (
     PatternRule("induction", pl.col("induction_mass"), 0.4, "at least 0.4 on keys that follow a copy of the query"),
     PatternRule("slash", pl.col("slash_mass"), 0.3, "at least 0.3 at one single distance of 2 or more"),
     PatternRule("vertical", pl.col("vertical_mass"), 0.3, "at least 0.3 on four keys other than the sinks"),
+    PatternRule("block", pl.col("block_mass"), 0.2, "at least 0.2 on whole aligned blocks of 16, 32, ... 512 keys"),
     PatternRule("local", pl.col("local_mass"), 0.6, "at least 0.6 within the local window"),
     PatternRule(
         "global", 1 - pl.col("local_mass") - pl.col("sink_mass"), 0.5, "at least half beyond the window and the sinks"
@@ -74,27 +82,24 @@ def classify(rows: pl.DataFrame) -> tuple[list[str], Array]:
     return [TYPES[place] for place in first], np.minimum(own, earlier)
 
 
-def type_shares(assignments: pl.DataFrame) -> pl.DataFrame:
-    """Share and count of every type that occurs, over all layers (layer null) and in each.
+def type_shares(layers: Sequence[int], counts: Array, settings: BootstrapSettings) -> pl.DataFrame:
+    """Share of every type that occurs, over all layers (layer null) and in each.
 
     Args:
-        assignments: Columns layer and pattern_type.
+        layers: Layer ids.
+        counts: Maps by sample, layer and type, [samples, layers, types] in the order of TYPES.
+        settings: The bootstrap over samples.
+
+    Returns:
+        layer, pattern_type, share with its interval, count, n (samples with maps in the layer).
     """
-    if assignments.is_empty():
-        return pl.DataFrame(schema=TYPED)
-    occurring = pl.DataFrame({"pattern_type": [name for name in TYPES if name in set(assignments["pattern_type"])]})
-    layers = pl.DataFrame({"layer": [None, *sorted(assignments["layer"].unique())]}, schema={"layer": pl.Int16})
-    both = pl.concat(
-        [
-            assignments.select(pl.lit(None, dtype=pl.Int16).alias("layer"), "pattern_type"),
-            assignments.select("layer", "pattern_type"),
-        ]
+    occurring = np.flatnonzero(counts.sum(axis=(0, 1)))
+    everywhere = np.concatenate([counts.sum(axis=1, keepdims=True), counts], axis=1)
+    own = everywhere[:, :, occurring]
+    groups = pl.DataFrame({"layer": [None, *layers]}, schema={"layer": pl.Int16}).join(
+        pl.DataFrame({"pattern_type": [TYPES[place] for place in occurring]}), how="cross", maintain_order="left_right"
     )
-    counts = both.group_by("layer", "pattern_type").agg(count=pl.len().cast(pl.Int64))
-    return (
-        layers.join(occurring, how="cross")
-        .join(counts, on=["layer", "pattern_type"], how="left", nulls_equal=True, maintain_order="left")
-        .with_columns(pl.col("count").fill_null(0))
-        .with_columns(share=pl.col("count") / pl.col("count").sum().over("layer"))
-        .select(*TYPED)
-    )
+    totals = np.broadcast_to(everywhere.sum(axis=2, keepdims=True), own.shape)
+    flat = own.reshape(len(own), -1)
+    shares = share_table(groups, flat, totals.reshape(flat.shape), settings)
+    return shares.with_columns(count=pl.Series(flat.sum(axis=0))).select(*TYPED).cast(TYPED)  # type: ignore[arg-type]

@@ -3,39 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
 
-from analysis.clustering.agreement import AGREEMENT, agreement, rule_agreement, rule_information
+from analysis.clustering.agreement import AGREEMENT, AGREEMENTS, agreement, resampled
+from analysis.clustering.counts import Counting, Counts
 from analysis.clustering.kmeans import CHOICE, Clustering, fit
 from analysis.clustering.names import cluster_names
 from analysis.clustering.pattern_types import TYPED, TYPES, classify, type_shares
 from analysis.clustering.rows import FEATURES, KEYS, pattern_rows
 from analysis.clustering.sampling import TABLES, chosen_rows
+from analysis.metrics.ratios import share_table
 from analysis.metrics.stream import Sharded, shards
-from analysis.metrics.summary import METRICS, constants
+from analysis.metrics.summary import METRICS, metrics_frame
 from analysis.metrics.sums import Features
 from analysis.settings import ClusteringSettings
+from analysis.statistics import interval
 
 CLUSTERS = {
-    "cluster": pl.Int32,
+    "cluster": pl.Int16,
     "name": pl.String,
     "size": pl.Int64,
     "share": pl.Float64,
+    "ci_low": pl.Float64,
+    "ci_high": pl.Float64,
+    "n": pl.Int32,
     **dict.fromkeys(FEATURES, pl.Float64),
 }
+# 19 bytes a row: of all that the clustering keeps, this alone grows with samples, layers and heads.
 ASSIGNMENTS: dict[str, pl.DataType | type[pl.DataType]] = {
     "sample": pl.Int32,
     "layer": pl.Int16,
     "head": pl.Int16,
-    "cluster": pl.Int32,
-    "distance": pl.Float64,
+    "cluster": pl.Int16,
+    "distance": pl.Float32,
     "pattern_type": pl.Enum(TYPES),
-    "margin": pl.Float64,
+    "margin": pl.Float32,
 }
-
-
 DIRECTIONS = {
     "direction": pl.Int32,
     "variance": pl.Float64,
@@ -61,35 +67,47 @@ def run(
     The clusters are fitted on at most max_rows rows, chosen by a hash of sample, layer and head and as many from each
     model; then every row joins the nearest. Neither depends on how the samples are cut into shards.
 
+    Intervals resample samples with clusters, types and whitening as they are: they tell how much another choice of
+    samples would change what the groups hold, not how it would change the groups (for that: halves_mean, halves_min).
+
     Args:
         features: Feature tables; attention and heads are read, shard by shard.
-        settings: Number of clusters, seed and rows to fit on.
+        settings: Number of clusters, seed, rows to fit on and the bootstrap.
         pooled: Features of all the models that are to share the clusters, this one among them, in any order; without
             it the clusters are those of this model alone.
 
     Returns:
-        clusters: cluster (0 has most of the fitted rows), name, size (rows of this model), share, and the centroid's
-        features in standard deviations.
+        clusters: cluster (0 has most of the fitted rows), name, size (rows of this model), share with ci_low, ci_high
+        and n (samples), and the centroid's features in standard deviations.
         assignments: sample, layer, head, cluster, distance (to its centre, whitened), pattern_type, margin.
-        choice: k, silhouette, inertia, chosen, seeds_mean, seeds_min, halves_mean, halves_min (adjusted Rand indices).
+        choice: k, silhouette with its interval and n, inertia, chosen, seeds_mean, seeds_min, halves_mean, halves_min
+        (adjusted Rand indices).
         directions: direction, variance, kept, and its loading on each feature.
-        pattern_types: layer (null for all), pattern_type, share, count.
-        agreement: cluster, pattern_type, share of the cluster's rows, count.
+        pattern_types: layer (null for all), pattern_type, share with its interval, count, n.
+        agreement: cluster, pattern_type, share of the cluster's rows with its interval, count, n.
         metrics: clusters_chosen, silhouette, cluster_stability, rule_agreement, rule_information; n counts samples.
     """
     fitted = _pooled(pooled or [features], settings)
-    if chosen_rows(features, 1, settings.seed).is_empty():
+    if fitted.is_empty():
         return dict(EMPTY)
     found = fit(fitted.select(FEATURES).to_numpy(), settings, fitted["sample"].to_numpy().astype(np.int64))
-    assignments = pl.concat([_assigned(pattern_rows(part), found) for part in shards(features, TABLES)]).sort(KEYS)
+    counting, parts = Counting(len(found.centroids)), []
+    for shard in shards(features, TABLES):
+        rows = pattern_rows(shard)
+        if not rows.is_empty():
+            parts.append(_assigned(rows, found))
+            counting.add(parts[-1])
+    if not parts:
+        return dict(EMPTY)
+    counts = counting.counts()
     return {
-        "clusters": _clusters(found, assignments),
-        "assignments": assignments,
+        "clusters": _clusters(found, counts, settings),
+        "assignments": _in_order(parts),
         "choice": found.choice,
         "directions": _directions(found),
-        "pattern_types": type_shares(assignments.with_columns(pl.col("pattern_type").cast(pl.String))),
-        "agreement": agreement(assignments),
-        "metrics": _metrics(found, assignments),
+        "pattern_types": type_shares(counts.layers, counts.types, settings),
+        "agreement": agreement(counts.pairs, settings),
+        "metrics": _metrics(found, counts, settings),
     }
 
 
@@ -107,23 +125,30 @@ def _assigned(rows: pl.DataFrame, found: Clustering) -> pl.DataFrame:
     types, margins = classify(rows)
     clusters, distances = found.assign(rows.select(FEATURES).to_numpy())
     return rows.select(KEYS).with_columns(
-        cluster=pl.Series(clusters, dtype=pl.Int32),
-        distance=pl.Series(distances),
+        cluster=pl.Series(clusters, dtype=pl.Int16),
+        distance=pl.Series(distances, dtype=pl.Float32),
         pattern_type=pl.Series(types, dtype=pl.Enum(TYPES)),
-        margin=pl.Series(margins),
+        margin=pl.Series(margins, dtype=pl.Float32),
     )
 
 
-def _clusters(found: Clustering, assignments: pl.DataFrame) -> pl.DataFrame:
-    sizes = np.bincount(assignments["cluster"].to_numpy(), minlength=len(found.centroids))
-    columns: dict[str, object] = {
-        "cluster": np.arange(len(sizes)),
-        "name": cluster_names(found.centroids, FEATURES),
-        "size": sizes,
-        "share": sizes / sizes.sum(),
-    }
-    columns |= dict(zip(FEATURES, found.centroids.T, strict=True))
-    return pl.DataFrame(columns, schema_overrides=CLUSTERS)
+def _in_order(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Sorted parts as one sorted table; sorted anew, which takes twice the memory, only where samples interleave."""
+    ordered = sorted(parts, key=lambda part: int(part["sample"][0]))
+    apart = all(one["sample"][-1] < other["sample"][0] for one, other in pairwise(ordered))
+    whole = pl.concat(ordered, rechunk=False)
+    return whole if apart else whole.sort(KEYS)
+
+
+def _clusters(found: Clustering, counts: Counts, settings: ClusteringSettings) -> pl.DataFrame:
+    by_cluster = counts.pairs.sum(axis=2)
+    names = {"cluster": range(by_cluster.shape[1]), "name": cluster_names(found.centroids, FEATURES)}
+    totals = np.broadcast_to(by_cluster.sum(axis=1, keepdims=True), by_cluster.shape)
+    frame = share_table(pl.DataFrame(names), by_cluster, totals, settings).with_columns(
+        pl.Series("size", by_cluster.sum(axis=0)),
+        *(pl.Series(name, values) for name, values in zip(FEATURES, found.centroids.T, strict=True)),
+    )
+    return frame.select(*CLUSTERS).cast(CLUSTERS)  # type: ignore[arg-type]
 
 
 def _directions(found: Clustering) -> pl.DataFrame:
@@ -137,15 +162,17 @@ def _directions(found: Clustering) -> pl.DataFrame:
     return pl.DataFrame(columns, schema_overrides=DIRECTIONS)
 
 
-def _metrics(found: Clustering, assignments: pl.DataFrame) -> pl.DataFrame:
+def _metrics(found: Clustering, counts: Counts, settings: ClusteringSettings) -> pl.DataFrame:
     chosen = found.choice.filter(pl.col("chosen")).row(0, named=True)
-    frame = constants(
-        {
-            "clusters_chosen": len(found.centroids),
-            "silhouette": chosen["silhouette"],
-            "cluster_stability": chosen["halves_mean"],
-            "rule_agreement": rule_agreement(assignments),
-            "rule_information": rule_information(assignments),
-        }
-    )
-    return frame.with_columns(n=pl.lit(assignments["sample"].n_unique(), dtype=pl.Int32))
+    samples = len(counts.samples)
+    estimates, replicates = resampled(counts.pairs, settings)
+    low, high = interval(estimates, replicates, np.full(len(estimates), samples), settings.confidence)
+    rows: list[tuple[str, float | None, float | None, float | None, int]] = [
+        ("clusters_chosen", len(found.centroids), None, None, samples),
+        ("silhouette", chosen["silhouette"], chosen["silhouette_low"], chosen["silhouette_high"], chosen["n"]),
+        ("cluster_stability", chosen["halves_mean"], None, None, chosen["n"]),
+        *zip(AGREEMENTS, estimates, low, high, [samples] * len(estimates), strict=True),
+    ]
+    names, *columns, n = zip(*rows, strict=True)
+    values, low, high = np.array(columns, dtype=np.float64)
+    return metrics_frame([(name, None) for name in names], values, low, high, np.array(n))

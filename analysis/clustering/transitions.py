@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from analysis.clustering.pattern_types import TYPES
 from analysis.clustering.rows import KEYS
+from analysis.metrics.ratios import share_table
 from analysis.settings import BootstrapSettings
-from analysis.statistics import bootstrap_ratios, interval, ratio
+from analysis.statistics import Array
 
+_INTERVAL = {"ci_low": pl.Float64, "ci_high": pl.Float64}
 TRANSITIONS = {
     "candidate": pl.String,
     "layer": pl.Int16,
@@ -18,84 +22,127 @@ TRANSITIONS = {
     "before": pl.String,
     "after": pl.String,
     "share": pl.Float64,
+    **_INTERVAL,
     "count": pl.Int64,
+    "n": pl.Int32,
 }
 MOVED = {
     "candidate": pl.String,
     "layer": pl.Int16,
     "of": pl.String,
     "moved": pl.Float64,
-    "ci_low": pl.Float64,
-    "ci_high": pl.Float64,
+    **_INTERVAL,
     "n": pl.Int32,
 }
 LABELS = {"cluster": "cluster", "type": "pattern_type"}
+_KINDS = ("before", "after")
 
 
 def transitions(
-    models: Mapping[str, pl.DataFrame], baseline: str, settings: BootstrapSettings
+    models: Mapping[str, Iterable[pl.DataFrame]], baseline: str, settings: BootstrapSettings
 ) -> dict[str, pl.DataFrame]:
     """Join the assignments of each candidate with the baseline's on sample, layer and head.
 
     Args:
-        models: Model name to its assignments, with the same clusters in each.
+        models: Model name to its assignments, with the same clusters in each: parts of a table that is sorted by
+            sample. The baseline's are gone through once for each candidate.
         baseline: Name of the baseline.
         settings: The bootstrap over samples.
 
     Returns:
         transitions: candidate, layer (null for all), of ("cluster" or "type"), before (in the baseline), after (in the
-        candidate), share of the rows with that before, count; the pairs that occur.
-        moved: candidate, layer, of, moved (share of rows whose cluster or type is another), ci_low, ci_high, n
-        (samples). Rows that only one of the models has count in neither.
+        candidate), share of the rows with that before and its interval, count, n (samples with that before); the
+        pairs that occur. moved: candidate, layer, of, moved (share of rows whose cluster or type is another), ci_low,
+        ci_high, n (samples). Rows that only one of the models has count in neither.
     """
-    tables, shares = [pl.DataFrame(schema=TRANSITIONS)], [pl.DataFrame(schema=MOVED)]
+    tables, moved = [pl.DataFrame(schema=TRANSITIONS)], [pl.DataFrame(schema=MOVED)]
     for name, assignments in models.items():
         if name == baseline:
             continue
-        both = _paired(models[baseline], assignments)
-        if both.is_empty():
-            continue
-        for of in LABELS:
-            for grouped in (both.with_columns(layer=pl.lit(None, dtype=pl.Int16)), both):
-                tables.append(_counts(grouped, of).with_columns(candidate=pl.lit(name), of=pl.lit(of)))
-                shares.append(_moved(grouped, of, settings).with_columns(candidate=pl.lit(name), of=pl.lit(of)))
-    return {
-        "transitions": pl.concat([table.select(*TRANSITIONS).cast(TRANSITIONS) for table in tables]),  # type: ignore[arg-type]
-        "moved": pl.concat([table.select(*MOVED).cast(MOVED) for table in shares]),  # type: ignore[arg-type]
-    }
+        both = _counted(models[baseline], assignments)
+        for of, counts in both.items():
+            if not counts.is_empty():
+                found = _shares(counts, of, settings).with_columns(candidate=pl.lit(name), of=pl.lit(of))
+                tables.append(found.filter(pl.col("before").is_not_null()).select(*TRANSITIONS).cast(TRANSITIONS))  # type: ignore[arg-type]
+                overall = found.filter(pl.col("before").is_null()).rename({"share": "moved"})
+                moved.append(overall.select(*MOVED).cast(MOVED))  # type: ignore[arg-type]
+    return {"transitions": pl.concat(tables), "moved": pl.concat(moved)}
 
 
-def _paired(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
-    """Rows counted by sample, layer and what they were and are: far fewer than one a head."""
+def _counted(before: Iterable[pl.DataFrame], after: Iterable[pl.DataFrame]) -> dict[str, pl.DataFrame]:
+    """Rows by sample, layer and what they were and are, for clusters and types: far fewer than one a head."""
     columns = list(LABELS.values())
-    joined = before.lazy().select(*KEYS, *columns).join(after.lazy().select(*KEYS, *columns), on=KEYS, suffix="_after")
-    keys = ["sample", "layer", *columns, *(f"{column}_after" for column in columns)]
-    return joined.group_by(keys).agg(rows=pl.len().cast(pl.Int64)).sort(keys).collect()
+    found: dict[str, list[pl.DataFrame]] = {of: [] for of in LABELS}
+    for one, other in _aligned(before, after):
+        joined = one.select(*KEYS, *columns).join(other.select(*KEYS, *columns), on=KEYS, suffix="_after")
+        for of, column in LABELS.items():
+            kinds = {"before": pl.col(column), "after": pl.col(f"{column}_after")}
+            small = [kind.to_physical().cast(pl.Int16).alias(name) for name, kind in kinds.items()]
+            found[of].append(joined.group_by("sample", "layer", *small).agg(rows=pl.len().cast(pl.Int32)))
+    empty = {"sample": pl.Int32, "layer": pl.Int16, "before": pl.Int16, "after": pl.Int16, "rows": pl.Int32}
+    return {of: pl.concat([pl.DataFrame(schema=empty), *parts]) for of, parts in found.items()}
 
 
-def _counts(both: pl.DataFrame, of: str) -> pl.DataFrame:
-    before, after = pl.col(LABELS[of]).alias("before"), pl.col(f"{LABELS[of]}_after").alias("after")
-    counts = both.group_by("layer", before, after).agg(count=pl.col("rows").sum())
-    shares = counts.with_columns(share=pl.col("count") / pl.col("count").sum().over("layer", "before"))
-    return shares.sort("layer", "before", "after").cast({"before": pl.String, "after": pl.String})
+def _aligned(one: Iterable[pl.DataFrame], other: Iterable[pl.DataFrame]) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """Two tables in parts, both sorted by sample, cut anew so that a pair of parts holds the same samples whole."""
+    sides = (_Side(one), _Side(other))
+    while True:
+        ends = [end for side in sides if (end := side.complete_before()) is not None]
+        bound = min(ends, default=None)
+        first, second = (side.take(bound) for side in sides)
+        if first.height and second.height:
+            yield first, second
+        if bound is None:
+            return
 
 
-def _moved(both: pl.DataFrame, of: str, settings: BootstrapSettings) -> pl.DataFrame:
-    other = pl.col(LABELS[of]) != pl.col(f"{LABELS[of]}_after")
-    by_sample = both.group_by("layer", "sample").agg(
-        moved=(other * pl.col("rows")).sum().cast(pl.Float64), rows=pl.col("rows").sum().cast(pl.Float64)
-    )
-    samples = np.unique(both["sample"].to_numpy())
-    layers = by_sample["layer"].unique().sort().to_list()
-    top, bottom = np.zeros((2, len(samples), len(layers)))
-    place = np.searchsorted(samples, by_sample["sample"].to_numpy())
-    column = [layers.index(layer) for layer in by_sample["layer"]]
-    top[place, column], bottom[place, column] = by_sample["moved"].to_numpy(), by_sample["rows"].to_numpy()
-    values = ratio(top.sum(axis=0), bottom.sum(axis=0))
-    n = (bottom > 0).sum(axis=0)
-    low, high = interval(
-        values, bootstrap_ratios(top, bottom, settings.resamples, settings.seed), n, settings.confidence
-    )
-    found = {"layer": layers, "moved": values, "ci_low": low, "ci_high": high, "n": n}
-    frame = pl.DataFrame(found, schema_overrides={"layer": pl.Int16})
-    return frame.with_columns(pl.col("moved", "ci_low", "ci_high").fill_nan(None))
+class _Side:
+    """What is read of a table and not yet taken."""
+
+    def __init__(self, parts: Iterable[pl.DataFrame]) -> None:
+        self._parts = iter(parts)
+        self._read: pl.DataFrame | None = None
+
+    def complete_before(self) -> int | None:
+        """A sample before which all is read, some at least; None once everything is."""
+        while self._read is None or self._read.is_empty() or self._read["sample"][0] == self._read["sample"][-1]:
+            part = next(self._parts, None)
+            if part is None:
+                return None
+            self._read = part if self._read is None else pl.concat([self._read, part])
+        return int(self._read["sample"][-1])
+
+    def take(self, bound: int | None) -> pl.DataFrame:
+        """Give away the rows of the samples before this one, or all."""
+        read = pl.DataFrame(schema={"sample": pl.Int32}) if self._read is None else self._read
+        rows = read.height if bound is None else int(read["sample"].search_sorted(bound, side="left"))
+        self._read = read[rows:]
+        return read[:rows]
+
+
+def _shares(counts: pl.DataFrame, of: str, settings: BootstrapSettings) -> pl.DataFrame:
+    """Share of each before and after by layer, and, with null for both, of what is not what it was."""
+    samples = np.unique(counts["sample"].to_numpy())
+    parts = []
+    for layer in (None, *counts["layer"].unique().sort()):
+        own = counts if layer is None else counts.filter(pl.col("layer") == layer)
+        parts.append(_layer(own, samples, settings).with_columns(layer=pl.lit(layer, dtype=pl.Int16)))
+    found = pl.concat(parts)
+    if of == "type":
+        names = pl.Series(TYPES)
+        return found.with_columns(names.gather(found[kind]).alias(kind) for kind in _KINDS)
+    return found.with_columns(pl.col(_KINDS).cast(pl.String))
+
+
+def _layer(counts: pl.DataFrame, samples: NDArray[np.integer], settings: BootstrapSettings) -> pl.DataFrame:
+    groups = counts.select(*_KINDS).unique().sort(*_KINDS)
+    columns = counts.select(*_KINDS).join(groups.with_row_index("column"), on=_KINDS, maintain_order="left")["column"]
+    places = np.searchsorted(samples, counts["sample"].to_numpy()) * groups.height + columns.to_numpy()
+    rows = np.bincount(places, counts["rows"].to_numpy(), len(samples) * groups.height).reshape(len(samples), -1)
+    before, after = (groups[kind].to_numpy() for kind in _KINDS)
+    other: Array = rows[:, before != after].sum(axis=1, keepdims=True)
+    of_before = (before[:, None] == before).astype(np.float64)
+    top = np.concatenate([rows, other], axis=1)
+    bottom = np.concatenate([rows @ of_before, rows.sum(axis=1, keepdims=True)], axis=1)
+    with_moved = pl.concat([groups, pl.DataFrame({kind: [None] for kind in _KINDS}, schema=groups.schema)])
+    return share_table(with_moved, top, bottom, settings).with_columns(count=pl.Series(top.sum(axis=0)))

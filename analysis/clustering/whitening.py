@@ -31,14 +31,18 @@ class Whitening:
     directions: Array
     kept: int
 
+    @property
+    def spread(self) -> Array:
+        """Standard deviation along each kept direction, [kept]."""
+        return np.sqrt(np.maximum(self.variances[: self.kept], LEAST_VARIANCE))
+
     def standardised(self, features: Array) -> Array:
         """In standard deviations from the mean, [rows, features]."""
         return np.asarray((features - self.mean) / self.scale)
 
     def apply(self, features: Array) -> Array:
         """Coordinates along the kept directions, each of variance 1 over the fitted rows, [rows, kept]."""
-        wide = self.standardised(features) @ self.directions[: self.kept].T
-        return np.asarray(wide / np.sqrt(np.maximum(self.variances[: self.kept], LEAST_VARIANCE)))
+        return np.asarray(self.standardised(features) @ self.directions[: self.kept].T / self.spread)
 
 
 def whitening(features: Array) -> Whitening:

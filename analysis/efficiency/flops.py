@@ -22,11 +22,13 @@ class AttentionLayer:
         pair: FLOPs of one query-key pair, 2 H (d_qk + d_v).
         window: Eligible keys are the last so many; None where they are all up to the query.
         sparse: Whether it attends to a selection.
+        chunk: Eligible keys are those of the query's own chunk of so many; None where attention is not chunked.
     """
 
     pair: float
     window: int | None = None
     sparse: bool = False
+    chunk: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,10 @@ def shape(
     if layers is not None and not layers.is_empty():
         found = tuple(
             AttentionLayer(
-                2.0 * one["attention_heads"] * (one["key_width"] + one["value_width"]), one["window"], one["selects"]
+                2.0 * one["attention_heads"] * (one["key_width"] + one["value_width"]),
+                one["window"],
+                one["selects"],
+                one["attention_chunk"],
             )
             for one in layers.iter_rows(named=True)
         )
@@ -110,13 +115,18 @@ def _in_effect(attention: pl.DataFrame | Features | None) -> int:
     return len(seen)
 
 
-def attended_pairs(lengths: ArrayLike, limit: int | None) -> Array:
+def attended_pairs(lengths: ArrayLike, limit: int | None, chunk: int | None = None) -> Array:
     """Query-key pairs where query t attends to min(t + 1, limit) keys: a window, or a selection.
 
-    >>> float(attended_pairs(4, 2)), float(attended_pairs(4, None))
-    (7.0, 10.0)
+    With chunks of c keys, t counts from the start of the query's own chunk.
+
+    >>> float(attended_pairs(4, 2)), float(attended_pairs(4, None)), float(attended_pairs(5, None, 3))
+    (7.0, 10.0, 9.0)
     """
     length = np.asarray(lengths, dtype=np.float64)
+    if chunk is not None:
+        whole = length // chunk
+        return np.asarray(whole * attended_pairs(chunk, limit) + attended_pairs(length - whole * chunk, limit))
     if limit is None:
         return np.asarray(length * (length + 1) / 2)
     k = np.minimum(length, limit)
@@ -126,8 +136,9 @@ def attended_pairs(lengths: ArrayLike, limit: int | None) -> Array:
 def flops(model: Shape, lengths: ArrayLike) -> Flops:
     """FLOPs of one prefill at each length L.
 
-    Layers without a window have L (L + 1) / 2 eligible pairs, those with one the sum over t of min(t + 1, window); of
-    these, sparse layers attend the selected, sum over t of min(n_t, k). An indexer scores every eligible pair.
+    Layers without a window have L (L + 1) / 2 eligible pairs, those with one the sum over t of min(t + 1, window), and
+    those with chunks of c keys the sum over t of t mod c + 1; of these, sparse layers attend the selected, sum over t
+    of min(n_t, k). An indexer scores every earlier key.
 
     Args:
         model: The model's shape.
@@ -141,7 +152,7 @@ def flops(model: Shape, lengths: ArrayLike) -> Flops:
         limit = layer.window
         if layer.sparse and model.top_k is not None:
             limit = model.top_k if limit is None else min(limit, model.top_k)
-        dense = dense + layer.pair * attended_pairs(length, layer.window)
-        own = own + layer.pair * attended_pairs(length, limit)
+        dense = dense + layer.pair * attended_pairs(length, layer.window, layer.chunk)
+        own = own + layer.pair * attended_pairs(length, limit, layer.chunk)
     indexer = model.indexer_token * length + model.indexer_pair * attended_pairs(length, None)
     return Flops(indexer=indexer, attention=own, dense_attention=dense)

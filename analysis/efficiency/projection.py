@@ -66,8 +66,8 @@ def break_even_length(model: Shape) -> int | None:
     k = model.top_k
     if k is None or not model.by_token:
         return None
-    # A layer with a window is sparse only within it: beyond the window both costs grow alike.
-    if any(layer.sparse and layer.window is not None for layer in model.attention):
+    # A layer with a window or chunks is sparse only within them: beyond, both costs grow alike.
+    if any(layer.sparse and (layer.window or layer.chunk) for layer in model.attention):
         return None
     attention = Fraction(sum(layer.pair for layer in model.attention if layer.sparse))
     pair, token = Fraction(model.indexer_pair), Fraction(model.indexer_token)

@@ -25,7 +25,7 @@ from analysis.features.tables import attention_table, heads_table, indexer_table
 from analysis.settings import ExtractSettings
 from indexscope import IndexscopeError
 
-FEATURES_VERSION = 2
+FEATURES_VERSION = 3
 """Part of every features key: raise it when any number in these tables would change."""
 
 

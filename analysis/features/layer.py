@@ -15,12 +15,13 @@ from analysis.features.kernels.block import Options
 from analysis.features.kernels.chunk import Ranges, extract_chunk, ranges_of
 from analysis.features.kernels.ranges import earlier_copies
 from analysis.features.locality import induction, locality
-from analysis.features.positions import AXES, RELATIVE_BINS, BinSums, count_positions
+from analysis.features.positions import RELATIVE_BINS, BinSums, count_positions
 from analysis.features.recall import attend
 from analysis.features.rows import AttentionRows
 from analysis.features.scores import ScoreRows, score_features, sketch_sums
-from analysis.features.shape import FIRST_QUERY, MapShape
+from analysis.features.shape import MapShape
 from analysis.features.sketch import BINS, GROUPS, ScoreSketch
+from analysis.features.tiles import FIRST_QUERY
 from analysis.settings import ExtractSettings
 
 # Attention weights that the torch path holds at once: a dozen tensors of this size live side by side.
@@ -62,7 +63,7 @@ class LayerFeatures:
         self.per_query = BucketSums(PER_QUERY, (batch,), buckets)
         self.counts = BucketSums(COUNTS, (batch,), buckets)
         self.shape = MapShape(batch, heads, length, device)
-        self.positions: list[dict[str, BinSums]] = [{} for _ in range(batch)]
+        self.positions: list[BinSums | None] = [None] * batch
         self.position_queries = [0] * batch
         self.histogram = np.zeros((batch, len(GROUPS), BINS), dtype=np.int64)
         self.sketches = [
@@ -124,9 +125,8 @@ class LayerFeatures:
                     self.sketches[item][group].add(moments, found.centre)
             counted = int((in_effect[item] if chunk.selected is not None else n[item] > 0).sum())
             if counted:
-                by_axis = zip(*((block.distance, block.relative) for block in blocks), strict=True)
-                sums = [torch.from_numpy(np.sum(parts, axis=0)) for parts in by_axis]
-                self._count(item, counted, {axis: BinSums(*part) for axis, part in zip(AXES, sums, strict=True)})
+                places = torch.from_numpy(np.sum([block.places for block in blocks], axis=0))
+                self._count(item, counted, BinSums(*places))
         return found.output
 
     def _add_rows(self, rows: AttentionRows, input_ids: torch.Tensor) -> torch.Tensor:
@@ -182,16 +182,9 @@ class LayerFeatures:
             for group, of_group in zip(GROUPS, of_item, strict=True):
                 sketches[group].add(of_group, 0.0)
 
-    def _count(self, item: int, queries: int, sums: dict[str, BinSums]) -> None:
+    def _count(self, item: int, queries: int, sums: BinSums) -> None:
         self.position_queries[item] += queries
-        kept = self.positions[item]
-        for axis in AXES:
-            before = kept.get(axis)
-            if before is None:
-                kept[axis] = sums[axis]
-            else:
-                kept[axis] = BinSums(*(a + b for a, b in zip(before, sums[axis], strict=True)))
-
-    def bins(self, axis: str) -> int:
-        """Number of bins of an axis."""
-        return RELATIVE_BINS if axis == "relative" else self.distance_bins
+        before = self.positions[item]
+        if before is not None:
+            sums = BinSums(*(a + b for a, b in zip(before, sums, strict=True)))
+        self.positions[item] = sums

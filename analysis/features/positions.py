@@ -1,4 +1,4 @@
-"""Selections and attention by distance and by relative position, with what chance alone would give."""
+"""Selections and attention by distance and relative position, with what chance alone would give."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AXES = ("distance", "relative")
 
 
 class BinSums(NamedTuple):
-    """Sums over a chunk's queries by bin, each [bins], float64 on the CPU."""
+    """Sums over a chunk's queries by distance bin and relative bin, each [distance bins, 10], float64 on the CPU."""
 
     selections: torch.Tensor
     expected_selections: torch.Tensor
@@ -38,7 +38,7 @@ def relative_bins(eligible: torch.Tensor) -> torch.Tensor:
     return (rank.clamp(min=0) * RELATIVE_BINS).div(n, rounding_mode="floor").clamp(max=RELATIVE_BINS - 1)
 
 
-def count_positions(rows: AttentionRows, item: int, counted: torch.Tensor, bins: int) -> dict[str, BinSums]:
+def count_positions(rows: AttentionRows, item: int, counted: torch.Tensor, bins: int) -> BinSums:
     """Sum selections, head-mean attention and their expectations under chance for one batch item.
 
     A random selector takes each eligible key with probability k_t / n_t, uniform attention gives it 1 / n_t.
@@ -50,8 +50,8 @@ def count_positions(rows: AttentionRows, item: int, counted: torch.Tensor, bins:
         bins: Number of distance bins.
 
     Returns:
-        The sums for each axis; selections are zero where the layer has no selection. Where groups of heads select for
-        themselves, selections are their mean over groups.
+        The sums; selections are zero where the layer has no selection. Where groups of heads select for themselves,
+        selections are their mean over groups.
     """
     eligible = rows.eligible[min(item, rows.eligible.shape[0] - 1)]
     selected = None
@@ -60,20 +60,15 @@ def count_positions(rows: AttentionRows, item: int, counted: torch.Tensor, bins:
     weight = eligible * counted[:, None]
     chance = weight / eligible.sum(-1, keepdim=True).clamp(min=1)
     attention = rows.mean[item] * counted[:, None]
-    sums = {}
-    for axis, index, size in (
-        ("distance", distance_bins(rows.distance), bins),
-        ("relative", relative_bins(eligible), RELATIVE_BINS),
-    ):
-        flat = index.flatten()
+    flat = (distance_bins(rows.distance) * RELATIVE_BINS + relative_bins(eligible)).flatten()
 
-        def total(weights: torch.Tensor, flat: torch.Tensor = flat, size: int = size) -> torch.Tensor:
-            return torch.bincount(flat, weights.flatten().double(), minlength=size).cpu()
+    def total(weights: torch.Tensor) -> torch.Tensor:
+        sums = torch.bincount(flat, weights.flatten().double(), minlength=bins * RELATIVE_BINS)
+        return sums.view(bins, RELATIVE_BINS).cpu()
 
-        if selected is None:
-            chosen = expected = torch.zeros(size, dtype=torch.float64)
-        else:
-            chosen = total(selected * weight)
-            expected = total(chance * selected.sum(-1, keepdim=True))
-        sums[axis] = BinSums(chosen, expected, total(attention), total(chance))
-    return sums
+    if selected is None:
+        chosen = expected = torch.zeros((bins, RELATIVE_BINS), dtype=torch.float64)
+    else:
+        chosen = total(selected * weight)
+        expected = total(chance * selected.sum(-1, keepdim=True))
+    return BinSums(chosen, expected, total(attention), total(chance))

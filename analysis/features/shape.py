@@ -1,4 +1,4 @@
-"""Columns and diagonals of an attention map: what tells a vertical from a slash pattern."""
+"""Columns, diagonals and blocks of an attention map: what tells vertical, slash and block patterns apart."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 
 from analysis.features.kernels.block import BlockSums
 from analysis.features.rows import AttentionRows
+from analysis.features.tiles import FIRST_QUERY, PHASES, contrasts, count_queries, strongest
 
-# Earlier queries see so few keys that any map looks like stripes.
-FIRST_QUERY = 16
 COLUMNS = 4
 NEAREST_SLASH = 2
+SHAPES = ("vertical_mass", "slash_mass", "slash_distance", "block_mass", "block_size")
 
 
 class MapShape:
-    """Attention summed by key and by exact distance over a whole sequence, never holding the map itself.
+    """Attention summed by key, by exact distance and by block over a whole sequence, never holding the map itself.
 
     Args:
         batch: Sequences.
@@ -28,12 +28,15 @@ class MapShape:
     def __init__(self, batch: int, heads: int, length: int, device: torch.device) -> None:
         self.by_key = torch.zeros((batch, heads, length), dtype=torch.float32, device=device)
         self.by_distance = torch.zeros_like(self.by_key)
+        self.contrast = torch.zeros((batch, heads, PHASES), dtype=torch.float64, device=device)
         self.queries = np.zeros(batch, dtype=np.int64)
+        self.tiled = np.zeros((batch, PHASES), dtype=np.int64)
         self.defined = True
 
     def count(self, eligible: NDArray[np.int64], start: int) -> None:
         """Count queries from position 16 on that see a key; n_t is [batch, queries], of queries from start on."""
         self.queries += (eligible[:, max(0, FIRST_QUERY - start) :] > 0).sum(1)
+        self.tiled += count_queries(eligible, start)
 
     def add(self, rows: AttentionRows) -> None:
         """Add the queries from position 16 on."""
@@ -44,6 +47,7 @@ class MapShape:
         if p.shape[2] == 0 or not rows.all_tokens:
             return
         self.by_key.index_add_(2, rows.keys, p.sum(2))
+        self.contrast += contrasts(rows)
         if not rows.in_order:
             distance = rows.distance[-p.shape[2] :].clamp(min=0)
             self.by_distance.index_add_(2, distance.flatten(), p.flatten(2))
@@ -57,27 +61,30 @@ class MapShape:
         """Add a block's sums for one item of the batch."""
         last = block.first_key + block.by_key.shape[1]
         self.by_key[item, :, block.first_key : last].numpy()[...] += block.by_key
+        self.contrast[item].numpy()[...] += block.contrast
         nearest, farthest = block.last_query - last + 1, block.last_query - block.first_key
         self.by_distance[item, :, nearest : farthest + 1].numpy()[...] += block.by_slope[:, ::-1]
 
     def features(self, sink_keys: int) -> dict[str, torch.Tensor]:
-        """vertical_mass, slash_mass (shares of all attention) and slash_distance, [batch, heads]; NaN without queries.
+        """What columns, diagonals and blocks hold (shares of all attention), [batch, heads]; NaN without queries.
 
         vertical_mass is what the four most attended keys after the sinks hold; slash_mass what the strongest single
-        distance of at least 2 holds. NaN too where some keys are no tokens.
+        distance of at least 2 holds, slash_distance; block_mass what is spread over whole aligned blocks of
+        block_size keys (`analysis.features.tiles`), NaN in sequences of fewer than 64 tokens. NaN too where some keys
+        are no tokens.
         """
         length = self.by_key.shape[-1]
         if not self.queries.any() or not self.defined or length <= NEAREST_SLASH:
             nothing = torch.full(self.by_key.shape[:2], torch.nan)
-            return {"vertical_mass": nothing, "slash_mass": nothing, "slash_distance": nothing}
+            return dict.fromkeys(SHAPES, nothing)
         queries = torch.from_numpy(self.queries).to(self.by_key)[:, None]
         columns = self.by_key[..., sink_keys:].topk(max(0, min(COLUMNS, length - sink_keys)), dim=-1).values
         slash = self.by_distance[..., NEAREST_SLASH:].max(-1)
-        return {
-            "vertical_mass": (columns.sum(-1) / queries).cpu(),
-            "slash_mass": (slash.values / queries).cpu(),
-            "slash_distance": (slash.indices + NEAREST_SLASH).float().cpu(),
-        }
+        found = (
+            *(columns.sum(-1) / queries, slash.values / queries, (slash.indices + NEAREST_SLASH).float()),
+            *strongest(self.contrast, self.tiled),
+        )
+        return {name: value.cpu() for name, value in zip(SHAPES, found, strict=True)}
 
 
 def _by_distance(p: torch.Tensor) -> torch.Tensor:

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from analysis.features.columns import COUNTS
 from analysis.features.layer import LayerFeatures
-from analysis.features.positions import AXES, BinSums
+from analysis.features.positions import BinSums
 from analysis.features.sketch import GROUPS, ScoreSketch
 
 Layers = Mapping[int, LayerFeatures]
-KEYS = {"sample": pl.Int32, "layer": pl.Int16, "head": pl.Int16, "bucket": pl.Int8, "bin": pl.Int32}
+KEYS = {"sample": pl.Int32, "layer": pl.Int16, "head": pl.Int16, "bucket": pl.Int8}
 
 
 def attention_table(index: list[int], layers: Layers) -> pl.DataFrame:
@@ -58,33 +58,31 @@ def heads_table(index: list[int], layers: Layers, sink_keys: int) -> pl.DataFram
 
 
 def positions_table(index: list[int], layers: Layers) -> pl.DataFrame:
-    """Per sample, layer, axis and bin: selections and attention with what chance alone would give."""
+    """Per sample, layer, distance bin and relative bin: selections and attention with what chance alone would give."""
     parts: dict[str, list[NDArray[np.generic]]] = {name: [] for name in _POSITIONS}
     for layer, features in layers.items():
         for item, sample in enumerate(index):
-            for place, axis in enumerate(AXES):
-                sums = features.positions[item].get(axis)
-                if sums is None:
-                    continue
-                bins = np.arange(features.bins(axis))
-                fixed = {"sample": sample, "layer": layer, "axis": place, "queries": features.position_queries[item]}
-                columns = {name: np.full(len(bins), value) for name, value in fixed.items()} | {"bin": bins}
-                columns |= {name: value.numpy() for name, value in sums._asdict().items()}
-                if not features.has_selection:
-                    columns |= dict.fromkeys(("selections", "expected_selections"), np.full(len(bins), np.nan))
-                for name, kept in parts.items():
-                    kept.append(columns[name])
+            sums = features.positions[item]
+            if sums is None:
+                continue
+            # A cell that no query could reach says nothing.
+            distance, relative = np.nonzero(sums.attention_expected.numpy())
+            fixed = {"sample": sample, "layer": layer, "queries": features.position_queries[item]}
+            columns = {name: np.full(len(distance), value) for name, value in fixed.items()}
+            columns |= {"distance": distance, "relative": relative}
+            columns |= {name: value.numpy()[distance, relative] for name, value in sums._asdict().items()}
+            if not features.has_selection:
+                columns |= dict.fromkeys(("selections", "expected_selections"), np.full(len(distance), np.nan))
+            for name, kept in parts.items():
+                kept.append(columns[name])
     if not parts["sample"]:
         return pl.DataFrame(schema=_POSITIONS)
     frame = pl.DataFrame({name: np.concatenate(kept) for name, kept in parts.items()})
-    # A bin that no query could reach says nothing.
     return (
         frame.lazy()
-        .filter(pl.col("attention_expected") > 0)
-        .with_columns(pl.col("axis").replace_strict(dict(enumerate(AXES)), return_dtype=pl.String))
         .cast(_POSITIONS)  # type: ignore[arg-type]
         .with_columns(pl.col(pl.Float64).fill_nan(None))
-        .sort("sample", "layer", "axis", "bin")
+        .sort("sample", "layer", "distance", "relative")
         .collect()
     )
 
@@ -92,8 +90,8 @@ def positions_table(index: list[int], layers: Layers) -> pl.DataFrame:
 _POSITIONS = {
     "sample": pl.Int32,
     "layer": pl.Int16,
-    "axis": pl.String,
-    "bin": pl.Int32,
+    "distance": pl.Int8,
+    "relative": pl.Int8,
     "queries": pl.Int32,
     **dict.fromkeys(BinSums._fields, pl.Float64),
 }

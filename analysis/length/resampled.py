@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from analysis.length.by_sample import BySample
 from analysis.length.extent import Extent
 from analysis.metrics.blocks import sample_blocks
 from analysis.metrics.grids import Grid, grids
@@ -72,9 +73,16 @@ class Buckets:
 
 
 def resampled(
-    features: Mapping[str, pl.DataFrame] | Sharded, size: Extent, settings: BootstrapSettings
+    features: Mapping[str, pl.DataFrame] | Sharded, size: Extent, settings: BootstrapSettings, kept: BySample
 ) -> dict[Cell, Buckets]:
-    """Every ratio metric of the tables tokens, indexer and attention, over all layers and in each."""
+    """Every ratio metric of the tables tokens, indexer and attention, over all layers and in each.
+
+    Args:
+        features: Feature tables, read shard by shard.
+        size: Samples and buckets.
+        settings: The bootstrap.
+        kept: Takes in the sums of each sample over all layers.
+    """
     drawn = [block.astype(np.uint16) for block in resample_counts(size.samples, settings.resamples, settings.seed)]
     counts = np.concatenate([np.ones((1, size.samples), np.uint16), *drawn])
     found: dict[Cell, Buckets] = {}
@@ -85,7 +93,7 @@ def resampled(
         first += len(samples)
         for table in TABLES:
             if table in block:
-                _add(found, block, table, samples, own, size)
+                _add(found, block, table, samples, own, size, kept)
     return found
 
 
@@ -96,6 +104,7 @@ def _add(
     samples: NDArray[np.int64],
     counts: Array,
     size: Extent,
+    kept: BySample,
 ) -> None:
     frame = block[table].filter(pl.col("bucket") < size.buckets)
     layered = "layer" in frame.columns
@@ -116,6 +125,8 @@ def _add(
                     found[cell] = Buckets.empty(len(counts), size.buckets)
                 whole = layer is None
                 tops, bottoms = (part.sum(axis=1) if whole else part[:, place] for part in (top, bottom))
+                if whole:
+                    kept.add(name, grid.samples, tops, bottoms)
                 found[cell].add(tops, bottoms, drawn, size.first.get(layer) if name in FOLLOWED else None)
 
 

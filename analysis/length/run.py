@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
+from analysis.length.by_sample import BY_SAMPLE, BySample
 from analysis.length.extent import extent
 from analysis.length.lengths import LENGTHS, lengths
 from analysis.length.onset import ONSET, onset
@@ -31,18 +32,26 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: LengthSettings
         settings: The bootstrap.
 
     Returns:
-        lengths, onset (see there), metrics (recall_onset_length) and per_sample (always empty: an onset is no property
-        of a sample).
+        lengths, onset, by_sample (see there), metrics (recall_onset_length) and per_sample (always empty: an onset is
+        no property of a sample).
     """
     size = extent(features)
     if not size.samples or not size.longest:
-        empty = {"lengths": LENGTHS, "onset": ONSET, "metrics": METRICS, "per_sample": PER_SAMPLE}
+        empty = {
+            "lengths": LENGTHS,
+            "onset": ONSET,
+            "by_sample": BY_SAMPLE,
+            "metrics": METRICS,
+            "per_sample": PER_SAMPLE,
+        }
         return {name: pl.DataFrame(schema=schema) for name, schema in empty.items()}
-    found = resampled(features, size, settings)
+    kept = BySample(size)
+    found = resampled(features, size, settings, kept)
     losses = onset(found, size, settings)
     return {
         "lengths": lengths(found, size, settings),
         "onset": losses,
+        "by_sample": kept.frame(),
         "metrics": _metrics(losses),
         "per_sample": pl.DataFrame(schema=PER_SAMPLE),
     }

@@ -49,7 +49,7 @@ sequence.
   shows in it, and so `better` is left null. A larger k raises recall by itself: read `selection_recall` beside
   `random_recall` and `relative_cost`. At 95 % about one in twenty differences between equal models leaves out 0, and
   a study has many layers and metrics: do not pick one row out of a hundred.
-- **What compares by itself.** A few metrics (`output_kl`, `perplexity_ratio`, ...) are of a candidate and the baseline
+- **What compares by itself.** A few metrics (`output_kl`, `selection_kept`, ...) are of a candidate and the baseline
   together. They are listed among the candidate's metrics; a gate names their value, as in `output_kl <= 0.01 on upper`.
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Better = Literal["higher", "lower", "neither"]
+Kind = Literal["sample", "count", "timing"]
+#: Tables whose metrics are not sampled: counted of a checkpoint, or timed on a machine.
+KINDS: Mapping[str, Kind] = {"facts": "count", "profile": "timing"}
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,11 @@ class Metric:
     def table(self) -> str:
         """Feature table that the metric comes from."""
         return self.rule.table
+
+    @property
+    def kind(self) -> Kind:
+        """Whether it is an estimate from samples, a count or a timing."""
+        return KINDS.get(self.table, "sample")
 
     @property
     def column(self) -> str:

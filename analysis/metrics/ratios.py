@@ -93,6 +93,29 @@ def cells(sums: pl.DataFrame, keys: Sequence[str], name: str) -> Cells:
     return Cells(groups, samples.astype(np.int64), numerator, denominator)
 
 
+def share_table(
+    groups: pl.DataFrame, numerator: Array, denominator: Array, settings: BootstrapSettings, name: str = "share"
+) -> pl.DataFrame:
+    """One row a group: the ratio with its interval and n (samples with weight).
+
+    Args:
+        groups: What each column is, [groups].
+        numerator: Sums of value x weight, [samples, groups].
+        denominator: Sums of weight, same shape.
+        settings: The bootstrap.
+        name: What the ratio is called.
+
+    Returns:
+        The groups' columns, the ratio, ci_low, ci_high, n; null for whatever is not known.
+    """
+    values, n = ratio(numerator.sum(axis=0), denominator.sum(axis=0)), (denominator > 0).sum(axis=0)
+    replicates = bootstrap_ratios(numerator, denominator, settings.resamples, settings.seed)
+    low, high = interval(values, replicates, n, settings.confidence)
+    found = {name: values, "ci_low": low, "ci_high": high}
+    frame = groups.with_columns(**{column: pl.Series(column, value) for column, value in found.items()})
+    return frame.with_columns(*finite_or_null(*found), n=pl.Series("n", n, dtype=pl.Int32))
+
+
 def ratio_table(
     sums: pl.DataFrame,
     keys: Sequence[str],

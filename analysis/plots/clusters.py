@@ -10,16 +10,17 @@ from matplotlib.figure import Figure
 
 from analysis.plots.style import INK, SKY, new_figure, short_labels, styled
 
-_DESCRIPTION = ("cluster", "name", "size", "share")
+_DESCRIPTION = ("cluster", "name", "size", "share", "ci_low", "ci_high", "n")
 _REACH = 2.5
 
 
 @styled
 def cluster_map(clusters: pl.DataFrame) -> Figure | None:
-    """Centroids in standard deviations (features down, clusters across) above the clusters' shares.
+    """Clusters' shares with their intervals above the centroids in standard deviations (features down).
 
     Args:
-        clusters: Columns cluster, name, size, share and one column per feature of the scaled centroid.
+        clusters: Columns cluster, name, size, share, ci_low, ci_high, n (samples) and one per feature of the scaled
+            centroid.
 
     Returns:
         The figure, or None where there is no cluster.
@@ -34,11 +35,15 @@ def cluster_map(clusters: pl.DataFrame) -> Figure | None:
     bars, axes = figure.subplots(2, 1, sharex=True, height_ratios=[1.05, 0.23 * len(features)])
     shares = rows["share"].cast(pl.Float64).to_numpy()
     bars.bar(range(count), shares * 100, width=0.62, color=SKY, edgecolor=INK, linewidth=0.6)
-    for place, (share, size) in enumerate(zip(shares, rows["size"], strict=True)):
-        bars.text(
-            place, share * 100, f"{share:.0%}, n = {size:,}".replace("%", " %"), ha="center", va="bottom", fontsize=8
+    low, high = rows["ci_low"].fill_null(rows["share"]).to_numpy(), rows["ci_high"].fill_null(rows["share"]).to_numpy()
+    reach = np.maximum([shares - low, high - shares], 0) * 100
+    bars.errorbar(range(count), shares * 100, yerr=reach, fmt="none", ecolor=INK, elinewidth=1, capsize=3)
+    for place, (share, size, top) in enumerate(zip(shares, rows["size"], high, strict=True)):
+        text = f"{share:.0%}, n = {size:,}".replace("%", " %")
+        bars.annotate(
+            text, (place, top * 100), (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=8
         )
-    bars.set_ylim(0, max(float(np.nanmax(shares)) * 130, 1))
+    bars.set_ylim(0, max(float(np.nanmax(high)) * 130, 1))
     bars.set_ylabel("% of rows")
     bars.grid(axis="x", visible=False)
     picture = axes.imshow(cells, cmap="PuOr_r", vmin=-_REACH, vmax=_REACH, aspect="auto", interpolation="none")

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from analysis.plots.frames import Array, largest, values
+from analysis.plots.lifts import positive
 from analysis.plots.style import INK, look, new_figure, styled
 
 _FOLLOWED = 4
@@ -45,17 +46,12 @@ def content_lift(lift: pl.DataFrame) -> Figure:
 
 
 def _dots(axes: Axes, rows: pl.DataFrame, place: Array, names: tuple[str, str, str], label: str, index: int) -> None:
-    value, low, high = (_positive(values(rows, name)) for name in names)
+    value, low, high = (positive(values(rows, name)) for name in names)
     style = look(index)
     for y, start, end in zip(place, low, high, strict=True):
         if np.isfinite(start + end):
             axes.plot([start, end], [y, y], color=style.colour, linewidth=1.4)
     axes.plot(value, place, color=style.colour, marker=style.marker, linestyle="", label=label)
-
-
-def _positive(array: Array) -> Array:
-    """A lift of zero cannot stand on a logarithmic axis: leave a gap."""
-    return np.where(array > 0, array, np.nan)
 
 
 def _striking(rows: pl.DataFrame) -> list[str]:
@@ -71,10 +67,10 @@ def _layers(axes: Axes, rows: pl.DataFrame, kinds: Sequence[str]) -> None:
     for index, kind in enumerate(kinds):
         own = rows.filter(pl.col("token_class") == kind).sort("layer")
         x, style = values(own, "layer"), look(index)
-        low, high = (_positive(values(own, name)) for name in ("ci_low", "ci_high"))
+        low, high = (positive(values(own, name)) for name in ("ci_low", "ci_high"))
         axes.fill_between(x, low, high, color=style.colour, alpha=0.18, linewidth=0)
         marker = style.marker if own.height <= 24 else ""
-        height = _positive(values(own, "lift"))
+        height = positive(values(own, "lift"))
         axes.plot(x, height, color=style.colour, marker=marker, linestyle=style.line, label=kind)
     axes.set_yscale("log", base=2)
     _plain(axes, "y")

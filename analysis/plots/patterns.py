@@ -30,12 +30,13 @@ _FILLS = {
     "local": (SKY, ""),
     "vertical": (GREEN, ""),
     "slash": (MUTED, "|||"),
+    "block": ("#b98a5e", "++"),
     "induction": (PURPLE, "xxx"),
     "uniform": (YELLOW, ""),
     "global": ("white", "\\" * 3),
     "mixed": ("#c7ccd1", ""),
 }
-_OTHERS = ((INK, ""), ("#8c6bb1", "..."), ("#a6d854", "++"))
+_OTHERS = ((INK, ""), ("#8c6bb1", "..."), ("#a6d854", "oo"))
 
 
 @styled

@@ -8,9 +8,10 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from analysis.plots.frames import Array, largest, values
+from analysis.plots.frames import largest, values
+from analysis.plots.lifts import log_two, positive
 from analysis.plots.style import INK, MUTED, legend_above, look, new_figure, short_labels, styled
 
 _AXES = (("distance", "distance from query to key (tokens)"), ("relative", "position of the key (0 oldest, 1 newest)"))
@@ -44,7 +45,7 @@ def lift_curves(lifts: Mapping[str, pl.DataFrame], models: Sequence[str]) -> Fig
         if ticks is not None:
             _bins(axes, ticks)
         axes.set_xlabel(title)
-        _log_two(axes)
+        log_two(axes)
     count = max((largest(rows, "n") for rows in panels["distance"].values()), default=0)
     grid[0, 0].set_ylabel(f"lift (n = {count} samples)")
     legend_above(figure, grid.flat)
@@ -62,18 +63,13 @@ def _overall(lifts: Mapping[str, pl.DataFrame], axis: str) -> dict[str, pl.DataF
 
 def _curve(axes: Axes, rows: pl.DataFrame, column: str, label: str, index: int) -> None:
     style = look(index)
-    height = _positive(values(rows, column))
+    height = positive(values(rows, column))
     x = values(rows, "bin")
     if column == "lift":
         axes.fill_between(
-            x, _positive(values(rows, "ci_low")), values(rows, "ci_high"), color=style.colour, alpha=0.2, linewidth=0
+            x, positive(values(rows, "ci_low")), values(rows, "ci_high"), color=style.colour, alpha=0.2, linewidth=0
         )
     axes.plot(x, height, color=style.colour, marker=style.marker, linestyle=style.line, label=label)
-
-
-def _positive(array: Array) -> Array:
-    """Lifts of zero cannot stand on a logarithmic axis: leave a gap."""
-    return np.where(array > 0, array, np.nan)
 
 
 def _bins(axes: Axes, rows: pl.DataFrame) -> None:
@@ -86,17 +82,6 @@ def _bins(axes: Axes, rows: pl.DataFrame) -> None:
         ha="right" if turned else "center",
         rotation_mode="anchor",
     )
-
-
-def _log_two(axes: Axes) -> None:
-    axes.set_yscale("log", base=2)
-    low, high = axes.get_ylim()
-    low, high = max(min(low, 0.5), 2.0**-12), min(max(high, 2.0), 2.0**12)
-    axes.set_ylim(low, high)
-    powers = np.arange(np.ceil(np.log2(low)), np.floor(np.log2(high)) + 1)
-    axes.yaxis.set_major_locator(FixedLocator([float(2.0**power) for power in powers]))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value >= 1 else f"1/{1 / value:g}"))
 
 
 @styled

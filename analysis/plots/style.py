@@ -103,9 +103,10 @@ class Look:
 
 def look(index: int) -> Look:
     """The look of the index-th series of a figure; a model keeps its look in every figure."""
+    # After every round of colours the markers move on by one, so that no pair of the two comes back soon.
     return Look(
         _COLOURS[index % len(_COLOURS)],
-        _MARKERS[index % len(_MARKERS)],
+        _MARKERS[(index + index // len(_COLOURS)) % len(_MARKERS)],
         _LINES[(index * 2) % 5 if index > 4 else index],
     )
 

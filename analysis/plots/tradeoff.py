@@ -9,7 +9,7 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.efficiency.pareto import pareto
+from analysis.efficiency.fronts import model_front
 from analysis.plots.frames import overall, sample_count
 from analysis.plots.style import MUTED, legend_above, look, new_figure, short_labels, styled
 
@@ -45,7 +45,8 @@ def quality_against_cost(metrics: pl.DataFrame, models: Sequence[str], units: Ma
         (pair for pair in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")) if top >= pair[0]), (1, "")
     )
     for axes, (metric, hint) in zip(grid.flat, panels, strict=True):
-        front = _front(cost, own, metric)
+        on_front = model_front(metrics, models, metric)
+        front = sorted((name for name, on in on_front.items() if on), key=lambda name: cost[name])
         axes.plot(
             [cost[name] / scale for name in front],
             [found[0] for name in front if (found := overall(own[name], metric)) is not None],
@@ -79,12 +80,3 @@ def quality_against_cost(metrics: pl.DataFrame, models: Sequence[str], units: Ma
     grid[0, 0].set_ylabel(f"bars: CI (n = {sample_count(metrics)} samples)")
     legend_above(figure, grid.flat)
     return figure
-
-
-def _front(cost: Mapping[str, float], own: Mapping[str, pl.DataFrame], metric: str) -> list[str]:
-    """Names of the models that no other beats in cost and quality at once, the cheapest first."""
-    points = {name: found[0] for name in cost if (found := overall(own[name], metric)) is not None}
-    sign = -1.0 if metric == "nll" else 1.0
-    names = list(points)
-    kept = pareto([cost[name] for name in names], [sign * points[name] for name in names])
-    return sorted((name for name, on in zip(names, kept, strict=True) if on), key=lambda name: cost[name])

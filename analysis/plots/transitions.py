@@ -8,13 +8,17 @@ from matplotlib.figure import Figure
 
 from analysis.plots.style import INK, new_figure, short_labels, styled
 
+# Kinds up to which a cell has room for its interval.
+_ROOM = 7
+
 
 @styled
 def transition_maps(transitions: pl.DataFrame) -> Figure | None:
     """Share of the maps of each cluster (left) and pattern type (right) of the baseline by what they are now.
 
     Args:
-        transitions: Columns layer, of, before, after, share, count; rows over all layers (layer null) are drawn.
+        transitions: Columns layer, of, before, after, share, ci_low, ci_high, count; rows over all layers (layer null)
+            are drawn.
 
     Returns:
         The figure, or None without such rows.
@@ -28,13 +32,21 @@ def transition_maps(transitions: pl.DataFrame) -> Figure | None:
     for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False).flat, kinds, strict=True):
         own, labels = rows.filter(pl.col("of") == kind), names[kind]
         cells = np.full((len(labels), len(labels)), np.nan)
-        for before, after, share in own.select("before", "after", "share").iter_rows():
-            cells[labels.index(before), labels.index(after)] = share
+        spans: dict[tuple[int, int], str] = {}
+        for before, after, share, *ends in own.select("before", "after", "share", "ci_low", "ci_high").iter_rows():
+            place = labels.index(before), labels.index(after)
+            cells[place] = share
+            if None not in ends and len(labels) <= _ROOM:
+                spans[place] = "–".join(f"{100 * end:.1f}" for end in ends)
         axes.imshow(cells, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="none")
         for row, column in np.argwhere(np.isfinite(cells)):
             value = cells[row, column]
             colour = "white" if value > 0.6 else INK
-            axes.text(column, row, f"{100 * value:.1f}", ha="center", va="center", fontsize=7.5, color=colour)
+            small = spans.get((int(row), int(column)))
+            high = row if small is None else row - 0.14
+            axes.text(column, high, f"{100 * value:.1f}", ha="center", va="center", fontsize=7.5, color=colour)
+            if small is not None:
+                axes.text(column, row + 0.24, small, ha="center", va="center", fontsize=5.5, color=colour)
         short = short_labels(labels, 14)
         axes.set_xticks(range(len(labels)), [short[label] for label in labels], rotation=40, ha="right")
         axes.set_yticks(range(len(labels)), [short[label] for label in labels])

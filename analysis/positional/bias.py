@@ -1,20 +1,18 @@
-"""How far selections by distance are from chance and from the attention, as numbers and by sample."""
+"""How far selections by distance and age are from chance and from the attention, as numbers and by sample."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from analysis.positional.tally import Tally
+from analysis.positional.tally import OLDEST_BIN, RECENT_BINS, Crossed
 from analysis.positional.totals import Totals
 from analysis.statistics import Array, ratio
 
 # A bin that is never selected has log2 lift -inf; a factor of 64 either way is as good as never.
 CAP = 6.0
-# Distances below 32 are bins 0 to 5; the oldest tenth of E_t is relative bin 0.
-RECENT_BINS = 5
-OLDEST_BIN = 0
 Parts = dict[str, tuple[Array, Array]]
 
 
@@ -77,55 +75,38 @@ def linearised(pair: Pair, other: Pair | None = None) -> Array:
     return np.asarray(pair.own_expected * height + slope * moves)
 
 
-def bias_parts(own: Tally, total: Totals, oldest: Tally | None, oldest_total: Totals | None) -> Parts:
+def bias_parts(crossed: Crossed, total: Totals) -> Parts:
     """Numerators and denominators by sample and layer of everything that is told of distances.
 
-    The bits of the bias that lie beyond distance 32 are divided between the oldest tenth and what lies between in
-    proportion to how far the selections of each are from chance, |selections - expected|: distances alone do not tell
-    the oldest keys from the others.
+    The bias is over parts of E_t: the distance bins within 32 keys, and of each one beyond the oldest tenth and the
+    other keys. So its terms are those of recent keys, of the oldest and of the others, and add up exactly.
 
     Args:
-        own: Distances of a block of samples.
-        total: Distances of the dataset.
-        oldest: The block's relative positions.
-        oldest_total: The dataset's.
+        crossed: A block of samples.
+        total: The dataset's parts.
     """
+    own, oldest = crossed.along("parts"), crossed.along("relative")
     chosen = Pair(own.selections, own.expected, total.selections, total.expected)
     attended = Pair(own.attention, own.attention_expected, total.attention, total.attention_expected)
     weight, attention_weight = own.expected.sum(axis=-1), own.attention_expected.sum(axis=-1)
-    near = own.bins <= RECENT_BINS
+    near, old = own.bins // 2 <= RECENT_BINS, own.bins % 2 == 1
     bits = linearised(chosen)
-    recent, far = bits[..., near].sum(axis=-1), bits[..., ~near].sum(axis=-1)
-    parts = {
+
+    def lift(sums: Array, expected: Array, among: Any) -> tuple[Array, Array]:
+        return sums[..., among].sum(axis=-1), expected[..., among].sum(axis=-1)
+
+    tenth = [OLDEST_BIN]
+    return {
         "positional_bias": (bits.sum(axis=-1), weight),
-        "recency_bias": (recent, weight),
+        "recency_bias": (bits[..., near].sum(axis=-1), weight),
+        "oldest_bias": (bits[..., old].sum(axis=-1), weight),
+        "other_bias": (bits[..., ~near & ~old].sum(axis=-1), weight),
         "excess_bias": (linearised(chosen, attended).sum(axis=-1), weight),
-        "recency_lift": (own.selections[..., near].sum(axis=-1), own.expected[..., near].sum(axis=-1)),
+        "recency_lift": lift(own.selections, own.expected, near),
+        "oldest_lift": lift(oldest.selections, oldest.expected, tenth),
         "attention_positional_bias": (linearised(attended).sum(axis=-1), attention_weight),
-        "attention_recency_lift": (
-            own.attention[..., near].sum(axis=-1),
-            own.attention_expected[..., near].sum(axis=-1),
-        ),
-    }
-    if oldest is None or oldest_total is None:
-        return parts
-    tenth, all_tenth = oldest.bins == OLDEST_BIN, oldest_total.bins == OLDEST_BIN
-    old = (oldest.selections[..., tenth].sum(axis=-1), oldest.expected[..., tenth].sum(axis=-1))
-    excess = old[0] - old[1]
-    all_excess = (oldest_total.selections - oldest_total.expected)[..., all_tenth].sum(axis=-1)
-    between = (own.selections - own.expected)[..., ~near].sum(axis=-1) - excess
-    all_between = (total.selections - total.expected)[..., ~near].sum(axis=-1) - all_excess
-    whole = np.abs(all_excess) + np.abs(all_between)
-    share = np.nan_to_num(ratio(np.abs(all_excess), whole))
-    moved = np.abs(all_between) * np.sign(all_excess) * excess - np.abs(all_excess) * np.sign(all_between) * between
-    all_far = (total.expected * np.minimum(np.abs(chosen.log_lift), CAP))[..., ~near].sum(axis=-1)
-    moved = all_far * np.nan_to_num(ratio(moved, whole**2))
-    attention = (oldest.attention[..., tenth].sum(axis=-1), oldest.attention_expected[..., tenth].sum(axis=-1))
-    return parts | {
-        "oldest_bias": (share * far + moved, weight),
-        "other_bias": ((1 - share) * far - moved, weight),
-        "oldest_lift": old,
-        "attention_oldest_lift": attention,
+        "attention_recency_lift": lift(own.attention, own.attention_expected, near),
+        "attention_oldest_lift": lift(oldest.attention, oldest.attention_expected, tenth),
     }
 
 

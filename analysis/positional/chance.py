@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.stats import binom
 
-from analysis.positional.tally import Tally
+from analysis.positional.tally import BINS, RECENT_BINS, Tally
 from analysis.statistics import Array, ratio
 
 # From this variance on, selections of a bin are as good as normal.
@@ -15,7 +15,7 @@ _NORMAL = 50.0
 
 
 def scatter(own: Tally) -> dict[str, tuple[Array, Array]]:
-    """Eligible keys and the variance of random selections, by axis, each [layers, bins], summed over samples.
+    """Eligible keys and the variance of random selections, by axis, each [layers, all bins], summed over samples.
 
     A random selector takes k of a query's n keys without replacement, so that its selections among the m keys of a bin
     are hypergeometric, of variance k (m/n) (1 - m/n) (n - k)/(n - 1); queries and samples are independent. The table
@@ -26,10 +26,10 @@ def scatter(own: Tally) -> dict[str, tuple[Array, Array]]:
         own: The axis of distances.
 
     Returns:
-        Axis to keys and variance; bins of the relative axis are 0 to 9.
+        Axis to keys and variance; bins are 0 to the farthest of the axis.
     """
     size = int(own.bins[-1]) + 1 if len(own.bins) else 0
-    widths = {"distance": size, "relative": 10}
+    widths = {"distance": size, "relative": BINS["relative"], "parts": 2 * size}
     found = {
         axis: (np.zeros((len(own.layers), width)), np.zeros((len(own.layers), width))) for axis, width in widths.items()
     }
@@ -42,10 +42,7 @@ def scatter(own: Tally) -> dict[str, tuple[Array, Array]]:
             for axis, parts in _scatter(int(queries), round(chosen / queries, 6), round(inverse, 9), size).items():
                 for sums, part in zip(found[axis], parts, strict=True):
                     sums[layer] += part
-    return {
-        "distance": (found["distance"][0][:, own.bins], found["distance"][1][:, own.bins]),
-        "relative": found["relative"],
-    }
+    return found
 
 
 @lru_cache(maxsize=4096)
@@ -54,7 +51,12 @@ def _scatter(queries: int, k: float, inverse: float, size: int) -> dict[str, tup
     edges = np.r_[0, 2 ** np.arange(size)]  # first distance of each bin, and what lies beyond the last one
     reached = np.minimum(n[:, None], np.r_[edges[:size], 2.0 ** (size - 1)])
     tenths = np.ceil(np.arange(11) * n[:, None] / 10 - 1e-9)
-    return {axis: _sums(np.diff(edge, axis=1), n, k) for axis, edge in (("distance", reached), ("relative", tenths))}
+    keys = {"distance": np.diff(reached, axis=1), "relative": np.diff(tenths, axis=1)}
+    # The oldest tenth is what lies at distances from n less its keys on.
+    others = np.diff(np.minimum(reached, n[:, None] - tenths[:, 1:2]), axis=1)
+    others[:, : RECENT_BINS + 1] = keys["distance"][:, : RECENT_BINS + 1]
+    keys["parts"] = np.stack([others, keys["distance"] - others], axis=2).reshape(len(n), -1)
+    return {axis: _sums(own, n, k) for axis, own in keys.items()}
 
 
 def _sums(keys: Array, n: Array, k: float) -> tuple[Array, Array]:

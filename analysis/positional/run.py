@@ -13,10 +13,12 @@ from analysis.metrics.sums import PER_SAMPLE, Cell, Sums, join, layered, per_sam
 from analysis.positional.bias import CAP, Parts, bias_parts
 from analysis.positional.chance import floor
 from analysis.positional.lift import LIFT, LiftBands, draws
-from analysis.positional.tally import axes_of, blocks, tally
+from analysis.positional.tally import blocks, tally
 from analysis.positional.totals import Totals, totals
 from analysis.settings import PositionalBiasSettings
 from analysis.statistics import Array, resample_counts
+
+AXES = ("distance", "relative")
 
 
 def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: PositionalBiasSettings) -> dict[str, pl.DataFrame]:
@@ -38,11 +40,11 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: PositionalBias
     if not total:
         empty = {"lift": LIFT, "metrics": METRICS, "per_sample": PER_SAMPLE}
         return {name: pl.DataFrame(schema=schema) for name, schema in empty.items()}
-    bands = {axis: LiftBands(axis, own, settings) for axis, own in total.items()}
+    bands = {axis: LiftBands(axis, total[axis], settings) for axis in AXES}
     sums = _second_pass(features, total, bands, samples, settings)
     metrics = summarise(sums, settings)
-    if "distance" in total and total["distance"].expected.any():
-        metrics = pl.concat([metrics, _floors(total["distance"], samples)])
+    if total["parts"].expected.any():
+        metrics = pl.concat([metrics, _floors(total["parts"], samples)])
     return {
         "lift": pl.concat([band.rows() for _, band in sorted(bands.items())]),
         "metrics": metrics,
@@ -62,16 +64,15 @@ def _second_pass(
     ids, parts = [], []
     first = 0
     for block in blocks(features):
-        own = {axis: tally(rows, total[axis].layers, total[axis].bins) for axis, rows in axes_of(block)}
-        size = block["sample"].n_unique()
-        for axis, part in own.items():
-            bands[axis].add(part, draws(counts, first, size))
+        if block.is_empty():
+            continue
+        own = tally(block, total["distance"].layers, total["distance"].bins)
+        size = len(own.samples)
+        for axis, band in bands.items():
+            band.add(own.along(axis), draws(counts, first, size))
         first += size
-        if "distance" in own:
-            ids.append(own["distance"].samples)
-            parts.append(bias_parts(own["distance"], total["distance"], own.get("relative"), total.get("relative")))
-    if not parts:
-        return join([])
+        ids.append(own.samples)
+        parts.append(bias_parts(own, total["parts"]))
     selected = bool(total["distance"].expected.any())
     kept = {name: _stacked(parts, name) for name in parts[0] if selected or name.startswith("attention")}
     found = layered(np.concatenate(ids), total["distance"].layers.tolist(), kept)

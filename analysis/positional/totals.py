@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from analysis.positional.chance import scatter
-from analysis.positional.tally import BINS, Ids, axes_of, tally
+from analysis.positional.tally import BINS, Ids, tally
 from analysis.statistics import Array
 
 
@@ -38,29 +38,26 @@ class Totals:
     variance: Array
 
 
-_SUMS = ("selections", "expected", "attention", "attention_expected")
-
-
 def totals(blocks: Iterable[pl.DataFrame]) -> tuple[dict[str, Totals], int]:
-    """Sums of each axis that the table has, and the number of samples."""
-    sums: dict[str, dict[int, Array]] = {}
+    """Sums of each axis of `BINS`, none where the table has no rows, and the number of samples."""
+    sums: dict[str, dict[int, Array]] = {axis: {} for axis in BINS}
     samples = 0
     for block in blocks:
-        samples += block["sample"].n_unique()
-        chance: dict[str, tuple[Array, Array]] = {}
-        for axis, rows in axes_of(block):
-            own = tally(rows)
-            chance = scatter(own) if axis == "distance" else chance
-            bins = own.bins
+        if block.is_empty():
+            continue
+        crossed = tally(block)
+        samples += len(crossed.samples)
+        chance = scatter(crossed.along("distance"))
+        for axis, width in BINS.items():
+            own = crossed.along(axis)
             for place, layer in enumerate(own.layers.tolist()):
-                kept = sums.setdefault(axis, {}).setdefault(layer, np.zeros((7, BINS[axis])))
-                for row, name in enumerate(_SUMS):
-                    kept[row, bins] += getattr(own, name)[:, place].sum(axis=0)
-                kept[6, bins] = 1
-                if axis in chance and place < len(chance[axis][0]):
-                    for row, part in enumerate(chance[axis], 4):
-                        kept[row, bins] += part[place] if axis == "distance" else part[place, bins]
-    return {axis: _stacked(by_layer) for axis, by_layer in sums.items()}, samples
+                kept = sums[axis].setdefault(layer, np.zeros((7, width)))
+                for row, part in enumerate(own.sums):
+                    kept[row, own.bins] += part[:, place].sum(axis=0)
+                for row, part in enumerate(chance[axis], len(own.sums)):
+                    kept[row, own.bins] += part[place, own.bins]
+                kept[6, own.bins] = 1
+    return {axis: _stacked(by_layer) for axis, by_layer in sums.items() if by_layer}, samples
 
 
 def _stacked(by_layer: dict[int, Array]) -> Totals:

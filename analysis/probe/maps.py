@@ -1,8 +1,8 @@
-"""Small pictures of attention maps, of a few samples."""
+"""Small pictures of attention maps, of some heads of every sample."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
@@ -13,6 +13,8 @@ from analysis.probe.rows import ProbeRows
 
 BINS = 48
 """Equal parts of the sequence that a map's keys are summed up in."""
+MOST = 16_384
+"""Maps that are kept of all samples together: 3 KiB each at 32 queries, 48 MiB in all."""
 MAPS: dict[str, type[pl.DataType]] = {
     "sample": pl.Int32,
     "layer": pl.Int16,
@@ -23,17 +25,20 @@ MAPS: dict[str, type[pl.DataType]] = {
 }
 
 
-def map_collector(samples: Collection[int]) -> Maker:
-    """Collects the table ``attention_maps``: dense attention of every head at the probed queries.
+def map_collector(samples: Sequence[int], most: int = MOST) -> Maker:
+    """Collects the table ``attention_maps``: dense attention of some heads of every sample at the probed queries.
 
     One row a query; ``map`` holds BINS little-endian float16 numbers, the attention on each of BINS equal parts of the
-    sequence (part b holds the keys s with floor(BINS s / length) = b).
+    sequence (part b holds the keys s with floor(BINS s / length) = b). With heads of all layers counted f = 0, 1, ...,
+    of the i-th sample those are kept whose f + i is a multiple of the smallest step that keeps no more than ``most``
+    maps: every head of a few samples, as many heads of each, and all where there is room.
 
     Args:
-        samples: The samples whose maps are kept; others give no rows.
+        samples: Indices of all samples that will be seen.
+        most: Maps to keep of all samples together (a remainder may add one a sample).
     """
-    shown = frozenset(samples)
-    return lambda sample: _Maps(sample, sample.index in shown)
+    places = {index: place for place, index in enumerate(samples)}
+    return lambda sample: _Maps(sample, places[sample.index], len(places), most)
 
 
 def pooled(attention: NDArray[np.float32], length: int) -> NDArray[np.float64]:
@@ -52,19 +57,26 @@ def unpacked(maps: Sequence[bytes]) -> NDArray[np.float64]:
 
 
 class _Maps:
-    def __init__(self, sample: ProbedSample, shown: bool) -> None:
-        self.sample, self.shown = sample, shown
+    def __init__(self, sample: ProbedSample, place: int, samples: int, most: int) -> None:
+        self.sample, self.place, self.samples, self.most = sample, place, samples, most
         self.rows: list[tuple[object, ...]] = []
 
     def add(self, layers: Sequence[ProbeRows]) -> None:
-        """Keep the maps of one chunk."""
+        """Keep the maps of one chunk, which has all layers."""
         length = len(self.sample.input_ids)
-        for rows in layers if self.shown else ():
-            found = pooled(rows.head_p.cpu().numpy(), length).astype("<f2")
-            for head in range(found.shape[0]):
+        step = max(1, -(-self.samples * sum(rows.head_p.shape[0] for rows in layers) // self.most))
+        first = self.place
+        for rows in layers:
+            heads = list(range(-first % step, rows.head_p.shape[0], step))
+            first += rows.head_p.shape[0]
+            if not heads:
+                continue
+            found = pooled(rows.head_p[heads].cpu().numpy(), length).astype("<f2")
+            queries = rows.query.tolist()
+            for head, maps in zip(heads, found, strict=True):
                 self.rows += [
-                    (self.sample.index, rows.layer, head, length, int(query), found[head, place].tobytes())
-                    for place, query in enumerate(rows.query.tolist())
+                    (self.sample.index, rows.layer, head, length, int(query), one.tobytes())
+                    for query, one in zip(queries, maps, strict=True)
                 ]
 
     def tables(self) -> Tables:

@@ -19,6 +19,7 @@ from analysis.capture.source import Source
 from analysis.content.classes import token_classes
 from analysis.features.attempt import Attempt
 from analysis.features.intake import TokenSequence, called, check_samples
+from analysis.probe.attended import attended_collector
 from analysis.probe.budget import budget_collector
 from analysis.probe.collect import Maker, ProbedSample, Tables
 from analysis.probe.content import content_collector
@@ -174,7 +175,8 @@ def probe_samples(
         sharing_collector(),
         content_collector(classes),
         example_collector(pieces, shown),
-        map_collector(shown),
+        map_collector([sample.index for sample in samples]),
+        attended_collector(settings.attended_keys, classes),
     ]
     pilot = list(samples[::PILOT_EVERY])
     judged = [sample for place, sample in enumerate(samples) if place % PILOT_EVERY]

@@ -2,6 +2,6 @@
 
 from analysis.prototypes.run import run
 
-VERSION = 1
+VERSION = 2
 
 __all__ = ["VERSION", "run"]

@@ -12,7 +12,7 @@ from analysis.settings import PrototypeSettings
 
 KEYS = ("sample", "layer", "head")
 PROTOTYPES: dict[str, pl.DataType | type[pl.DataType]] = {
-    "cluster": pl.Int32,
+    "cluster": pl.Int16,
     "rank": pl.Int16,
     "sample": pl.Int32,
     "layer": pl.Int16,
@@ -21,7 +21,7 @@ PROTOTYPES: dict[str, pl.DataType | type[pl.DataType]] = {
     "distance": pl.Float64,
 }
 MAPS: dict[str, pl.DataType | type[pl.DataType]] = {
-    "cluster": pl.Int32,
+    "cluster": pl.Int16,
     "rank": pl.Int16,
     "length": pl.Int32,
     "query": pl.Int32,
@@ -30,7 +30,7 @@ MAPS: dict[str, pl.DataType | type[pl.DataType]] = {
 
 
 def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: PrototypeSettings) -> dict[str, pl.DataFrame]:
-    """The real maps nearest to each cluster's centre, among the probed samples whose maps were kept.
+    """The real maps nearest to each cluster's centre, among those that the probe kept (heads of every probed sample).
 
     Args:
         features: The probe's attention_maps and clustering.assignments; without either there are no prototypes.

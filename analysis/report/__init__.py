@@ -1,20 +1,21 @@
-"""The report: frames in; a verdict, HTML, JSON and Markdown out."""
+"""The report: frames in; a verdict, HTML, JSON, Markdown and JUnit XML out.
+
+What draws and lays out pages is imported where it is used: a difference of two reports needs none of it.
+"""
 
 from __future__ import annotations
 
-from analysis.report.html_report import build_html
 from analysis.report.inputs import ModelPage, ReportInput
 from analysis.report.json_report import build_json, dump
-from analysis.report.markdown_report import build_markdown
+from analysis.report.junit import build_junit
 from analysis.report.verdict import Verdict, verdict
 
 __all__ = [
     "ModelPage",
     "ReportInput",
     "Verdict",
-    "build_html",
     "build_json",
-    "build_markdown",
+    "build_junit",
     "render",
     "verdict",
 ]
@@ -24,10 +25,14 @@ def render(report: ReportInput) -> dict[str, str]:
     """All files of a report by name; the same input gives the same bytes.
 
     Returns:
-        Text of ``report.html``, ``report.json`` and ``report.md``.
+        Text of ``report.html``, ``report.json``, ``report.md`` and ``report.junit.xml``.
     """
+    from analysis.report.html_report import build_html
+    from analysis.report.markdown_report import build_markdown
+
     return {
         "report.html": build_html(report),
         "report.json": dump(build_json(report)),
         "report.md": build_markdown(report),
+        "report.junit.xml": build_junit(report),
     }

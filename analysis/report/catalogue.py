@@ -6,25 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from analysis.metrics import REGISTRY
+from analysis.metrics.headline import HEADLINE as KEY_METRICS
 from analysis.metrics.registry import all_families
 
-# The numbers a reader asks for first; everything else is in the full tables.
-KEY_METRICS = (
-    "nll",
-    "accuracy",
-    "sparsity_cost",
-    "selection_recall",
-    "recall_of_oracle",
-    "output_error",
-    "indexer_kl",
-    "in_effect",
-    "normalized_entropy",
-    "positional_bias",
-    "indexer_parameters",
-    "indexer_flops",
-    "indexer_latency_ms",
-    "efficiency_score",
-)
+__all__ = ["KEY_METRICS", "LAYER_METRICS", "Group", "grouped", "is_cost", "meaning", "units", "wanted"]
 # Columns of the layer tables, where the layer has them.
 LAYER_METRICS = (
     "selection_recall",

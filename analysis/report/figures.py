@@ -123,8 +123,8 @@ def model_figures(report: ReportInput, page: ModelPage, prefix: str) -> dict[str
         (
             "clusters",
             "Clusters of attention heads",
-            "Above, the share of rows (a row is one head on one sample) in each cluster; below, how far the cluster's "
-            "mean lies from the mean of all rows, in standard deviations.",
+            "Above, the share of rows (a row is one head on one sample) in each cluster with its confidence interval "
+            "over samples; below, how far the cluster's mean lies from the mean of all rows, in standard deviations.",
             plots.cluster_map(found["clusters"]) if found["clusters"].width else None,
         ),
         (

@@ -5,19 +5,24 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 
 import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.report.catalogue import meaning
+from analysis.report.definitions import DEFINITIONS
 from analysis.report.figures import Picture, model_figures, study_figures
 from analysis.report.inputs import Level, ModelPage, ReportInput
 from analysis.report.names import plain
-from analysis.report.numbers import DASH, count, number, percent
+from analysis.report.numbers import DASH, count, number, percent, span
 from analysis.report.panelled import Shown, shown_panels
 from analysis.report.provenance import provenance_groups
+from analysis.report.ranking import RULE
 from analysis.report.tables import (
+    RANKING_HEADS,
+    Compared,
     LayerTable,
     Section,
     cluster_rows,
@@ -25,9 +30,11 @@ from analysis.report.tables import (
     dropped,
     key_rows,
     layer_table,
+    length_rows,
     lift_rows,
     measured_sections,
     projection_rows,
+    ranking_rows,
 )
 from analysis.report.verdict import Verdict, verdict
 
@@ -35,6 +42,7 @@ _LEVELS: dict[Level, str] = {
     "better": "Better on the headline metrics",
     "worse": "Worse on the headline metrics",
     "mixed": "Better and worse on the headline metrics",
+    "equivalent": "Equivalent on the headline metrics",
     "unchanged": "No difference detected in the headline metrics",
     "none": "Nothing compared",
 }
@@ -68,6 +76,7 @@ class _Comparison:
     anchor: str
     name: str
     sections: tuple[Section, ...]
+    lengths: tuple[tuple[int, str, Compared], ...]
     only_baseline: tuple[str, ...]
     only_candidate: tuple[str, ...]
 
@@ -106,6 +115,10 @@ def build_html(report: ReportInput) -> str:
         causality=list(report.causality.iter_rows(named=True)),
         gates=list(report.gates.iter_rows(named=True)),
         key_rows=key_rows(report),
+        ranking=ranking_rows(report) if len(report.candidates) > 1 else (),
+        ranking_heads=RANKING_HEADS,
+        ranking_rule=RULE,
+        definitions=DEFINITIONS,
         comparisons=[_comparison(report, page, place) for place, page in enumerate(report.candidates, 1)],
         figures=study_figures(report),
         pages=[_page(report, page, anchors[page.name]) for page in report.models],
@@ -132,7 +145,8 @@ def _source(environment: Environment, name: str) -> str:
 
 def _comparison(report: ReportInput, page: ModelPage, place: int) -> _Comparison:
     ours, theirs = dropped(report, page.name)
-    return _Comparison(f"comparison-{place}", plain(page.name), comparison_sections(report, page.name), ours, theirs)
+    sections, lengths = comparison_sections(report, page.name), length_rows(report, page.name)
+    return _Comparison(f"comparison-{place}", plain(page.name), sections, lengths, ours, theirs)
 
 
 def _page(report: ReportInput, page: ModelPage, anchor: str) -> _Page:
@@ -188,7 +202,11 @@ def _choice(choice: pl.DataFrame | None) -> str:
     if choice is None:
         return ""
     rows = [row for row in choice.sort("k").iter_rows(named=True) if row["silhouette"] is not None]
-    tried = ", ".join(f"{row['k']}: {number(row['silhouette'], places=3)}" for row in rows)
+    ends = partial(span, places=3)
+    tried = ", ".join(
+        f"{row['k']}: {number(row['silhouette'], places=3)} ({ends(row['silhouette_low'], row['silhouette_high'])})"
+        for row in rows
+    )
     chosen = [str(row["k"]) for row in choice.iter_rows(named=True) if row["chosen"]]
     words: list[str] = [f"Clusters chosen: {', '.join(chosen)}."] if chosen else []
-    return " ".join([*words, f"Silhouette by number of clusters: {tried}."] if tried else words)
+    return " ".join([*words, f"Silhouette (CI) by number of clusters: {tried}."] if tried else words)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import polars as pl
 
-from analysis.comparison import COMPARISONS
+from analysis.comparison import COMPARISONS, LENGTH_COMPARISONS
+from analysis.gates import GATES
 from analysis.metrics.summary import METRICS
 
-Level = Literal["better", "worse", "mixed", "unchanged", "none"]
+Level = Literal["better", "worse", "mixed", "equivalent", "unchanged", "none"]
 
 METRICS_SCHEMA: Mapping[str, Any] = {"model": pl.String, **METRICS}
 COMPARISONS_SCHEMA: Mapping[str, Any] = COMPARISONS
-GATES_SCHEMA: Mapping[str, Any] = {"name": pl.String, "rule": pl.String, "value": pl.Float64, "passed": pl.Boolean}
+GATES_SCHEMA: Mapping[str, Any] = GATES
+LENGTHS_SCHEMA: Mapping[str, Any] = LENGTH_COMPARISONS
 CAUSALITY_SCHEMA: Mapping[str, Any] = {"model": pl.String, "passed": pl.Boolean, "max_logit_change": pl.Float64}
 
 
@@ -57,10 +59,11 @@ class ReportInput:
         models: The models, baseline first.
         metrics: Metrics of all models: column ``model`` and the columns of an analysis' ``metrics`` frame.
         comparisons: Result of the comparison (one row per candidate, metric and layer).
-        gates: name, rule, value, passed.
+        gates: name, rule, candidate, value, passed, layer, reason.
         causality: model, passed, max_logit_change.
         provenance: Fingerprints, versions, seeds, settings and timings, as JSON values.
         confidence: Coverage of the intervals in ``metrics`` and ``comparisons``.
+        lengths: Headline metrics of the comparison by context length (see ``compare_lengths``).
     """
 
     study: str
@@ -71,17 +74,23 @@ class ReportInput:
     causality: pl.DataFrame
     provenance: Mapping[str, Any]
     confidence: float = 0.95
+    lengths: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     def __post_init__(self) -> None:
-        """Give frames without columns the columns they should have, so that readers need not ask."""
+        """Give frames the columns that they lack, with nulls, so that readers need not ask."""
         for name, schema in (
             ("metrics", METRICS_SCHEMA),
             ("comparisons", COMPARISONS_SCHEMA),
             ("gates", GATES_SCHEMA),
             ("causality", CAUSALITY_SCHEMA),
+            ("lengths", LENGTHS_SCHEMA),
         ):
-            if getattr(self, name).width == 0:
+            frame = getattr(self, name)
+            lacking = [pl.lit(None, dtype=kind).alias(column) for column, kind in schema.items() if column not in frame]
+            if frame.width == 0:
                 object.__setattr__(self, name, pl.DataFrame(schema=schema))
+            elif lacking:
+                object.__setattr__(self, name, frame.with_columns(lacking))
 
     @property
     def baseline(self) -> ModelPage | None:

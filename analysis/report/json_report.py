@@ -9,26 +9,18 @@ from typing import Any
 
 import polars as pl
 
-from analysis.report.inputs import ModelPage, ReportInput
+from analysis.metrics.registry import REGISTRY, all_families
+from analysis.report.inputs import COMPARISONS_SCHEMA, GATES_SCHEMA, LENGTHS_SCHEMA, ModelPage, ReportInput
+from analysis.report.ranking import RANKING, ranking
 from analysis.report.verdict import verdict
+from indexscope.layout import REPORT_SCHEMA
 
 METRIC_KEYS = ("model", "name", "layer", "value", "unit", "ci_low", "ci_high", "n")
-COMPARISON_KEYS = (
-    "candidate",
-    "metric",
-    "layer",
-    "unit",
-    "baseline",
-    "value",
-    "difference",
-    "ci_low",
-    "ci_high",
-    "n",
-    "better",
-)
+COMPARISON_KEYS = tuple(COMPARISONS_SCHEMA)
+LENGTH_KEYS = tuple(LENGTHS_SCHEMA)
+GATE_KEYS = tuple(GATES_SCHEMA)
 DIVERGENCE_KEYS = ("model", "against", "statistic", "unit", "value", "ci_low", "ci_high", "n", "note")
 DIVERGENCE_BY_KEYS = ("model", "against", "axis", "label", "statistic", "unit", "value", "ci_low", "ci_high", "n")
-GATE_KEYS = ("name", "rule", "value", "passed")
 CAUSALITY_KEYS = ("model", "passed", "max_logit_change")
 
 
@@ -36,19 +28,23 @@ def build_json(report: ReportInput) -> dict[str, Any]:
     """The report as JSON values: NaN and infinity become null, rows keep the order of their frames.
 
     Returns:
-        A dictionary with the keys study, verdict, warnings, models, metrics, comparisons, divergence, divergence_by,
-        gates, causality and provenance.
+        A dictionary with the keys schema_version, study, verdict, warnings, models, definitions, ranking, metrics,
+        comparisons, by_length, divergence, divergence_by, gates, causality and provenance.
     """
     words = verdict(report)
     return {
+        "schema_version": REPORT_SCHEMA,
         "study": report.study,
         "verdict": {"level": words.level, "headline": words.headline, "sentences": list(words.sentences)},
         "warnings": [
             {"kind": warning.kind, "model": warning.model, "text": warning.text} for warning in words.warnings
         ],
         "models": [_model(page) for page in report.models],
+        "definitions": _definitions(report),
+        "ranking": _rows(ranking(report), tuple(RANKING)),
         "metrics": _rows(report.metrics.rename({"metric": "name"}), METRIC_KEYS),
         "comparisons": _rows(report.comparisons, COMPARISON_KEYS),
+        "by_length": _rows(report.lengths, LENGTH_KEYS),
         "divergence": _of_models(report, "divergence", DIVERGENCE_KEYS),
         "divergence_by": _of_models(report, "divergence_by", DIVERGENCE_BY_KEYS),
         "gates": _rows(report.gates, GATE_KEYS),
@@ -77,6 +73,25 @@ def finite(value: Any) -> Any:
 
 def _rows(frame: pl.DataFrame, keys: Sequence[str]) -> list[dict[str, Any]]:
     return [{key: finite(row[key]) for key in keys} for row in frame.iter_rows(named=True)]
+
+
+def _definitions(report: ReportInput) -> list[dict[str, str]]:
+    """What a reader must know of each metric to judge it, whoever declared it and whatever version reads it."""
+    held = {*report.metrics["metric"], *report.comparisons["metric"]}
+    titles = {metric.name: family.title for family in all_families() for metric in family.metrics}
+    return [
+        {
+            "name": name,
+            "unit": metric.unit,
+            "better": metric.better,
+            "kind": metric.kind,
+            "family": titles[name],
+            "meaning": metric.meaning,
+            "formula": metric.formula,
+        }
+        for name, metric in REGISTRY.items()
+        if name in held
+    ]
 
 
 def _of_models(report: ReportInput, table: str, keys: Sequence[str]) -> list[dict[str, Any]]:

@@ -8,17 +8,20 @@ from typing import Any, Literal
 
 from analysis.report.numbers import known
 
-Kind = Literal["better", "worse", "different", "undetected", "uncertain", "same", "missing"]
+Kind = Literal["better", "worse", "different", "equivalent", "inconclusive", "uncertain", "same", "missing"]
 
 _WORDS: Mapping[Kind, str] = {
     "better": "better",
     "worse": "worse",
     "different": "",  # the direction says it all: the metric has no better or worse
-    "undetected": "no detectable difference",
+    "equivalent": "equivalent",
+    "inconclusive": "inconclusive",
     "uncertain": "no interval",
     "same": "equal",
     "missing": "not comparable",
 }
+#: Kinds that a correction for many metrics may take back.
+DETECTED = ("better", "worse", "different")
 
 
 @dataclass(frozen=True)
@@ -29,37 +32,49 @@ class Judgement:
         kind: The class of the judgement.
         arrow: Direction of the value ("↑", "↓") where one is established, else "".
         direction: "higher", "lower" or "".
-        word: The judgement in words.
+        note: What limits the judgement, or adds to it; "" for nothing.
     """
 
     kind: Kind
     arrow: str = ""
     direction: str = ""
+    note: str = ""
 
     @property
     def word(self) -> str:
         """The judgement in words, direction first."""
-        return ", ".join(part for part in (self.direction, _WORDS[self.kind]) if part)
+        words = ", ".join(part for part in (self.direction, _WORDS[self.kind]) if part)
+        return f"{words} ({self.note})" if self.note else words
+
+    @property
+    def stands(self) -> bool:
+        """Whether a difference was detected and remains so among all the metrics that were looked at."""
+        return self.kind in DETECTED and not self.note
 
 
 def judge(row: Mapping[str, Any]) -> Judgement:
-    """Judge a comparison row (difference, ci_low, ci_high, better).
+    """Judge a comparison row (difference, ci_low, ci_high, better; verdict, no_worse and corrected where it has them).
 
-    With an interval, a difference counts only if the interval leaves out zero. Without one, a quantity
-    that was counted rather than sampled carries its own ``better``; anything else stays uncertain.
+    With an interval, a difference counts only if the interval leaves out zero, and is equivalent if it is sure to lie
+    within the margin (see ``analysis.verdicts``). Without one, a quantity that was counted rather than sampled carries
+    its own ``better``; anything else stays uncertain.
     """
     difference, low, high = (known(row.get(key)) for key in ("difference", "ci_low", "ci_high"))
-    better = row.get("better")
+    better, equivalent = row.get("better"), row.get("verdict") == "equivalent"
     if difference is None:
         return Judgement("missing")
     if low is not None and high is not None:
         if low == high == difference == 0:
             return Judgement("same")  # every sample agrees, so the bootstrap has nothing to vary
         if low <= 0 <= high:
-            return Judgement("undetected")
+            kept = "no worse than the margin" if row.get("no_worse") else ""
+            return Judgement("equivalent") if equivalent else Judgement("inconclusive", note=kept)
     elif difference == 0:
         return Judgement("same")
     arrow, direction = ("↑", "higher") if difference > 0 else ("↓", "lower")
+    if equivalent:
+        return Judgement("equivalent", arrow, direction)
+    note = "not after correction" if row.get("corrected") is False else ""
     if better is not None:
-        return Judgement("better" if better else "worse", arrow, direction)
-    return Judgement("different" if low is not None else "uncertain", arrow, direction)
+        return Judgement("better" if better else "worse", arrow, direction, note)
+    return Judgement("different" if low is not None else "uncertain", arrow, direction, note)

@@ -2,33 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+import polars as pl
+
+from analysis.report.catalogue import KEY_METRICS
+from analysis.report.comment import Comment, table
+from analysis.report.definitions import DEFINITIONS
 from analysis.report.inputs import ModelPage, ReportInput
 from analysis.report.names import markdown, plain
 from analysis.report.numbers import count, known, number, percent
 from analysis.report.panels.divergence import candidate_rows
-from analysis.report.tables import Compared, Measured, comparison_sections, dropped, measured_sections
+from analysis.report.ranking import RULE
+from analysis.report.tables import (
+    RANKING_HEADS,
+    Compared,
+    Measured,
+    compared,
+    comparison_sections,
+    dropped,
+    length_rows,
+    measured_sections,
+    ranking_rows,
+)
 from analysis.report.verdict import verdict
+from indexscope.errors import one_line
+
+#: Characters of the parts that are not folded.
+_WARNINGS, _GATES, _TABLE = 8_000, 14_000, 14_000
 
 
 def build_markdown(report: ReportInput) -> str:
-    """The report as GitHub-flavoured Markdown; names and rules are shown as text, whatever they contain."""
-    words = verdict(report)
-    blocks = [f"# {markdown(plain(report.study))}", f"**{markdown(words.headline)}**"]
-    if words.warnings:
-        # A blank quoted line between two of them keeps them apart.
-        blocks.append("\n>\n".join(f"> **Warning:** {markdown(warning.text)}" for warning in words.warnings))
-    if words.sentences:
-        blocks.append("\n".join(f"- {markdown(sentence)}" for sentence in words.sentences))
-    blocks += ["## Causality audit and gates", _audits(report), _gates(report)]
+    """The report as GitHub-flavoured Markdown that fits a comment: under 65,536 characters, whatever the study.
+
+    Verdict, warnings, gates and headline numbers stand open; the rest is folded, and left out where there is no room.
+    Names and rules are shown as text, whatever they contain.
+    """
+    words, comment = verdict(report), Comment()
+    comment.add(f"# {markdown(plain(report.study))}", f"**{markdown(words.headline)}**")
+    room = _WARNINGS
+    for warning in words.warnings:
+        text = f"> **Warning:** {markdown(warning.text)}"
+        room -= len(text)
+        comment.add(text if room >= 0 else "")
+    comment.add("## Gates", _gates(report), *_headline(report))
+    comment.fold("Why", ["\n".join(f"- {markdown(sentence)}" for sentence in words.sentences)])
+    comment.fold("Causality audit", [_audits(report)])
     for page in report.candidates:
-        blocks += [f"## {markdown(plain(page.name))} against the baseline", *_comparison(report, page.name)]
-        blocks += _output(report, page)
+        name = plain(page.name)
+        comment.fold(f"{name}: every metric", _comparison(report, page.name))
+        comment.fold(f"{name}: next-token predictions against the baseline", [_output(report, page)])
+        comment.fold(f"{name}: headline metrics by context length", [_lengths(report, page.name)])
+        comment.fold(f"{name}: selection recall by layer", [_layers(report, page.name)])
     for page in report.models if not report.candidates else []:
-        blocks += [f"## {markdown(plain(page.name))}", *_metrics(report, page.name)]
-    blocks += ["## Models", _models(report)]
-    return "\n\n".join(block for block in blocks if block) + "\n"
+        comment.fold(f"{plain(page.name)}: every metric", _metrics(report, page.name))
+    comment.fold("Models", [_models(report)])
+    if report.candidates:
+        comment.fold("What the words mean", ["\n".join(f"- **{word}**: {meant}" for word, meant in DEFINITIONS)])
+    return comment.text()
 
 
 def _audits(report: ReportInput) -> str:
@@ -39,35 +70,76 @@ def _audits(report: ReportInput) -> str:
         (markdown(plain(row["model"])), words[row["passed"]], number(row["max_logit_change"]))
         for row in report.causality.iter_rows(named=True)
     ]
-    return _table(("model", "causality", "largest change of an earlier logit"), rows, "llr")
+    return table(("model", "causality", "largest change of an earlier logit"), rows, "llr")
 
 
 def _gates(report: ReportInput) -> str:
+    """Failed gates first, so that they are shown whatever the number of gates."""
     if report.gates.is_empty():
         return "No gates were set."
-    words = {True: "passed", False: "**failed**", None: "not evaluated"}
-    rows = [
-        (markdown(plain(row["name"])), markdown(row["rule"]), number(row["value"]), words[row["passed"]])
-        for row in report.gates.iter_rows(named=True)
+    words = {False: "❌ failed", None: "⚪ not evaluated", True: "✅ passed"}
+    order = list(words)
+    rows = sorted(report.gates.iter_rows(named=True), key=lambda row: order.index(row["passed"]))
+    cells = [
+        (
+            words[row["passed"]],
+            markdown(plain(row["name"])),
+            markdown(plain(row["rule"])),
+            number(row["value"]),
+            markdown(one_line(row["reason"] or "")),
+        )
+        for row in rows
     ]
-    return _table(("gate", "rule", "value", "result"), rows, "llrl")
+    return table(("result", "gate", "rule", "value", "reason"), cells, "lllrl", _GATES)
+
+
+def _headline(report: ReportInput) -> list[str]:
+    """The headline numbers of one candidate, or the ranking of several with the headline numbers of each below it."""
+    if not report.candidates:
+        return []
+    blocks = ["## Headline numbers"]
+    if len(report.candidates) > 1:
+        rows = [tuple(map(markdown, row)) for row in ranking_rows(report)]
+        blocks += [table(RANKING_HEADS, rows, "rllrrrrl", _TABLE // 2), RULE]
+    each = _TABLE // len(report.candidates)
+    for page in report.candidates:
+        overall = report.own_comparisons(page.name).filter(pl.col("layer").is_null())
+        found = {row["metric"]: compared(row) for row in overall.iter_rows(named=True)}
+        cells = [_short(found[metric]) for metric in KEY_METRICS if metric in found]
+        if cells:
+            blocks.append(f"### {markdown(plain(page.name))} against the baseline")
+            heads = ("metric", "baseline", "candidate", "difference", f"{percent(report.confidence)} CI", "reading")
+            blocks.append(table(heads, cells, "lrrrrl", each))
+    return blocks
+
+
+def _short(row: Compared) -> tuple[str, ...]:
+    name = markdown(row.metric) + (f" ({markdown(row.unit)})" if row.unit else "")
+    return name, row.baseline, row.value, row.difference, row.interval, _reading(row)
+
+
+def _reading(row: Compared) -> str:
+    return f"{row.judgement.arrow} {row.judgement.word}".strip()
+
+
+def _heads(report: ReportInput, *first: str) -> tuple[str, ...]:
+    interval = f"{percent(report.confidence)} CI"
+    return (*first, "unit", "baseline", "candidate", "difference", interval, "n", "adjusted p", "reading")
+
+
+def _row(row: Compared, *first: str) -> tuple[str, ...]:
+    return (
+        *(*first, markdown(row.unit), row.baseline, row.value, row.difference, row.interval, row.n),
+        *(markdown(row.p), _reading(row)),
+    )
 
 
 def _comparison(report: ReportInput, candidate: str) -> list[str]:
-    heads = (
-        "metric",
-        "unit",
-        "baseline",
-        "candidate",
-        "difference",
-        f"{percent(report.confidence)} CI",
-        "n",
-        "reading",
-    )
+    heads = (*_heads(report, "metric")[:-1], "effect size", "detectable", "reading")
     blocks = []
     for section in comparison_sections(report, candidate):
-        rows = [_compared(row) for row in section.rows]
-        blocks += [f"### {markdown(section.title)}", _table(heads, rows, "llrrrrrl")]
+        rows = [(*_row(row, markdown(row.metric))[:-1], row.effect, row.mde, _reading(row)) for row in section.rows]
+        blocks += [f"### {markdown(section.title)}", table(heads, rows, "llrrrrrrrrl")]
     ours, theirs = dropped(report, candidate)
     for names, whose in ((ours, "the baseline"), (theirs, "the candidate")):
         if names:
@@ -75,28 +147,33 @@ def _comparison(report: ReportInput, candidate: str) -> list[str]:
     return blocks or ["Nothing could be compared."]
 
 
-def _output(report: ReportInput, page: ModelPage) -> list[str]:
+def _lengths(report: ReportInput, candidate: str) -> str:
+    rows = [_row(row, markdown(row.metric), kind, str(end)) for end, kind, row in length_rows(report, candidate)]
+    return table(_heads(report, "metric", "queries", "length"), rows, "llrlrrrrrrl") if rows else ""
+
+
+def _layers(report: ReportInput, candidate: str) -> str:
+    own = report.own_comparisons(candidate).filter(
+        pl.col("layer").is_not_null() & (pl.col("metric") == "selection_recall")
+    )
+    rows = [_row(compared(row), str(row["layer"])) for row in own.sort("layer").iter_rows(named=True)]
+    return table(_heads(report, "layer"), rows, "rlrrrrrrl") if rows else ""
+
+
+def _output(report: ReportInput, page: ModelPage) -> str:
     frame = page.frame("divergence", "divergence")
     rows = [] if frame is None else candidate_rows(frame)
-    if not rows:
-        return []
     heads = ("statistic", "unit", "value", f"{percent(report.confidence)} CI", "n")
     escaped = [(markdown(name), markdown(unit), *rest) for name, unit, *rest in rows]
-    return ["### Next-token predictions against the baseline", _table(heads, escaped, "llrrr")]
-
-
-def _compared(row: Compared) -> tuple[str, ...]:
-    reading = f"{row.judgement.arrow} {row.judgement.word}".strip()
-    name = markdown(row.metric)
-    return name, markdown(row.unit), row.baseline, row.value, row.difference, row.interval, row.n, reading
+    return table(heads, escaped, "llrrr") if escaped else ""
 
 
 def _metrics(report: ReportInput, model: str) -> list[str]:
     heads = ("metric", "unit", "value", f"{percent(report.confidence)} CI", "n")
-    blocks = []
+    blocks: list[str] = []
     for section in measured_sections(report, model):
-        rows = [_measured(row) for row in section.rows]
-        blocks += [f"### {markdown(section.title)}", _table(heads, rows, "llrrr")]
+        rows: Sequence[Sequence[str]] = [_measured(row) for row in section.rows]
+        blocks += [f"### {markdown(section.title)}", table(heads, rows, "llrrr")]
     return blocks or ["No metrics."]
 
 
@@ -115,15 +192,8 @@ def _models(report: ReportInput) -> str:
         parameters = number(known(facts.get("parameters")), "parameters")
         cells = (page.role, markdown(facts.get("family") or "–"), parameters, indexer, f"`{_code(page.fingerprint)}`")
         rows.append((markdown(plain(page.name)), *cells))
-    return _table(("model", "role", "family", "parameters", "indexer", "fingerprint"), rows, "lllrll")
+    return table(("model", "role", "family", "parameters", "indexer", "fingerprint"), rows, "lllrll") if rows else ""
 
 
 def _code(text: str) -> str:
     return "".join(character for character in text if character.isalnum() or character in "-_:.")[:80] or "–"
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], sides: str) -> str:
-    lines = ["| " + " | ".join(heads) + " |"]
-    lines.append("|" + "|".join(" ---: " if side == "r" else " :--- " for side in sides) + "|")
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 
@@ -55,14 +56,24 @@ def _shape(character: str) -> str:
 
 def markdown(text: object) -> str:
     """Text that Markdown shows as it is: no markup, no HTML, no table bars."""
-    line = " ".join(str(text).split())
+    line = _unlinked(" ".join(str(text).split()))
     for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         line = line.replace(character, entity)
-    line = re.sub(r"([\\`*\[\]|~#!])", r"\\\1", line)
+    line = re.sub(r"([\\`*\[\]|~#!$])", r"\\\1", line)
     # An underscore inside a word is text already; beside a word's edge it would emphasise.
     line = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", line)
     # GitHub links bare addresses on its own account.
     return re.sub(r"(?i)\b(https?|ftp|mailto)(:)|\b(www)(\.)", lambda found: _broken(found), line)
+
+
+def html_text(text: object) -> str:
+    """Text for an HTML element inside Markdown: no markup, and nothing that GitHub would link."""
+    return html.escape(_unlinked(" ".join(str(text).split())))
+
+
+def _unlinked(line: str) -> str:
+    """Mentions, issue numbers and addresses of mail kept from linking and notifying, by a character without width."""
+    return re.sub(r"(@|#|\bGH-)(?=\w)", "\\1\u2060", line, flags=re.IGNORECASE)
 
 
 def _broken(found: re.Match[str]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 DASH = "–"
 _PREFIXED = {"FLOPs", "FLOPs/token", "parameters"}
@@ -83,6 +84,20 @@ def span(low: object, high: object, unit: str = "", places: int | None = None, s
 def percent(share: float) -> str:
     """A share as per cent with at most three significant digits."""
     return f"{share * 100:.3g}\u202f%"
+
+
+def percent_with_interval(row: Mapping[str, Any], name: str = "share") -> tuple[str, str]:
+    """A share and its interval (ci_low, ci_high) in per cent, with two digits of the interval's half-width.
+
+    >>> percent_with_interval({"share": 0.25, "ci_low": 0.195, "ci_high": 0.305})
+    ('25.0', '19.5 to 30.5')
+    """
+    value, low, high = (
+        None if (amount := known(row[key])) is None else 100 * amount for key in (name, "ci_low", "ci_high")
+    )
+    places = decimals((low, high), value)
+    places = 1 if places is None else places
+    return number(value, places=places), span(low, high, places=places)
 
 
 def count(value: object) -> str:

@@ -13,7 +13,9 @@ from analysis.efficiency.reference import THIS
 from analysis.report.catalogue import KEY_METRICS, LAYER_METRICS, grouped, meaning, paired, wanted
 from analysis.report.inputs import ModelPage, ReportInput
 from analysis.report.judgement import Judgement, judge
-from analysis.report.numbers import DASH, count, decimals, known, number, span
+from analysis.report.names import plain
+from analysis.report.numbers import DASH, count, decimals, known, number, percent_with_interval, span
+from analysis.report.ranking import ranking
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,9 @@ class Compared:
     interval: str
     n: str
     judgement: Judgement
+    effect: str
+    p: str
+    mde: str
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,15 @@ def compared(row: Mapping[str, Any]) -> Compared:
         interval=span(row["ci_low"], row["ci_high"], unit, places, signed=True),
         n=count(row["n"]),
         judgement=judge(row),
+        effect=number(row["effect"], places=2, signed=True),
+        p=_probability(row["p_adjusted"]),
+        mde=number(row["mde"], unit, places),
     )
+
+
+def _probability(value: object) -> str:
+    amount = known(value)
+    return DASH if amount is None else "< 0.001" if amount < 0.001 else f"{amount:.3f}"
 
 
 def comparison_sections(report: ReportInput, candidate: str) -> tuple[Section, ...]:
@@ -113,6 +126,41 @@ def key_rows(report: ReportInput) -> tuple[tuple[Compared, tuple[Compared | None
         if first is not None:
             found.append((first, entries))
     return tuple(found)
+
+
+def length_rows(report: ReportInput, candidate: str) -> tuple[tuple[int, str, Compared], ...]:
+    """Headline metrics by context length: length (tokens), which queries ("up to" it or "at" it), and the row."""
+    rows = report.lengths.filter(pl.col("candidate") == candidate)
+    return tuple((int(row["length"]), str(row["kind"]), compared(row)) for row in rows.iter_rows(named=True))
+
+
+def ranking_rows(report: ReportInput) -> tuple[tuple[str, ...], ...]:
+    """The ranking as text: rank, candidate, quality, loss, recall, cost, efficiency score, Pareto fronts."""
+    table = []
+    for row in ranking(report).iter_rows(named=True):
+        fronts = [words for words, key in (("loss", "nll"), ("recall", "recall")) if row[f"{key}_front"]]
+        cells = [_ranked(row, "nll", "nats"), _ranked(row, "recall", "share")]
+        cost = DASH if row["cost"] is None else f"{number(row['cost'], places=3)} ×"
+        score = number(row["efficiency_score"])
+        table.append(
+            (str(row["rank"]), plain(row["candidate"]), row["quality"], *cells, cost, score, ", ".join(fronts) or DASH)
+        )
+    return tuple(table)
+
+
+RANKING_HEADS = (
+    *("rank", "candidate", "quality", "loss, nats", "recall, share", "indexer FLOPs"),
+    *("efficiency score", "Pareto front"),
+)
+
+
+def _ranked(row: Mapping[str, Any], name: str, unit: str) -> str:
+    low, high = (known(row[f"{name}_{end}"]) for end in ("low", "high"))
+    places = decimals((low, high))
+    difference = number(row[f"{name}_difference"], unit, places, signed=True)
+    if low is None:
+        return difference
+    return f"{difference} ({span(low, high, unit, places, signed=True)})"
 
 
 def dropped(report: ReportInput, candidate: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -189,7 +237,7 @@ def _cell(row: Mapping[str, Any] | None, places: int | None, judgement: Judgemen
     if row is None:
         return Cell(DASH, "")
     value = known(row["value"])
-    told = judgement if judgement is not None and judgement.kind in ("better", "worse", "different") else None
+    told = judgement if judgement is not None and judgement.stands else None
     return Cell(number(value, str(row["unit"] or ""), places), "" if value is None else repr(value), told)
 
 
@@ -213,9 +261,9 @@ def lift_rows(lift: pl.DataFrame) -> tuple[tuple[str, ...], ...]:
 
 
 def cluster_rows(clusters: pl.DataFrame) -> tuple[tuple[str, ...], ...]:
-    """Clusters as text: number, name, size, share."""
+    """Clusters as text: number, name, size, share and its interval in per cent, samples."""
     return tuple(
-        (str(row["cluster"]), str(row["name"]), count(row["size"]), number((known(row["share"]) or 0) * 100, places=1))
+        (str(row["cluster"]), str(row["name"]), count(row["size"]), *percent_with_interval(row), count(row["n"]))
         for row in clusters.sort("cluster").iter_rows(named=True)
     )
 

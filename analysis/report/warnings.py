@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,10 +11,13 @@ import polars as pl
 from analysis.report.inputs import ModelPage, ReportInput
 from analysis.report.names import plain
 from analysis.report.numbers import count, known, number, percent
+from analysis.report.sentences import name_of, with_unit
 
-Kind = Literal["audit", "nothing", "little"]
+Kind = Literal["audit", "nothing", "little", "small"]
 #: With a smaller share of queries in effect, dense and sparse runs are mostly the same computation.
 LITTLE = 0.5
+#: What a study must be able to settle.
+QUALITIES = ("nll", "selection_recall")
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,8 @@ class Caution:
     """One warning about one model.
 
     Attributes:
-        kind: audit (it sees the future), nothing (its indexer selects every key) or little (it does for most queries).
+        kind: audit (it sees the future), nothing (its indexer selects every key), little (it does for most queries) or
+            small (too few samples to detect a difference of the margin).
         model: Name of the model.
         text: What is wrong, and what mends it.
     """
@@ -32,8 +37,8 @@ class Caution:
 
 
 def warnings(report: ReportInput) -> tuple[Caution, ...]:
-    """All warnings of a report, failed audits first, then indexers that are hardly in effect, in report order."""
-    found = [_effect(report, page) for page in report.models]
+    """All warnings of a report: failed audits, indexers hardly in effect, too few samples; each in report order."""
+    found = [_effect(report, page) for page in report.models] + [_power(report, page) for page in report.candidates]
     return (*_audits(report), *(warning for warning in found if warning is not None))
 
 
@@ -70,6 +75,33 @@ def _effect(report: ReportInput, page: ModelPage) -> Caution | None:
         "key, so that quality and cost say little about sparsity. "
     )
     return Caution("little", page.name, text + _remedy(page))
+
+
+def _power(report: ReportInput, page: ModelPage) -> Caution | None:
+    """Headline qualities that were left open because the study could not have told."""
+    rows = report.own_comparisons(page.name).filter(
+        pl.col("layer").is_null()
+        & pl.col("metric").is_in(QUALITIES)
+        & (pl.col("verdict") == "inconclusive")
+        & (pl.col("mde") > pl.col("margin"))
+    )
+    if rows.is_empty():
+        return None
+    told, needed = [], 0
+    for row in rows.iter_rows(named=True):
+        unit = str(row["unit"] or "")
+        told.append(
+            f"{name_of(row['metric'])}: detects {with_unit(row['mde'], unit)}, margin {with_unit(row['margin'], unit)}"
+        )
+        if row["margin"] > 0:  # the standard error falls with the root of the number of samples
+            needed = max(needed, math.ceil(row["n"] * (row["mde"] / row["margin"]) ** 2))
+    remedy = f" About {number(float(f'{needed:.2g}'), 'tokens')} samples would detect the margin." if needed else ""
+    return Caution(
+        "small",
+        page.name,
+        f"The study is too small to settle {plain(page.name)}: of a true difference as large as the margin it detects "
+        f"less than 80\u202f% ({'; '.join(told)}).{remedy}",
+    )
 
 
 def _remedy(page: ModelPage) -> str:

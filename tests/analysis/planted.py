@@ -38,6 +38,7 @@ SELECTION = [
     "score_margin",
 ]
 WINDOW, SINKS, FIRST_QUERY = 32, 4, 16
+SHAPES = ("vertical_mass", "slash_mass", "slash_distance", "block_mass", "block_size")
 
 
 def features(
@@ -130,15 +131,14 @@ def _tokens(random: np.random.Generator, lengths: NDArray[np.int64], shift: floa
 
 def _heads(random: np.random.Generator, lengths: NDArray[np.int64], layers: int, heads: int) -> pl.DataFrame:
     rows = [
-        (sample, layer, head, int(length) - FIRST_QUERY, *random.random(2).tolist(), 3.0)
+        (sample, layer, head, int(length) - FIRST_QUERY, *random.random(2).tolist(), 3.0, float(random.random()), 16.0)
         for sample, length in enumerate(lengths)
         for layer in range(layers)
         for head in range(heads)
         if length > FIRST_QUERY
     ]
-    names = ("vertical_mass", "slash_mass", "slash_distance")
     keys = {"sample": pl.Int32, "layer": pl.Int16, "head": pl.Int16, "queries": pl.Int32}
-    return pl.DataFrame(rows, schema=keys | dict.fromkeys(names, pl.Float32), orient="row")
+    return pl.DataFrame(rows, schema=keys | dict.fromkeys(SHAPES, pl.Float32), orient="row")
 
 
 def _positions(
@@ -168,7 +168,7 @@ def random_selection(random: np.random.Generator, length: int, top_k: int) -> ND
 
 def positions(sample: int, layer: int, length: int, selected: NDArray[np.bool_] | None) -> pl.DataFrame:
     """The positions table of one selection by slow loops; the attention is uniform."""
-    sums: dict[tuple[str, int], list[float]] = {}
+    sums: dict[tuple[int, int], list[float]] = {}
     counted = 0
     for t in range(length):
         n, k = t + 1, t + 1 if selected is None else int(selected[t].sum())
@@ -176,19 +176,26 @@ def positions(sample: int, layer: int, length: int, selected: NDArray[np.bool_] 
             continue
         counted += 1
         for s in range(n):
-            for axis, bin_ in (("distance", int(t - s).bit_length()), ("relative", 10 * s // n)):
-                cell = sums.setdefault((axis, bin_), [0.0] * 4)
-                cell[0] += 0.0 if selected is None else float(selected[t, s])
-                cell[1] += k / n
-                cell[2] += 1 / n
-                cell[3] += 1 / n
+            cell = sums.setdefault((int(t - s).bit_length(), 10 * s // n), [0.0] * 4)
+            cell[0] += 0.0 if selected is None else float(selected[t, s])
+            cell[1] += k / n
+            cell[2] += 1 / n
+            cell[3] += 1 / n
     rows = [
-        (sample, layer, axis, bin_, counted, *([None, None, *cell[2:]] if selected is None else cell))
-        for (axis, bin_), cell in sorted(sums.items())
+        (sample, layer, *place, counted, *([None, None, *cell[2:]] if selected is None else cell))
+        for place, cell in sorted(sums.items())
     ]
-    keys = {"sample": pl.Int32, "layer": pl.Int16, "axis": pl.String, "bin": pl.Int32, "queries": pl.Int32}
-    names = ("selections", "expected_selections", "attention_mass", "attention_expected")
-    return pl.DataFrame(rows, schema=keys | dict.fromkeys(names, pl.Float64), orient="row")
+    return pl.DataFrame(rows, schema=POSITIONS, orient="row")
+
+
+POSITIONS = {
+    "sample": pl.Int32,
+    "layer": pl.Int16,
+    "distance": pl.Int8,
+    "relative": pl.Int8,
+    "queries": pl.Int32,
+    **dict.fromkeys(("selections", "expected_selections", "attention_mass", "attention_expected"), pl.Float64),
+}
 
 
 def scores(random: np.random.Generator, samples: int, layers: int, size: int = 400) -> pl.DataFrame:
@@ -288,11 +295,10 @@ def maps(
             p = causal / causal.sum(axis=1, keepdims=True)
             attention += _map_rows(p, sample, head, tokens)
             heads.append((sample, 0, head, length - FIRST_QUERY, *_map_shape(p)))
-    shape = ("vertical_mass", "slash_mass", "slash_distance")
     keys = {"sample": pl.Int32, "layer": pl.Int16, "head": pl.Int16, "queries": pl.Int32}
     return {
         "attention": pl.DataFrame(attention),
-        "heads": pl.DataFrame(heads, schema=keys | dict.fromkeys(shape, pl.Float64), orient="row"),
+        "heads": pl.DataFrame(heads, schema=keys | dict.fromkeys(SHAPES, pl.Float64), orient="row"),
     }
 
 
@@ -328,9 +334,36 @@ def _map_rows(p: Array, sample: int, head: int, tokens: NDArray[np.int64]) -> li
     ]
 
 
-def _map_shape(p: Array) -> tuple[float, float, float]:
+def _map_shape(p: Array) -> tuple[float | None, ...]:
     late = p[FIRST_QUERY:]
     columns = np.sort(late.sum(axis=0)[SINKS:])[-4:].sum() / len(late)
     diagonals = [sum(late[i, t - d] for i, t in enumerate(range(FIRST_QUERY, len(p))) if t >= d) for d in range(len(p))]
     best = 2 + int(np.argmax(diagonals[2:]))
-    return float(columns), float(diagonals[best] / len(late)), float(best)
+    return float(columns), float(diagonals[best] / len(late)), float(best), *blocks(p)
+
+
+def blocks(p: Array) -> tuple[float | None, float | None]:
+    """block_mass and block_size of a causal map from their definition in docs/metrics.md; None where not defined."""
+    found = {}
+    queries = np.arange(19, len(p), 4)
+    for size in (16, 32, 64, 128, 256, 512):
+        places = [queries[queries % size // 16 == place] for place in range(size // 16)]
+        if min(map(len, places)) >= 12:
+            found[size] = np.mean([np.mean([contrast(p[t, : t + 1], size) for t in own]) for own in places])
+    if not found:
+        return None, None
+    best = max(found, key=lambda size: found[size])
+    return (float(found[best]), float(best)) if found[best] > 0 else (0.0, None)
+
+
+def contrast(row: Array, size: int) -> float:
+    """Evenness over aligned blocks less that over blocks shifted by half a block; row is attention to keys 0 .. t."""
+    part = size // 4
+    mass = row[: len(row) // part * part].reshape(-1, part).sum(axis=1)
+    if not len(mass):
+        return 0.0
+    even = []
+    for shift in (0, 2):
+        block = (np.arange(len(mass)) + shift) // 4
+        even.append(sum(own.sum() * mass[own].min() for own in (block == one for one in np.unique(block))))
+    return float(even[0] - even[1])

@@ -9,13 +9,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis import clustering, distribution, efficiency, positional
-from analysis.comparison import combine, compare
+from analysis import clustering, distribution, efficiency, length, positional
+from analysis.comparison import LENGTH_COMPARISONS, combine, compare, compare_lengths
 from analysis.settings import (
     ClusteringSettings,
     ComparisonSettings,
     DistributionSettings,
     EfficiencySettings,
+    LengthSettings,
     PositionalBiasSettings,
 )
 from indexscope.errors import IndexscopeError
@@ -216,3 +217,40 @@ def test_rows_come_in_the_registry_order_with_the_overall_row_first() -> None:
     assert rows["metric"][0] == "nll"
     recall = rows.filter(pl.col("metric") == "selection_recall")
     assert recall["layer"].to_list() == [None, 0, 1, 2]
+
+
+def test_a_comparison_by_length_is_that_of_studies_of_the_lengths() -> None:
+    """Values and differences at every length are those of the analysis by length of either model on its own."""
+    tables = {"a": planted.features(seed=1), "b": planted.features(seed=1, shift=0.05)}
+    found = {name: length.run(own, LengthSettings(resamples=20)) for name, own in tables.items()}
+    rows = compare_lengths({name: own["by_sample"] for name, own in found.items()}, "a", SETTINGS)
+    assert rows.columns == list(LENGTH_COMPARISONS)
+    assert {"nll", "selection_recall", "recall_of_oracle", "normalized_entropy"} <= set(rows["metric"])
+    assert "oracle_recall" not in rows["metric"], "it is there for recall_of_oracle to derive from"
+    keys = ["metric", "length", "kind"]
+    for column, name in (("baseline", "a"), ("value", "b")):
+        own = found[name]["lengths"].filter(pl.col("layer").is_null()).select(*keys, own="value", samples="n")
+        joined = rows.join(own, on=keys)
+        assert joined.height == rows.height > 20
+        assert joined[column].to_numpy() == pytest.approx(joined["own"].to_numpy())
+        assert (joined["n"] == joined["samples"]).all()
+    assert rows["difference"].to_numpy() == pytest.approx((rows["value"] - rows["baseline"]).to_numpy())
+
+
+def test_at_the_longest_length_a_comparison_by_length_is_the_comparison() -> None:
+    tables = {"a": planted.features(seed=1), "b": planted.features(seed=1, shift=0.05)}
+    by_sample = {name: length.run(own, LengthSettings(resamples=20))["by_sample"] for name, own in tables.items()}
+    rows = compare_lengths(by_sample, "a", SETTINGS)
+    whole = compare({name: analysed(own) for name, own in tables.items()}, "a", SETTINGS)
+    last = rows.filter((pl.col("length") == rows["length"].max()) & (pl.col("kind") == "up to"))
+    for metric in ("selection_recall", "recall_of_oracle", "normalized_entropy"):
+        one, other = only(whole, metric), last.filter(pl.col("metric") == metric).row(0, named=True)
+        for column in ("baseline", "value", "difference", "ci_low", "ci_high", "p", "effect", "mde"):
+            known = [math.nan if row[column] is None else row[column] for row in (one, other)]
+            assert known[1] == pytest.approx(known[0], rel=1e-9, abs=1e-12, nan_ok=True), (metric, column)
+
+
+def test_a_comparison_by_length_has_no_rows_without_candidates_or_features() -> None:
+    empty = length.run({}, LengthSettings(resamples=20))["by_sample"]
+    assert compare_lengths({"a": empty}, "a", SETTINGS).columns == list(LENGTH_COMPARISONS)
+    assert compare_lengths({"a": empty, "b": empty}, "a", SETTINGS).is_empty()

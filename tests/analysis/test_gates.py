@@ -84,6 +84,62 @@ def test_a_gate_that_could_not_look_has_not_passed() -> None:
     assert row["passed"] is False
 
 
+def layered(*differences: float | None) -> pl.DataFrame:
+    """A candidate with these differences of recall by layer, each with bounds 0.01 away."""
+    rows = [
+        {
+            "candidate": "light",
+            "metric": "selection_recall",
+            "layer": layer,
+            "difference": own,
+            "ci_low": None if own is None else own - 0.01,
+            "ci_high": None if own is None else own + 0.01,
+        }
+        for layer, own in enumerate(differences)
+    ]
+    return pl.concat([comparisons("light").filter(pl.col("layer").is_null()), pl.DataFrame(rows, schema=COMPARISONS)])
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "passed", "layer", "reason"),
+    [
+        ("per layer", -0.03, False, 2, "in layer 2, the worst of 4; it needs to be >= -0.02; 1 layer fails: 2"),
+        ("per layer on lower", -0.04, False, 2, "2 layers fail: 1, 2"),
+        ("on lower per layer", -0.04, False, 2, "lower bound, is -0.04 in layer 2"),
+        ("on upper per layer", -0.02, True, 2, "every layer is >= -0.02"),
+        ("at layer 1", -0.015, True, 1, "in layer 1 is -0.015; it is >= -0.02"),
+        ("at layer 1 on lower", -0.025, False, 1, "in layer 1 is -0.025; it needs to be >= -0.02"),
+        ("at layer 9", None, False, None, "there is no difference of selection_recall in layer 9"),
+        ("", -0.01, True, None, "difference of selection_recall is -0.01; it is >= -0.02"),
+    ],
+)
+def test_a_rule_by_layer_names_the_layer_that_it_rests_on(
+    rule: str, value: float | None, passed: bool, layer: int | None, reason: str
+) -> None:
+    gates = [Gate("g", f"recall.difference >= -0.02 {rule}")]
+    row = evaluate(gates, layered(0.0, -0.015, -0.03, 0.1), metrics("base", "light")).row(0, named=True)
+    assert row["value"] == (None if value is None else pytest.approx(value))
+    assert (row["passed"], row["layer"]) == (passed, layer)
+    assert reason in row["reason"] and "\n" not in row["reason"]
+
+
+def test_the_worst_layer_is_the_highest_where_less_is_wanted_and_the_first_among_equals() -> None:
+    gate = Gate("g", "recall.difference <= 0.05 per layer")
+    row = evaluate([gate], layered(0.0, 0.2, 0.2), metrics()).row(0, named=True)
+    assert (row["value"], row["layer"], row["passed"]) == (0.2, 1, False)
+
+
+def test_a_layer_without_a_value_is_not_passed_over() -> None:
+    row = evaluate([Gate("g", "recall.difference >= -1 per layer")], layered(0.0, None), metrics()).row(0, named=True)
+    assert (row["passed"], row["value"], row["layer"]) == (False, None, 1)
+    assert row["reason"] == "there is no difference of selection_recall in layer 1"
+
+
+def test_a_long_list_of_failing_layers_is_cut() -> None:
+    row = evaluate([Gate("g", "recall.difference > 1 per layer")], layered(*[0.0] * 61), metrics()).row(0, named=True)
+    assert "61 layers fail: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, …" in row["reason"]
+
+
 def test_several_candidates_have_a_row_each() -> None:
     frame = evaluate([Gate("g", "recall.value > 0")], comparisons("x", "y"), metrics("base", "x", "y"))
     assert frame["name"].to_list() == ["g (x)", "g (y)"]
@@ -97,7 +153,7 @@ def test_a_study_of_one_model_gates_its_values() -> None:
 
 def test_no_gates_give_an_empty_frame() -> None:
     frame = evaluate([], comparisons("x"), metrics("x"))
-    assert frame.columns == ["name", "rule", "candidate", "value", "passed"]
+    assert frame.columns == ["name", "rule", "candidate", "value", "passed", "layer", "reason"]
     assert frame.is_empty()
 
 
@@ -122,6 +178,14 @@ def test_a_bare_metric_means_the_difference_to_the_command_line() -> None:
         ("recall < 1 on left", "there is no 'left' bound"),
         ("recall.ratio < 1 on lower", "a ratio has no confidence interval"),
         ("recall < 1e999", "out of range"),
+        ("recall < 1 per head", "is not a rule"),
+        ("recall < 1 per layer per layer", "is not a rule"),
+        ("recall < 1 per layer at layer 2", "is not a rule"),
+        ("recall < 1 on lower on upper", "is not a rule"),
+        ("recall < 1 at layer", "is not a rule"),
+        ("recall < 1 at layer two", "there is no layer 'two'"),
+        ("recall < 1 at layer 99999", "there is no layer '99999'"),
+        ("nll < 1 per layer", "nll is not measured by layer"),
     ],
 )
 def test_a_rule_that_does_not_parse_is_quoted_in_one_line(rule: str, part: str) -> None:

@@ -17,6 +17,8 @@ SMALL = [
         "shard_size=4",
         "extract.profile_repeats=1",
         "extract.profile_lengths=[64,128]",
+        "probe.samples=6",
+        "probe.rerun_samples=1",
     )
     for part in ("--set", setting)
 ]

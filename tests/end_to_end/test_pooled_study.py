@@ -25,6 +25,7 @@ def test_pools_are_compared_and_their_flops_are_left_out(tmp_path: Path, indexsc
     (tmp_path / "study.yaml").write_text(
         "baseline: a\ncandidates: [b]\ndataset: {source: data.jsonl, column: input_ids}\n"
         "extract: {chunk: 16, profile_lengths: [32], profile_repeats: 1}\nshard_size: 3\n"
+        "probe: {samples: 4, queries: 8, rerun_samples: 1}\n"
     )
     done = indexscope("study", "study.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -106,6 +106,12 @@ def done(first_run: tuple[Path, Run], tmp_path: Path) -> Path:
     return Path(shutil.copytree(first_run[0], tmp_path / "done"))
 
 
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave figures blank, save in the fixtures' studies: drawing takes longer than the rest of a tiny study."""
+    monkeypatch.setattr("analysis.plots.to_svg", lambda _, identifier, *__, **___: f'<svg id="{identifier}"></svg>')
+
+
 @pytest.fixture
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make loading a model an error."""

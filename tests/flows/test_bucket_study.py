@@ -10,11 +10,11 @@ from tests.flows.conftest import run_command
 
 
 def test_a_study_in_a_bucket_has_the_bytes_of_one_on_a_disk(done: Path, folder: Path, bucket: str) -> None:
-    settings = ("--set", f"store={bucket}", "--set", f"report={bucket}/reports")
+    settings = ("--set", f"store={bucket}", "--set", f"report={bucket}/reports", "--set", "candidates=[]")
     run = run_command("study", folder / "study.yaml", *settings)
     assert run.code == 0, run.err
     store, local = Store(bucket), Store(done / ".indexscope")
-    names = [name for name in local.folder.sizes() if name.startswith("features/") and name.endswith(".parquet")]
+    names = [name for name in store.folder.sizes() if name.startswith("features/") and name.endswith(".parquet")]
     assert len(names) > 10
     assert all(store.folder.read(name) == local.folder.read(name) for name in names)
     again = run_command("study", folder / "study.yaml", *settings)

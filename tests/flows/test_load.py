@@ -86,6 +86,24 @@ def test_every_mistake_is_one_line_with_its_key_and_a_proposal(tmp_path: Path) -
         ("baseline: ./nowhere\n", "baseline.path: there is no "),
         ("baseline: a\ndataset: {source: data.jsonl}\n", "dataset.source: there is no "),
         ("baseline: a\ngates: [recall is fine]\n", "gates.0: "),
+        (
+            "baseline: a\ngates: [nll < 1 per layer]\n",
+            "gates.0: rule 'nll < 1 per layer': nll is not measured by layer; ",
+        ),
+        (
+            "baseline: a\ncomparison: {margins: {recal: 1}}\n",
+            "comparison.margins.recal: metric recal: there is no metric recal; did you mean",
+        ),
+        (
+            "baseline: a\ncomparison: {margins: {nll: 1 percent}}\n",
+            "comparison.margins: the margin of nll is '1 percent', which has no %; write a",
+        ),
+        ("baseline: a\ncomparison: {margins: 1}\n", "comparison.margins: is 1, not a section of keys"),
+        ("baseline: a\ncomparison: {margin: 0}\n", "comparison.margin: should be greater than 0"),
+        (
+            "baseline: a\ncomparison: {confidence: 0.5}\n",
+            "comparison.confidence: should be greater than 0.5, not 0.5",
+        ),
     ],
 )
 def test_mistake_is_told_in_words(tmp_path: Path, text: str, line: str) -> None:

@@ -119,7 +119,7 @@ def test_a_change_of_a_metric_recomputes_what_follows_from_it_and_runs_no_model(
     assert run_command("study", study).code == 0
     (folder / "own.py").write_text(METRIC.format(KNOWN.replace("sink", "local")))
     told = " ".join(run_command("study", study, "--dry-run").out)
-    assert "code of mine changed" in " ".join(told.split()), told
+    assert "own.py: code of mine changed" in " ".join(told.split()), told
     run = run_command("study", study)
     assert run.code == 0, run.err
     assert computed(run) == ["custom base", "custom light", "compare", "report"]
@@ -158,6 +158,40 @@ def test_own_features_are_weighted_means_that_the_table_holds(own: Path, kind: s
     value = table.select((pl.col("even_mass") * pl.col("even_mass_queries")).sum() / pl.sum("even_mass_queries")).item()
     found = [row for row in report(own)["metrics"] if (row["name"], row["layer"]) == ("even_mass", None)]
     assert found[0]["value"] == pytest.approx(value, rel=1e-12)
+
+
+def test_own_features_are_exported_without_running_the_file_that_declares_them(own: Path, tmp_path: Path) -> None:
+    file = tmp_path / "own.parquet"
+    (own / "my_metrics.py").write_text("raise SystemExit\n")
+    run = run_command("export", own / ".indexscope", file, "--metric", "even_mass")
+    assert run.code == 0, run.err
+    frame = pl.read_parquet(file)
+    assert set(frame.select("table", "metric", "unit").unique().rows()) == {("user_attention", "even_mass", "share")}
+    rows = {(row["model"], row["layer"]): row for row in report(own)["metrics"] if row["name"] == "even_mass"}
+    mean = (pl.col("value") * pl.col("weight")).sum() / pl.col("weight").sum()
+    for model in ("base", "light"):
+        part = frame.filter(pl.col("model") == model)
+        assert part.select(mean).item() == pytest.approx(rows[model, None]["value"], rel=1e-12)
+        assert part.filter(layer=1).select(mean).item() == pytest.approx(rows[model, 1]["value"], rel=1e-12)
+    assert frame["document"].null_count() == 0
+    whole = tmp_path / "all.parquet"
+    assert run_command("export", own / ".indexscope", whole).code == 0
+    assert {"even_mass", "nll"} <= set(pl.read_parquet(whole, columns=["metric"])["metric"].unique())
+
+
+def test_a_difference_judges_own_metrics_without_running_the_file_that_declares_them(own: Path) -> None:
+    (own / "my_metrics.py").write_text("raise SystemExit\n")
+    store, folder = own / ".indexscope", own / "reports" / "tiny"
+    for sides in ([store], [store, store], [folder, own / "study.yaml"]):
+        run = run_command("diff", *sides, "--metric", "own", "--json", "--fail-on", "even_mass.value > 0")
+        assert run.code == 1, run.err
+        content = json.loads(run.out[0])
+        assert content["failed"] == ["even_mass.value > 0"]
+        rows = [row for row in content["differences"] if row["layer"] is None]
+        assert {row["metric"] for row in rows} == OWN
+        assert {(row["unit"], row["direction"]) for row in rows} == {("share", "neither")}
+    run = run_command("diff", store, "--model", "light", "--fail-on", "even_mas < 1")
+    assert run.code == 2 and "did you mean even_mass?" in run.err[0]
 
 
 #: What is wrong: file, and what the line must say beside the file's name. More in tests/analysis/custom.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import polars as pl
@@ -41,7 +42,7 @@ def test_study_prints_a_line_a_step_and_the_report_folder_last(first_run: tuple[
     assert run.out[0].startswith("extract base: 3 shards, 3 computed in ")
     report = Path(run.out[-1])
     assert report == folder / "reports" / "tiny"
-    assert {file.name for file in report.iterdir()} == {"report.html", "report.json", "report.md"}
+    assert {file.name for file in report.iterdir()} == {"report.html", "report.json", "report.md", "report.junit.xml"}
     content = json.loads((report / "report.json").read_text())
     assert [model["name"] for model in content["models"]] == ["base", "light"]
     assert content["provenance"]["dataset"]["samples"] == 8
@@ -51,14 +52,14 @@ def test_study_prints_a_line_a_step_and_the_report_folder_last(first_run: tuple[
 
 @pytest.mark.usefixtures("no_model")
 def test_same_study_again_does_no_model_work_and_says_so(done: Path) -> None:
-    before = (done / "reports" / "tiny" / "report.html").read_bytes()
     # The copy's paths are new, so its report is made once more; then everything is there.
     run_command("study", done / "study.yaml")
+    before = (done / "reports" / "tiny" / "report.html").read_bytes()
     run = run_command("study", done / "study.yaml")
     assert run.code == 0, run.err
     assert run.out[0] == "extract base: 3 shards, 3 cached"
     assert told(run.out) == {name: "3 shards, 3 cached" if "extract" in name else "cached" for name in STEPS}
-    assert (done / "reports" / "tiny" / "report.html").stat().st_size == pytest.approx(len(before), rel=0.05)
+    assert (done / "reports" / "tiny" / "report.html").read_bytes() == before
 
 
 def test_prefect_shows_cached_units_as_cached_under_readable_names(done: Path) -> None:
@@ -146,7 +147,13 @@ def test_failed_gate_exits_1_and_still_prints_the_folder(done: Path) -> None:
     rules = "gates=[{name: free, rule: nll.difference < -100}, {name: output, rule: output_kl <= 9 on upper}]"
     run = run_command("study", done / "study.yaml", "--set", rules)
     assert run.code == 1
-    assert run.err == ["gate failed: free"]
+    small, failed = run.err
+    assert small.startswith("warning: The study is too small to settle light")
+    assert failed == "gate failed: free"
+    suite = ElementTree.parse(done / "reports" / "tiny" / "report.junit.xml").getroot()[0]
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
+    failure = suite.find("testcase/failure")
+    assert failure is not None and "it needs to be < -100" in str(failure.get("message"))
     assert Path(run.out[-1]) == done / "reports" / "tiny"
     content = json.loads((done / "reports" / "tiny" / "report.json").read_text())
     kl = [row for row in content["divergence"] if (row["model"], row["statistic"]) == ("light", "output_kl")]

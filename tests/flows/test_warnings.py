@@ -25,13 +25,14 @@ def test_a_study_too_short_for_its_indexer_says_so_on_stderr(folder: Path, monke
     run = run_command("study", folder / "study.yaml", "--set", "dataset.max_length=10")
     assert run.code == 0
     lines = [line.replace("\u202f", " ") for line in run.err if line.startswith("warning: ")]
-    assert len(lines) == 4
+    assert len(lines) == 5
     for line, model in zip(lines[:2], ("base", "light"), strict=True):
         assert line.startswith(
             f"warning: {model} failed the causality audit: later tokens moved an earlier logit by up to 3.5"
         )
-    for line, model in zip(lines[2:], ("base", "light"), strict=True):
+    for line, model in zip(lines[2:4], ("base", "light"), strict=True):
         assert line.startswith(f"warning: The indexer of {model} is in effect for 20 % of the queries")
         assert "dataset.max_length of 16 or more" in line
+    assert lines[4].startswith("warning: The study is too small to settle light")
     report = json.loads((Path(run.out[-1]) / "report.json").read_text())
-    assert [warning["kind"] for warning in report["warnings"]] == ["audit", "audit", "little", "little"]
+    assert [warning["kind"] for warning in report["warnings"]] == ["audit", "audit", "little", "little", "small"]

@@ -9,16 +9,38 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from analysis.clustering.pattern_types import TYPED
 from analysis.metrics import REGISTRY
 from analysis.report import ModelPage, ReportInput
-from analysis.report.inputs import CAUSALITY_SCHEMA, COMPARISONS_SCHEMA, GATES_SCHEMA, METRICS_SCHEMA
+from analysis.report.inputs import (
+    CAUSALITY_SCHEMA,
+    COMPARISONS_SCHEMA,
+    GATES_SCHEMA,
+    LENGTHS_SCHEMA,
+    METRICS_SCHEMA,
+)
+from analysis.settings import ComparisonSettings
+from analysis.verdicts import with_verdicts
 from tests.report.output_frames import output_frames
 
 SPARSE_ONLY = (
     *("indexer", "positions", "scores", "content", "layer_sharing"),
-    *("indexer_heads", "indexer_head_pairs", "selection_stability", "output_stability"),
+    *("indexer_heads", "indexer_head_pairs", "selection_stability", "output_stability", "selections", "attended"),
 )
-TYPES = ("sink", "previous-token", "self", "local", "vertical", "slash", "induction", "uniform", "global", "mixed")
+TYPES = (
+    "sink",
+    "previous-token",
+    "self",
+    "local",
+    "vertical",
+    "slash",
+    "block",
+    "induction",
+    "uniform",
+    "global",
+    "mixed",
+)
+COMPARED = ["candidate", "metric", "layer", "unit", "baseline", "value", "difference", "ci_low", "ci_high", "n"]
 TYPICAL = {
     "nats": 2.0,
     "share": 0.5,
@@ -60,11 +82,12 @@ def report(kind: Kind | None = None, **changes: Any) -> ReportInput:
     kind = kind or Kind(**changes)
     names = [kind.baseline, *kind.candidates]
     metrics = pl.concat([_metrics(kind, name, place) for place, name in enumerate(names)])
+    comparisons = _comparisons(kind, metrics)
     return ReportInput(
         study="python-stdlib, baseline and light",
         models=[_page(kind, name, place) for place, name in enumerate(names)],
         metrics=metrics,
-        comparisons=_comparisons(kind, metrics),
+        comparisons=comparisons,
         gates=_gates() if kind.gates else pl.DataFrame(schema=GATES_SCHEMA),
         causality=pl.DataFrame(
             [(name, name not in kind.audit_failed, 3.1 if name in kind.audit_failed else 4.8e-7) for name in names],
@@ -72,6 +95,7 @@ def report(kind: Kind | None = None, **changes: Any) -> ReportInput:
             orient="row",
         ),
         provenance=_provenance(kind, names),
+        lengths=_lengths(comparisons),
     )
 
 
@@ -90,10 +114,13 @@ def _applies(kind: Kind, name: str, metric: str) -> bool:
 def _metrics(kind: Kind, name: str, place: int) -> pl.DataFrame:
     rows = []
     for metric in REGISTRY.values():
-        if not _applies(kind, name, metric.name):
+        if not _applies(kind, name, metric.name) or (metric.paired and not place):
             continue
         layers: list[int | None] = [None, *range(kind.layers)] if metric.per_layer else [None]
-        sampled = metric.table not in ("facts", "profile") and metric.name not in ("clusters_chosen", "silhouette")
+        sampled = metric.table not in ("facts", "profile") and metric.name not in (
+            "clusters_chosen",
+            "cluster_stability",
+        )
         base = _level(metric.name)
         for layer in layers:
             wave = 0.0 if layer is None else 0.25 * np.sin(layer / max(kind.layers - 1, 1) * 5)
@@ -133,35 +160,67 @@ def _comparisons(kind: Kind, metrics: pl.DataFrame) -> pl.DataFrame:
                 half = abs(row["value_ours"]) * random.choice([0.005, 0.02, 0.09])
                 low, high = difference - half, difference + half * random.uniform(0.8, 1.2)
             rows.append(
-                (
-                    candidate,
-                    row["metric"],
-                    row["layer"],
-                    row["unit"],
-                    row["value_ours"],
-                    row["value"],
-                    difference,
-                    low,
-                    high,
-                    kind.samples,
-                    _better(row["metric"], difference, low, high),
-                )
+                {
+                    "candidate": candidate,
+                    "metric": row["metric"],
+                    "layer": row["layer"],
+                    "unit": row["unit"],
+                    "baseline": row["value_ours"],
+                    "value": row["value"],
+                    "difference": difference,
+                    "ci_low": low,
+                    "ci_high": high,
+                    "n": kind.samples if low is not None or row["unit"] == "ms" else None,
+                }
             )
-    return pl.DataFrame(rows, schema=COMPARISONS_SCHEMA, orient="row")
+    return judged(pl.DataFrame(rows, schema={name: COMPARISONS_SCHEMA[name] for name in COMPARED}))
 
 
-def _better(metric: str, difference: float, low: float | None, high: float | None) -> bool | None:
-    direction = REGISTRY[metric].better
-    if direction == "neither" or difference == 0 or (low is not None and high is not None and low <= 0 <= high):
-        return None
-    return (difference > 0) == (direction == "higher")
+def _lengths(comparisons: pl.DataFrame) -> pl.DataFrame:
+    """Headline metrics at three lengths, the shorter ones with smaller values."""
+    overall = comparisons.filter(
+        pl.col("layer").is_null() & pl.col("metric").is_in(["nll", "selection_recall"]) & pl.col("ci_low").is_not_null()
+    )
+    parts = [
+        overall.with_columns(
+            (pl.col("baseline", "value", "difference", "ci_low", "ci_high") * share),
+            length=pl.lit(length, dtype=pl.Int32),
+            kind=pl.lit(kind),
+        )
+        for kind in ("up to", "at")
+        for length, share in ((127, 0.8), (255, 0.9), (511, 1.0))
+    ]
+    return pl.concat(parts).select(*LENGTHS_SCHEMA)
+
+
+def judged(rows: pl.DataFrame) -> pl.DataFrame:
+    """Comparison rows with what follows from their intervals, as if those were of Student's t."""
+    half = (pl.col("ci_high") - pl.col("ci_low")) / 2
+    error = half / 2
+    inferred = rows.with_columns(
+        standard_error=error,
+        effect=pl.col("difference") / error / pl.col("n").sqrt(),
+        p=(-((pl.col("difference") / error) ** 2) / 2).exp(),
+        mde=2.8 * error,
+        tost_low=pl.col("ci_low") + 0.16 * half,
+        tost_high=pl.col("ci_high") - 0.16 * half,
+    )
+    return with_verdicts(inferred, ComparisonSettings()).select(*COMPARISONS_SCHEMA)
 
 
 def _gates() -> pl.DataFrame:
     rows = [
-        ("recall is kept", "selection_recall.difference >= -0.02", -0.0284, False),
-        ("loss is kept", "nll.difference <= 0.05 on upper", 0.031, True),
-        ("nothing measured", "stability.value >= 0.9", None, None),
+        (
+            "recall is kept",
+            "selection_recall.difference >= -0.02 per layer",
+            "light",
+            -0.0284,
+            False,
+            2,
+            "layer 2 fails",
+        ),
+        ("loss is kept", "nll.difference <= 0.05 on upper", "light", 0.031, True, None, "it is <= 0.05"),
+        ("nothing measured", "stability.value >= 0.9", "light", None, None, None, "there is no stability"),
     ]
     return pl.DataFrame(rows, schema=GATES_SCHEMA, orient="row")
 
@@ -276,6 +335,7 @@ def _clustering(kind: Kind, name: str) -> dict[str, pl.DataFrame]:
         "induction_mass",
         "vertical_mass",
         "slash_mass",
+        "block_mass",
     ]
     total = kind.samples * kind.layers * kind.heads
     share = np.array([0.38, 0.25, 0.17, 0.12, 0.08])
@@ -284,18 +344,25 @@ def _clustering(kind: Kind, name: str) -> dict[str, pl.DataFrame]:
         "name": names,
         "size": (share * total).astype(int),
         "share": share,
+        "ci_low": share - 0.02,
+        "ci_high": share + 0.03,
+        "n": kind.samples,
         **{feature: random.normal(0, 1.1, 5) for feature in features},
     }
     types = []
     for layer in [None, *range(kind.layers)]:
         parts = random.dirichlet(np.linspace(3, 0.5, len(TYPES)))
-        types += [(layer, kind_, float(part), int(part * 512)) for kind_, part in zip(TYPES, parts, strict=True)]
-    schema = {"layer": pl.Int16, "pattern_type": pl.String, "share": pl.Float64, "count": pl.Int64}
-    choice = {"k": range(2, 9), "silhouette": [0.21, 0.26, 0.29, 0.33, 0.32, 0.31, 0.30], "inertia": [9.0] * 7}
+        types += [
+            (layer, kind_, float(part), 0.9 * part, 1.1 * part, int(part * 512), kind.samples)
+            for kind_, part in zip(TYPES, parts, strict=True)
+        ]
+    silhouette = np.array([0.21, 0.26, 0.29, 0.33, 0.32, 0.31, 0.30])
+    ends = {"silhouette_low": silhouette - 0.02, "silhouette_high": silhouette + 0.02}
+    choice = {"k": range(2, 9), "silhouette": silhouette, **ends, "inertia": [9.0] * 7}
     return {
         "clusters": pl.DataFrame(columns),
         "choice": pl.DataFrame(choice).with_columns(chosen=pl.col("k") == 5),
-        "pattern_types": pl.DataFrame(types, schema=schema, orient="row"),
+        "pattern_types": pl.DataFrame(types, schema=TYPED, orient="row"),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from typing import Any
 
 import polars as pl
@@ -119,9 +120,10 @@ def test_foreign_text_is_shown_and_never_run(name: str) -> None:
     assert "<script" not in files["report.md"] and "<img" not in files["report.md"]
     if name == HOSTILE[0]:
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in files["report.html"]
-    rows = [line for line in files["report.md"].splitlines() if line.startswith("|")]
-    for row in rows:
-        assert len(re.findall(r"(?<!\\)\|", row)) in (4, 5, 6, 7, 9)
+    lines = files["report.md"].splitlines()
+    bars = [len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0 for line in lines]
+    assert sum(map(bool, bars)) > 20
+    assert all(one == other for one, other in pairwise(bars) if one and other), "every row has its table's columns"
 
 
 def test_the_verdict_stands_before_the_audit_and_the_audit_before_the_comparison() -> None:

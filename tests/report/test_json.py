@@ -10,23 +10,13 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from analysis.metrics import REGISTRY
 from analysis.report import ReportInput, build_json, render
 from analysis.report.inputs import COMPARISONS_SCHEMA
 from tests.report.fixtures import report
 
-TOP = [
-    "study",
-    "verdict",
-    "warnings",
-    "models",
-    "metrics",
-    "comparisons",
-    "divergence",
-    "divergence_by",
-    "gates",
-    "causality",
-    "provenance",
-]
+TOP = ["schema_version", "study", "verdict", "warnings", "models", "definitions", "ranking", "metrics", "comparisons"]
+TOP += ["by_length", "divergence", "divergence_by", "gates", "causality", "provenance"]
 COMPARISON = [
     "candidate",
     "metric",
@@ -39,6 +29,17 @@ COMPARISON = [
     "ci_high",
     "n",
     "better",
+    "verdict",
+    "no_worse",
+    "margin",
+    "p_adjusted",
+    "corrected",
+    "standard_error",
+    "effect",
+    "p",
+    "mde",
+    "tost_low",
+    "tost_high",
 ]
 
 
@@ -48,9 +49,11 @@ def test_keys_are_exactly_the_documented_ones() -> None:
     assert set(data["verdict"]) == {"level", "headline", "sentences"}
     assert set(data["models"][0]) == {"name", "role", "fingerprint", "family", "parameters", "indexer"}
     assert set(data["models"][0]["indexer"]) == {"heads", "dim", "topk"}
+    assert set(data["definitions"][0]) == {"name", "unit", "better", "kind", "family", "meaning", "formula"}
     assert set(data["metrics"][0]) == {"model", "name", "layer", "value", "unit", "ci_low", "ci_high", "n"}
     assert set(data["comparisons"][0]) == set(COMPARISON)
-    assert set(data["gates"][0]) == {"name", "rule", "value", "passed"}
+    assert set(data["by_length"][0]) == {*COMPARISON, "length", "kind"} - {"layer"}
+    assert set(data["gates"][0]) == {"name", "rule", "candidate", "value", "passed", "layer", "reason"}
     assert set(data["causality"][0]) == {"model", "passed", "max_logit_change"}
 
 
@@ -90,3 +93,16 @@ def test_an_empty_study_is_still_a_report() -> None:
 def test_the_same_input_gives_the_same_bytes() -> None:
     first, second = render(report(layers=3)), render(report(layers=3))
     assert first == second
+
+
+def test_every_metric_is_defined_as_the_registry_has_it() -> None:
+    data = build_json(report())
+    rows = {row["name"]: row for row in data["definitions"]}
+    assert set(rows) == {row["name"] for row in data["metrics"]}
+    for name, row in rows.items():
+        metric = REGISTRY[name]
+        found = (row["unit"], row["better"], row["meaning"], row["formula"])
+        assert found == (metric.unit, metric.better, metric.meaning, metric.formula)
+    kinds = {name: rows[name]["kind"] for name in ("nll", "indexer_parameters", "indexer_latency_ms")}
+    assert kinds == {"nll": "sample", "indexer_parameters": "count", "indexer_latency_ms": "timing"}
+    assert rows["nll"]["family"] == "Quality"

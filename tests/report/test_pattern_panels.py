@@ -19,7 +19,8 @@ MOVED = pl.DataFrame(
 )  # fmt: skip
 MOVES = pl.DataFrame(
     {"layer": [None] * 3, "of": ["cluster"] * 3, "before": ["0", "0", "10"], "after": ["0", "10", "10"],
-     "share": [0.75, 0.25, 1.0], "count": [3, 1, 4]}
+     "share": [0.75, 0.25, 1.0], "ci_low": [0.65, 0.15, None], "ci_high": [0.85, 0.35, None], "count": [3, 1, 4],
+     "n": [4, 4, 1]}
 )  # fmt: skip
 
 
@@ -36,9 +37,16 @@ def test_the_matrix_shows_the_share_of_each_move() -> None:
     figure = transition_maps(MOVES)
     assert figure is not None
     (axes,) = figure.axes
-    assert [text.get_text() for text in axes.texts] == ["75.0", "25.0", "100.0"]
+    assert [text.get_text() for text in axes.texts] == ["75.0", "65.0–85.0", "25.0", "15.0–35.0", "100.0"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "10"]
     assert transition_maps(MOVES.clear()) is None
+    (table,) = transitions.tables({"transitions": MOVES})
+    assert table.columns[:4] == ("cluster in the baseline", "now", "share, %", "CI")
+    assert table.rows == (
+        ("0", "0", "75", "65 to 85", "3", "4"),
+        ("0", "10", "25", "15 to 35", "1", "4"),
+        ("10", "10", "100.0", "–", "4", "1"),
+    )
 
 
 def test_clusters_that_other_seeds_do_not_find_again_are_called_so() -> None:
@@ -52,12 +60,27 @@ def test_clusters_that_other_seeds_do_not_find_again_are_called_so() -> None:
             "cluster": [0, 0, 1],
             "pattern_type": ["sink", "local", "local"],
             "share": [0.75, 0.25, 1.0],
+            "ci_low": [0.7, 0.2, None],
+            "ci_high": [0.8, 0.3, None],
             "count": [3, 1, 2],
         }
     )
     (table,) = clustering.tables({"agreement": agreement})
     assert table.columns == ("cluster", "sink", "local", "rows")
-    assert table.rows == (("0", "75\u202f%", "25\u202f%", "4"), ("1", "–", "100\u202f%", "2"))
+    assert table.rows == (("0", "75.0 (70.0 to 80.0)", "25.0 (20.0 to 30.0)", "4"), ("1", "–", "100.0 (–)", "2"))
+
+
+def test_what_the_rules_say_of_all_maps_has_its_interval() -> None:
+    types = pl.DataFrame(
+        {"layer": [None, None, None, 0], "pattern_type": ["local", "sink", "self", "sink"],
+         "share": [0.25, 0.75, 0.0, 1.0], "ci_low": [0.2, 0.7, 0.0, 1.0], "ci_high": [0.3, 0.8, 0.0, 1.0],
+         "count": [1, 3, 0, 2], "n": [9, 9, 9, 5]}
+    )  # fmt: skip
+    (table,) = clustering.tables({"pattern_types": types})
+    assert table.rows == (("sink", "75.0", "70.0 to 80.0", "3", "9"), ("local", "25.0", "20.0 to 30.0", "1", "9"))
+    agreement = {"metric": ["rule_agreement"], "value": [0.4], "ci_low": [0.3], "ci_high": [0.5], "n": [9]}
+    (sentence,) = clustering.words({"metrics": pl.DataFrame(agreement)})
+    assert sentence.endswith("index of 0.400 (CI 0.300 to 0.500, n = 9 samples).")
 
 
 def test_a_prototype_shows_its_attention_and_nothing_of_the_future() -> None:

@@ -78,6 +78,7 @@ def test_series_differ_without_colour() -> None:
     looks = [(look(index).marker, str(look(index).line)) for index in range(5)]
     assert len(set(looks)) == 5
     assert len({look(index).marker for index in range(7)}) == 7
+    assert len({(look(index).colour, look(index).marker) for index in range(40)}) == 40
 
 
 def test_labels_are_short_and_distinct() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from analysis.report import ReportInput, verdict
 from analysis.report.inputs import COMPARISONS_SCHEMA
-from tests.report.fixtures import report
+from tests.report.fixtures import COMPARED, judged, report
 
 Row = tuple[float, float | None, float | None, bool | None]
 BASE = {"nll": 2.0, "selection_recall": 0.7, "indexer_flops": 3e6, "output_error": 0.2}
@@ -19,14 +19,18 @@ BASE = {"nll": 2.0, "selection_recall": 0.7, "indexer_flops": 3e6, "output_error
 def study(**rows: Row) -> ReportInput:
     """A study with one candidate and just these rows: difference, bounds, better."""
     table = [
-        ("light", metric, None, "nats", BASE[metric], BASE[metric] + difference, difference, low, high, 64, better)
+        ("light", metric, None, "nats", BASE[metric], BASE[metric] + difference, difference, low, high, n, better)
         for metric, (difference, low, high, better) in rows.items()
+        for n in (None if low is None else 64,)
     ]
-    return replace(report(gates=False), comparisons=pl.DataFrame(table, schema=COMPARISONS_SCHEMA, orient="row"))
+    schema = {**{name: COMPARISONS_SCHEMA[name] for name in COMPARED}, "better": pl.Boolean}
+    frame = judged(pl.DataFrame(table, schema=schema, orient="row").drop("better"))
+    told = pl.Series("better", [row[3] for row in rows.values()], dtype=pl.Boolean)
+    return replace(report(gates=False), comparisons=frame.with_columns(told))
 
 
-BETTER: Row = (-0.1, -0.2, -0.05, True)
-WORSE: Row = (-0.1, -0.2, -0.05, False)
+BETTER: Row = (-0.1, -0.14, -0.06, True)
+WORSE: Row = (-0.1, -0.14, -0.06, False)
 UNKNOWN: Row = (-0.1, -0.3, 0.1, None)
 CHEAPER: Row = (-1e6, None, None, True)
 
@@ -87,7 +91,12 @@ def test_few_samples_and_missing_audits_are_said() -> None:
 
 def test_failed_gates_are_said_with_rule_and_value() -> None:
     first = verdict(report()).sentences[0]
-    assert "1 of 3 gates failed" in first and "selection_recall.difference >= -0.02" in first and "−0.0284" in first
+    assert (
+        "1 of 3 gates failed" in first
+        and "recall.difference >= -0.02 per layer" in first
+        and "in layer 2" in first
+        and "−0.0284" in first
+    )
 
 
 def test_a_study_without_candidates_compares_nothing() -> None:

@@ -41,7 +41,7 @@ def tables(model: str, shard: int) -> dict[str, pl.DataFrame]:
             schema_overrides={"sample": pl.Int32, "entropy": pl.Float32},
         ),
         "positions": pl.DataFrame(
-            {"sample": [shard], "layer": [1], "axis": ["distance"], "bin": [5], "selections": [7.5]}
+            {"sample": [shard], "layer": [1], "distance": [5], "relative": [2], "selections": [7.5]}
         ),
     }
     if model == "base":  # the other is dense
@@ -60,23 +60,23 @@ def fill(store: Store, units: list[str] = UNITS) -> None:
 
 
 def expected(*rows: tuple[object, ...]) -> pl.DataFrame:
-    columns = ["model", "table", "document", "sample", "layer", "head", "axis", "bucket", "bin"]
+    columns = ["model", "table", "document", "sample", "layer", "head", "bucket", "distance", "relative"]
     columns += ["metric", "value", "weight", "unit"]
     named = [{**dict.fromkeys(SCHEMA), **dict(zip(columns, row, strict=True))} for row in rows]
     return pl.DataFrame(named, schema=SCHEMA)
 
 
 def attention(model: str, shard: int, head: int, value: float, weight: int) -> tuple[object, ...]:
-    place = (shard, 0, head, None, 2, None)
+    place = (shard, 0, head, 2, None, None)
     return (model, "attention", f"doc, {shard}", *place, "entropy", value, weight, "nats")
 
 
 def recall(shard: int) -> tuple[object, ...]:
-    return ("base", "indexer", f"doc, {shard}", shard, 0, None, None, 3, None, "recall", 0.25, 2, "share")
+    return ("base", "indexer", f"doc, {shard}", shard, 0, None, 3, None, None, "recall", 0.25, 2, "share")
 
 
 def selections(model: str, shard: int) -> tuple[object, ...]:
-    place = (shard, 1, None, "distance", None, 5)
+    place = (shard, 1, None, None, 5, 2)
     return (model, "positions", f"doc, {shard}", *place, "selections", 7.5, None, "keys")
 
 
@@ -171,3 +171,21 @@ def test_the_newest_run_of_the_study_is_chosen(store: Store) -> None:
         choose_study(store)
     assert choose_study(store, "other") == other
     assert choose_study(store, "other-1") == other
+
+
+def test_finished_runs_only_and_each_name_a_study_of_its_own(store: Store) -> None:
+    old = replace(new_record("mine", "mine-1", MODELS, ["reports/old"]), complete=True)
+    running = replace(new_record("mine", "mine-1", MODELS, ["reports/new"]), seen=old.seen + timedelta(seconds=1))
+    store.folder.write(running.file, running.encode())
+    with pytest.raises(IndexscopeError, match="has no finished run of mine; run the study to its end"):
+        choose_study(store, "mine", finished=True)
+    store.folder.write(old.file, old.encode())
+    assert choose_study(store) == running
+    assert choose_study(store, finished=True) == old
+    # The same features in a study of another name: one export, but two reports.
+    other = replace(old, study="other", identity="other-1", steps=("reports/other",))
+    store.folder.write(other.file, other.encode())
+    assert choose_study(store).models == MODELS
+    with pytest.raises(IndexscopeError, match="holds several studies; choose one with --study: mine, other"):
+        choose_study(store, finished=True)
+    assert choose_study(store, "other", finished=True) == other

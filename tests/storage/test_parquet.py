@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from indexscope.errors import IndexscopeError
-from storage.parquet import LAYOUT, decode, encode
+from storage.parquet import LAYOUT, decode, decode_parts, encode
 
 ROWS = st.lists(
     st.tuples(
@@ -23,6 +23,7 @@ ROWS = st.lists(
     ),
     max_size=30,
 )
+WORDS = [str(word) for word in range(7)]
 SCHEMA = {"sample": pl.Int32, "value": pl.Float64, "name": pl.String, "sketch": pl.Binary}
 
 
@@ -95,3 +96,25 @@ def test_bytes_of_a_described_table_are_equal_for_equal_frames(rows: list[tuple[
     frame = frame_of(rows).rename({"value": "nll"})
     again = frame.select(pl.all().shuffle(seed=1)).clear().vstack(frame)
     assert encode(frame, "features", "tokens") == encode(again, "features", "tokens")
+
+
+@given(ROWS, st.integers(1, 12))
+def test_parts_make_the_whole(rows: list[tuple[object, ...]], size: int) -> None:
+    parts = list(decode_parts(encode(frame_of(rows)), "file", size))
+    assert [part.height for part in parts[:-1]] == [size] * (len(parts) - 1)
+    assert_frame_equal(pl.concat([frame_of([]), *parts]), frame_of(rows))
+
+
+def test_row_groups_are_written_one_by_one_as_they_are_all_at_once() -> None:
+    frame = pl.DataFrame({"a": range(400_000)}).with_columns(b=(pl.col("a") % 7).cast(pl.String).cast(pl.Enum(WORDS)))
+    whole = io.BytesIO()
+    kinds = frame[:1].to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+    arrow = frame.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks().cast(kinds)
+    options = {"compression": "zstd", "compression_level": 3, "use_dictionary": ["a", "b"]}
+    pq.write_table(arrow, whole, row_group_size=LAYOUT.row_group, write_statistics=["a", "b"], **options)
+    assert encode(frame) == whole.getvalue()
+
+
+def test_parts_of_bytes_that_are_no_parquet_are_one_clear_line() -> None:
+    with pytest.raises(IndexscopeError, match="here: is not a readable Parquet file"):
+        next(decode_parts(b"PAR1 nonsense PAR1", "here"))

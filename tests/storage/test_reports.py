@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from indexscope.errors import IndexscopeError
+from indexscope.layout import REPORT_SCHEMA
 from storage.reports import read_report, write_report
 
 REPORT: dict[str, Any] = {
@@ -94,6 +95,11 @@ BROKEN = {
     "no gates": json.dumps({part: value for part, value in REPORT.items() if part != "gates"}),
     "models no list": json.dumps(REPORT | {"models": {}}),
     "row no object": json.dumps(REPORT | {"gates": [3]}),
+    "infinite": json.dumps(REPORT).replace("1.5", "1e999"),
+    "value no number": json.dumps(REPORT).replace("1.5", '"1.5"'),
+    "layer no layer": json.dumps(REPORT).replace('"layer": null', '"layer": 70000'),
+    "role": json.dumps(REPORT).replace('"baseline"', '["baseline"]'),
+    "no direction": json.dumps(REPORT | {"definitions": [{"name": "nll", "unit": "nats", "better": True}]}),
     "row without value": json.dumps(REPORT | {"metrics": [{"model": "a", "name": "nll", "layer": 0, "unit": "nats"}]}),
 }
 
@@ -104,3 +110,21 @@ def test_a_broken_report_is_one_clear_line(case: str, tmp_path: Path) -> None:
     with pytest.raises(IndexscopeError, match=r"report\.json") as caught:
         read_report(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_report_of_a_newer_version_is_refused_and_one_of_the_first_is_read(tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text(json.dumps(REPORT | {"schema_version": REPORT_SCHEMA + 1}))
+    with pytest.raises(IndexscopeError, match=rf"report schema {REPORT_SCHEMA + 1}; .*; upgrade indexscope"):
+        read_report(tmp_path)
+    (tmp_path / "report.json").write_text(json.dumps(REPORT))
+    assert "schema_version" not in read_report(tmp_path)
+
+
+def test_a_report_is_read_from_a_file_of_any_name(tmp_path: Path) -> None:
+    (tmp_path / "nightly.json").write_text(json.dumps(REPORT))
+    assert read_report(tmp_path / "nightly.json") == REPORT
+    with pytest.raises(IndexscopeError, match="there is no such file"):
+        read_report(tmp_path / "no.json")
+    (tmp_path / "folder.json").mkdir()
+    with pytest.raises(IndexscopeError, match="cannot be read"):
+        read_report(tmp_path / "folder.json")

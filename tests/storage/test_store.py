@@ -12,7 +12,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from indexscope.errors import IndexscopeError
-from storage.store import SCHEMA_VERSION, Store, step_key
+from storage.store import SCHEMA_VERSION, DamagedUnit, Store, step_key
 
 KEY = step_key("features", {"checkpoint": "abc", "chunk": 256})
 UNITS = ["shard-00000", "shard-00001", "shard-00002"]
@@ -45,6 +45,20 @@ def test_units_are_read_in_order_whatever_order_they_were_written_in(store: Stor
     whole = store.read_all(KEY)
     assert sorted(whole) == ["attention", "tokens"]
     assert_frame_equal(whole["attention"], pl.concat([tables_of(number)["attention"] for number in range(3)]))
+
+
+def test_a_table_is_read_in_parts_only_if_it_is_what_was_committed(store: Store) -> None:
+    rows = pl.DataFrame({"sample": range(150_000)}, schema={"sample": pl.Int32})
+    store.commit(KEY, UNITS[0], {"tokens": rows}, "baseline")
+    parts = list(store.read_parts(KEY, "tokens", UNITS[0]))
+    assert [part.height for part in parts] == [1 << 17, 150_000 - (1 << 17)]
+    assert_frame_equal(pl.concat(parts), rows)
+    name = f"{KEY.path}/tokens/{UNITS[0]}.parquet"
+    data = bytearray(store.folder.read(name))
+    data[len(data) // 2] ^= 1
+    store.folder.write(name, bytes(data))
+    with pytest.raises(DamagedUnit, match="checksum"):
+        next(store.read_parts(KEY, "tokens", UNITS[0]))
 
 
 def test_status_follows_the_marker(store: Store) -> None:

@@ -14,6 +14,8 @@ from analysis.features.kernels.ordered import oracle_rows, ordered_rows
 from analysis.features.kernels.places import place_rows
 from analysis.features.kernels.selection import attend_selected, list_selected
 from analysis.features.kernels.softmax import softmax_rows
+from analysis.features.kernels.tiles import tile_rows
+from analysis.features.tiles import PHASES
 
 _OUTPUT_ERROR = PER_HEAD.index("output_error")
 _LARGEST = float(np.finfo(np.float32).max)
@@ -100,8 +102,8 @@ class BlockSums:
         last_query: Position of the block's last query.
         by_key: p summed over queries, [heads, keys].
         by_slope: p summed along diagonals, place j for the last query's distance to key j, [heads, keys].
-        distance: [4, bins], see BinSums.
-        relative: [4, bins].
+        contrast: Sums of `analysis.features.tiles.contrasts`, [heads, PHASES].
+        places: [4, distance bins, relative bins], see BinSums.
         moments: Of selected and unselected scores, [2, 6]; see `index_scores.score_rows`.
     """
 
@@ -109,8 +111,8 @@ class BlockSums:
     last_query: int
     by_key: Floats
     by_slope: Floats
-    distance: NDArray[np.float64]
-    relative: NDArray[np.float64]
+    contrast: NDArray[np.float64]
+    places: NDArray[np.float64]
     moments: NDArray[np.float64]
 
 
@@ -166,8 +168,8 @@ def extract_block(item: Item, first: int, last: int, options: Options) -> BlockS
         position + queries - 1,
         np.zeros((heads, keys), dtype=np.float32),
         np.zeros((heads, keys), dtype=np.float32),
-        np.zeros((4, options.distance_bins)),
-        np.zeros((4, options.relative_bins)),
+        np.zeros((heads, PHASES)),
+        np.zeros((4, options.distance_bins, options.relative_bins)),
         np.zeros((2, 6)),
     )
     sums.moments[:, 3], sums.moments[:, 4] = _LARGEST, -_LARGEST
@@ -176,6 +178,7 @@ def extract_block(item: Item, first: int, last: int, options: Options) -> BlockS
         *(options.window, options.sink_keys, options.first_of_map - position, item.sinks),
         *(stats, beyond, sums.by_key, sums.by_slope),
     )
+    tile_rows(x, low, high, position, first_key, sums.contrast)
     output = _weigh(item, start, stop, weights)
     if bool((item.sinks > -1e30).any()):
         output /= 1 + torch.from_numpy(beyond).unsqueeze(-1)
@@ -195,7 +198,7 @@ def extract_block(item: Item, first: int, last: int, options: Options) -> BlockS
         if lost.any():
             _attend_afresh(item, first, last, start, stop, lost, output, stats)
     item.output[:, first:last] = output
-    place_rows(x[heads], low, high, own, counted, listed, counts, sums.distance, sums.relative)
+    place_rows(x[heads], low, high, own, counted, listed, counts, sums.places)
     if item.scores is not None:
         score_rows(
             *(item.scores[first:last], x[heads], low, high, start, listed, counts, item.centre),

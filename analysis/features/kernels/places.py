@@ -1,4 +1,4 @@
-"""Selections and head-mean attention by distance and by relative position, with what chance alone would give."""
+"""Selections and head-mean attention by distance and relative position, with what chance alone would give."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ def place_rows(
     counted: NDArray[np.bool_],
     keys: NDArray[np.int32],
     counts: NDArray[np.int64],
-    distance: NDArray[np.float64],
-    relative: NDArray[np.float64],
+    cells: NDArray[np.float64],
 ) -> None:
     """Add to the sums of `analysis.features.positions.BinSums`.
 
-    E_t is one range of keys, so every bin is one, too.
+    E_t is one range of keys, so every bin is one, too, and so is what two bins have in common.
 
     Args:
         mean: Head-mean attention, [queries, keys].
@@ -34,10 +33,10 @@ def place_rows(
         counted: Queries that count, [queries].
         keys: Selected keys of each query, [queries, keys].
         counts: k_t, [queries]; 0 where the layer has no selection.
-        distance: Selections, expected selections, attention, expected attention by bin, [4, distance bins].
-        relative: The same by tenths of E_t, [4, relative bins].
+        cells: Selections, expected selections, attention, expected attention by distance bin and tenth of E_t,
+            [4, distance bins, relative bins].
     """
-    bins = relative.shape[1]
+    bins = cells.shape[2]
     for i in range(len(low)):
         if not counted[i]:
             continue
@@ -50,29 +49,23 @@ def place_rows(
         while t - nearest >= lo:
             farthest = 0 if b == 0 else 2 * nearest - 1
             first, last = max(t - farthest, lo), min(t - nearest + 1, hi)
-            if first < last:
+            while first < last:
+                # Key of rank r falls into bin floor(bins * r / n).
+                tenth = (first - lo) * bins // n
+                end = min(lo + ((tenth + 1) * n + bins - 1) // bins, last)
                 mass = _ZERO
-                for s in range(first, last):
+                for s in range(first, end):
                     mass += row[s]
-                distance[1, b] += expected * (last - first)
-                distance[2, b] += mass
-                distance[3, b] += chance * (last - first)
+                cells[1, b, tenth] += expected * (end - first)
+                cells[2, b, tenth] += mass
+                cells[3, b, tenth] += chance * (end - first)
+                first = end
             nearest = farthest + 1
             b += 1
-        for b in range(bins):
-            # Key of rank r falls into bin floor(bins * r / n).
-            first, last = (b * n + bins - 1) // bins, ((b + 1) * n + bins - 1) // bins
-            mass = _ZERO
-            for s in range(lo + first, lo + last):
-                mass += row[s]
-            relative[1, b] += expected * (last - first)
-            relative[2, b] += mass
-            relative[3, b] += chance * (last - first)
         for c in range(k):
             s = keys[i, c]
             d, b = t - s, 0
             while d > 0:
                 d >>= 1
                 b += 1
-            distance[0, b] += 1.0
-            relative[0, (s - lo) * bins // n] += 1.0
+            cells[0, b, (s - lo) * bins // n] += 1.0

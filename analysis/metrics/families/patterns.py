@@ -11,9 +11,20 @@ FAMILY = Family(
     title="Patterns",
     about=(
         "k-means on whitened features of each sample, layer and head: standardised, rotated to the directions of their "
-        "correlation matrix, those of variance below 0.05 dropped, the others scaled to variance 1. Not a property of "
-        "single samples: no interval. There is no block type: the stored features tell columns and diagonals "
-        "(vertical_mass, slash_mass) but not whether attention stays within blocks of neighbouring tokens."
+        "correlation matrix, those of variance below 0.05 dropped, the others scaled to variance 1. Intervals resample "
+        "samples, each with the counts of its rows by cluster and pattern type (for the silhouette, with those of its "
+        "rows that were judged), and leave whitening, centres and rules as they are: they tell what other samples "
+        "would have shown of these clusters. Whether other samples would have led to other clusters is told by "
+        "cluster_stability, and by the spread over seeds and halves in the table `choice`. clusters_chosen and "
+        "cluster_stability have no interval; of the latter, halves_min is the least over the splits. The pattern type "
+        "block asks for a block_mass of 0.2: attention spread evenly over whole blocks of 16, 32, 64, 128, 256 or 512 "
+        "keys that start at multiples of their size, seen in samples of at least four blocks. It is the mean over "
+        "every fourth query from t = 16 on of sum over blocks K of a_K min over i of m_i, less the same for blocks "
+        "shifted by half their size, and the largest over the sizes; K has four parts of which a_K are wholly "
+        "eligible, and m_i is the attention on part i. Windows, diagonals, columns and uniform attention have 0, since "
+        "nothing tells them where a block begins; attention to whole blocks has 1, to the query's own block up to "
+        "itself 0.5 to 0.8. Noise makes it about 0.03, and clusters take less than 0.05 as 0. A stripe of keys that "
+        "happens to fill a block counts as one; blocks of another size or start are missed."
     ),
     metrics=(
         Metric(
@@ -40,7 +51,8 @@ FAMILY = Family(
             source="Rousseeuw 1987; thresholds of Kaufman and Rousseeuw 1990",
             range="-1 to 1",
             misleads="Favours round, well-separated clusters of similar size; k-means on data without any groups "
-            "still reaches 0.1 to 0.3 in few dimensions.",
+            "still reaches 0.1 to 0.3 in few dimensions. It is of at most 2,000 rows of all models that were fitted "
+            "together; n counts the samples of these.",
         ),
         Metric(
             "cluster_stability",
@@ -60,7 +72,8 @@ FAMILY = Family(
             "score",
             "neither",
             "How well the clusters agree with the pattern types by rules; 1 is perfectly, 0 chance.",
-            "adjusted Rand index of cluster and pattern type over all rows; unknown where both are constant",
+            "adjusted Rand index of cluster and pattern type over all rows, of a resample that of the summed tables of "
+            "its samples; unknown where both are constant",
             _CLUSTERING,
             per_layer=False,
             source="Hubert and Arabie 1985",
@@ -73,8 +86,8 @@ FAMILY = Family(
             "share",
             "neither",
             "What clusters and pattern types tell of each other, from 0 (nothing) to 1; not corrected for chance.",
-            "mutual information of cluster and pattern type over the mean of their entropies; unknown where both are "
-            "constant",
+            "mutual information of cluster and pattern type over the mean of their entropies, of a resample that of "
+            "the summed tables of its samples; unknown where both are constant",
             _CLUSTERING,
             per_layer=False,
             source="Strehl and Ghosh 2002",

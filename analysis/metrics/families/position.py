@@ -27,17 +27,18 @@ FAMILY = Family(
         "Lift = selections / expected selections. The expectation is that of a random selector of the same size: each "
         "eligible key is taken with probability k_t / n_t, so that early keys, which are eligible for more queries, do "
         "not look preferred. Lift 1 is no preference. Only queries in effect count. recency_bias, oldest_bias and "
-        "other_bias add up to positional_bias; positional_bias_floor is what a random selector would show. The lift of "
-        "the attention is attention / uniform attention over the same queries (all queries in models without an "
-        "indexer)."
+        "other_bias are the terms of positional_bias and add up to it; positional_bias_floor is what a random selector "
+        "would show. The lift of the attention is attention / uniform attention over the same queries (all "
+        "queries in models without an indexer)."
     ),
     metrics=(
         _bits(
             "positional_bias",
-            "How far selections by distance are from what chance would give; 0 is no bias, 1 a factor of two.",
-            "sum over distance bins b of (expected_b / sum of expected) |log2(selections_b / expected_b)|; bins are "
-            "d = 0 and 2^(b-1) <= d < 2^b; |log2| is capped at 6, so that a distance that is never selected counts as "
-            "a factor of 64; the overall value runs over all (layer, bin) cells, so that opposite layers do not "
+            "How far selections by distance and age are from what chance would give; 0 is no bias, 1 a factor of two.",
+            "sum over parts b of (expected_b / sum of expected) |log2(selections_b / expected_b)|; parts are the "
+            "distance bins d = 0 and 2^(b-1) <= d < 2^b, from d = 32 on each in two: the oldest tenth of the eligible "
+            "keys and the others; |log2| is capped at 6, so that a part that is never selected counts as a factor of "
+            "64; the overall value runs over all (layer, part) cells, so that opposite layers do not "
             "cancel; noise keeps it slightly above 0 even without bias; its interval is that of its linearisation "
             "(first-order influence of each sample)",
             _CAPPED,
@@ -48,9 +49,9 @@ FAMILY = Family(
             "positional_bias_floor",
             "The bias that a random selector would show at the same counts, by noise alone.",
             "expectation of positional_bias if the selections of each query in effect were k of its n keys drawn at "
-            "random: bins are normal with the hypergeometric variance sum over queries of k (m/n)(1 - m/n)(n - k)/(n - "
-            "1), m the query's keys in the bin, or binomial with that variance where it is below 50; n is taken as an "
-            "arithmetic progression from k + 1 with the sum of 1/n that the table holds; no interval, as it is an "
+            "random: parts are normal with the hypergeometric variance sum over queries of k (m/n)(1 - m/n)(n - k)/"
+            "(n - 1), m the query's keys in the part, or binomial with that variance where it is below 50; n is taken "
+            "as an arithmetic progression from k + 1 with the sum of 1/n that the table holds; no interval: it is an "
             "expectation",
             _CAPPED,
             "Queries of a random selector are independent; one that goes by content selects the same keys for many "
@@ -66,26 +67,26 @@ FAMILY = Family(
         ),
         _bits(
             "oldest_bias",
-            "The part of positional_bias beyond distance 32 that is put down to the oldest tenth of the keys (sinks).",
-            "the terms of positional_bias with d >= 32, times |x_o| / (|x_o| + |x_r|), x = selections - expected, o "
-            "the oldest tenth of the eligible keys, r the other keys with d >= 32",
+            "The part of positional_bias that lies in the oldest tenth of the keys (sinks), preferred or avoided.",
+            "the terms of positional_bias with d >= 32 and floor(10 r / n_t) = 0, r the rank of s in E_t",
             _CAPPED,
-            "Distance bins do not tell the oldest keys apart, so that the far bits are divided by a rule and not "
-            "measured. Where n_t < 36 the oldest tenth reaches into the nearest 32 keys.",
+            "Has no sign: oldest_lift says whether old keys are preferred or avoided. A tenth of a long context is far "
+            "more than the sinks. Where n_t < 36 the oldest tenth reaches into the nearest 32 keys, which count as "
+            "recent.",
         ),
         _bits(
             "other_bias",
             "The rest of positional_bias: keys that are neither near nor among the oldest.",
-            "positional_bias - recency_bias - oldest_bias",
+            "the terms of positional_bias with d >= 32 and floor(10 r / n_t) > 0",
             _CAPPED,
             "Mostly an echo of the other two: what they gain, these keys lose. A preference of its own shows as a peak "
             "of the lift at some distance.",
         ),
         _bits(
             "excess_bias",
-            "How far the selection's lift by distance differs from that of the attention it stands for.",
-            "sum over distance bins b of (expected_b / sum of expected) |log2(lift_b / attention lift_b)|, |log2| "
-            "capped at 6; interval by linearisation",
+            "How far the selection's lift by distance and age differs from that of the attention it stands for.",
+            "sum over the parts b of positional_bias of (expected_b / sum of expected) |log2(lift_b / attention "
+            "lift_b)|, |log2| capped at 6; interval by linearisation",
             _CAPPED,
             "Not 0 for the best selection: attention weighs keys, a selection counts them, so that a few sinks with "
             "most of the mass have an attention lift that no selection of k keys can reach.",
@@ -105,7 +106,7 @@ FAMILY = Family(
         ),
         _bits(
             "attention_positional_bias",
-            "How far dense attention by distance is from uniform attention, by the formula of positional_bias.",
+            "How far dense attention by distance and age is from uniform attention, by the formula of positional_bias.",
             "as positional_bias, with attention mass in place of selections and uniform attention as the expectation",
             _CAPPED,
             "Models with an indexer are measured over queries in effect, models without over all queries: compare "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.report.numbers import DASH, count, known, number, percent
+from analysis.report.numbers import DASH, count, known, number, percent_with_interval, span
 from analysis.report.panels.panel import Frames, Panel, TextTable
 
 STABLE = 0.8
@@ -27,40 +27,50 @@ def words(frames: Frames) -> list[str]:
                     f"clusters {verdict} seed and samples, {number(STABLE)} taken as the bound."
                 )
     if metrics is not None:
-        rows = metrics.filter(pl.col("metric") == "rule_agreement")
-        value = known(rows["value"][0]) if rows.height else None
-        if value is not None:
+        for row in metrics.filter((pl.col("metric") == "rule_agreement") & pl.col("value").is_not_null()).to_dicts():
             found.append(
-                f"Clusters and pattern types by rules agree with an adjusted Rand index of {number(value, places=3)}."
+                "Clusters and pattern types by rules agree with an adjusted Rand index of "
+                f"{number(row['value'], places=3)} (CI {span(row['ci_low'], row['ci_high'], places=3)}, "
+                f"n = {count(row['n'])} samples)."
             )
     return found
 
 
 def tables(frames: Frames) -> list[TextTable]:
-    """Pattern types of each cluster."""
-    rows = frames.get("agreement")
-    if rows is None:
-        return []
+    """Pattern types of all maps and of each cluster."""
+    types, agreement = frames.get("pattern_types"), frames.get("agreement")
+    found = [] if types is None else [_types(types)]
+    return found if agreement is None else [*found, _agreement(agreement)]
+
+
+def _types(rows: pl.DataFrame) -> TextTable:
+    overall = rows.filter(pl.col("layer").is_null() & (pl.col("count") > 0)).sort("count", descending=True)
+    lines = [
+        (str(row["pattern_type"]), *percent_with_interval(row), count(row["count"]), count(row["n"]))
+        for row in overall.iter_rows(named=True)
+    ]
+    caption = "Pattern types by rules, share of all rows in per cent (a row is one head on one sample)"
+    return TextTable(caption, ("pattern type", "share, %", "CI", "rows", "n (samples)"), tuple(lines))
+
+
+def _agreement(rows: pl.DataFrame) -> TextTable:
     types = list(dict.fromkeys(rows.sort("count", descending=True)["pattern_type"].cast(pl.String)))
     lines = []
     for (cluster,), own in rows.sort("cluster").group_by("cluster", maintain_order=True):
-        shares = dict(own.select(pl.col("pattern_type").cast(pl.String), "share").iter_rows())
-        lines.append(
-            (
-                str(cluster),
-                *(percent(shares[name]) if name in shares else DASH for name in types),
-                count(own["count"].sum()),
-            )
-        )
-    caption = "Pattern types by rules in each cluster, share of its rows (a row is one head on one sample)"
-    return [TextTable(caption, ("cluster", *types, "rows"), tuple(lines), open=False)]
+        cells = {str(row["pattern_type"]): "{} ({})".format(*percent_with_interval(row)) for row in own.to_dicts()}
+        lines.append((str(cluster), *(cells.get(name, DASH) for name in types), count(own["count"].sum())))
+    caption = "Pattern types by rules in each cluster, share of its rows in per cent (CI)"
+    return TextTable(caption, ("cluster", *types, "rows"), tuple(lines), open=False)
 
 
 PANEL = Panel(
     analysis="clustering",
     order=40,
     title="How far the clusters can be believed",
-    about="k-means always finds clusters: whether it finds the same ones again says more.",
+    about=(
+        "k-means always finds clusters: whether it finds the same ones again says more. Intervals resample samples and "
+        "leave the clusters as they are; seeds and halves tell how far the clusters themselves would change."
+    ),
     words=words,
     tables=tables,
 )

@@ -25,6 +25,6 @@ PANEL = Panel(
     analysis="prototypes",
     order=42,
     title="What the clusters look like",
-    about="Centres of clusters are no maps: these are the nearest real ones, of three samples that were probed.",
+    about="Centres of clusters are no maps: these are the nearest real ones of those that the probe kept.",
     draw=draw,
 )

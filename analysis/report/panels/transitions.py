@@ -6,8 +6,8 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from analysis.plots.transitions import transition_maps
-from analysis.report.numbers import known, percent, span
-from analysis.report.panels.panel import Frames, Panel
+from analysis.report.numbers import count, known, percent, percent_with_interval, span
+from analysis.report.panels.panel import Frames, Panel, TextTable
 
 _NOUNS = {"cluster": "are in another cluster", "type": "are of another pattern type"}
 
@@ -41,9 +41,29 @@ def draw(frames: Frames) -> list[tuple[Figure, str, str]]:
         return []
     caption = (
         "Per cent of the baseline's maps of each kind by their kind in this model: the same sample, layer and head. "
+        "In small print the confidence interval, where there is room; all are in the tables below. "
         "Clusters are fitted on all models of the study together, so that numbers mean the same in each."
     )
     return [(figure, "From the baseline's patterns to this model's", caption)]
+
+
+def tables(frames: Frames) -> list[TextTable]:
+    """The moves over all layers with their intervals."""
+    rows = frames.get("transitions")
+    if rows is None:
+        return []
+    found = []
+    for of, what in (("cluster", "cluster"), ("type", "pattern type")):
+        own = rows.filter((pl.col("of") == of) & pl.col("layer").is_null())
+        lines = [
+            (row["before"], row["after"], *percent_with_interval(row), count(row["count"]), count(row["n"]))
+            for row in own.iter_rows(named=True)
+        ]
+        heads = (f"{what} in the baseline", "now", "share, %", "CI", "rows", "n (samples)")
+        caption = f"Share of the baseline's rows of each {what} by their {what} now, over all layers"
+        if lines:
+            found.append(TextTable(caption, heads, tuple(lines), open=False))
+    return found
 
 
 PANEL = Panel(
@@ -53,4 +73,5 @@ PANEL = Panel(
     about="Each attention map of the baseline beside the map of the same head on the same sample here.",
     words=words,
     draw=draw,
+    tables=tables,
 )

@@ -86,7 +86,14 @@ def test_flops_formula_counts_pairs_by_hand() -> None:
         "entry": "token",
     }  # fmt: skip
     layers = pl.DataFrame(
-        {"attention_heads": [2], "key_width": [3], "value_width": [5], "window": [None], "selects": [True]}
+        {
+            "attention_heads": [2],
+            "key_width": [3],
+            "value_width": [5],
+            "window": [None],
+            "attention_chunk": [None],
+            "selects": [True],
+        }
     )
     flops = flops_formula(facts, 4, layers, {"indexer": 20.0, "attention": 200.0, "rest": 1780.0})
     assert flops["indexer"] == 2 * 10 * 4 + (2 * 4 * 6 + 2 * 4) * (1 + 2 + 3 + 4)

@@ -12,10 +12,11 @@ from transformers import PreTrainedModel
 
 from analysis.capture import CapturedModel
 from analysis.capture.counter import flop_counter
+from analysis.capture.facts import model_facts
 from analysis.capture.indexer import indexers
 from analysis.capture.layers import layer_facts
 from analysis.capture.peak import peak_bytes
-from analysis.capture.profile import _clocked, profile_model
+from analysis.capture.profile import _clocked, flops_formula, profile_model
 from analysis.capture.spans import spans
 from analysis.settings import ExtractSettings
 from storage.model_loading import load_model
@@ -23,7 +24,7 @@ from tests.analysis.capture import tiny_architectures, tiny_families
 
 BUILTIN = Path(__file__).parents[3] / "storage" / "builtin" / "baseline"
 BY_TOKEN = ("deepseek_v32", "glm_moe_dsa", "axk2", "dots3_note", "hy_v4", "mistral_large4")
-DENSE = ("llama", "qwen3_moe", "gemma3_text", "gpt2", "mistral", "mixtral", "deepseek_v3")
+DENSE = ("llama", "qwen3_moe", "gemma3_text", "gpt2", "mistral", "mixtral", "deepseek_v3", "llama4_text")
 ONCE = ExtractSettings(profile_lengths=(32, 70), profile_repeats=1)
 
 
@@ -72,18 +73,40 @@ def test_the_counter_knows_fused_attention_on_the_cpu() -> None:
     assert counter.get_total_flops() == 2 * 4 * 10 * 10 * (8 + 8)
 
 
-@pytest.mark.parametrize("name", ["mistral", "gemma3_text", "olmo3", "dots3_note", "deepseek_v32"])
-def test_a_window_is_what_the_layer_lets_every_query_see(name: str) -> None:
+WINDOWED = ["mistral", "gemma3_text", "olmo3", "llama4_text", "inkling_text", "recurrent_gemma"]
+
+
+@pytest.mark.parametrize("name", [*WINDOWED, "dots3_note", "deepseek_v32"])
+def test_windows_and_chunks_are_what_the_layer_lets_every_query_see(name: str) -> None:
     build = tiny_families.FAMILIES.get(name)
     model = build() if build else tiny_architectures.tiny(name)
     layers = {row["layer"]: row for row in layer_facts(CapturedModel(model)).iter_rows(named=True)}
     _, seen = tiny_families.record(model, tiny_families.tokens(30, batch=1), 30)
     assert layers.keys() == seen.keys()
     for layer, (chunk,) in seen.items():
-        window = layers[layer]["window"]
-        expected = [min(t + 1, window or 30) for t in range(30)]
+        window, size = layers[layer]["window"], layers[layer]["attention_chunk"]
+        expected = [min(t % (size or 30) + 1, window or 30) for t in range(30)]
         assert chunk.eligible[0, 0].sum(-1).tolist() == expected
         assert layers[layer]["selects"] == (chunk.selected is not None)
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+def test_needed_pairs_are_those_that_torch_counts_when_masked_keys_are_left_out(name: str) -> None:
+    """Each query multiplied with its eligible keys alone, as a kernel that skips the others does."""
+    model, length = tiny_architectures.tiny(name), 45
+    facts = model_facts(model).row(0, named=True)
+    nothing = dict.fromkeys(("indexer", "attention", "rest"), 0.0)
+    needed = flops_formula(facts, length, layer_facts(CapturedModel(model)), nothing)
+    _, seen = tiny_families.record(model, tiny_families.tokens(length, batch=1), length)
+    with torch.inference_mode(), flop_counter() as counter:
+        for chunk in [chunk for found in seen.values() for chunk in found]:
+            share = chunk.query.shape[1] // chunk.key.shape[1]
+            key, value = (part[0].repeat_interleave(share, 0) for part in (chunk.key, chunk.value))
+            for t in range(length):
+                own = chunk.eligible[0, 0, t]
+                weights = (chunk.query[0, :, t : t + 1] @ key[:, own].transpose(1, 2)).softmax(-1)
+                weights @ value[:, own]
+    assert needed["attention"] == counter.get_total_flops()
 
 
 class _SleepyIndexer(torch.nn.Module):

@@ -59,7 +59,7 @@ def float64_attention(layer: LayerTrace) -> np.ndarray:
 def same_tables(found: dict[str, pl.DataFrame], expected: dict[str, pl.DataFrame], *names: str) -> None:
     for name in names:
         columns = [column for column in expected[name].columns if column != "sketch"]
-        keys = [key for key in ("sample", "layer", "head", "axis", "group", "bucket", "bin") if key in columns]
+        keys = [key for key in ("sample", "layer", "head", "group", "bucket", "distance", "relative") if key in columns]
         assert_frame_equal(
             found[name].select(columns).sort(keys),
             expected[name].select(columns).sort(keys),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -41,20 +43,54 @@ def noisy(weights: Array, seed: int) -> Array:
     return (1 - spread) * shares + spread * background / background.sum(axis=1, keepdims=True)
 
 
-def right(name: str, length: int) -> float:
-    """Share of noisy maps of a type that are told as that type."""
-    pattern = induction if name == "induction" else PLANTED[name]
+def told(pattern: Callable[[int], Array], length: int, tokens: NDArray[np.int64] | None = None) -> list[str]:
+    """Types of noisy maps of a pattern."""
     heads = [lambda size, seed=seed: noisy(pattern(size), seed) for seed in range(SEEDS)]
-    tokens = repeating(length) if name == "induction" else None
     types, _ = classify(pattern_rows(planted.maps(heads, length, tokens=tokens)))
     assert len(types) == SEEDS
-    return types.count(name) / SEEDS
+    return types
+
+
+def right(name: str, length: int) -> float:
+    """Share of noisy maps of a type that are told as that type."""
+    pattern, tokens = (induction, repeating(length)) if name == "induction" else (PLANTED[name], None)
+    return told(pattern, length, tokens).count(name) / SEEDS
 
 
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("name", [name for name in TYPES if name not in (MIXED, "uniform")])
 def test_a_planted_type_is_told_right_under_noise(name: str, length: int) -> None:
     assert right(name, length) >= 0.95
+
+
+def to_any_block(size: int) -> Callable[[int], Array]:
+    """The queries of a block attend to one whole block of keys, any up to their own."""
+
+    def pattern(length: int) -> Array:
+        random = np.random.default_rng(1)
+        chosen = np.array([random.integers(own + 1) for own in range(-(-length // size))])
+        t, s = grid(length)
+        return np.where(s // size == chosen[(t // size).astype(int)][:, :1], 50.0, 0.05)
+
+    return pattern
+
+
+def window(width: int) -> Callable[[int], Array]:
+    def pattern(length: int) -> Array:
+        t, s = grid(length)
+        return np.where(t - s < width, 50.0, 0.05)
+
+    return pattern
+
+
+@pytest.mark.parametrize(("size", "length"), [(16, 96), (32, 160), (64, 320)])
+def test_whole_far_blocks_are_told_as_blocks_at_every_size_that_four_blocks_show(size: int, length: int) -> None:
+    assert told(to_any_block(size), length).count("block") / SEEDS >= 0.95
+
+
+@pytest.mark.parametrize("width", [8, 16, 32])
+def test_windows_as_wide_as_a_block_are_no_blocks(width: int) -> None:
+    assert told(window(width), 160).count("local") / SEEDS >= 0.95
 
 
 def test_uniform_attention_is_told_right_under_weaker_noise() -> None:

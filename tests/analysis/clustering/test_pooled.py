@@ -11,12 +11,12 @@ from polars.testing import assert_frame_equal
 from sklearn.metrics import adjusted_rand_score
 
 from analysis import clustering
-from analysis.clustering.agreement import rule_agreement, rule_information
 from analysis.clustering.kmeans import fit
 from analysis.clustering.pattern_types import TYPES
 from analysis.clustering.transitions import transitions
 from analysis.clustering.whitening import whitening
 from analysis.settings import BootstrapSettings, ClusteringSettings
+from analysis.statistics import bootstrap_ratios, interval
 from tests.analysis import planted
 
 Frames = Mapping[str, pl.DataFrame]
@@ -40,7 +40,7 @@ class Cut(dict[str, pl.DataFrame]):
 def test_how_samples_are_cut_into_shards_changes_nothing(size: int) -> None:
     tables = planted.features(samples=12, seed=3)
     settings = ClusteringSettings(max_rows=40)
-    whole, cut = (clustering.run(one, settings) for one in (tables, Cut(tables, size)))
+    whole, cut = (clustering.run(given, settings) for given in (tables, Cut(tables, size)))
     assert whole["assignments"].height > 40, "more rows than are fitted on"
     for name in whole:
         assert_frame_equal(whole[name], cut[name], check_exact=True)
@@ -94,28 +94,27 @@ def assigned(clusters: Sequence[int], types: Sequence[str]) -> pl.DataFrame:
             "sample": pl.Int32,
             "layer": pl.Int16,
             "head": pl.Int16,
-            "cluster": pl.Int32,
+            "cluster": pl.Int16,
             "pattern_type": pl.Enum(TYPES),
         },
     )
 
 
-def test_agreement_is_one_for_renamed_groups_and_that_of_scikit_learn_elsewhere() -> None:
-    same = assigned([0, 0, 1, 1], ["sink", "sink", "local", "local"])
-    assert rule_agreement(same) == rule_information(same) == pytest.approx(1.0)
-    random = np.random.default_rng(0)
-    clusters, types = random.integers(0, 3, 60).tolist(), random.integers(0, 4, 60)
-    found = rule_agreement(assigned(clusters, [TYPES[place] for place in types]))
-    assert found == pytest.approx(adjusted_rand_score(types, clusters))
-    assert rule_agreement(assigned([0, 0], ["sink", "sink"])) is None
+def one(rows: pl.DataFrame) -> list[pl.DataFrame]:
+    """A table in one part."""
+    return [rows]
 
 
 def test_transitions_count_what_moved() -> None:
     before = assigned([0, 0, 0, 1], ["sink", "sink", "local", "local"])
     after = assigned([0, 1, 0, 1], ["sink", "sink", "local", "sink"])
-    found = transitions({"base": before, "light": after}, "base", BootstrapSettings(resamples=50))
+    found = transitions({"base": one(before), "light": one(after)}, "base", BootstrapSettings(resamples=50))
     overall = found["transitions"].filter(pl.col("layer").is_null(), pl.col("of") == "cluster")
-    assert overall.select("before", "after", "count").rows() == [("0", "0", 2), ("0", "1", 1), ("1", "1", 1)]
+    assert overall.select("before", "after", "count", "n").rows() == [
+        ("0", "0", 2, 2),
+        ("0", "1", 1, 2),
+        ("1", "1", 1, 1),
+    ]
     assert overall["share"].to_list() == pytest.approx([2 / 3, 1 / 3, 1.0])
     moved = found["moved"].filter(pl.col("layer").is_null())
     assert dict(moved.select("of", "moved").iter_rows()) == {"cluster": 0.25, "type": 0.25}
@@ -124,6 +123,54 @@ def test_transitions_count_what_moved() -> None:
 
 def test_a_model_against_itself_moves_nothing() -> None:
     rows = assigned([0, 1, 2, 0], ["sink", "local", "self", "mixed"])
-    found = transitions({"base": rows, "same": rows}, "base", BootstrapSettings(resamples=50))
+    found = transitions({"base": one(rows), "same": one(rows)}, "base", BootstrapSettings(resamples=50))
     assert found["moved"]["moved"].to_list() == [0.0] * 4
     assert (found["transitions"]["before"] == found["transitions"]["after"]).all()
+
+
+def many(seed: int, samples: int = 40) -> pl.DataFrame:
+    """Assignments of two layers of three heads, at random."""
+    random = np.random.default_rng(seed)
+    size = 6 * samples
+    rows = assigned(random.integers(0, 3, size).tolist(), [TYPES[kind] for kind in random.integers(0, 4, size)])
+    place = np.arange(size)
+    keys = [("sample", place // 6, pl.Int32), ("layer", place // 3 % 2, pl.Int16), ("head", place % 3, pl.Int16)]
+    return rows.with_columns(pl.Series(name, values, dtype=kind) for name, values, kind in keys)
+
+
+def test_a_transition_is_a_ratio_of_sums_over_samples_with_its_interval() -> None:
+    """By sorting rows into dictionaries, one layer and one cell at a time."""
+    before, after = many(1), many(2)
+    settings = BootstrapSettings(resamples=60)
+    found = transitions({"base": one(before), "light": one(after)}, "base", settings)["transitions"]
+    row = found.filter(
+        pl.col("layer") == 1, pl.col("of") == "cluster", pl.col("before") == "2", pl.col("after") == "0"
+    ).row(0, named=True)
+    top, bottom = np.zeros((2, 40, 1))
+    for own, other in zip(before.iter_rows(named=True), after.iter_rows(named=True), strict=True):
+        if own["layer"] == 1 and own["cluster"] == 2:
+            bottom[own["sample"]] += 1
+            top[own["sample"]] += other["cluster"] == 0
+    n = (bottom > 0).sum(axis=0)
+    assert row["n"] == n[0] < 40
+    assert row["share"] == pytest.approx(top.sum() / bottom.sum())
+    bounds = interval(top.sum(0) / bottom.sum(0), bootstrap_ratios(top, bottom, 60, 0), n, 0.95)
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx([bound[0] for bound in bounds])
+    assert row["ci_low"] < row["share"] < row["ci_high"]
+
+
+@pytest.mark.parametrize("sizes", [(7, 11), (1, 240), (50, 3)])
+def test_how_a_table_is_cut_into_parts_changes_no_transition(sizes: tuple[int, int]) -> None:
+    """Parts end within samples, and the candidate lacks the first samples and some of the others."""
+    before = many(1)
+    after = many(2).filter(~pl.col("sample").is_in([0, 1, 7, 39]))
+    cut = [
+        [frame[start : start + size] for start in range(0, frame.height, size)]
+        for frame, size in zip((before, after), sizes, strict=True)
+    ]
+    settings = BootstrapSettings(resamples=20)
+    whole = transitions({"base": one(before), "light": one(after)}, "base", settings)
+    parted = transitions({"base": cut[0], "light": cut[1]}, "base", settings)
+    for name in whole:
+        assert_frame_equal(whole[name], parted[name], check_exact=True)
+    assert whole["moved"]["n"].max() == 36

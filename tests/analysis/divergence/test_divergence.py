@@ -19,7 +19,7 @@ from analysis.divergence.tables import UNITS
 from analysis.features import extract_samples
 from analysis.features.attempt import Attempt
 from analysis.gates import evaluate
-from analysis.metrics import REGISTRY
+from analysis.metrics.families.output import FAMILY
 from analysis.probe.rows import probed_queries
 from analysis.probe.run import Predictions, collect_samples
 from analysis.settings import ComparisonSettings, DistributionSettings, ExtractSettings
@@ -164,7 +164,8 @@ def test_fewer_stored_tokens_give_a_lower_bound_and_say_how_much_is_merged(
 
 def test_gates_name_what_only_a_candidate_has(found: dict[str, pl.DataFrame]) -> None:
     metrics = output_metrics(found["divergence"])
-    assert set(metrics["metric"]) == {name for name, metric in REGISTRY.items() if metric.paired}
+    assert set(metrics["metric"]) == {metric.name for metric in FAMILY.metrics}
+    assert all(metric.paired for metric in FAMILY.metrics)
     assert set(metrics["model"]) == {"light"}
     value = values(found["divergence"])["output_kl"]
     rules = [f"output_kl.value <= {value * 1.01}", f"output_kl <= {value * 1.01} on upper", "same_top_token > 99.9 %"]

@@ -19,16 +19,22 @@ LENGTHS = (4096, 65_536, 1_048_576)
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(1, 50), st.integers(1, 60), st.integers(1, 20))
-def test_pairs_of_windows_and_selections_are_those_that_a_loop_counts(length: int, window: int, top_k: int) -> None:
-    model = Shape((AttentionLayer(3.0, window), AttentionLayer(5.0, None, True)), 2.0, 7.0, top_k)
+@given(st.integers(1, 50), st.integers(1, 60), st.integers(1, 20), st.integers(1, 60))
+def test_pairs_of_windows_chunks_and_selections_are_those_that_a_loop_counts(
+    length: int, window: int, top_k: int, chunk: int
+) -> None:
+    layers = (AttentionLayer(3.0, window), AttentionLayer(5.0, None, True))
+    chunked = (AttentionLayer(11.0, chunk=chunk), AttentionLayer(13.0, None, True, chunk))
+    model = Shape((*layers, *chunked), 2.0, 7.0, top_k)
     spent = flops(model, length)
     slid = sum(min(t + 1, window) for t in range(length))
     chosen = sum(min(t + 1, top_k) for t in range(length))
     full = length * (length + 1) // 2
+    in_chunk = sum(t % chunk + 1 for t in range(length))
+    chosen_in_chunk = sum(min(t % chunk + 1, top_k) for t in range(length))
     assert attended_pairs(length, window) == slid
-    assert spent.attention == 3 * slid + 5 * chosen
-    assert spent.dense_attention == 3 * slid + 5 * full
+    assert spent.attention == 3 * slid + 5 * chosen + 11 * in_chunk + 13 * chosen_in_chunk
+    assert spent.dense_attention == 3 * slid + 5 * full + 24 * in_chunk
     assert spent.indexer == 2 * full + 7 * length
 
 
@@ -97,16 +103,17 @@ def test_a_projection_holds_both_dimensions_and_each_by_its_own_formula() -> Non
     ]
 
 
-def test_windowed_layers_cost_their_window_in_the_metrics() -> None:
-    tables = planted.features(layers=2, top_k=8)
+def test_windowed_and_chunked_layers_cost_what_they_see_in_the_metrics() -> None:
+    tables = planted.features(layers=3, top_k=8)
     tables["layers"] = pl.DataFrame(
         {
-            "layer": [0, 1],
-            "attention_heads": [4, 4],
-            "key_width": [16, 16],
-            "value_width": [8, 8],
-            "window": [5, None],
-            "selects": [False, True],
+            "layer": [0, 1, 2],
+            "attention_heads": [4, 4, 4],
+            "key_width": [16, 16, 16],
+            "value_width": [8, 8, 8],
+            "window": [5, None, None],
+            "attention_chunk": [None, None, 7],
+            "selects": [False, True, False],
         }
     )
     found = dict(
@@ -115,4 +122,5 @@ def test_windowed_layers_cost_their_window_in_the_metrics() -> None:
     tokens = tables["samples"]["tokens"].to_list()
     slid = sum(min(t + 1, 5) for length in tokens for t in range(length))
     chosen = sum(min(t + 1, 8) for length in tokens for t in range(length))
-    assert found["attention_flops"] == pytest.approx(2 * 4 * 24 * (slid + chosen) / sum(tokens))
+    in_chunk = sum(t % 7 + 1 for length in tokens for t in range(length))
+    assert found["attention_flops"] == pytest.approx(2 * 4 * 24 * (slid + chosen + in_chunk) / sum(tokens))

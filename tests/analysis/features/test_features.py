@@ -8,6 +8,7 @@ from polars.testing import assert_frame_equal
 
 from analysis.features import extract_samples
 from analysis.settings import ExtractSettings
+from tests.analysis import planted
 from tests.analysis.conftest import tiny_dsa, tiny_gpt2, tiny_llama
 from tests.analysis.features.reference import attention_row, selection_row
 from tests.analysis.samples import samples
@@ -176,7 +177,11 @@ def test_batches_and_shards_change_nothing() -> None:
     for name, table in together.items():
         alone = pl.concat([tables[name] for tables in apart])
         columns = [column for column in table.columns if column != "sketch"]
-        keys = [column for column in ("sample", "layer", "head", "axis", "group", "bucket", "bin") if column in columns]
+        keys = [
+            column
+            for column in ("sample", "layer", "head", "group", "bucket", "distance", "relative")
+            if column in columns
+        ]
         assert_frame_equal(
             table.select(columns).sort(keys), alone.select(columns).sort(keys), rel_tol=1e-3, abs_tol=1e-4
         )
@@ -184,14 +189,23 @@ def test_batches_and_shards_change_nothing() -> None:
 
 def test_positions_count_every_selection_and_expect_as_many() -> None:
     tables = extract_samples(tiny_dsa(), samples(40), SETTINGS)
-    for axis in ("distance", "relative"):
-        sums = tables["positions"].filter(axis=axis, layer=1)
-        assert sums["selections"].sum() == 8 * 32
-        assert sums["expected_selections"].sum() == pytest.approx(8 * 32)
-        assert sums["attention_mass"].sum() == pytest.approx(32, rel=1e-5)
-        assert sums["attention_expected"].sum() == pytest.approx(32)
-    oldest = tables["positions"].filter(axis="relative", layer=1, bin=0)["expected_selections"][0]
+    sums = tables["positions"].filter(layer=1)
+    assert sums["selections"].sum() == 8 * 32
+    assert sums["expected_selections"].sum() == pytest.approx(8 * 32)
+    assert sums["attention_mass"].sum() == pytest.approx(32, rel=1e-5)
+    assert sums["attention_expected"].sum() == pytest.approx(32)
+    oldest = sums.filter(relative=0)["expected_selections"].sum()
     assert oldest == pytest.approx(sum(8 / n * -(-n // 10) for n in range(9, 41)))
+
+
+def test_positions_are_those_that_a_loop_over_the_selections_finds() -> None:
+    one = samples(40)
+    _, topk = selections(tiny_dsa(), list(one[0].input_ids))[1]
+    selected = np.zeros((40, 40), dtype=bool)
+    np.put_along_axis(selected, topk, True, axis=1)
+    expected = planted.positions(one[0].index, 1, 40, selected & np.tri(40, dtype=bool))
+    found = extract_samples(tiny_dsa(), one, SETTINGS)["positions"].filter(layer=1)
+    assert_frame_equal(found.drop("attention_mass"), expected.drop("attention_mass"))
 
 
 def test_score_sketches_hold_the_scores_of_both_groups() -> None:

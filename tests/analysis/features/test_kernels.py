@@ -33,13 +33,14 @@ def assert_same(found: LayerFeatures, expected: LayerFeatures, rtol: float = 2e-
             np.testing.assert_allclose(means, others, rtol=max(rtol, loose), atol=max(atol, loose), err_msg=name)
     assert found.position_queries == expected.position_queries
     for mine, other in zip(found.positions, expected.positions, strict=True):
-        assert mine.keys() == other.keys()
-        for axis, sums in mine.items():
-            for name, a, b in zip(sums._fields, sums, other[axis], strict=True):
-                np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4, err_msg=f"{axis} {name}")
+        assert (mine is None) == (other is None)
+        for name, a, b in zip(mine._fields, mine, other, strict=True) if mine is not None else ():
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4, err_msg=name)
     np.testing.assert_array_equal(found.shape.queries, expected.shape.queries)
     torch.testing.assert_close(found.shape.by_key, expected.shape.by_key, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found.shape.by_distance, expected.shape.by_distance, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.shape.contrast, expected.shape.contrast, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(found.shape.tiled, expected.shape.tiled)
     np.testing.assert_array_equal(found.histogram, expected.histogram)
     for mine, other in zip(found.sketches, expected.sketches, strict=True):
         for group, sketch in mine.items():
@@ -144,8 +145,9 @@ def test_equal_scores_have_no_margin_and_a_constant_row_no_spread() -> None:
 
 
 def as_bytes(layer: LayerFeatures) -> bytes:
-    arrays = [layer.per_head.sums, layer.per_query.sums, layer.shape.by_key.numpy(), layer.shape.by_distance.numpy()]
-    arrays += [part.numpy() for axes in layer.positions for sums in axes.values() for part in sums]
+    arrays = [layer.per_head.sums, layer.per_query.sums]
+    arrays += [part.numpy() for part in (layer.shape.by_key, layer.shape.by_distance, layer.shape.contrast)]
+    arrays += [part.numpy() for sums in layer.positions if sums is not None for part in sums]
     moments = [repr(sketch) for item in layer.sketches for sketch in item.values()]
     return b"".join(array.tobytes() for array in arrays) + repr(moments).encode()
 

@@ -52,9 +52,8 @@ def test_groups_have_the_mean_of_the_features_they_have_alone() -> None:
     heads = np.concatenate([layer.per_head.sums for layer, _ in apart], axis=2)
     np.testing.assert_allclose(together.per_head.sums, heads, rtol=1e-3, atol=1e-3)
     np.testing.assert_array_equal(together.histogram, sum(layer.histogram for layer, _ in apart))
-    for axis, sums in together.positions[0].items():
-        both = [layer.positions[0][axis].selections for layer, _ in apart]
-        torch.testing.assert_close(sums.selections, (both[0] + both[1]) / 2)
+    both = [layer.positions[0].selections for layer, _ in apart]
+    torch.testing.assert_close(together.positions[0].selections, (both[0] + both[1]) / 2)
 
 
 def test_pooled_entries_are_judged_among_themselves() -> None:
@@ -103,7 +102,7 @@ def test_compressed_keys_leave_what_needs_distances_undefined() -> None:
             assert np.isnan(means[name]).all(), name
         else:
             np.testing.assert_allclose(means[name], others[name], rtol=2e-4, atol=2e-5, err_msg=name)
-    assert layer.positions == [{}]
+    assert layer.positions == [None]
     assert layer.shape.features(3)["slash_mass"].isnan().all()
 
 

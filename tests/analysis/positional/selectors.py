@@ -8,18 +8,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from tests.analysis.planted import POSITIONS
+
 Selector = Callable[[np.random.Generator, NDArray[np.int64], NDArray[np.int64], int], NDArray[np.bool_]]
-SCHEMA = {
-    "sample": pl.Int32,
-    "layer": pl.Int16,
-    "axis": pl.String,
-    "bin": pl.Int32,
-    "queries": pl.Int32,
-    "selections": pl.Float64,
-    "expected_selections": pl.Float64,
-    "attention_mass": pl.Float64,
-    "attention_expected": pl.Float64,
-}
 
 
 def at_random(random: np.random.Generator, t: NDArray[np.int64], s: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
@@ -60,15 +51,14 @@ def table(
         n, seen = t + 1, s <= t
         weights = (np.ones(seen.shape) if attention is None else attention(t, s)) * seen
         p = weights / weights.sum(axis=1, keepdims=True)
-        places = {"distance": np.frexp(np.maximum(t - s, 0))[1], "relative": np.minimum(10 * s // n, 9)}
+        place = np.frexp(np.maximum(t - s, 0))[1] * 10 + np.minimum(10 * s // n, 9)
         for layer in range(layers):
             selected = selector(random, t, s, k) & seen
             taken = selected.sum(axis=1, keepdims=True) / n
-            for axis, place in places.items():
-                counts = [
-                    np.bincount(place[seen], np.broadcast_to(part, seen.shape)[seen])
-                    for part in (selected * 1.0, taken, p, 1.0 / n)
-                ]
-                for bin_ in np.flatnonzero(counts[3]):
-                    rows.append((sample, layer, axis, int(bin_), len(t), *(float(part[bin_]) for part in counts)))
-    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+            counts = [
+                np.bincount(place[seen], np.broadcast_to(part, seen.shape)[seen])
+                for part in (selected * 1.0, taken, p, 1.0 / n)
+            ]
+            for cell in np.flatnonzero(counts[3]).tolist():
+                rows.append((sample, layer, *divmod(cell, 10), len(t), *(float(part[cell]) for part in counts)))
+    return pl.DataFrame(rows, schema=POSITIONS, orient="row")

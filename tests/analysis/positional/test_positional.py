@@ -47,8 +47,7 @@ def test_expected_selections_add_up_to_the_selections(length: int, k: int) -> No
     """Whatever is selected, chance is given the same number of selections: bins only redistribute them."""
     random = np.random.default_rng(length)
     rows = planted.positions(0, 0, length, planted.random_selection(random, length, k))
-    for _, own in rows.group_by("axis"):
-        assert own["selections"].sum() == pytest.approx(own["expected_selections"].sum())
+    assert rows["selections"].sum() == pytest.approx(rows["expected_selections"].sum())
 
 
 def test_a_sliding_window_has_the_lift_that_a_loop_finds() -> None:
@@ -72,17 +71,21 @@ def test_bias_of_a_never_selected_distance_is_capped() -> None:
 def test_bias_equals_its_definition_on_the_sums_over_samples() -> None:
     tables = planted.features(samples=5, layers=2, seed=2)
     result = positional.run(tables, SETTINGS)
+    far = pl.col("distance") > 5
+    parts = {"recency_bias": ~far, "oldest_bias": far & pl.col("oldest"), "other_bias": far & ~pl.col("oldest")}
     sums = (
         tables["positions"]
-        .filter(pl.col("axis") == "distance")
-        .group_by("layer", "bin")
+        .with_columns(oldest=far & (pl.col("relative") == 0))
+        .group_by("layer", "distance", "oldest")
         .agg(pl.col("selections").sum(), pl.col("expected_selections").sum())
     )
     for layer in (0, 1, None):
         own = sums if layer is None else sums.filter(pl.col("layer") == layer)
         total = own["expected_selections"].sum()
-        slow = sum(e / total * min(CAP, abs(math.log2(max(s / e, 1e-9)))) for _, _, s, e in own.iter_rows())
-        assert metric(result, "positional_bias", layer)["value"] == pytest.approx(slow)
+        for name, among in {"positional_bias": pl.lit(True), **parts}.items():
+            cells = own.filter(among).select("selections", "expected_selections").iter_rows()
+            slow = sum(e / total * min(CAP, abs(math.log2(max(s / e, 1e-9)))) for s, e in cells)
+            assert metric(result, name, layer)["value"] == pytest.approx(slow), name
 
 
 def test_layers_with_opposite_biases_do_not_cancel() -> None:
@@ -106,8 +109,7 @@ BIASES = (
 
 
 def estimates(frame: pl.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    own, (total, _) = tally(frame.filter(pl.col("axis") == "distance")), totals([frame])
-    return bias_parts(own, total["distance"], tally(frame.filter(pl.col("axis") == "relative")), total["relative"])
+    return bias_parts(tally(frame), totals([frame])[0]["parts"])
 
 
 @pytest.mark.parametrize("name", BIASES)
@@ -126,8 +128,7 @@ def test_the_linearisation_agrees_with_a_numerical_derivative(name: str) -> None
 
 
 def test_the_linearised_terms_sum_to_the_bias_exactly() -> None:
-    frame = planted.features(samples=4, layers=1, seed=7)["positions"].filter(pl.col("axis") == "distance")
-    own = tally(frame)
+    own = tally(planted.features(samples=4, layers=1, seed=7)["positions"]).along("parts")
     total_s, total_e = own.selections.sum(axis=0), own.expected.sum(axis=0)
     terms = linearised(Pair(own.selections, own.expected, total_s, total_e))
     assert terms.sum() / own.expected.sum() == pytest.approx(float(bias(total_s, total_e)[0]), rel=1e-12)

@@ -17,6 +17,7 @@ from tests.analysis.positional.selectors import at_random, first, nearest, table
 
 SETTINGS = PositionalBiasSettings(resamples=200)
 REPEATS = 12
+FAR_AND_OLDEST = (pl.col("distance") > 5) & (pl.col("relative") == 0)
 # Length and k: hardly any query, few keys, k close to n, one key, the usual.
 CASES = [
     (3, 1), (4, 3), (8, 1), (8, 7), (20, 2), (20, 10), (20, 19), (60, 1), (60, 8), (60, 50), (60, 59), (200, 16),
@@ -73,20 +74,19 @@ def test_a_window_and_a_sink_are_recovered_exactly(selector: object, name: str, 
     """The bias by its definition, from counts of a loop over queries and the closed form of chance."""
     result = positional.run({"positions": table(selector, [length] * 3, k)}, SETTINGS)  # type: ignore[arg-type]
     found = overall(result)
-    chosen, chance = np.zeros(12), np.zeros(12)
+    # By distance bin, those of the oldest tenth beyond distance 32 apart.
+    chosen, chance = np.zeros((12, 2)), np.zeros((12, 2))
     for t in range(k, length):
         for s in range(t + 1):
-            chance[int(t - s).bit_length()] += k / (t + 1)
-            chosen[int(t - s).bit_length()] += t - s < k if name == "recent" else s < k
-    kept = chance > 0
-    with np.errstate(divide="ignore"):
-        terms = chance[kept] * np.minimum(np.abs(np.log2(chosen[kept] / chance[kept])), CAP) / chance.sum()
-    near = np.flatnonzero(kept) <= 5
-    assert found["positional_bias"] == pytest.approx(terms.sum(), rel=1e-9, abs=1e-12)
-    assert found["recency_bias"] == pytest.approx(terms[near].sum(), rel=1e-9, abs=1e-12)
+            place = int(t - s).bit_length(), int(t - s >= 32 and 10 * s // (t + 1) == 0)
+            chance[place] += k / (t + 1)
+            chosen[place] += t - s < k if name == "recent" else s < k
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.nan_to_num(chance * np.minimum(np.abs(np.log2(chosen / chance)), CAP) / chance.sum())
+    parts = {"recency_bias": terms[:6], "oldest_bias": terms[6:, 1], "other_bias": terms[6:, 0]}
+    for part, own in {"positional_bias": terms, **parts}.items():
+        assert found[part] == pytest.approx(own.sum(), rel=1e-9, abs=1e-12), part
     assert found["recency_lift"] == pytest.approx(chosen[:6].sum() / chance[:6].sum())
-    parts = found["recency_bias"] + found["oldest_bias"] + found["other_bias"]
-    assert parts == pytest.approx(found["positional_bias"], rel=1e-12, abs=1e-12)
     tenth = [(k * -(-n // 10) / n, min(k, -(-n // 10))) for n in range(k + 1, length + 1)]
     if name == "oldest":
         assert found["oldest_lift"] == pytest.approx(sum(hit for _, hit in tenth) / sum(even for even, _ in tenth))
@@ -94,7 +94,7 @@ def test_a_window_and_a_sink_are_recovered_exactly(selector: object, name: str, 
 
 @pytest.mark.parametrize("distance", [0, 1, 5, 33, 100])
 def test_a_single_distance_is_recovered_exactly(distance: int) -> None:
-    """Its bin has lift queries / expected, all others are never selected and count 6 bits."""
+    """Its bin has lift queries / expected, all others are never selected."""
     length = 160
 
     def selector(random, t, s, k):  # type: ignore[no-untyped-def]
@@ -109,11 +109,6 @@ def test_a_single_distance_is_recovered_exactly(distance: int) -> None:
     chosen = {b: 0 for b in chance} | ({0: before} if distance else {}) | {own: length - 1 - before}
     for row in lift.iter_rows(named=True):
         assert row["lift"] == pytest.approx(chosen[row["bin"]] / chance[row["bin"]])
-    heights = {
-        b: min(CAP, abs(np.log2(chosen[b] / even))) if chosen[b] else CAP for b, even in chance.items() if even > 0
-    }
-    expected = sum(chance[b] * height for b, height in heights.items()) / sum(chance.values())
-    assert overall(result)["positional_bias"] == pytest.approx(expected)
 
 
 def test_a_selection_that_follows_the_attention_exceeds_it_by_nothing() -> None:
@@ -132,26 +127,55 @@ def test_a_selection_without_bias_differs_from_a_local_attention_by_the_attentio
     positions = table(at_random, [90] * 4, 8, attention=lambda t, s: decay ** np.maximum(t - s, 0))
     positions = positions.with_columns(selections=pl.col("expected_selections"))
     found = overall(positional.run({"positions": positions}, SETTINGS))
-    rows = positions.filter(pl.col("axis") == "distance").drop("axis").group_by("bin").sum()
+    rows = positions.group_by("distance", FAR_AND_OLDEST.alias("oldest")).sum()
     logs = np.minimum(np.abs(np.log2((rows["attention_mass"] / rows["attention_expected"]).to_numpy())), CAP)
     weights = rows["expected_selections"].to_numpy()
     assert found["excess_bias"] == pytest.approx((weights * logs).sum() / weights.sum())
     assert found["positional_bias"] == pytest.approx(0.0, abs=1e-9)
 
 
-def test_a_sink_s_far_bits_are_put_down_to_the_oldest_keys() -> None:
-    found = overall(positional.run({"positions": table(first, [400] * 3, 40)}, SETTINGS))
-    assert found["oldest_bias"] > found["other_bias"] * 0.9
-    assert found["oldest_lift"] > 5
+def times(factor: pl.Expr) -> tuple[dict[str, float], pl.DataFrame]:
+    """Metrics of a selector that takes each key so many times as often as by chance, and what chance gives."""
+    even = table(at_random, [400] * 3, 40).with_columns(selections=pl.col("expected_selections") * factor)
+    return overall(positional.run({"positions": even}, SETTINGS)), even
+
+
+def expected_of(even: pl.DataFrame, among: pl.Expr) -> float:
+    return float(even.filter(among)["expected_selections"].sum() / even["expected_selections"].sum())
+
+
+def test_the_parts_of_the_bias_are_those_of_the_keys_they_name() -> None:
+    near = pl.col("distance") <= 5
+    found, even = times(pl.when(FAR_AND_OLDEST).then(2.0).when(near).then(0.25).otherwise(1.0))
+    assert found["oldest_bias"] == pytest.approx(expected_of(even, FAR_AND_OLDEST))
+    assert found["recency_bias"] == pytest.approx(2 * expected_of(even, near))
+    assert found["other_bias"] == pytest.approx(0.0, abs=1e-12)
+    assert found["positional_bias"] == pytest.approx(found["oldest_bias"] + found["recency_bias"])
+
+
+def test_the_oldest_keys_do_not_hide_behind_others_of_the_same_distance() -> None:
+    """Twice the oldest tenth, and as much less of the other keys of its distances, is no bias by distance alone."""
+    bin_ = pl.col("distance") == 8
+    _, even = times(pl.lit(1.0))
+    old, rest = expected_of(even, bin_ & FAR_AND_OLDEST), expected_of(even, bin_ & ~FAR_AND_OLDEST)
+    less = 1 - old / rest
+    found, moved = times(pl.when(bin_ & FAR_AND_OLDEST).then(2.0).when(bin_).then(less).otherwise(1.0))
+    by_distance = moved.group_by("distance").sum()
+    assert by_distance["selections"].to_numpy() == pytest.approx(by_distance["expected_selections"].to_numpy())
+    assert found["recency_bias"] == pytest.approx(0.0, abs=1e-12)
+    assert found["oldest_bias"] == pytest.approx(old)
+    assert found["other_bias"] == pytest.approx(-rest * np.log2(less))
 
 
 def test_interval_of_a_bin_without_a_selection_is_not_certain() -> None:
     """Two keys expected, none selected in ten samples: resampling sees no scatter, the exact interval does."""
     positions = table(at_random, [60] * 10, 1, 0)
-    own = (pl.col("axis") == "distance") & (pl.col("bin") == 0)
+    own = pl.col("distance") == 0
     positions = positions.with_columns(
         selections=pl.when(own).then(0.0).otherwise("selections"),
-        expected_selections=pl.when(own).then(0.2).otherwise("expected_selections"),
+        expected_selections=pl.when(own)
+        .then(0.2 / pl.len().over("sample", "distance"))
+        .otherwise("expected_selections"),
     )
     row = positional.run({"positions": positions}, SETTINGS)["lift"].row(0, named=True)
     assert (row["lift"], row["ci_low"]) == (0.0, 0.0)

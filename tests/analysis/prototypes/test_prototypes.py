@@ -12,6 +12,7 @@ from analysis.capture.protocol import as_source
 from analysis.features.attempt import Attempt
 from analysis.probe.maps import BINS, map_collector, pooled, unpacked
 from analysis.probe.run import collect_samples
+from analysis.prototypes.run import KEYS
 from analysis.settings import ExtractSettings, PrototypeSettings
 from storage.samples import Sample
 
@@ -60,12 +61,24 @@ def test_pooling_sums_the_attention_of_each_part(keys: int, length: int) -> None
     assert pooled(attention, length) == pytest.approx(expected)
 
 
-def test_maps_of_a_real_model_hold_all_its_attention(dsa: object) -> None:
+def collected(model: object, samples: int, most: int) -> pl.DataFrame:
     random = np.random.default_rng(0)
-    samples = [Sample(index, "", tuple(random.integers(0, 97, 40).tolist())) for index in range(2)]
-    source = as_source(dsa)  # type: ignore[arg-type]
-    attempt = Attempt(source, ExtractSettings(chunk=16), Journal())
-    table = collect_samples(source, samples, [map_collector([1])], 5, attempt)["attention_maps"]
-    assert table["sample"].unique().to_list() == [1]
-    assert table.height == 3 * 4 * 5, "three layers of four heads at five queries"
+    texts = [Sample(index, "", tuple(random.integers(0, 97, 40).tolist())) for index in range(samples)]
+    attempt = Attempt(source := as_source(model), ExtractSettings(chunk=16), Journal())  # type: ignore[arg-type]
+    maker = map_collector([text.index for text in texts], most)
+    return collect_samples(source, texts, [maker], 5, attempt)["attention_maps"]
+
+
+def test_maps_of_a_real_model_hold_all_its_attention(dsa: object) -> None:
+    table = collected(dsa, samples=2, most=24)
+    assert table.height == 2 * 3 * 4 * 5, "of two samples three layers of four heads at five queries: all there are"
     assert unpacked(table["map"].to_list()).sum(axis=1) == pytest.approx(1.0, abs=5e-3)
+
+
+def test_where_there_are_too_many_every_sample_keeps_some_maps_and_every_head_is_kept_of_some(dsa: object) -> None:
+    whole, some = collected(dsa, samples=6, most=1000), collected(dsa, samples=6, most=15)
+    heads = some.select(KEYS).unique()
+    assert heads.height == 15, "every fifth of 6 x 12 maps, of the i-th sample from the i-th on"
+    assert heads.group_by("sample").len()["len"].to_list() == pytest.approx([2.5] * 6, abs=0.5)
+    assert heads.select("layer", "head").n_unique() == 12
+    assert some.join(whole, on=whole.columns, how="semi").height == some.height == 5 * heads.height

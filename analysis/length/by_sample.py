@@ -1,0 +1,83 @@
+"""Headline metrics by sample and position bucket: what two models are paired by at every context length."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from analysis.length.extent import Extent
+from analysis.metrics.headline import HEADLINE
+from analysis.metrics.metric import Ratio
+from analysis.metrics.registry import REGISTRY
+from analysis.metrics.sums import Sums
+from analysis.statistics import Array, ratio
+
+BY_SAMPLE = {
+    "metric": pl.String,
+    "bucket": pl.Int16,
+    "length": pl.Int32,
+    "sample": pl.Int32,
+    "value": pl.Float64,
+    "weight": pl.Float64,
+}
+#: Headline metrics that are means of rows, and the means that the others of them derive from.
+KEPT = frozenset(
+    name for metric in HEADLINE for name in (metric, *REGISTRY[metric].bases) if isinstance(REGISTRY[name].rule, Ratio)
+)
+
+
+class BySample:
+    """Sums over all layers by metric, sample and bucket, collected block by block.
+
+    Args:
+        size: Buckets, and the lengths they end at.
+    """
+
+    def __init__(self, size: Extent) -> None:
+        self._lengths = np.array([size.length(bucket) for bucket in range(size.buckets)], dtype=np.int32)
+        self._parts = [pl.DataFrame(schema=BY_SAMPLE)]
+
+    def add(self, metric: str, samples: NDArray[np.int64], top: Array, bottom: Array) -> None:
+        """Take some samples of one metric; metrics that are not kept are passed over.
+
+        Args:
+            metric: Its name.
+            samples: Sample ids, [samples].
+            top: Sums of value x weight, [samples, buckets].
+            bottom: Sums of weight, same shape.
+        """
+        if metric not in KEPT:
+            return
+        rows, buckets = np.nonzero(bottom > 0)
+        weight = bottom[rows, buckets]
+        columns = {
+            "metric": [metric] * len(rows),
+            "bucket": buckets,
+            "length": self._lengths[buckets],
+            "sample": samples[rows],
+            "value": ratio(top[rows, buckets], weight),
+            "weight": weight,
+        }
+        self._parts.append(pl.DataFrame(columns, schema_overrides=BY_SAMPLE, strict=False))
+
+    def frame(self) -> pl.DataFrame:
+        """metric, bucket, length (tokens), sample, value, weight, in the registry's order of metrics."""
+        order = {name: place for place, name in enumerate(REGISTRY)}
+        return pl.concat(self._parts).sort(
+            pl.col("metric").replace_strict(order, return_dtype=pl.Int32), "bucket", "sample"
+        )
+
+
+def cumulative(sums: Sums) -> Sums:
+    """From sums in each bucket (a cell's second part) those of each bucket and all before it.
+
+    A sample that ends before a bucket keeps what it has, as it does in a study of that length.
+    """
+    tops, bottoms = np.zeros_like(sums.numerator), np.zeros_like(sums.denominator)
+    for metric in dict.fromkeys(name for name, _ in sums.cells):
+        own = [(bucket, place) for place, (name, bucket) in enumerate(sums.cells) if name == metric]
+        places = [place for _, place in sorted(own, key=lambda pair: pair[0] or 0)]
+        tops[:, places] = np.cumsum(sums.numerator[:, places], axis=1)
+        bottoms[:, places] = np.cumsum(sums.denominator[:, places], axis=1)
+    return Sums(sums.samples, sums.cells, tops, bottoms)

@@ -1,0 +1,20 @@
+"""The numbers that a reader asks for first, chosen before any was seen; corrections for many metrics rest on that."""
+
+from __future__ import annotations
+
+HEADLINE = (
+    "nll",
+    "accuracy",
+    "sparsity_cost",
+    "selection_recall",
+    "recall_of_oracle",
+    "output_error",
+    "indexer_kl",
+    "in_effect",
+    "normalized_entropy",
+    "positional_bias",
+    "indexer_parameters",
+    "indexer_flops",
+    "indexer_latency_ms",
+    "efficiency_score",
+)

@@ -1,0 +1,82 @@
+"""A Markdown text that fits a pull request's comment: blocks are taken in while there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from analysis.report import markdown_table
+from analysis.report.names import html_text
+
+#: GitHub takes 65,536 characters in a comment; some are left for what a workflow puts around the report.
+LONGEST = 64_000
+
+
+def size(text: str) -> int:
+    """Characters as GitHub counts them at most: UTF-16 code units."""
+    return len(text.encode("utf-16-le")) // 2
+
+
+class Comment:
+    """Blocks of Markdown, the most important first, with a note of what found no room.
+
+    Args:
+        longest: Characters that there is room for.
+    """
+
+    def __init__(self, longest: int = LONGEST) -> None:
+        self._blocks: list[str] = []
+        self._left_out: list[str] = []
+        # The note of what was left out must fit in any case.
+        self._room = longest - 2_000
+
+    def add(self, *blocks: str) -> None:
+        """Take blocks in one after the other; what no longer fits is left out without a note."""
+        for block in blocks:
+            if block and size(block) + 2 <= self._room:
+                self._blocks.append(block)
+                self._room -= size(block) + 2
+
+    def fold(self, title: str, blocks: Iterable[str]) -> None:
+        """Take blocks in below a title that opens them, all or none.
+
+        Args:
+            title: Plain text.
+            blocks: Markdown.
+        """
+        inside = "\n\n".join(block for block in blocks if block)
+        text = f"<details>\n<summary>{html_text(title)}</summary>\n\n{inside}\n\n</details>"
+        if not inside:
+            return
+        if size(text) + 2 > self._room:
+            self._left_out.append(title)
+            return
+        self.add(text)
+
+    def text(self) -> str:
+        """All that was taken in."""
+        note = []
+        if self._left_out:
+            shown = [f"<li>{html_text(title)}</li>" for title in self._left_out[:10]]
+            more = f"<li>and {len(self._left_out) - 10} more</li>" if len(self._left_out) > 10 else ""
+            note = [f"Left out here, to fit a comment; all of it is in report.html:\n\n<ul>{''.join(shown)}{more}</ul>"]
+        return "\n\n".join([*self._blocks, *note]) + "\n"
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], sides: str, room: int = LONGEST) -> str:
+    """A table of cells that are Markdown already.
+
+    Args:
+        heads: Headings.
+        rows: Cells.
+        sides: "l" or "r" for each column.
+        room: Characters that the rows may take; further ones are counted and not shown.
+    """
+    kept, hidden = [], 0
+    for row in rows:
+        room -= size("| " + " | ".join(row) + " |") + 1
+        if room >= 0:
+            kept.append(row)
+        else:
+            hidden += 1
+    note = f"\n\n{hidden} more rows are in report.html." if hidden else ""
+    return markdown_table.table(heads, kept, sides) + note

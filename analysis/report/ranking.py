@@ -1,0 +1,88 @@
+"""Candidates in order: those that are shown to keep the quality first, and among them the cheapest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from analysis.efficiency.fronts import COST, model_front
+from analysis.report.inputs import ReportInput
+from analysis.report.judgement import judge
+from analysis.report.numbers import known
+
+RANKING = {
+    "rank": pl.Int32,
+    "candidate": pl.String,
+    "quality": pl.String,
+    "nll_difference": pl.Float64,
+    "nll_low": pl.Float64,
+    "nll_high": pl.Float64,
+    "nll_verdict": pl.String,
+    "recall_difference": pl.Float64,
+    "recall_low": pl.Float64,
+    "recall_high": pl.Float64,
+    "recall_verdict": pl.String,
+    "cost": pl.Float64,
+    "efficiency_score": pl.Float64,
+    "nll_front": pl.Boolean,
+    "recall_front": pl.Boolean,
+}
+RULE = (
+    "Ordered by quality, then cost, then loss. First come candidates whose next-token loss and selection recall are "
+    "both shown to be no worse than the margin allows (kept), then those of which one is not shown (open), then those "
+    "with one that is detectably worse and not shown to be within the margin (lost), last those that failed the "
+    "causality audit (void); a metric that cannot be compared is left out. Within each, the fewest indexer FLOPs come "
+    "first, and the smaller next-token loss where those are equal. On the front: no other model, the baseline "
+    "included, beats it in cost and quality at once, by the estimates."
+)
+QUALITIES = ("kept", "open", "lost", "void")
+_FIELDS = {"nll": "nll", "recall": "selection_recall"}
+_PARTS = {"difference": "difference", "low": "ci_low", "high": "ci_high"}
+
+
+def ranking(report: ReportInput) -> pl.DataFrame:
+    """All candidates, the best first, as RULE orders them.
+
+    Returns:
+        rank (from 1), candidate, quality (kept, open, lost or void), difference, interval and verdict of nll (nats) and
+        selection recall, cost (indexer FLOPs as a ratio to the baseline's), efficiency_score, and whether the candidate
+        is on the Pareto front of cost and either quality; null where that cannot be said.
+    """
+    failed = set(report.causality.filter(pl.col("passed").eq_missing(False))["model"])
+    models = [page.name for page in report.models]
+    fronts = {name: model_front(report.metrics, models, metric) for name, metric in _FIELDS.items()}
+    rows = []
+    for page in report.candidates:
+        own = {
+            row["metric"]: row
+            for row in report.own_comparisons(page.name).filter(pl.col("layer").is_null()).iter_rows(named=True)
+        }
+        cost = own.get(COST, {})
+        paid, base = known(cost.get("value")), known(cost.get("baseline"))
+        row: dict[str, Any] = {
+            "candidate": page.name,
+            "quality": "void" if page.name in failed else _quality([own.get(metric) for metric in _FIELDS.values()]),
+            "cost": paid / base if paid is not None and base else None,
+            "efficiency_score": known(own.get("efficiency_score", {}).get("value")),
+        }
+        for name, metric in _FIELDS.items():
+            found = own.get(metric, {})
+            row |= {f"{name}_{part}": known(found.get(key)) for part, key in _PARTS.items()}
+            row |= {f"{name}_verdict": found.get("verdict"), f"{name}_front": fronts[name].get(page.name)}
+        rows.append(row)
+    rows.sort(key=lambda row: (QUALITIES.index(row["quality"]), _last(row["cost"]), _last(row["nll_difference"])))
+    return pl.DataFrame([{"rank": place, **row} for place, row in enumerate(rows, 1)], schema=RANKING)
+
+
+def _quality(rows: list[dict[str, Any] | None]) -> str:
+    found = [row for row in rows if row is not None and known(row["difference"]) is not None]
+    judged = [judge(row) for row in found]
+    if any(own.kind == "worse" and own.stands for own in judged):
+        return "lost"
+    return "kept" if found and all(row["no_worse"] for row in found) else "open"
+
+
+def _last(value: float | None) -> float:
+    return np.inf if value is None else value

@@ -1,0 +1,121 @@
+"""Sentences about one number: what moved, by how much, how sure that is, and what was left open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import polars as pl
+
+from analysis.report.inputs import ModelPage, ReportInput
+from analysis.report.judgement import judge
+from analysis.report.names import plain
+from analysis.report.numbers import decimals, known, number, percent, span
+
+Outcome = Literal["better", "worse", "equivalent", "inconclusive", "same"]
+_UNSPOKEN = ("share", "ratio", "score", "")
+_NAMES = {
+    "nll": "Next-token loss",
+    "accuracy": "Next-token accuracy",
+    "selection_recall": "Selection recall",
+    "indexer_flops": "Indexer FLOPs",
+    "indexer_latency_ms": "Measured indexer latency",
+    "indexer_parameters": "Indexer parameters",
+    "efficiency_score": "The efficiency score",
+}
+
+
+def join(parts: Sequence[str]) -> str:
+    """A list in running text."""
+    if len(parts) < 2:
+        return "".join(parts)
+    return ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def name_of(metric: str) -> str:
+    """What running text calls a metric."""
+    return _NAMES.get(metric, metric)
+
+
+def with_unit(value: object, unit: str, places: int | None = None, signed: bool = False) -> str:
+    """A number with its unit, where the unit is one that is spoken."""
+    return number(value, unit, places, signed) + ("" if unit in _UNSPOKEN else f" {unit}")
+
+
+def sentence(row: Mapping[str, Any], outcome: Outcome, confidence: float) -> str:
+    """One comparison row in words."""
+    name, unit = name_of(row["metric"]), str(row["unit"] or "")
+    difference, low, high = (known(row[key]) for key in ("difference", "ci_low", "ci_high"))
+    places = decimals((low, high), known(row["value"]), known(row["baseline"]))
+    values = f"{number(row['value'], unit, places)} against {with_unit(row['baseline'], unit, places)}"
+    if outcome == "same":
+        where = "" if low is None else f" on every one of the {row['n']} samples"
+        return f"{name}: equal{where} ({with_unit(row['value'], unit)})."
+    if low is None or high is None:
+        return f"{name}: {values}{_relative(row)}."
+    interval = f"{percent(confidence)} CI {span(low, high, unit, places, signed=True)}, n = {row['n']}"
+    amount, judgement = with_unit(difference, unit, places, signed=True), judge(row)
+    if outcome == "equivalent":
+        narrow = span(row["tost_low"], row["tost_high"], unit, places, signed=True)
+        moved = f", if detectably {judgement.direction}" if judgement.direction else ""
+        return (
+            f"{name}: equivalent{moved} ({amount}; the {percent(2 * confidence - 1)} CI {narrow} lies within the "
+            f"margin of ±{with_unit(row['margin'], unit)}; n = {row['n']})."
+        )
+    if outcome == "inconclusive":
+        return f"{name}: {_open(row, amount, interval)}"
+    effect = known(row["effect"])
+    size = "" if effect is None else f", effect size {number(effect, places=2, signed=True)}"
+    return (
+        f"{name} is {judgement.direction} ({outcome}) by {with_unit(abs(difference or 0), unit, places)} "
+        f"({values}; {interval}{size})."
+    )
+
+
+def _open(row: Mapping[str, Any], amount: str, interval: str) -> str:
+    """What is left open, and what is not."""
+    unit, least = str(row["unit"] or ""), known(row["mde"])
+    told = f"inconclusive ({amount}; {interval}); "
+    if judge(row).kind in ("better", "worse"):
+        told += "the difference does not outlast the correction for the number of metrics"
+    else:
+        told += "a true difference anywhere within that interval is not ruled out"
+    if row["no_worse"]:
+        told += f", but one that is worse by the margin of {with_unit(row['margin'], unit)} is"
+    if least is None:
+        return f"{told}."
+    return f"{told}. A true difference of {with_unit(least, unit)} would be detected with a probability of 80\u202f%."
+
+
+def _relative(row: Mapping[str, Any]) -> str:
+    baseline, value = known(row["baseline"]), known(row["value"])
+    if not baseline or value is None or baseline < 0:
+        return ""
+    change = value / baseline - 1
+    return f", {percent(abs(change))} {'less' if change < 0 else 'more'}"
+
+
+def portrait(report: ReportInput, page: ModelPage) -> str:
+    """One sentence about a model that is compared with nothing."""
+    rows = report.own_metrics(page.name).filter(pl.col("layer").is_null() & pl.col("value").is_finite())
+    found = {row["metric"]: row for row in rows.iter_rows(named=True)}
+    parts = []
+    for metric, words in (
+        ("nll", "next-token loss"),
+        ("selection_recall", "selection recall"),
+        ("oracle_recall", "oracle recall"),
+        ("normalized_entropy", "normalised entropy"),
+    ):
+        if metric in found:
+            row = found[metric]
+            places = decimals((known(row["ci_low"]), known(row["ci_high"])), known(row["value"]))
+            interval = span(row["ci_low"], row["ci_high"], row["unit"], places)
+            shown = f" ({percent(report.confidence)} CI {interval})" if interval != "–" else ""
+            tail = "" if row["unit"] in _UNSPOKEN else f" {row['unit']}"
+            parts.append(f"{words} {number(row['value'], row['unit'], places)}{tail}{shown}")
+    kind = (
+        ""
+        if page.has_indexer
+        else " It has no indexer, so its attention is described and nothing is said of selection."
+    )
+    return f"{plain(page.name)}: {join(parts)}.{kind}" if parts else kind.strip()
