@@ -10,6 +10,7 @@ import pytest
 
 from analysis import plots
 from analysis.report import render
+from analysis.report.names import markdown
 from analysis.report.panels.divergence import NAMES, PANEL
 from tests.report.fixtures import report
 from tests.report.output_frames import output_frames
@@ -92,7 +93,7 @@ def test_all_three_files_hold_the_statistics() -> None:
     classes = {row["label"] for row in data["divergence_by"] if row["axis"] == "token class"}
     assert "word start" in classes
     assert "### Next-token predictions against the baseline" in files["report.md"]
-    assert f"| {NAMES['output_kl_p99']} | nats | " in files["report.md"]
+    assert f"| {markdown(NAMES['output_kl_p99'])} | nats | " in files["report.md"]
     assert "What it does to the predictions" in files["report.html"]
 
 

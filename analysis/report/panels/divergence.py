@@ -17,23 +17,23 @@ NAMES: Mapping[str, str] = {
     "perplexity_ratio": "perplexity ratio",
     "log_perplexity_correlation": "correlation of log-perplexities",
     "output_kl": "KL divergence: mean",
-    "output_kl_p1": "KL divergence: 1 %",
-    "output_kl_p10": "KL divergence: 10 %",
+    "output_kl_p1": "KL divergence: 1\u202f%",
+    "output_kl_p10": "KL divergence: 10\u202f%",
     "output_kl_median": "KL divergence: median",
-    "output_kl_p90": "KL divergence: 90 %",
-    "output_kl_p95": "KL divergence: 95 %",
-    "output_kl_p99": "KL divergence: 99 %",
+    "output_kl_p90": "KL divergence: 90\u202f%",
+    "output_kl_p95": "KL divergence: 95\u202f%",
+    "output_kl_p99": "KL divergence: 99\u202f%",
     "output_kl_max": "KL divergence: largest",
     "output_merged": "probability not told apart",
     "probability_change": "Δp of the true token: mean",
     "probability_change_rms": "Δp of the true token: RMS",
-    "probability_change_p1": "Δp of the true token: 1 %",
-    "probability_change_p10": "Δp of the true token: 10 %",
-    "probability_change_p25": "Δp of the true token: 25 %",
+    "probability_change_p1": "Δp of the true token: 1\u202f%",
+    "probability_change_p10": "Δp of the true token: 10\u202f%",
+    "probability_change_p25": "Δp of the true token: 25\u202f%",
     "probability_change_median": "Δp of the true token: median",
-    "probability_change_p75": "Δp of the true token: 75 %",
-    "probability_change_p90": "Δp of the true token: 90 %",
-    "probability_change_p99": "Δp of the true token: 99 %",
+    "probability_change_p75": "Δp of the true token: 75\u202f%",
+    "probability_change_p90": "Δp of the true token: 90\u202f%",
+    "probability_change_p99": "Δp of the true token: 99\u202f%",
     "same_top_token": "same top token",
 }
 _GROUPED = (
@@ -172,7 +172,7 @@ def _by(by: pl.DataFrame, axis: str) -> TextTable | None:
         lines.append((str(label), first, interval, *rest, count(max(row["n"] for row in cells.values()))))
     heads = (
         "next token" if axis == "token class" else "query",
-        *("KL (nats)", "CI", "median", "99 %", "RMS Δp", "same top token", "perplexity ratio", "n (samples)"),
+        *("KL (nats)", "CI", "median", "99\u202f%", "RMS Δp", "same top token", "perplexity ratio", "n (samples)"),
     )
     return TextTable(f"Against the baseline, by {axis}", heads, tuple(lines), open=False)
 
