@@ -41,7 +41,7 @@ def transition_maps(transitions: pl.DataFrame) -> Figure | None:
                 spans[place] = "–".join(f"{100 * end:.1f}" for end in ends)
         axes.imshow(cells, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="none")
         across, down = ([labels.index(name) for name in own[side]] for side in ("after", "before"))
-        note(axes, own, across, down, ["before", "after", "share", "count"], panel=kind)
+        note(axes, own, across, down, ["before", "after", "share", "ci_low", "ci_high", "count"], panel=kind)
         for row, column in np.argwhere(np.isfinite(cells)):
             value = cells[row, column]
             colour = "white" if value > 0.6 else INK

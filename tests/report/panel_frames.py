@@ -196,9 +196,10 @@ def _transitions(layers: int, random: np.random.Generator) -> dict[str, pl.DataF
     for of, names in (("cluster", list("01234")), ("type", ["sink", "local", "previous-token", "induction", "mixed"])):
         for before in names:
             for after, share in zip(names, random.dirichlet(np.ones(len(names))), strict=True):
-                rows.append((None, of, before, after, float(share), int(1000 * share)))
+                low, high = max(0.0, share - 0.02), min(1.0, share + 0.02)
+                rows.append((None, of, before, after, float(share), low, high, int(1000 * share), 36))
     schema = {
         "layer": pl.Int16, "of": pl.String, "before": pl.String, "after": pl.String, "share": pl.Float64,
-        "count": pl.Int64,
+        "ci_low": pl.Float64, "ci_high": pl.Float64, "count": pl.Int64, "n": pl.Int32,
     }  # fmt: skip
     return {"transitions": pl.DataFrame(rows, schema=schema, orient="row")}

@@ -92,7 +92,7 @@ def test_all_three_files_hold_the_statistics() -> None:
     assert ("baseline", "dense", "perplexity_ratio") in rows and ("baseline", "baseline", "output_kl") not in rows
     classes = {row["label"] for row in data["divergence_by"] if row["axis"] == "token class"}
     assert "word start" in classes
-    assert "### Next-token predictions against the baseline" in files["report.md"]
+    assert "<summary>light: next-token predictions against the baseline</summary>" in files["report.md"]
     assert f"| {markdown(NAMES['output_kl_p99'])} | nats | " in files["report.md"]
     assert "What it does to the predictions" in files["report.html"]
 
