@@ -34,6 +34,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from storage.history import HISTORY
 from storage.json_types import JSON, plain_json
 from storage.store import Store
 from storage.studies import STUDIES
@@ -74,12 +75,12 @@ class Point:
 def fingerprints(store: Path) -> dict[str, str]:
     """A hash of each file of a store; of a marker, without how and when its unit was made.
 
-    Locks, temporary files and the records of studies (which say when) are no results.
+    Locks, temporary files, and the records of studies and of their history (which say when) are no results.
     """
     found = {}
     for file in sorted(store.rglob("*")):
         name = file.relative_to(store).as_posix()
-        if file.is_dir() or file.name.startswith(".") or name.startswith(f"{STUDIES}/"):
+        if file.is_dir() or file.name.startswith(".") or name.startswith((f"{STUDIES}/", f"{HISTORY}/")):
             continue
         data = file.read_bytes()
         if "/_commits/" in name:

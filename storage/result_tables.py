@@ -40,14 +40,15 @@ def _compared(key: str, *groups: tuple[Column, ...]) -> Table:
         of("samples", n="Samples that were paired."),
         of(
             better="Whether the candidate is better, where the interval leaves out 0 or a count differs; else null.",
-            verdict="equivalent (the interval tost_low to tost_high lies within the margin), else better, worse or "
-            "different (the confidence interval leaves out 0), else inconclusive; equal: a count that does not differ.",
+            verdict="In a word: equivalent (the interval tost_low to tost_high lies within the margin), else better, "
+            "worse or different (the confidence interval leaves out 0), else inconclusive; equal: a count that does "
+            "not differ.",
             no_worse="Whether the worse end of tost_low to tost_high lies within the margin; null without a direction.",
         ),
         of("in the column unit", margin="Difference that does not matter, by the settings."),
         of(
-            p_adjusted="p after Benjamini-Hochberg within the family: the headline metrics, the others, or the layers "
-            "or lengths of one metric.",
+            p_adjusted="P-value after Benjamini-Hochberg within its family: the headline metrics, the others, or "
+            "the layers or lengths of one metric.",
             corrected="Whether p_adjusted is at most 1 - confidence.",
         ),
         of("in the column unit", standard_error="Standard error of the difference, from the resamples."),

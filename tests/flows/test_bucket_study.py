@@ -22,7 +22,7 @@ def test_a_study_in_a_bucket_has_the_bytes_of_one_on_a_disk(done: Path, folder: 
     (row,) = json.loads(run_command("history", bucket, "--json").out[0])["runs"]
     assert len(row["dates"]) == 2 and row["report"] != "collected"
     assert [(one["model"], one["metric"]) for one in row["metrics"]] == [
-        (model, metric) for model in ("base", "light") for metric in ("nll", "selection_recall", "indexer_flops")
+        ("base", metric) for metric in ("nll", "selection_recall", "indexer_flops")
     ]
     assert not [line for line in again.out if "computed" in line]
     found: list[Finding] = []

@@ -109,7 +109,7 @@ def test_export_holds_every_value_of_the_store(done: Path, tmp_path: Path) -> No
             for column, kind in content.schema.items()
             if kind.is_numeric()
         }
-        places = {"sample", "layer", "head", "bucket", "bin"}
+        places = {"sample", "layer", "head", "bucket", "distance", "relative"}
         weights = {(measure.table, measure.weight) for measure in measures()} | {
             ("indexer", "queries"),
             ("scores", "m2"),
