@@ -127,7 +127,7 @@ def list_store(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """List what a store holds, one line a step."""
-    from flows.results import print_store
+    from flows.store_table import print_store
 
     print_store(store, as_json)
 
@@ -222,8 +222,8 @@ def _short(folder: str) -> str:
 def _show_plan(file: Path | None, overrides: list[str], refresh: list[str] | None) -> None:
     from flows.load import load_study
     from flows.plan import make_plan
+    from flows.plan_table import print_plan
     from flows.refresh import chosen
-    from flows.results import print_plan
 
     read: Any = load_study(file, overrides)
     print_plan(make_plan(read, chosen(refresh or [], "study")))

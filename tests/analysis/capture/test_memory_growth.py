@@ -62,7 +62,7 @@ def peak(work: Callable[[int], object], length: int) -> int:
 
 
 def extraction(model: Any) -> Callable[[int], object]:
-    settings = ExtractSettings(chunk=16, dense_reference=False)
+    settings = ExtractSettings(chunk=32, dense_reference=False)
 
     def work(length: int) -> object:
         ids = torch.randint(model.config.get_text_config().vocab_size, (length,)).tolist()
