@@ -38,10 +38,17 @@ from storage.schemas import schema
 from storage.store import Store, step_key
 
 KEY = step_key("features", {"simulated": "analyses"})
+MODEL = step_key("models", {"simulated": "analyses"})
 RESULTS = step_key("analyses/distribution", {"simulated": "analyses"})
 LAYERS, HEADS, BUCKETS = 32, 32, 10
 START, BARE, COMPARISON = "start", "polars", "comparison"
-ANALYSES = ("distribution", "positional", "clustering")
+ANALYSES = {
+    "distribution": "DistributionSettings",
+    "positional": "PositionalBiasSettings",
+    "clustering": "ClusteringSettings",
+    "length": "LengthSettings",
+    "efficiency": "EfficiencySettings",
+}
 TEMPLATES = 8
 #: Stands for the id of a sample.
 MARK = 0x5A3C7E19
@@ -109,6 +116,22 @@ def _positions(random: np.random.Generator) -> pl.DataFrame:
     return frame.cast(kinds)  # type: ignore[arg-type]
 
 
+def facts() -> pl.DataFrame:
+    """The model: heads as wide as DeepSeek-V3.2's, with its indexer, in the layers and heads of the shards."""
+    widths = {"key_width": 192, "value_width": 128, "indexer_heads": 64, "indexer_dim": 128, "index_topk": 64}
+    counts = {"layers": LAYERS, "attention_heads": HEADS, "indexer_layers": LAYERS}
+    parameters = {"parameters": 10**9, "indexer_parameters": 10**7, "attention_parameters": 10**8}
+    words = {"family": "simulated", "entry": "token", "dtype": "float32", "device": "cpu"}
+    return pl.DataFrame([{**words, **counts, **widths, **parameters}])
+
+
+def layers() -> pl.DataFrame:
+    """The model's layers, all sparse."""
+    kinds = {"layer": pl.Int16, "window": pl.Int32, "attention_chunk": pl.Int32}
+    row = {"attention_heads": HEADS, "key_width": 192, "value_width": 128, "window": None, "attention_chunk": None}
+    return pl.DataFrame([{"layer": layer, **row, "selects": True} for layer in range(LAYERS)], schema_overrides=kinds)
+
+
 def _scores(random: np.random.Generator) -> pl.DataFrame:
     rows = []
     for layer in range(LAYERS):
@@ -131,6 +154,7 @@ def simulate(store: Store, shards: int) -> int:
     places of a Parquet file, as its four bytes, and is put there.
     """
     units = names(shards)
+    store.commit(MODEL, "model", {"facts": facts(), "layers": layers()}, "simulated")
     store.prepare(KEY, "simulated", units)
     templates = [encoded(seed) for seed in range(TEMPLATES)]
     size = 0
@@ -183,13 +207,8 @@ def analyse(name: str, store: Store, shards: int) -> dict[str, int]:
     """Run one analysis; returns the rows of its tables."""
     from tasks.features import StoredFeatures
 
-    settings_of = {
-        "distribution": "DistributionSettings",
-        "positional": "PositionalBiasSettings",
-        "clustering": "ClusteringSettings",
-    }
-    settings = getattr(import_module("analysis.settings"), settings_of[name])()
-    features = StoredFeatures(store, [(KEY, names(shards))])
+    settings = getattr(import_module("analysis.settings"), ANALYSES[name])()
+    features = StoredFeatures(store, [(KEY, names(shards)), (MODEL, ("model",))])
     tables: Mapping[str, pl.DataFrame] = import_module(f"analysis.{name}").run(features, settings)
     rows = {table: frame.height for table, frame in tables.items()}
     if name == "distribution":

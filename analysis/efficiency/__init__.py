@@ -2,6 +2,6 @@
 
 from analysis.efficiency.run import run
 
-VERSION = 2
+VERSION = 3
 
 __all__ = ["VERSION", "run"]

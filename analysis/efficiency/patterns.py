@@ -32,6 +32,8 @@ PATTERNS_PARETO = {
     "on_front": pl.Boolean,
     "n": pl.Int32,
 }
+#: Shards whose moments are kept before they are summed.
+TOGETHER = 64
 _GROUP = ("level", "layer", "head", "pattern_type")
 _MOMENTS = ("top", "bottom", "top_top", "top_bottom", "bottom_bottom")
 
@@ -49,10 +51,15 @@ def patterns_pareto(features: Features, settings: BootstrapSettings) -> pl.DataF
         quality with bounds, output_error with bounds, on_front (among the rows of the level), n (samples). Empty
         without an indexer.
     """
-    found = [part for shard in shards(features, ["attention", "heads"]) if (part := _moments(shard)) is not None]
+    found: list[pl.DataFrame] = []
+    for shard in shards(features, ["attention", "heads"]):
+        if (part := _moments(shard)) is not None:
+            found.append(part)
+        if len(found) == TOGETHER:
+            found = [_sum(found)]
     if not found:
         return pl.DataFrame(schema=PATTERNS_PARETO)
-    sums = pl.concat(found).group_by(_GROUP, maintain_order=True).sum()
+    sums = _sum(found)
     sums = sums.with_columns(finite for name in VALUES for finite in _estimate(name, settings.confidence))
     names = [f"{name}{end}" for name in VALUES for end in ("", "_low", "_high")]
     sums = sums.with_columns(finite_or_null(*names)).filter(pl.col("quality").is_not_null())
@@ -62,6 +69,10 @@ def patterns_pareto(features: Features, settings: BootstrapSettings) -> pl.DataF
         front = pareto(own["cost"].to_numpy(), own["quality"].to_numpy())
         parts.append(own.with_columns(on_front=pl.Series(front, dtype=pl.Boolean)))
     return pl.concat(parts).select(*PATTERNS_PARETO).cast(PATTERNS_PARETO)  # type: ignore[arg-type]
+
+
+def _sum(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    return pl.concat(parts).group_by(_GROUP, maintain_order=True).sum()
 
 
 def _moments(shard: Mapping[str, pl.DataFrame]) -> pl.DataFrame | None:

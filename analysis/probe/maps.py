@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
+import torch
 from numpy.typing import NDArray
 
 from analysis.probe.collect import Maker, ProbedSample, Tables
@@ -22,6 +23,7 @@ MAPS: dict[str, type[pl.DataType]] = {
     "length": pl.Int32,
     "query": pl.Int32,
     "map": pl.Binary,
+    "kept": pl.Binary,
 }
 
 
@@ -29,7 +31,8 @@ def map_collector(samples: Sequence[int], most: int = MOST) -> Maker:
     """Collects the table ``attention_maps``: dense attention of some heads of every sample at the probed queries.
 
     One row a query; ``map`` holds BINS little-endian float16 numbers, the attention on each of BINS equal parts of the
-    sequence (part b holds the keys s with floor(BINS s / length) = b). With heads of all layers counted f = 0, 1, ...,
+    sequence (part b holds the keys s with floor(BINS s / length) = b), and ``kept`` the same of the selected keys
+    alone, null where it leaves nothing out or differs between heads. With heads of all layers counted f = 0, 1, ...,
     of the i-th sample those are kept whose f + i is a multiple of the smallest step that keeps no more than ``most``
     maps: every head of a few samples, as many heads of each, and all where there is room.
 
@@ -71,12 +74,19 @@ class _Maps:
             first += rows.head_p.shape[0]
             if not heads:
                 continue
-            found = pooled(rows.head_p[heads].cpu().numpy(), length).astype("<f2")
-            queries = rows.query.tolist()
-            for head, maps in zip(heads, found, strict=True):
+            attention = rows.head_p[heads]
+            found = pooled(attention.cpu().numpy(), length).astype("<f2")
+            selected = rows.selected if rows.selected is not None else torch.zeros_like(rows.eligible)
+            kept = pooled((attention * selected).cpu().numpy(), length).astype("<f2")
+            queries, known = rows.query.tolist(), rows.in_effect.tolist()
+            for place, head in enumerate(heads):
                 self.rows += [
-                    (self.sample.index, rows.layer, head, length, int(query), one.tobytes())
-                    for query, one in zip(queries, maps, strict=True)
+                    (
+                        *(self.sample.index, rows.layer, head, length, query),
+                        found[place, row].tobytes(),
+                        kept[place, row].tobytes() if known[row] else None,
+                    )
+                    for row, query in enumerate(queries)
                 ]
 
     def tables(self) -> Tables:

@@ -34,7 +34,7 @@ from analysis.probe.sharing import sharing_collector
 from analysis.probe.stability import stability_collector
 from analysis.settings import ExtractSettings, ProbeSettings
 
-PROBE_VERSION = 3
+PROBE_VERSION = 4
 """Part of every probe's key: raise it when any number in its tables would change."""
 PILOT_EVERY = 4
 

@@ -2,6 +2,6 @@
 
 from analysis.prototypes.run import run
 
-VERSION = 2
+VERSION = 3
 
 __all__ = ["VERSION", "run"]

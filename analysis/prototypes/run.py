@@ -1,4 +1,4 @@
-"""For each cluster the nearest maps that were kept, as numbers to draw."""
+"""Real attention maps to look at: the nearest to each cluster's centre, and examples of what selections lose."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import polars as pl
 
 from analysis.metrics.stream import Sharded
 from analysis.probe.maps import unpacked
+from analysis.prototypes import examples as chosen
 from analysis.settings import PrototypeSettings
 
 KEYS = ("sample", "layer", "head")
@@ -27,26 +28,29 @@ MAPS: dict[str, pl.DataType | type[pl.DataType]] = {
     "query": pl.Int32,
     "attention": pl.Array(pl.Float32, 48),
 }
+SCHEMAS = {"prototypes": PROTOTYPES, "maps": MAPS, "examples": chosen.EXAMPLES, "example_maps": chosen.MAPS}
 
 
 def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: PrototypeSettings) -> dict[str, pl.DataFrame]:
     """The real maps nearest to each cluster's centre, among those that the probe kept (heads of every probed sample).
 
     Args:
-        features: The probe's attention_maps and clustering.assignments; without either there are no prototypes.
+        features: The probe's attention_maps and clustering.assignments; without either there are no prototypes, and
+            without the first there are no examples.
         settings: How many of each cluster.
 
     Returns:
         prototypes: cluster, rank (0 the nearest), sample, layer, head, pattern_type, distance (to the centre, in the
         whitened space of the clustering). maps: cluster, rank, length, query, attention on 48 equal parts of the
-        sequence.
+        sequence. examples and example_maps: see `examples`.
     """
-    empty = {"prototypes": pl.DataFrame(schema=PROTOTYPES), "maps": pl.DataFrame(schema=MAPS)}
-    if not isinstance(features, Mapping) or not {"attention_maps", "clustering.assignments"} <= set(features):
-        return empty
+    if not isinstance(features, Mapping) or "attention_maps" not in features:
+        return {name: pl.DataFrame(schema=schema) for name, schema in SCHEMAS.items()}
     maps = features["attention_maps"]
-    if maps.is_empty():
-        return empty
+    examples, example_maps = chosen.examples(maps)
+    found = {"examples": examples, "example_maps": example_maps}
+    if maps.is_empty() or "clustering.assignments" not in features:
+        return {"prototypes": pl.DataFrame(schema=PROTOTYPES), "maps": pl.DataFrame(schema=MAPS), **found}
     kept = features["clustering.assignments"].join(maps.select(KEYS).unique(), on=KEYS, how="semi")
     nearest = (
         kept.sort("cluster", "distance", *KEYS)
@@ -58,4 +62,5 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: PrototypeSetti
     return {
         "prototypes": nearest.select(*PROTOTYPES).cast(PROTOTYPES),  # type: ignore[arg-type]
         "maps": drawn.with_columns(attention).select(*MAPS).cast(MAPS),  # type: ignore[arg-type]
+        **found,
     }

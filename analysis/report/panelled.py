@@ -42,7 +42,7 @@ def shown_panels(page: ModelPage, prefix: str) -> tuple[Shown, ...]:
         if not frames:
             continue
         pictures = [
-            picture(f"{prefix}-{panel.analysis}-{place}", title, caption, figure, plain(page.name))
+            picture(f"{prefix}-{panel.name or panel.analysis}-{place}", title, caption, figure, plain(page.name))
             for place, (figure, title, caption) in enumerate(panel.draw(frames), 1)
         ]
         shown = Shown(

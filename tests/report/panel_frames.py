@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from analysis import sharing
+from analysis.prototypes.examples import EXAMPLES
 from analysis.report import ReportInput
 from analysis.settings import SharingSettings
 from tests.analysis.sharing.test_sharing import table
@@ -188,7 +189,22 @@ def _prototypes(layers: int, heads: int, random: np.random.Generator) -> dict[st
     frame = pl.DataFrame([row[:4] for row in maps], schema=schema, orient="row").with_columns(
         pl.Series("attention", [row[4] for row in maps], dtype=pl.Array(pl.Float32, 48))
     )
-    return {"prototypes": pl.DataFrame(chosen, schema=list(names), orient="row"), "maps": frame}
+    found = [
+        (example, 24, int(random.integers(layers)), int(random.integers(heads)), lost, 1 - lost, 64)
+        for example, lost in (("most", 0.41), ("middle", 0.06), ("least", 0.002))
+    ]
+    shown = [(example, 1024, query, query > 64) for example, *_ in found for query in range(31, 1024, 62)]
+    dense = random.dirichlet(np.ones(48), len(shown)).astype(np.float32)
+    example_maps = pl.DataFrame(shown, schema=["example", "length", "query", "in_effect"], orient="row").with_columns(
+        pl.Series(name, values, dtype=pl.Array(pl.Float32, 48))
+        for name, values in (("dense", dense), ("sparse", np.roll(dense, 1, axis=1)))
+    )
+    return {
+        "prototypes": pl.DataFrame(chosen, schema=list(names), orient="row"),
+        "maps": frame,
+        "examples": pl.DataFrame(found, schema=list(EXAMPLES), orient="row"),
+        "example_maps": example_maps,
+    }
 
 
 def _transitions(layers: int, random: np.random.Generator) -> dict[str, pl.DataFrame]:

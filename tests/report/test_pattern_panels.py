@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from analysis.plots.attention_maps import sparse_against_dense
 from analysis.plots.prototypes import prototype_maps
 from analysis.plots.transitions import transition_maps
+from analysis.prototypes.examples import examples
 from analysis.report.panels import clustering, transitions
+from analysis.report.panels import examples as examples_panel
 
 MOVED = pl.DataFrame(
     [(None, "cluster", 0.125, 0.05, 0.25, 9), (0, "cluster", 0.0, 0.0, 0.0, 9), (1, "cluster", 0.25, 0.1, 0.5, 9)],
@@ -97,3 +100,25 @@ def test_a_prototype_shows_its_attention_and_nothing_of_the_future() -> None:
     assert np.ma.getmaskarray(np.ma.masked_invalid(cells)).sum(axis=1).tolist() == [24, 0]
     assert figure.axes[0].get_title() or figure.axes[0].get_title(loc="left") == "0: layer 1 head 2"
     assert prototype_maps(chosen.clear(), maps) is None
+
+
+def test_sparse_attention_stands_beside_the_dense_one_and_their_difference() -> None:
+    attention, selected = np.zeros((2, 48), "<f2")
+    attention[3], attention[40], selected[3] = 0.75, 0.25, 0.75
+    row = (7, 1, 2, 96, 95, attention.tobytes(), selected.tobytes())
+    found, maps = examples(
+        pl.DataFrame([row], schema=["sample", "layer", "head", "length", "query", "map", "kept"], orient="row")
+    )
+    figure = sparse_against_dense(found, maps)
+    assert figure is not None
+    dense, sparse, difference, *_ = figure.axes
+    assert [axes.get_images()[0].get_array()[0, 3] for axes in (dense, sparse, difference)] == [0.75, 1.0, 0.25]
+    assert [axes.get_images()[0].get_array()[0, 40] for axes in (dense, sparse, difference)] == [0.25, 0.0, -0.25]
+    assert dense.get_ylabel() == "loses most: 25.0%\nlayer 1 head 2\nsample 7, query"
+    frames = {"examples": found, "example_maps": maps}
+    assert examples_panel.words(frames) == [
+        "Of 1 map with something left out, the one that loses most loses 25\u202f% of its dense attention."
+    ]
+    ((_, title, _),) = examples_panel.draw(frames)
+    assert title == "Sparse against dense attention"
+    assert sparse_against_dense(found.clear(), maps.clear()) is None and examples_panel.draw({}) == []

@@ -83,6 +83,7 @@ class Panel:
         draw: Figures with their captions; none where there is nothing to draw.
         tables: Tables.
         passages: Texts with marked tokens.
+        name: What its pictures are named by; the analysis' name, unless another panel shows that too.
     """
 
     analysis: str
@@ -93,3 +94,4 @@ class Panel:
     draw: Callable[[Frames], Sequence[tuple[Figure, str, str]]] = lambda frames: ()
     tables: Callable[[Frames], Sequence[TextTable]] = lambda frames: ()
     passages: Callable[[Frames], Sequence[Passage]] = lambda frames: ()
+    name: str = ""

@@ -57,7 +57,9 @@ class Shards(dict[str, pl.DataFrame]):
             yield {name: self.tables[name].filter(inside) for name in tables if name in self.tables}
 
 
-def test_reading_shard_by_shard_changes_nothing() -> None:
+@pytest.mark.parametrize("together", [2, 64])
+def test_reading_shard_by_shard_changes_nothing(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
+    monkeypatch.setattr("analysis.efficiency.patterns.TOGETHER", together)
     tables = planted.features(samples=9)
     whole, streamed = efficiency.run(tables, SETTINGS), efficiency.run(Shards(tables), SETTINGS)
     for name, frame in whole.items():

@@ -1,0 +1,85 @@
+"""Maps on which dense and sparse attention are set side by side: where the selection loses most, least and between."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from analysis.probe.maps import BINS, unpacked
+
+KEYS = ("sample", "layer", "head")
+EXAMPLES: dict[str, pl.DataType | type[pl.DataType]] = {
+    "example": pl.String,
+    "sample": pl.Int32,
+    "layer": pl.Int16,
+    "head": pl.Int16,
+    "lost": pl.Float64,
+    "recall": pl.Float64,
+    "of_maps": pl.Int32,
+}
+MAPS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "example": pl.String,
+    "length": pl.Int32,
+    "query": pl.Int32,
+    "in_effect": pl.Boolean,
+    "dense": pl.Array(pl.Float32, BINS),
+    "sparse": pl.Array(pl.Float32, BINS),
+}
+
+
+def examples(maps: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Three maps: the one whose selection loses most attention, the median one, and the one that loses least.
+
+    What is lost is 1 - sum of p[t, s] over the selected keys s, mean over the map's probed queries with something left
+    out. The sparse attention shown beside it is p on the selected keys, scaled to sum to 1: softmax over the selected
+    scores. Both come from one forward pass of the dense model, so no drift of hidden states is in the difference.
+
+    Args:
+        maps: The probe's ``attention_maps``.
+
+    Returns:
+        example (most, middle, least), sample, layer, head, lost, recall, of_maps; and example, length, query,
+        in_effect, dense, sparse on equal parts of the sequence. Fewer rows where there are fewer than three maps in
+        effect, none where there is none.
+    """
+    known = maps.filter(pl.col("kept").is_not_null())
+    kept = unpacked(known["kept"].to_list()).sum(axis=1)
+    total = unpacked(known["map"].to_list()).sum(axis=1)  # 1, but for the rounding to float16
+    lost = known.select(KEYS).with_columns(lost=pl.Series(1 - np.minimum(kept / total, 1), dtype=pl.Float64))
+    ranked = lost.group_by(KEYS).agg(pl.col("lost").mean()).sort("lost", *KEYS, descending=[True, False, False, False])
+    places = {name: ranked.height * place // 2 for place, name in enumerate(("most", "middle", "least"))}
+    places["least"] = ranked.height - 1
+    chosen: dict[int, str] = {}
+    for name, place in places.items():
+        if 0 <= place < ranked.height:
+            chosen.setdefault(place, name)
+    found = ranked[list(chosen)].with_columns(
+        recall=1 - pl.col("lost"), example=pl.Series(list(chosen.values()), dtype=pl.String), of_maps=ranked.height
+    )
+    own = (
+        found.select("example", *KEYS)
+        .join(maps, on=KEYS, how="left", maintain_order="left")
+        .sort(pl.col("example").replace_strict({"most": 0, "middle": 1, "least": 2}, return_dtype=pl.Int8), "query")
+    )
+    dense = unpacked(own["map"].to_list())
+    shown = own.with_columns(
+        in_effect=pl.col("kept").is_not_null(),
+        dense=pl.Series(dense, dtype=pl.Array(pl.Float32, BINS)),
+        sparse=pl.Series(_sparse(dense, own["kept"].to_list()), dtype=pl.Array(pl.Float32, BINS)),
+    )
+    return (
+        found.select(*EXAMPLES).cast(EXAMPLES),  # type: ignore[arg-type]
+        shown.select(*MAPS).cast(MAPS),  # type: ignore[arg-type]
+    )
+
+
+def _sparse(dense: NDArray[np.float64], kept: list[bytes | None]) -> NDArray[np.float64]:
+    """Attention over the selected keys alone; the dense one where nothing is left out."""
+    sparse = dense.copy()
+    known = np.array([one is not None for one in kept], dtype=bool)
+    own = unpacked([one for one in kept if one is not None])
+    total = own.sum(axis=1, keepdims=True)
+    # A head all of whose attention was left out spreads over keys that float16 no longer holds.
+    sparse[known] = np.divide(own, total, out=np.full_like(own, np.nan), where=total > 0)
+    return sparse
