@@ -9,7 +9,7 @@ _PLACE: tuple[Column, ...] = of(
     sample="Index of the sample in the dataset, from 0.", layer="Index of the layer.", head="Index of the head."
 )
 _EXAMPLE: tuple[Column, ...] = of(
-    example="Of all kept maps the one whose selection loses most attention, the median one, or the one that loses least."
+    example="Of all kept maps the one whose selection loses most attention, the median one, or the least."
 )
 
 PROTOTYPES: dict[tuple[str, str], Table] = {

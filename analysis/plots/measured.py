@@ -91,7 +91,7 @@ def patterns_front(patterns: pl.DataFrame) -> Figure | None:
         axes.set_title(f"one point a {level}", fontweight="normal")
         axes.set_xlabel("eligible keys that hold 95 % of the attention (%), cheaper ←")
     grid[0, 0].set_ylabel("head_recall, better ↑")
-    legend_above(figure, grid.flat, 6)
+    legend_above(figure, grid.flat[:1], 7)
     return figure
 
 
@@ -118,8 +118,21 @@ def _heads(axes: Axes, rows: pl.DataFrame, cost: np.ndarray, quality: np.ndarray
 
 
 def _types(axes: Axes, rows: pl.DataFrame, cost: np.ndarray, quality: np.ndarray) -> None:
-    style = look(0)
-    for x, y, name, on in zip(cost, quality, rows["pattern_type"], rows["on_front"], strict=True):
-        axes.scatter([x], [y], s=34, facecolors=style.colour if on else "none", edgecolors=style.colour, marker="o")
-        axes.annotate(str(name), (x, y), xytext=(6, -3), textcoords="offset points", fontsize=8)
-    axes.margins(x=0.18, y=0.12)
+    for place in np.argsort(-quality, kind="stable").tolist():
+        style = look(place)
+        face = style.colour if rows["on_front"][place] else "none"
+        name = rows["pattern_type"][place]
+        axes.plot(
+            cost[place],
+            quality[place],
+            linestyle="",
+            marker=style.marker,
+            markersize=6,
+            color=style.colour,
+            markerfacecolor=face,
+            label=name,
+        )
+    handles, names = axes.get_legend_handles_labels()
+    own = [place for place, name in enumerate(names) if name in set(rows["pattern_type"])]
+    axes.legend([handles[place] for place in own], [names[place] for place in own], loc="best", fontsize=8)
+    axes.margins(x=0.08, y=0.12)

@@ -27,7 +27,7 @@ def draw(frames: Frames) -> list[tuple[Figure, str, str]]:
     figure = sparse_against_dense(frames["examples"], frames["example_maps"])
     caption = (
         "Left, dense attention; middle, the same scores over the selected keys alone; right, sparse less dense: blue "
-        "was lost, red was gained from it. Both are of one forward pass of the dense model, at the probed queries "
+        "was lost, red gained by the scaling. Both are of one forward pass of the dense model, at the probed queries "
         "(down; not evenly spaced) and over the sequence in 48 equal parts (across). Left and middle share a root "
         "scale; grey lies in the future. The percentage is the dense attention that the selection does not keep, mean "
         "over the queries with something left out."
