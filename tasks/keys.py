@@ -12,7 +12,7 @@ from storage.store import JSON, StepKey, step_key
 
 #: Raise it when the same inputs would give another comparison or another report.
 COMPARISON_VERSION = 5
-REPORT_VERSION = 7
+REPORT_VERSION = 8
 #: Raise it when facts, layers, profile or audit of the same model change: features do not follow it.
 MEASURES_VERSION = 1
 #: Extraction settings that facts, profile and audit depend on.

@@ -239,13 +239,14 @@ def _layers(report: ReportInput, page: ModelPage) -> str:
     if rows.height < 2:
         return ""
     judged = [judge(row) for row in rows.iter_rows(named=True)]
-    kinds = [own.kind for own in judged if own.stands or own.kind == "equivalent"]
-    text = (
-        f"By layer, selection recall is detectably lower in {kinds.count('worse')}, detectably higher in "
-        f"{kinds.count('better')}, equivalent in {kinds.count('equivalent')} and undecided in the rest of "
-        f"{len(judged)} layers (corrected for their number)"
-    )
-    if "worse" in kinds:
+    certain = {"equivalent": "equivalent", "same": "identical"}
+    words = {"worse": "detectably lower", "better": "detectably higher", **certain}
+    told = [words[own.kind] if own.kind in (certain if not own.stands else words) else "undecided" for own in judged]
+    counts = {word: told.count(word) for word in (*words.values(), "undecided") if word in told}
+    where = "all" if len(counts) == 1 else join([f"{word} in {count}" for word, count in counts.items()]) + " of"
+    alike = f"{told[0]} in " if len(counts) == 1 else ""
+    text = f"By layer, selection recall is {alike}{where} {len(judged)} layers (corrected for their number)"
+    if words["worse"] in told:
         lowest = rows.filter(pl.col("difference").is_finite()).sort("difference").row(0, named=True)
         text += f"; the largest drop is in layer {lowest['layer']} ({number(lowest['difference'], places=3)})"
     return text + "."

@@ -116,3 +116,23 @@ def test_the_confidence_level_is_the_one_that_was_used() -> None:
     changed: Any = replace(report(), confidence=0.9)
     text = " ".join(verdict(changed).sentences)
     assert "90\u202f% CI" in text and "95\u202f% CI" not in text
+
+
+@pytest.mark.parametrize(
+    ("layers", "told"),
+    [
+        ([UNKNOWN, UNKNOWN], "By layer, selection recall is undecided in all 2 layers (corrected for their number)."),
+        ([(0.0, 0.0, 0.0, None)] * 3, "By layer, selection recall is identical in all 3 layers"),
+        (
+            [BETTER, WORSE, (-0.3, -0.4, -0.2, False), UNKNOWN],
+            "By layer, selection recall is detectably lower in 2, detectably higher in 1 and undecided in 1 of 4 "
+            "layers (corrected for their number); the largest drop is in layer 2 (−0.300).",
+        ),
+    ],
+)
+def test_layers_are_counted_by_what_can_be_said_of_them(layers: list[Row], told: str) -> None:
+    whole = study(selection_recall=UNKNOWN)
+    one = [study(selection_recall=row).comparisons for row in layers]
+    numbered = [frame.with_columns(layer=pl.lit(n, pl.Int16)) for n, frame in enumerate(one)]
+    given = replace(whole, comparisons=pl.concat([whole.comparisons, *numbered], how="vertical_relaxed"))
+    assert any(sentence.startswith(told) for sentence in verdict(given).sentences), verdict(given).sentences
