@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import platform
 from datetime import UTC, datetime
 from typing import Any
 
+from flows.machine import machine
 from flows.plan import Plan
 from storage.store import JSON, StepKey
 from tasks.compare import RESULT
-from tasks.models import cores
 from tasks.probe import PROBE
 from tasks.report import MEASURES
 from tasks.versions import versions
@@ -70,12 +69,7 @@ def timings(plan: Plan) -> dict[str, JSON]:
     seconds["compare"] = _seconds(plan, plan.comparison, (RESULT,))
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "system": platform.system(),
-            "processor": platform.machine(),
-            "cores": cores(),
-            "device": plan.device,
-        },
+        "machine": machine(plan.device),
         "seconds": seconds,
         **({"extraction": how} if how else {}),
     }

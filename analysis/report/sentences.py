@@ -57,7 +57,7 @@ def sentence(row: Mapping[str, Any], outcome: Outcome, confidence: float) -> str
     amount, judgement = with_unit(difference, unit, places, signed=True), judge(row)
     if outcome == "equivalent":
         narrow = span(row["tost_low"], row["tost_high"], unit, places, signed=True)
-        moved = f", if detectably {judgement.direction}" if judgement.direction else ""
+        moved = f", though detectably {judgement.direction}" if judgement.direction else ""
         return (
             f"{name}: equivalent{moved} ({amount}; the {percent(2 * confidence - 1)} CI {narrow} lies within the "
             f"margin of ±{with_unit(row['margin'], unit)}; n = {row['n']})."
