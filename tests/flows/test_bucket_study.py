@@ -25,6 +25,11 @@ def test_a_study_in_a_bucket_has_the_bytes_of_one_on_a_disk(done: Path, folder: 
         ("base", metric) for metric in ("nll", "selection_recall", "indexer_flops")
     ]
     assert not [line for line in again.out if "computed" in line]
+    for side in (bucket, f"{bucket}/reports/tiny"):
+        compared = run_command("diff", done / ".indexscope", side, "--model", "base", "--json")
+        assert compared.code == 0, compared.err
+        rows = json.loads(compared.out[0])["differences"]
+        assert {row["difference"] for row in rows if row["metric"] == "selection_recall"} == {0.0}
     found: list[Finding] = []
     verify(store, found.append)
     assert found == []
