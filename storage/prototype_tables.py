@@ -47,6 +47,7 @@ PROTOTYPES: dict[tuple[str, str], Table] = {
             recall="1 - lost: attention that the selection keeps.",
         ),
         of("maps", of_maps="Maps that it was chosen from."),
+        ordered=False,
     ),
     ("analyses/prototypes", "example_maps"): table(
         "example, query",
@@ -59,5 +60,6 @@ PROTOTYPES: dict[tuple[str, str], Table] = {
             dense="Dense attention on 48 equal parts of the sequence.",
             sparse="The same scores over the selected keys alone: their dense attention, scaled to sum to 1.",
         ),
+        ordered=False,
     ),
 }

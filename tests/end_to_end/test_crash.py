@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -40,7 +47,35 @@ sys.exit(4 if again and fault == "fails" else 0)
 """
 
 
-def test_a_killed_study_is_finished_to_the_same_bytes(tmp_path: Path, environment: dict[str, str]) -> None:
+@pytest.fixture
+def server(environment: dict[str, str], tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment with one Prefect server for all runs: a tiny study takes no longer than the start of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "prefect", "server", "start", "--no-ui", "--host", "127.0.0.1"]
+    with (tmp_path / "server.log").open("wb") as log:
+        running = subprocess.Popen(
+            [*command, "--port", str(port)],
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    url = f"http://127.0.0.1:{port}/api"
+    try:
+        limit = time.monotonic() + 120
+        while time.monotonic() < limit:
+            with suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=5):
+                break
+            time.sleep(0.2)
+        yield {**environment, "PREFECT_API_URL": url}
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+
+
+def test_a_killed_study_is_finished_to_the_same_bytes(tmp_path: Path, server: dict[str, str]) -> None:
     random = Random(0)
     rows = [[random.randrange(300) for _ in range(48)] for _ in range(8)]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps({"input_ids": row}) + "\n" for row in rows))
@@ -53,7 +88,7 @@ def test_a_killed_study_is_finished_to_the_same_bytes(tmp_path: Path, environmen
     )
     saved = tmp_path / "crash.json"
     script = [sys.executable, ROOT / "benchmarks" / "crash.py", tmp_path / "study.yaml", "--points", "1", "--seed", "3"]
-    ended = subprocess.run([*script, "--save", saved], env=environment, capture_output=True, text=True, timeout=500)
+    ended = subprocess.run([*script, "--save", saved], env=server, capture_output=True, text=True, timeout=500)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     document = json.loads(saved.read_text())
     assert document["units"] > 4 + 10

@@ -74,7 +74,7 @@ def extraction(model: Any) -> Callable[[int], object]:
 
 def growth(work: Callable[[int], object]) -> float:
     """Twice the length: 2 where what grows is linear in it, 4 where quadratic; constants cancel out."""
-    short, middle, long = (peak(work, length) for length in (128, 256, 512))
+    short, middle, long = (peak(work, length) for length in (96, 192, 384))
     return (long - middle) / (middle - short)
 
 

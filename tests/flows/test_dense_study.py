@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from storage.checkpoints import resolve
 from tests.analysis.conftest import sharpened
-from tests.end_to_end.conftest import Command
+from tests.flows.conftest import run_command
 
 
 def save(folder: Path, seed: int) -> None:
@@ -26,7 +26,7 @@ def save(folder: Path, seed: int) -> None:
     AutoTokenizer.from_pretrained(resolve("builtin:baseline")).save_pretrained(folder)
 
 
-def test_two_dense_models_are_compared_without_an_indexer(tmp_path: Path, indexscope: Command) -> None:
+def test_two_dense_models_are_compared_without_an_indexer(tmp_path: Path) -> None:
     save(tmp_path / "a", 0)
     save(tmp_path / "b", 1)
     texts = [f"def f{i}(x):\n    return x * {i} + {i * i}  # <script>alert({i})</script>" for i in range(60)]
@@ -38,9 +38,9 @@ def test_two_dense_models_are_compared_without_an_indexer(tmp_path: Path, indexs
         "probe: {samples: 4, queries: 8, rerun_samples: 1}\n"
         "gates:\n  - nll.difference <= -100\n"
     )
-    done = indexscope("study", "study.yaml", cwd=tmp_path)
-    assert done.returncode == 1, done.stderr  # the gate cannot be met
-    folder = tmp_path / done.stdout.splitlines()[-1]
+    done = run_command("study", tmp_path / "study.yaml")
+    assert done.code == 1, done.err  # the gate cannot be met
+    folder = Path(done.out[-1])
     report = json.loads((folder / "report.json").read_text())
     assert [model["indexer"] for model in report["models"]] == [None, None]
     names = {row["name"] for row in report["metrics"] if row["value"] is not None}

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from tests.analysis.capture.tiny_families import glm5_next
-from tests.end_to_end.conftest import Command
+from tests.flows.conftest import run_command
 
 
-def test_pools_are_compared_and_their_flops_are_left_out(tmp_path: Path, indexscope: Command) -> None:
+def test_pools_are_compared_and_their_flops_are_left_out(tmp_path: Path) -> None:
     model = glm5_next()
     model.save_pretrained(tmp_path / "a")
     with torch.no_grad():
@@ -27,10 +27,10 @@ def test_pools_are_compared_and_their_flops_are_left_out(tmp_path: Path, indexsc
         "extract: {chunk: 16, profile_lengths: [32], profile_repeats: 1}\nshard_size: 3\n"
         "probe: {samples: 4, queries: 8, rerun_samples: 1}\n"
     )
-    done = indexscope("study", "study.yaml", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "note: layer 0 (linear attention) has no attention map and is skipped" in done.stdout
-    report = json.loads((tmp_path / done.stdout.splitlines()[-1] / "report.json").read_text())
+    done = run_command("study", tmp_path / "study.yaml")
+    assert done.code == 0, done.err
+    assert "measure a: note: layer 0 (linear attention) has no attention map and is skipped" in done.out
+    report = json.loads((Path(done.out[-1]) / "report.json").read_text())
     found = {row["name"]: row["value"] for row in report["metrics"] if row["layer"] is None}
     assert found["relative_cost"] is found["indexer_flops"] is found["efficiency_score"] is None
     # Of 60 queries the first 11 (2 pools of 4 and an incomplete one) see every key.
