@@ -124,7 +124,7 @@ def examples(
     recall = (pl.col("head_recall") * weight).sum() / weight.sum()
     ranked = attention.group_by("sample", "head").agg(lost=1 - recall.fill_nan(1.0))
     ranked = ranked.sort("lost", "sample", "head", descending=[True, False, False])
-    places = {0: "most"}
+    places = {0: "most" if ranked.height > 1 else "only"}
     if ranked.height > 2:
         places[ranked.height // 2] = "middle"
     if ranked.height > 1:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from analysis.plots.drawing import Array, note
 from analysis.plots.style import GRID, colours, new_figure, styled
 
-WORDS = {"most": "loses most", "middle": "median", "least": "loses least"}
+WORDS = {"most": "loses most", "middle": "median", "least": "loses least", "only": "loses"}
 COLUMNS = {"dense": "dense attention", "sparse": "sparse attention", "difference": "sparse less dense"}
 
 

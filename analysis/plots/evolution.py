@@ -41,7 +41,7 @@ def pattern_evolution(lengths: pl.DataFrame, types: pl.DataFrame, title: str) ->
     x = values(rows, "length")
     style = look(0)
     left.plot(x, values(rows, "entropy"), color=style.colour, marker=style.marker, label="attention")
-    left.plot(x, values(rows, "uniform"), color=INK, linestyle=(0, (2, 2)), linewidth=1.2, label="uniform")
+    left.plot(x, values(rows, "uniform"), color=INK, linestyle=(0, (2, 2)), linewidth=1.2, marker=".", label="uniform")
     note(left, rows, "length", "entropy", ["samples", "uniform"], panel="entropy")
     left.set_ylabel("entropy (nats)")
     left.set_ylim(bottom=0)
@@ -59,6 +59,7 @@ def pattern_evolution(lengths: pl.DataFrame, types: pl.DataFrame, title: str) ->
     if wide:
         typed = types.with_columns(pl.col("length").cast(pl.Int64))
         stack_types(panels[2], typed, "length")
+        panels[2].set_xlim(-0.6, max(types["length"].n_unique(), 4) - 0.4)
         panels[2].set_ylabel("% of maps")
     for axes in panels:
         axes.set_xlabel("length (tokens)")

@@ -99,6 +99,6 @@ def stack_types(axes: Axes, rows: pl.DataFrame, by: str) -> None:
     axes.set_xlim(-0.6, len(places) - 0.4)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=16))
     axes.xaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: str(places[int(value)]) if 0 <= value < len(places) else "")
+        FuncFormatter(lambda value, _: str(places[int(value)]) if value in range(len(places)) else "")
     )
     axes.grid(axis="x", visible=False)

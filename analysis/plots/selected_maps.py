@@ -12,6 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from analysis.plots.drawing import Array, Drawing, note
@@ -128,9 +129,15 @@ def _legend(figure: Drawing, panels: Sequence[Axes], norm: PowerNorm, selects: b
     if selects:
         maps = [LinearSegmentedColormap.from_list(colour, ["white", colour]) for colour in (BLUE, VERMILLION)]
         words = dict(zip(("attention on selected keys", "attention left out"), maps, strict=True))
-    for label, colour in words.items():
+    for label, colour in reversed(words.items()):  # each bar pushes those before it down
         bar = figure.colorbar(
-            ScalarMappable(norm, colour), ax=list(panels), location="bottom", aspect=45, shrink=0.7, pad=0.02
+            ScalarMappable(norm, colour),
+            ax=list(panels),
+            location="bottom",
+            aspect=45,
+            shrink=0.7,
+            pad=0.02,
+            ticks=MaxNLocator(5),
         )
         bar.set_label(f"{label} (share of the query's)", fontsize=8.5)
         bar.outline.set_visible(False)

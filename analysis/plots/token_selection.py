@@ -10,11 +10,13 @@ import polars as pl
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from analysis.plots.drawing import Array, note
-from analysis.plots.style import BLUE, GRID, INK, MUTED, VERMILLION, new_figure, styled
+from analysis.plots.style import BLUE, INK, MUTED, VERMILLION, new_figure, styled
 from indexscope.errors import one_line
 
 #: Characters a line, and their size in inches: DejaVu Sans Mono is 0.602 em wide.
@@ -46,9 +48,10 @@ def token_selection(
     shown = [_visible(token) for token in tokens]
     line, column = _flow(shown, position)
     lines = int(line.max()) + 1
-    figure = new_figure(HIGH * lines + 1.45, WIDE * LINE + 0.5)
+    figure = new_figure(HIGH * lines + 1.3, WIDE * LINE + 0.5)
     figure.suptitle(title, fontsize=10.5, fontweight="bold")
-    axes = figure.subplots()
+    grid = figure.add_gridspec(2, 2, height_ratios=[HIGH * lines, 0.12])
+    axes = figure.add_subplot(grid[0, :])
     norm = PowerNorm(0.5, 0, float(np.nanmax(attention)) or 1.0)
     blue, red = (LinearSegmentedColormap.from_list(one, ["white", one]) for one in (BLUE, VERMILLION))
     for place, text in enumerate(shown):
@@ -81,16 +84,17 @@ def token_selection(
     axes.set_xlim(0, LINE)
     axes.set_ylim(lines - 0.4, -0.6)
     axes.set_axis_off()
-    words = {"attention": blue} if selected is None else {"on selected keys": blue, "left out": red}
-    for label, colour in words.items():
+    words = {"attention": blue} if selected is None else {"attention on selected keys": blue, "attention left out": red}
+    for place, (label, colour) in enumerate(words.items()):
+        own_axes = figure.add_subplot(grid[1, place])
         bar = figure.colorbar(
-            ScalarMappable(norm, colour), ax=axes, location="bottom", aspect=60, fraction=0.08, pad=0.02, shrink=0.6
+            ScalarMappable(norm, colour), cax=own_axes, orientation="horizontal", ticks=MaxNLocator(4)
         )
-        bar.set_label(f"attention {label}".replace("attention attention", "attention") + " (share)", fontsize=8.5)
+        bar.set_label(f"{label} (share)", fontsize=8.5)
         bar.outline.set_visible(False)
     frames = [Patch(facecolor="none", edgecolor=INK, label="selected")] if selected is not None else []
     figure.legend(
-        handles=[*frames, Patch(facecolor=GRID, edgecolor="none", label=f"bold, underlined: the query, token {query}")],
+        handles=[*frames, Line2D([], [], color=INK, linewidth=2, label=f"the query, token {query}")],
         loc="outside lower right",
         ncols=2,
     )
