@@ -52,6 +52,6 @@ def induction(rows: AttentionRows, input_ids: torch.Tensor) -> dict[str, torch.T
         return {"induction_mass": torch.full(rows.p.shape[:3], torch.nan, device=rows.p.device)}
     previous = input_ids.roll(1, dims=1)[:, rows.keys]
     match = previous[:, None, :] == input_ids[:, rows.position][:, :, None]
-    match &= rows.keys > 0
-    # s = t + 1 - 0 never happens among eligible keys, since s <= t and so s - 1 < t.
+    # s - 1 < t says nothing of causal maps, but keys after the query hold something in others.
+    match &= (rows.keys > 0) & (rows.distance >= 0)
     return {"induction_mass": rows.mass(match)}

@@ -95,6 +95,7 @@ class _Content:
         if kind == "induction":
             # The key after an earlier copy: the first key follows nothing.
             match = torch.cat([torch.zeros(len(token), 1, dtype=torch.bool), self.ids[: keys - 1] == token], dim=1)
+            match &= torch.arange(keys) <= rows.query[:, None]
         else:
             match = (self.ids[:keys] == token) & (torch.arange(keys) < rows.query[:, None])
         match = match.to(rows.p.device) & rows.eligible
