@@ -60,4 +60,8 @@ def cluster_names(centroids: Array, features: Sequence[str]) -> list[str]:
 
 def _phrases(centroid: Array, features: Sequence[str]) -> list[str]:
     order = np.argsort(-np.abs(centroid), kind="stable")
-    return [WORDS[features[place]][int(centroid[place] < 0)] for place in order if abs(centroid[place]) >= NOTABLE]
+    return [_words(features[place])[int(centroid[place] < 0)] for place in order if abs(centroid[place]) >= NOTABLE]
+
+
+def _words(feature: str) -> tuple[str, str]:
+    return WORDS.get(feature, (f"high {feature}", f"low {feature}"))

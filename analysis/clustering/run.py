@@ -101,7 +101,7 @@ def run(
         return dict(EMPTY)
     counts = counting.counts()
     return {
-        "clusters": _clusters(found, counts, settings),
+        "clusters": clusters_table(found, counts, settings),
         "assignments": _in_order(parts),
         "choice": found.choice,
         "directions": _directions(found),
@@ -140,15 +140,20 @@ def _in_order(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     return whole if apart else whole.sort(KEYS)
 
 
-def _clusters(found: Clustering, counts: Counts, settings: ClusteringSettings) -> pl.DataFrame:
+def clusters_table(
+    found: Clustering, counts: Counts, settings: ClusteringSettings, features: Sequence[str] = FEATURES
+) -> pl.DataFrame:
+    """The table ``clusters`` of `run`, for whatever features the clusters were found in."""
     by_cluster = counts.pairs.sum(axis=2)
-    names = {"cluster": range(by_cluster.shape[1]), "name": cluster_names(found.centroids, FEATURES)}
+    names = {"cluster": range(by_cluster.shape[1]), "name": cluster_names(found.centroids, features)}
     totals = np.broadcast_to(by_cluster.sum(axis=1, keepdims=True), by_cluster.shape)
     frame = share_table(pl.DataFrame(names), by_cluster, totals, settings).with_columns(
         pl.Series("size", by_cluster.sum(axis=0)),
-        *(pl.Series(name, values) for name, values in zip(FEATURES, found.centroids.T, strict=True)),
+        *(pl.Series(name, values) for name, values in zip(features, found.centroids.T, strict=True)),
     )
-    return frame.select(*CLUSTERS).cast(CLUSTERS)  # type: ignore[arg-type]
+    schema = {name: kind for name, kind in CLUSTERS.items() if name not in FEATURES}
+    schema |= dict.fromkeys(features, pl.Float64)
+    return frame.select(*schema).cast(schema)  # type: ignore[arg-type]
 
 
 def _directions(found: Clustering) -> pl.DataFrame:

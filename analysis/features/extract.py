@@ -19,6 +19,7 @@ from analysis.features.attempt import Attempt
 from analysis.features.buckets import BucketSums, bucket_count, bucket_of
 from analysis.features.intake import Finite, TokenSequence, called, check_samples
 from analysis.features.layer import LayerFeatures
+from analysis.features.quality import next_token_quality
 from analysis.features.sampling import measured_parts
 from analysis.features.selections import SelectionSampler
 from analysis.features.tables import attention_table, heads_table, indexer_table, positions_table, scores_table
@@ -115,7 +116,7 @@ def _extract_batch(
         for start, logits in chunks:
             finite.check(logits)
             positions = torch.arange(start, start + logits.shape[1], device=device)
-            sums.add(_quality(logits, input_ids, start), bucket_of(positions))
+            sums.add(next_token_quality(logits, input_ids, start), bucket_of(positions))
         return sums
 
     quality = predicted(source.run(input_ids, observe, chunk_size))
@@ -141,19 +142,6 @@ def _extract_batch(
     if len(selections := sampler.table(index)):
         tables["selections"] = selections
     return tables
-
-
-def _quality(logits: torch.Tensor, input_ids: torch.Tensor, start: int) -> dict[str, torch.Tensor]:
-    """Negative log-likelihood of each next token in nats, and whether it came first; NaN for the last token."""
-    target = input_ids[:, start + 1 : start + 1 + logits.shape[1]]
-    known = logits[:, : target.shape[1]].float()
-    nll = torch.nn.functional.cross_entropy(known.transpose(1, 2), target, reduction="none")
-    right = (known.argmax(-1) == target).float()
-    missing = (0, logits.shape[1] - target.shape[1])
-    return {
-        "nll": torch.nn.functional.pad(nll, missing, value=torch.nan),
-        "accuracy": torch.nn.functional.pad(right, missing, value=torch.nan),
-    }
 
 
 def _tokens_table(index: list[int], quality: BucketSums, dense: BucketSums) -> pl.DataFrame:

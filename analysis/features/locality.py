@@ -13,13 +13,14 @@ def locality(rows: AttentionRows, window: int, sink_keys: int) -> dict[str, torc
     Returns:
         Masses and the mean distance in tokens, [batch, heads, queries]; NaN where some keys are no tokens.
     """
-    p, distance = rows.p, rows.distance
+    # Where maps are causal, keys after the query hold nothing; where they are not, distances count both ways.
+    p, distance = rows.p, rows.distance.abs()
     if not rows.all_tokens:
         undefined = torch.full(p.shape[:3], torch.nan, device=p.device)
         names = ("local_mass", "sink_mass", "self_mass", "previous_mass", "mean_distance")
         return dict.fromkeys(names, undefined)
     return {
-        "local_mass": rows.mass((distance >= 0) & (distance < window)),
+        "local_mass": rows.mass(distance < window),
         "sink_mass": p[..., rows.keys < sink_keys].sum(-1),
         "self_mass": _at_distance(rows, 0),
         "previous_mass": _at_distance(rows, 1),
@@ -51,6 +52,6 @@ def induction(rows: AttentionRows, input_ids: torch.Tensor) -> dict[str, torch.T
         return {"induction_mass": torch.full(rows.p.shape[:3], torch.nan, device=rows.p.device)}
     previous = input_ids.roll(1, dims=1)[:, rows.keys]
     match = previous[:, None, :] == input_ids[:, rows.position][:, :, None]
-    match &= rows.keys > 0
-    # s = t + 1 - 0 never happens among eligible keys, since s <= t and so s - 1 < t.
+    # s - 1 < t says nothing of causal maps, but keys after the query hold something in others.
+    match &= (rows.keys > 0) & (rows.distance >= 0)
     return {"induction_mass": rows.mass(match)}

@@ -12,17 +12,21 @@ from matplotlib.figure import Figure
 from analysis.plots.drawing import Array, note
 from analysis.plots.style import GRID, colours, new_figure, styled
 
-WORDS = {"most": "loses most", "middle": "median", "least": "loses least"}
+WORDS = {"most": "loses most", "middle": "median", "least": "loses least", "only": "loses"}
 COLUMNS = {"dense": "dense attention", "sparse": "sparse attention", "difference": "sparse less dense"}
 
 
 @styled
-def sparse_against_dense(examples: pl.DataFrame, maps: pl.DataFrame) -> Figure | None:
+def sparse_against_dense(
+    examples: pl.DataFrame, maps: pl.DataFrame, title: str = "", causal: bool = True
+) -> Figure | None:
     """A row an example, its dense and sparse attention and their difference; keys run right, queries down.
 
     Args:
-        examples: example, sample, layer, head, lost.
+        examples: example, sample, layer (null where it is not known), head, lost.
         maps: example, length, query, dense, sparse.
+        title: Of the figure.
+        causal: Whether the future is blank.
 
     Returns:
         The figure, or None where there is no example.
@@ -30,8 +34,12 @@ def sparse_against_dense(examples: pl.DataFrame, maps: pl.DataFrame) -> Figure |
     if examples.is_empty() or maps.is_empty():
         return None
     figure = new_figure(2.3 * examples.height + 0.5)
+    if title:
+        figure.suptitle(title, fontsize=10.5, fontweight="bold")
     grid = figure.subplots(examples.height, len(COLUMNS), squeeze=False)
-    cells = {row["example"]: _cells(maps.filter(pl.col("example") == row["example"])) for row in examples.to_dicts()}
+    cells = {
+        row["example"]: _cells(maps.filter(pl.col("example") == row["example"]), causal) for row in examples.to_dicts()
+    }
     most = max(float(np.nanmax(np.abs(own["difference"]))) for own in cells.values()) or 1.0
     norms: dict[str, Normalize] = {"dense": PowerNorm(0.5, 0, 1), "sparse": PowerNorm(0.5, 0, 1)}
     norms["difference"] = TwoSlopeNorm(0, -most, most)
@@ -51,8 +59,7 @@ def sparse_against_dense(examples: pl.DataFrame, maps: pl.DataFrame) -> Figure |
             axes.set_title(COLUMNS[name] if place == 0 else "", fontsize=9)
             _note(axes, row, own, cells[row["example"]][name], name)
         grid[place][0].set_ylabel(
-            f"{WORDS[row['example']]}: {row['lost']:.1%}\nlayer {row['layer']} head {row['head']}\n"
-            f"sample {row['sample']}, query",
+            f"{WORDS[row['example']]}: {row['lost']:.1%}\n{_called(row)}\nsample {row['sample']}, query",
             fontsize=8,
         )
     for axes in grid[-1]:
@@ -64,12 +71,17 @@ def sparse_against_dense(examples: pl.DataFrame, maps: pl.DataFrame) -> Figure |
     return figure
 
 
-def _cells(rows: pl.DataFrame) -> dict[str, Array]:
-    """Values of an example's panels, [queries, parts]; NaN in the future."""
+def _called(row: dict[str, Any]) -> str:
+    layer = "" if row["layer"] is None else f"layer {row['layer']} "
+    return f"{layer}head {row['head']}"
+
+
+def _cells(rows: pl.DataFrame, causal: bool) -> dict[str, Array]:
+    """Values of an example's panels, [queries, parts]; NaN in the future of causal maps."""
     own = rows.sort("query")
     dense, sparse = (own[name].to_numpy().astype(np.float64) for name in ("dense", "sparse"))
     part = np.arange(dense.shape[1]) * own["length"][0] / dense.shape[1]
-    future = part[None, :] > own["query"].to_numpy()[:, None]
+    future = (part[None, :] > own["query"].to_numpy()[:, None]) & causal
     found = {"dense": dense, "sparse": sparse, "difference": sparse - dense}
     return {name: np.where(future, np.nan, values) for name, values in found.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,20 @@ class Drawing(Figure):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.marks: list[Marks] = []
+        self._shown_in: int | None = None
+
+    def _ipython_display_(self) -> None:
+        """Show itself in a notebook, once in each cell: as the value of a cell it was often shown by then."""
+        from IPython import get_ipython
+        from IPython.display import publish_display_data
+
+        cell = getattr(get_ipython(), "execution_count", None)
+        if cell is not None and cell == self._shown_in:
+            return
+        self._shown_in = cell
+        picture = io.BytesIO()
+        self.savefig(picture, format="png", dpi=110, facecolor="white")
+        publish_display_data({"image/png": picture.getvalue(), "text/plain": repr(self)})
 
     @property
     def data(self) -> pl.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -26,7 +27,7 @@ CONTENT: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 
 
-def content_collector(classes: NDArray[np.int8] | None) -> Maker:
+def content_collector(classes: NDArray[np.int8] | None, dense: bool = False) -> Maker:
     """Collects the table ``content``: selected keys by kind of token, corrected for exposure.
 
     One row per sample, layer with a selection, and kind, over the layer's queries in effect, each weighted by the
@@ -41,14 +42,16 @@ def content_collector(classes: NDArray[np.int8] | None) -> Maker:
     Args:
         classes: Class code of each id of the vocabulary, of `token_classes`; None leaves the classes out. Ids beyond
             it are special: they have no text.
+        dense: Count layers without a selection too, at the queries that have more than one key to choose from; all of
+            E_t is then selected.
     """
-    return lambda sample: _Content(sample, classes)
+    return lambda sample: _Content(sample, classes, dense)
 
 
 class _Content:
-    def __init__(self, sample: ProbedSample, classes: NDArray[np.int8] | None) -> None:
+    def __init__(self, sample: ProbedSample, classes: NDArray[np.int8] | None, dense: bool = False) -> None:
         ids = sample.input_ids.numpy()
-        self.sample = sample.index
+        self.sample, self.dense = sample.index, dense
         self.ids = sample.input_ids
         self.first = torch.zeros(len(ids), dtype=torch.bool)
         self.first[np.unique(ids, return_index=True)[1]] = True
@@ -59,10 +62,12 @@ class _Content:
     def add(self, layers: Sequence[ProbeRows]) -> None:
         """Count one chunk."""
         for rows in layers:
-            if rows.selected is None:
-                continue
-            queries, weight = self.counts.get(rows.layer, (0, 0.0))
             counted = rows.in_effect.cpu()
+            if rows.selected is None:
+                if not self.dense:
+                    continue
+                rows, counted = replace(rows, selected=rows.eligible), (rows.n > 1).cpu()
+            queries, weight = self.counts.get(rows.layer, (0, 0.0))
             part = torch.where(counted, rows.weight, 0.0)
             self.counts[rows.layer] = queries + int(counted.sum()), weight + float(part.sum())
             sums = self._of(rows, part.to(rows.p.device))
@@ -90,6 +95,7 @@ class _Content:
         if kind == "induction":
             # The key after an earlier copy: the first key follows nothing.
             match = torch.cat([torch.zeros(len(token), 1, dtype=torch.bool), self.ids[: keys - 1] == token], dim=1)
+            match &= torch.arange(keys) <= rows.query[:, None]
         else:
             match = (self.ids[:keys] == token) & (torch.arange(keys) < rows.query[:, None])
         match = match.to(rows.p.device) & rows.eligible

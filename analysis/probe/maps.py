@@ -44,11 +44,11 @@ def map_collector(samples: Sequence[int], most: int = MOST) -> Maker:
     return lambda sample: _Maps(sample, places[sample.index], len(places), most)
 
 
-def pooled(attention: NDArray[np.float32], length: int) -> NDArray[np.float64]:
-    """Attention [..., keys] on each part of a sequence of this length, [..., BINS]."""
+def pooled(attention: NDArray[np.float32], length: int, bins: int = BINS) -> NDArray[np.float64]:
+    """Attention [..., keys] on each of equally many parts of a sequence of this length, [..., bins]."""
     keys = attention.shape[-1]
-    part = np.arange(keys) * BINS // length
-    sums = np.zeros((*attention.shape[:-1], BINS))
+    part = np.arange(keys) * bins // length
+    sums = np.zeros((*attention.shape[:-1], bins))
     starts = np.flatnonzero(np.diff(part, prepend=-1))
     sums[..., part[starts]] = np.add.reduceat(attention.astype(np.float64), starts, axis=-1)
     return sums

@@ -1,0 +1,48 @@
+"""Clusters of attention maps that were given as features, the pipeline's or further ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from analysis.clustering.agreement import agreement
+from analysis.clustering.counts import Counting
+from analysis.clustering.kmeans import fit
+from analysis.clustering.pattern_types import TYPES
+from analysis.clustering.run import clusters_table
+from analysis.settings import ClusteringSettings
+from analysis.statistics import Array
+
+
+def cluster_given(
+    rows: pl.DataFrame, features: Array, names: Sequence[str], settings: ClusteringSettings
+) -> dict[str, pl.DataFrame]:
+    """Group maps by any features, as `analysis.clustering.run` groups those of a model.
+
+    Args:
+        rows: sample, layer, head, pattern_type (of `TYPES`), margin; one row a map.
+        features: [rows, names], finite.
+        names: Names of the features.
+        settings: Number of clusters, seed and bootstrap.
+
+    Returns:
+        clusters, assignments, choice and agreement as there.
+    """
+    samples = rows["sample"].cast(pl.Int64).to_numpy()
+    found = fit(features, settings, samples)
+    clusters, distances = found.assign(features)
+    assigned = rows.with_columns(
+        pl.col("pattern_type").cast(pl.Enum(TYPES)),
+        cluster=pl.Series(clusters, dtype=pl.Int16),
+        distance=pl.Series(distances, dtype=pl.Float32),
+    )
+    counting = Counting(len(found.centroids))
+    counting.add(assigned)
+    counts = counting.counts()
+    return {
+        "clusters": clusters_table(found, counts, settings, names),
+        "assignments": assigned,
+        "choice": found.choice,
+        "agreement": agreement(counts.pairs, settings),
+    }

@@ -1,0 +1,81 @@
+"""Where the notebook's figures come from and go to: house style, files, and the notebook's own page."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+from analysis.plots.drawing import Drawing
+from analysis.plots.style import WIDTH, house_style, new_figure, styled
+
+SUFFIXES = (".png", ".svg", ".pdf")
+DPI = 150
+
+
+class HouseStyle:
+    """A class whose public methods, those of subclasses included, draw in the house style.
+
+    A subclass adds a plot of its own like this:
+
+        class Mine(AttentionVisualizer):
+            def visualize_diagonal(self, attention_weights, save_path=None):
+                figure = self.figure(height=3)
+                axes = figure.subplots()
+                ...
+                return self._finish(figure, save_path)
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Have the public methods of the subclass run in the house style."""
+        super().__init_subclass__(**options)
+        for name, method in list(vars(cls).items()):
+            if isinstance(method, FunctionType) and not name.startswith("_"):
+                drawing: Callable[..., Any] = styled(method)
+                setattr(cls, name, drawing)
+
+    def figure(self, height: float = 3.6, width: float = WIDTH) -> Drawing:
+        """An empty figure of this size in inches, laid out so that labels do not overlap."""
+        return new_figure(height, width)
+
+    def _finish(self, figure: Drawing, save_path: str | Path | None = None) -> Drawing:
+        """Save a figure if there is a path, show it if this is a notebook, and hand it back.
+
+        Raises:
+            ValueError: The path does not end in .png, .svg or .pdf.
+        """
+        if save_path is not None:
+            save(figure, save_path)
+        if in_notebook():
+            figure._ipython_display_()
+        return figure
+
+
+def save(figure: Drawing, path: str | Path) -> None:
+    """Write a figure as PNG, SVG or PDF, on white; the same figure gives the same bytes.
+
+    Raises:
+        ValueError: The path ends in something else.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ValueError(f"save_path {str(path)!r} ends in {suffix or 'no suffix'!r}; give .png, .svg or .pdf")
+    told: dict[str, str | None] = {
+        ".png": {"Software": None},
+        ".svg": {"Date": None, "Creator": None},
+        ".pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+    }[suffix]  # type: ignore[assignment]
+    with house_style(**{"svg.hashsalt": "indexscope"}), warnings.catch_warnings():
+        # Texts of tokens may hold any character; what the font lacks is drawn as a box.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(path, format=suffix[1:], dpi=DPI, facecolor="white", metadata=told)
+
+
+def in_notebook() -> bool:
+    """Whether a Jupyter kernel runs this; never in scripts, tests and plain shells."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(shell, "kernel", None) is not None

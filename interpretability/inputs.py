@@ -1,0 +1,280 @@
+"""What users hand over, as the tensors that `analysis` takes, or one ValueError that says what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from analysis.capture.trace import SUM_TOLERANCE, selection_mask
+
+Weights = torch.Tensor | NDArray[Any]
+Selection = torch.Tensor | NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Attention maps of one layer that passed all checks.
+
+    Attributes:
+        weights: Attention p, [batch, heads, S, S], floating point, on the user's device.
+        causal: Whether E_t are the keys up to the query; else every key.
+        batched: Whether they came with a batch dimension.
+    """
+
+    weights: torch.Tensor
+    causal: bool
+    batched: bool
+
+    @property
+    def batch(self) -> int:
+        """Samples."""
+        return self.weights.shape[0]
+
+    @property
+    def heads(self) -> int:
+        """Attention heads."""
+        return self.weights.shape[1]
+
+    @property
+    def length(self) -> int:
+        """Tokens, S."""
+        return self.weights.shape[-1]
+
+    @property
+    def eligible(self) -> torch.Tensor:
+        """E_t, [S, S], bool."""
+        every = torch.ones(self.weights.shape[-2:], dtype=torch.bool, device=self.weights.device)
+        return every.tril() if self.causal else every
+
+    def prefix(self, length: int) -> Maps:
+        """The first tokens alone; only of causal maps, whose queries know nothing of what follows."""
+        return Maps(self.weights[..., :length, :length], self.causal, self.batched)
+
+
+def as_maps(weights: object, causal: bool | None = None, name: str = "attention_weights") -> Maps:
+    """Attention weights after the softmax as checked maps.
+
+    Args:
+        weights: torch or numpy, [S, S], [heads, S, S] or [batch, heads, S, S], any device and floating-point dtype.
+        causal: Whether queries see earlier keys and themselves alone. None finds out: maps without any weight after
+            the query are causal, those in which most queries reach beyond themselves are not, and what lies between
+            is refused, since it is what a leak looks like.
+        name: What messages call the weights.
+
+    Raises:
+        ValueError: Wrong type, rank or shape; NaN or infinity; negative weights; rows that do not sum to 1; weights
+            after the query in causal maps.
+    """
+    if isinstance(weights, list | tuple):
+        _refuse(name, f"is a {type(weights).__name__} of {len(weights)}", "give one layer's tensor, e.g. attentions[0]")
+    tensor = _tensor(weights, name)
+    shape = _words(tensor.shape)
+    if not tensor.is_floating_point():
+        _refuse(name, f"is {tensor.dtype}", "give floating-point weights, after the softmax")
+    if tensor.dim() not in (2, 3, 4):
+        _refuse(name, f"has shape {shape}", "give [S, S], [heads, S, S] or [batch, heads, S, S]")
+    if tensor.shape[-1] != tensor.shape[-2]:
+        _refuse(name, f"has shape {shape}, {tensor.shape[-2]} queries and {tensor.shape[-1]} keys", "give square maps")
+    if not tensor.numel():
+        _refuse(name, f"has shape {shape}", "give at least one map of one token")
+    batched = tensor.dim() == 4
+    maps = tensor.detach().reshape(1 if not batched else tensor.shape[0], -1, *tensor.shape[-2:])
+    _check_values(maps, tensor.dim(), name)
+    return Maps(maps, _is_causal(maps, tensor.dim(), causal, name), batched)
+
+
+def as_selection(selected: object, maps: Maps, name: str = "selected_tokens") -> torch.Tensor:
+    """The selection as a mask, [batch, 1 or heads, S, S], bool, within E_t.
+
+    Args:
+        selected: A bool mask [S, S], [batch, S, S], [heads, S, S] or [batch, heads, S, S], True where query t (rows)
+            attends to key s; or integers [..., S, k], the selected keys of each query, -1 for none. Three dimensions
+            are one mask a sample where the weights have a batch of that many, else one mask a head.
+        maps: The attention that it belongs to.
+        name: What messages call the selection.
+
+    Integers are what topk returns, which is always k keys: where a query has fewer than k keys to choose from, its
+    picks after itself are left out, as the model leaves them out.
+
+    Raises:
+        ValueError: Wrong type or shape, a key that there is not, or one after its query.
+    """
+    tensor = _tensor(selected, name).to(maps.weights.device)
+    length = maps.length
+    if tensor.is_floating_point() or tensor.is_complex():
+        _refuse(name, f"is {tensor.dtype}", "give a bool mask (mask > 0), or integer indices of keys")
+    is_mask = tensor.dtype == torch.bool
+    wanted = "[S, S]" if is_mask else "[S, k]"
+    if tensor.dim() not in (2, 3, 4):
+        _refuse(name, f"has shape {_words(tensor.shape)}", f"give {wanted}, with leading heads or batch or both")
+    if tensor.shape[-2] != length or (is_mask and tensor.shape[-1] != length):
+        _refuse(name, f"has shape {_words(tensor.shape)}", f"give [..., {length}, {length if is_mask else 'k'}]")
+    grouped = _grouped(tensor, maps, name)
+    if not is_mask:
+        grouped = _check_indices(grouped, maps, name)
+    mask = selection_mask(grouped, length).expand(maps.batch, -1, -1, -1)
+    later = mask & ~maps.eligible
+    if bool(later.any()):
+        item, head, query, key = later.nonzero()[0].tolist()
+        where = f" (sample {item}, head {head})" if maps.batch > 1 or mask.shape[1] > 1 else ""
+        reason = f"lets query {query} select key {key}, after it{where}, and {int(later.sum()) - 1} more such"
+        _refuse(name, reason, "combine the mask with the causal one (mask & ones.tril()), or fill indices with -1")
+    return mask
+
+
+def as_token_ids(tokens: object, batch: int, length: int, name: str = "tokens") -> torch.Tensor:
+    """Token ids or texts as ids, [batch, S], int64, on the CPU; equal ids where tokens are equal.
+
+    Args:
+        tokens: Ids or strings, [S] for all samples or [batch, S]; nested lists, torch or numpy.
+        batch: Samples.
+        length: Tokens of each, S.
+        name: What messages call the tokens.
+
+    Raises:
+        ValueError: A string that is not split into tokens, or a shape that does not fit.
+    """
+    if isinstance(tokens, str):
+        _refuse(name, "is one string", f"split it into its {length} tokens, e.g. tokenizer.tokenize(text)")
+    values = tokens.detach().cpu().numpy() if isinstance(tokens, torch.Tensor) else _array(tokens, name)
+    if values.shape not in ((length,), (batch, length), (1, length)):
+        _refuse(name, f"has shape {_words(values.shape)}", f"give [{length}] or [{batch}, {length}], one token a key")
+    if values.dtype.kind not in "iuUT":
+        _refuse(name, f"holds {values.dtype}", "give integer ids or strings")
+    if values.dtype.kind not in "iu":
+        values = np.unique(values.astype(str), return_inverse=True)[1].reshape(values.shape)
+    ids = torch.from_numpy(np.ascontiguousarray(values.astype(np.int64)))
+    return ids.reshape(-1, length).expand(batch, -1)
+
+
+def token_texts(tokens: object, batch: int, length: int, name: str = "tokens") -> list[list[str]] | None:
+    """Texts of tokens by sample, with the space that leads them; None where ids were given.
+
+    Marks of byte-level and sentence-piece vocabularies (Ġ, ▁, Ċ) become the white space that they stand for.
+    """
+    as_token_ids(tokens, batch, length, name)
+    if isinstance(tokens, torch.Tensor):
+        return None
+    values = _array(tokens, name)
+    if values.dtype.kind in "iu":
+        return None
+    rows = np.broadcast_to(values.reshape(-1, length), (batch, length))
+    return [[_plain(str(text)) for text in row] for row in rows]
+
+
+def whole(value: object, name: str, least: int, below: int) -> int:
+    """A whole number in a range.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= int(value) < below:
+        _refuse(name, f"is {value}", f"give a whole number from {least} to {below - 1}")
+    return int(value)
+
+
+def _plain(text: str) -> str:
+    return text.replace("Ġ", " ").replace("▁", " ").replace("Ċ", "\n").replace("ĉ", "\t")
+
+
+def _array(tokens: object, name: str) -> NDArray[Any]:
+    try:
+        return np.asarray(tokens)
+    except ValueError:
+        _refuse(name, "holds rows of different lengths", "give one token a key in every sample")
+
+
+def _tensor(value: object, name: str) -> torch.Tensor:
+    if isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, np.ndarray | list | tuple):
+        try:
+            return torch.from_numpy(np.ascontiguousarray(value))
+        except (TypeError, ValueError):
+            _refuse(name, f"holds {np.asarray(value, dtype=object).dtype} values", "give numbers in a regular array")
+    _refuse(name, f"is {type(value).__name__}", "give a torch tensor or a numpy array")
+
+
+def _check_values(maps: torch.Tensor, rank: int, name: str) -> None:
+    # One look at sums finds NaN and infinity too: they spread to the sum of their row.
+    sums = maps.sum(-1, dtype=torch.float32)
+    if not bool(sums.isfinite().all()):
+        where = _place((~maps.isfinite()).nonzero()[0].tolist(), rank)
+        _refuse(name, f"hold NaN or infinity, first at {where}", "mask before the softmax, or run in float32")
+    if bool((maps < 0).any()):
+        where = _place((maps < 0).nonzero()[0].tolist(), rank)
+        _refuse(name, f"hold negative weights, first at {where}", "give them after the softmax")
+    missed = (sums - 1).abs()
+    tolerance = SUM_TOLERANCE.get(maps.dtype, 1e-4)
+    if float(missed.max()) > tolerance:
+        wrong = missed > tolerance
+        place = wrong.nonzero()[0].tolist()
+        found = f"{float(sums[tuple(place)]):.4g}"
+        reason = f"have {int(wrong.sum())} rows that do not sum to 1, first {_place(place, rank)} with {found}"
+        _refuse(name, reason, "give weights after the softmax, without dropout, and cut off padding")
+
+
+def _is_causal(maps: torch.Tensor, rank: int, causal: bool | None, name: str) -> bool:
+    if causal is False or maps.shape[-1] == 1:
+        return causal is not False
+    future = torch.ones(maps.shape[-2:], dtype=torch.bool, device=maps.device).triu(1)
+    leaking = ((maps > 0) & future).any(-1)
+    if not bool(leaking.any()):
+        return True
+    # The last query has nothing after it.
+    share = float(leaking[..., :-1].float().mean())
+    if causal is None and share >= 0.5:
+        return False
+    place = leaking.nonzero()[0].tolist()
+    reason = f"put weight on keys after the query in {share:.0%} of the rows, first {_place(place, rank)}"
+    remedy = "mask the future before the softmax, or say causal=False if the model may see it"
+    _refuse(name, reason, remedy)
+
+
+def _grouped(tensor: torch.Tensor, maps: Maps, name: str) -> torch.Tensor:
+    """With dimensions for batch and groups of heads, [batch or 1, 1 or heads, S, ...]."""
+    lead = tuple(tensor.shape[:-2])
+    if tensor.dim() == 2:
+        return tensor[None, None]
+    if tensor.dim() == 3:
+        if maps.batched and lead[0] in (1, maps.batch):
+            return tensor[:, None]
+        if lead[0] in (1, maps.heads):
+            return tensor[None]
+    elif lead[0] in (1, maps.batch) and lead[1] in (1, maps.heads):
+        return tensor
+    have = f"{maps.batch} samples of {maps.heads} heads"
+    _refuse(name, f"has shape {_words(tensor.shape)} for {have}", "give one selection in all, a sample or a head")
+
+
+def _check_indices(indices: torch.Tensor, maps: Maps, name: str) -> torch.Tensor:
+    length = maps.length
+    if indices.numel() and not -1 <= int(indices.min()) <= int(indices.max()) < length:
+        reason = f"holds keys {int(indices.min())} to {int(indices.max())}"
+        _refuse(name, reason, f"give keys 0 to {length - 1}, or -1 for none")
+    if indices.shape[-1] == length > 2 and int(indices.max()) == 1 and int(indices.min()) == 0:
+        _refuse(name, "looks like a mask of 0 and 1", "give it as bool (mask.bool()); integers are indices of keys")
+    if not maps.causal:
+        return indices
+    query = torch.arange(length, device=indices.device)[:, None]
+    short = query + 1 < indices.shape[-1]
+    return torch.where(short & (indices > query), -1, indices)
+
+
+def _place(place: Sequence[int], rank: int) -> str:
+    """In words where a map, a row or a weight is, in the dimensions that the user gave."""
+    names = ("sample", "head", "query", "key")[: len(place)]
+    return " ".join(f"{name} {at}" for name, at in list(zip(names, place, strict=True))[4 - rank :])
+
+
+def _words(shape: Sequence[int]) -> str:
+    return f"[{', '.join(map(str, shape))}]"
+
+
+def _refuse(where: str, reason: str, remedy: str) -> NoReturn:
+    raise ValueError(f"{where} {reason}; {remedy}")
