@@ -2,5 +2,6 @@
 
 from interpretability.compare import compare_indexer_analyses
 from interpretability.interpreter import IndexerInterpreter
+from interpretability.load import load
 
-__all__ = ["IndexerInterpreter", "compare_indexer_analyses"]
+__all__ = ["IndexerInterpreter", "compare_indexer_analyses", "load"]

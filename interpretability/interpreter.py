@@ -43,6 +43,8 @@ EXTRACT = ExtractSettings(dense_reference=False, selection_queries=0)
 PROBE = ProbeSettings(samples=None, rerun_samples=0, top_logits=0, attended_keys=0)
 #: Queries at once of models that run whole sequences anyway.
 CHUNK = 256
+#: Tables of `RelevanceDistribution` and what the pipeline calls them.
+SCORE_TABLES = {"quantiles": "score_quantiles", "histogram": "score_histogram", "moments": "score_moments"}
 Tables = dict[str, pl.DataFrame]
 
 
@@ -136,9 +138,8 @@ class IndexerInterpreter:
                 seen.warn(f"{subject.name}: shows no index scores, so that all of them is null")
                 tables["indexer"] = _without_scores(tables["indexer"])
             found = distribution.run(tables, self.settings.distribution)
-            named = {"quantiles": "score_quantiles", "histogram": "score_histogram", "moments": "score_moments"}
-            found |= {own: found[stored] for own, stored in named.items()}
-            found["by_bucket"] = buckets_of(RelevanceDistribution.numbers, found["by_bucket"])
+            found |= {own: found[stored] for own, stored in SCORE_TABLES.items()}
+            found["by_bucket"] = of_numbers(RelevanceDistribution.numbers, found["by_bucket"])
             return RelevanceDistribution.of(*seen.of(), found, tuple(seen.notes), subject.knows_attention)
 
     def analyze_positional_bias(self, model: object, dataset: object, *, name: str | None = None) -> PositionalBias:
@@ -198,7 +199,7 @@ class IndexerInterpreter:
             if seen.hidden:
                 seen.note("batches are hidden states, not tokens: the lift by kind of token is null")
                 kinds = {name: frame.clear() for name, frame in kinds.items()}
-            found = {**needs, **kinds, "by_bucket": buckets_of(TokenSelection.numbers, summary["by_bucket"])}
+            found = {**needs, **kinds, "by_bucket": of_numbers(TokenSelection.numbers, summary["by_bucket"])}
             found |= combine({"distribution": summary, "content": kinds, "budget": needs})
             return TokenSelection.of(*seen.of(), found, tuple(seen.notes), subject.knows_attention)
 
@@ -304,9 +305,9 @@ def plain_errors() -> Iterator[None]:
         raise ValueError(str(error)) from None
 
 
-def buckets_of(numbers: Sequence[str], by_bucket: pl.DataFrame) -> pl.DataFrame:
+def of_numbers(numbers: Sequence[str], frame: pl.DataFrame) -> pl.DataFrame:
     """The rows of some metrics."""
-    return by_bucket.filter(pl.col("metric").is_in(numbers))
+    return frame.filter(pl.col("metric").is_in(numbers))
 
 
 def _without_scores(indexer: pl.DataFrame) -> pl.DataFrame:

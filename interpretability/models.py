@@ -168,6 +168,8 @@ class WeightsModel(Shown):
             _selection(f"{self.name}.get_selected_tokens layer {index}", each, shape)
             for index, each in enumerate(_by_layer(self._ask("get_selected_tokens", given), 4))
         ]
+        if not chosen:
+            raise IndexscopeError(f"{self.name}.get_selected_tokens", "shows nothing", "give a mask or indices")
         weights = _by_layer(self._ask("get_attention_weights", given), 4)
         scores = _by_layer(self._ask("get_index_scores", given), 3)
         count = max(len(chosen), len(weights))
