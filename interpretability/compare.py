@@ -118,8 +118,17 @@ def _check(first: IndexerAnalysis, second: IndexerAnalysis) -> None:
     digests = [analysis.samples["digest"].to_list() for analysis in (first, second)]
     if digests[0] == digests[1]:
         return
+    if len({_is_stored(listed) for listed in digests}) == 2:
+        raise ValueError(
+            "of the analyses one is of a stored study, whose tokens are not kept, so that nobody can tell whether they "
+            "are of the same samples; take both from studies, or analyse both models here"
+        )
     unlike = sum(one != other for one, other in zip(*digests, strict=False)) + abs(len(digests[0]) - len(digests[1]))
     raise ValueError(
         f"the analyses are of different samples ({len(digests[0])} and {len(digests[1])}; {unlike} differ); "
         "analyse both models on the same batches in the same order"
     )
+
+
+def _is_stored(digests: list[str]) -> bool:
+    return any(":" in digest for digest in digests)

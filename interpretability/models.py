@@ -253,7 +253,12 @@ class IndexerModule(Shown):
         # Masks are -inf or the lowest number of the type.
         masked = raw.float()
         masked = masked.masked_fill(masked <= torch.finfo(raw.dtype).min / 2, -torch.inf)
-        picked = call.picked[-1] if call.picked else self._topk(call.seen.indexer, masked, causal, where)
+        if call.picked:
+            picked = call.picked[-1]
+        else:
+            # The module around it masks and selects, which is not seen.
+            masked = masked.masked_fill(~causal, -torch.inf)
+            picked = self._topk(call.seen.indexer, masked, where)
         leaks = (selection_mask(picked, length)[:, 0] & ~causal & ~masked.isneginf()).sum()
         if leaks:
             reason = f"selects {int(leaks)} keys that come after their query"
@@ -265,12 +270,12 @@ class IndexerModule(Shown):
             head_scores=heads, head_weights=weights,
         )  # fmt: skip
 
-    def _topk(self, indexer: nn.Module, scores: torch.Tensor, causal: torch.Tensor, where: str) -> torch.Tensor:
+    def _topk(self, indexer: nn.Module, scores: torch.Tensor, where: str) -> torch.Tensor:
         k = index_topk(indexer) or _number(indexer, *_BUDGETS) or _number(self.module, *_BUDGETS)
         if k is None:
             reason = "does not select, and no index_topk tells how many keys are taken of its scores"
             raise IndexscopeError(where, reason, "set the attribute index_topk")
-        return scores.masked_fill(~causal, -torch.inf).topk(min(k, scores.shape[-1])).indices
+        return scores.topk(min(k, scores.shape[-1])).indices
 
 
 @dataclass
@@ -377,10 +382,10 @@ def _selection(where: str, given: torch.Tensor, shape: tuple[int, int]) -> torch
 
 def _after_selection(weights: torch.Tensor, chosen: torch.Tensor) -> bool:
     """Whether weights [B, H, S, S] are zero on all eligible keys that the selection leaves out, if it leaves any."""
-    length = weights.shape[-1]
+    length = chosen.shape[-2]
     mask = selection_mask(chosen, length)
     left_out = ~mask & torch.ones((length, length), dtype=torch.bool, device=mask.device).tril()
-    if weights.dim() != 4 or weights.shape[1] % left_out.shape[1]:
+    if weights.dim() != 4 or weights.shape[2:] != (length, length) or weights.shape[1] % left_out.shape[1]:
         return False  # the protocol's own check says what is wrong
     left_out = left_out.repeat_interleave(weights.shape[1] // left_out.shape[1], 1).to(weights.device)
     return bool(left_out.any()) and not bool((weights * left_out).any())
@@ -407,5 +412,7 @@ def _number(holder: object, *names: str) -> int | None:
 
 
 def _name(model: object) -> str:
+    if isinstance(model, CapturedModel | TracedModel):
+        return _name(model.model)
     path = str(getattr(getattr(model, "config", None), "_name_or_path", "") or "").rstrip("/")
-    return path.rpartition("/")[2] or type(getattr(model, "model", model)).__name__
+    return path.rpartition("/")[2] or type(model).__name__
