@@ -95,6 +95,9 @@ class IndexerAnalysis(Result):
         overall = metrics.filter(pl.col("layer").is_null())
         values: dict[str, Any] = dict(overall.select("metric", "value").iter_rows())
         given: dict[str, Any] = {name: values.get(name) for name in cls.numbers}
+        missing = ", ".join(name for name in cls.numbers if given[name] is None)
+        if missing:
+            notes = (*notes, f"null: {missing}; docs/metrics.md and docs/families.md say when that is so")
         for name in _tables_of(cls):
             frame = tables.get(name, pl.DataFrame())
             given[name] = frame if dense else without_attention(frame, name)

@@ -74,6 +74,8 @@ def read_batch(batch: object, subject: Subject, number: int = 0, first: int = 0)
         subject.shown.as_mapping = isinstance(batch, Mapping)
         subject.shown.hidden.clear()
     tensor = _tensor(given, where)
+    if subject.shown is not None:
+        subject.shown.device = tensor.device
     if tensor.ndim == 3 and tensor.is_floating_point() and subject.takes_hidden and subject.shown is not None:
         subject.shown.hidden.update({first + row: each for row, each in enumerate(tensor)})
         length = tensor.shape[1]

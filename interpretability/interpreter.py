@@ -110,7 +110,9 @@ class IndexerInterpreter:
                 # Either nothing was left out, or nothing is told of heads; which of the two, the queries tell.
                 found = extract_samples(subject.source, samples, extract, journal)
                 if not seen.warn_idle(found.get("indexer")):
-                    seen.warn(f"{subject.name}: tells no scores of single indexer heads, so that all of them is null")
+                    seen.warn(
+                        f"{subject.name}: shows no scores of single indexer heads by key, so that all of them is null"
+                    )
             found = heads.run(tables, self.settings.heads)
             return IndexerHeads.of(*seen.of(), found, tuple(seen.notes), subject.knows_attention)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -82,7 +82,10 @@ def watched(model: object, name: str | None = None) -> Iterator[Subject]:
 
 
 def _subject(model: object, name: str) -> Subject:
-    if callable(getattr(model, "trace", None)) or isinstance(model, PreTrainedModel | CapturedModel | TracedModel):
+    # A class of one's own may select without an indexer of transformers' kind, and show it.
+    shows = callable(getattr(model, "get_selected_tokens", None))
+    captured = isinstance(model, PreTrainedModel) and (bool(indexers(model)) or not shows)
+    if captured or callable(getattr(model, "trace", None)) or isinstance(model, CapturedModel | TracedModel):
         source = as_source(model)
     else:
         shown = _shown(model)
@@ -115,6 +118,7 @@ class Shown:
         dense: Whether dense attention has been seen. Uniform attention stands in for it where there is none; whoever
             reads the features must then leave out what rests on it.
         as_mapping: Whether the model takes {"input_ids": ...} rather than a tensor.
+        device: Where the batches are; a module with parameters gets its ids where these are.
         hidden: Hidden states by sample, [S, width], where those are the batches; ids are then the sample's index.
         notes: What had to be left out, and why.
     """
@@ -123,12 +127,14 @@ class Shown:
         self.model, self.name = model, type(model).__name__
         self.dense = False
         self.as_mapping = False
+        self.device = torch.device("cpu")
         self.hidden: dict[int, torch.Tensor] = {}
         self.notes: list[str] = []
 
     def trace(self, input_ids: torch.Tensor) -> Trace:
         """What the layers of one forward over input_ids [B, S] show; logits of width 0."""
-        return Trace(logits=torch.zeros((*input_ids.shape, 0)), layers=self.layers(input_ids))
+        layers = [_on_cpu(layer) for layer in self.layers(input_ids)]
+        return Trace(logits=torch.zeros((*input_ids.shape, 0)), layers=layers)
 
     def layers(self, input_ids: torch.Tensor) -> list[LayerTrace]:
         """One trace a layer."""
@@ -139,7 +145,7 @@ class Shown:
         if self.hidden:
             return torch.stack([self.hidden[int(row[0])] for row in input_ids])
         first = next(iter(self.model.parameters()), None) if isinstance(self.model, nn.Module) else None
-        ids = input_ids if first is None else input_ids.to(first.device)
+        ids = input_ids.to(self.device if first is None else first.device)
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)} if self.as_mapping else ids
 
     def note(self, line: str) -> None:
@@ -389,6 +395,12 @@ def _after_selection(weights: torch.Tensor, chosen: torch.Tensor) -> bool:
         return False  # the protocol's own check says what is wrong
     left_out = left_out.repeat_interleave(weights.shape[1] // left_out.shape[1], 1).to(weights.device)
     return bool(left_out.any()) and not bool((weights * left_out).any())
+
+
+def _on_cpu(layer: LayerTrace) -> LayerTrace:
+    """The same where the features of a trace are computed, wherever the model is."""
+    moved: dict[str, Any] = {name: part.cpu() for name, part in vars(layer).items() if isinstance(part, torch.Tensor)}
+    return replace(layer, **moved)
 
 
 def _at(parts: Sequence[torch.Tensor], index: int) -> torch.Tensor | None:

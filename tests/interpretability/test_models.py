@@ -8,10 +8,14 @@ import torch
 from polars.testing import assert_frame_equal
 from torch import nn
 
+from analysis import distribution
 from analysis.capture import AttentionChunk, CapturedModel, LayerTrace, Trace, capture_sparse, own_attention
+from analysis.features import extract_samples
+from analysis.settings import DistributionSettings, ExtractSettings
 from interpretability import IndexerInterpreter, compare_indexer_analyses
+from tests.analysis.capture.tiny_families import FAMILIES, tokens
 from tests.analysis.conftest import tiny_dsa
-from tests.interpretability.test_interpreter import ids_of
+from tests.interpretability.test_interpreter import as_samples, ids_of
 
 RECALL = ("selection_recall", "oracle_recall", "recall_of_oracle", "oracle_overlap")
 CLOSE = {"rel_tol": 2e-3, "abs_tol": 2e-4}
@@ -133,7 +137,7 @@ def test_a_model_that_shows_no_scores_is_told_so_loudly(interpreter, model, ids)
     with pytest.warns(UserWarning, match="Showing: shows no index scores"):
         found = interpreter.study_relevance_distribution(Showing(model), ids)
     assert found.indexer_kl is None and found.zero_share is None and found.quantiles.is_empty()
-    with pytest.warns(UserWarning, match="Showing: tells no scores of single indexer heads"):
+    with pytest.warns(UserWarning, match="Showing: shows no scores of single indexer heads by key"):
         heads = interpreter.analyze_indexer_heads(Showing(model), ids)
     assert heads.head_effective is None and heads.focus.is_empty()
 
@@ -162,6 +166,21 @@ def test_a_module_with_indexers_gives_the_captures_scores_and_nothing_of_attenti
     assert heads.leave_one_out_loss is None and heads.focus["recall_loss"].null_count() == heads.focus.height
     assert heads.head_agreement == pytest.approx(expected.head_agreement, rel=1e-4) and heads.pruning.is_empty()
     assert [type(module.__dict__.get("forward")) for module in model.modules()] == [type(each) for each in before]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_of_transformers_is_studied_with_the_pipelines_numbers(interpreter, family: str) -> None:
+    model, ids = FAMILIES[family](), tokens()
+    tables = extract_samples(model, as_samples(ids), ExtractSettings())
+    overall = distribution.run(tables, DistributionSettings())["metrics"].filter(pl.col("layer").is_null())
+    expected = dict(overall.select("metric", "value").iter_rows())
+    selection = interpreter.analyze_token_selection(model, ids)
+    for name in selection.numbers:
+        assert selection[name] == pytest.approx(expected[name], rel=1e-9), name
+    assert 0 < selection.random_recall < selection.oracle_recall < 1
+    scores = interpreter.study_relevance_distribution(model, ids)
+    assert scores.score_margin == pytest.approx(expected["score_margin"], rel=1e-9) and scores.quantiles.height
+    assert (scores.indexer_kl is None) == any("null: indexer_kl" in note for note in scores.notes)
 
 
 class LightningIndexer(nn.Module):
