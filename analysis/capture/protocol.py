@@ -132,7 +132,7 @@ class TracedModel:
             chunk: Queries a chunk at most.
             select: False asks for the dense model; nothing is yielded where the model does not offer it.
             attention_mask: [batch, sequence], 1 for tokens and 0 for padding; needs a model whose trace takes it.
-            head_scores: Ignored: the protocol carries no scores of single indexer heads.
+            head_scores: Hand on the scores of single indexer heads, where the trace tells them.
 
         Yields:
             (index of the first query, logits [batch, queries, vocabulary]) of each chunk.
@@ -148,7 +148,10 @@ class TracedModel:
                 self.family, "selects but does not tell index_topk", "give TracedModel(model, index_topk=...) its k"
             )
         padding = None if attention_mask is None or bool(attention_mask.all()) else attention_mask.bool()
-        layers = [_Layer(index, layer, input_ids.shape, padding, select) for index, layer in enumerate(trace.layers)]
+        layers = [
+            _Layer(index, layer, input_ids.shape, padding, select, head_scores)
+            for index, layer in enumerate(trace.layers)
+        ]
         for start in range(0, input_ids.shape[1], chunk):
             stop = min(start + chunk, input_ids.shape[1])
             for layer in layers:
@@ -160,7 +163,13 @@ class _Layer:
     """One layer's trace, cut into chunks; keys end at the chunk's last query."""
 
     def __init__(
-        self, index: int, trace: LayerTrace, shape: torch.Size, padding: torch.Tensor | None, select: bool
+        self,
+        index: int,
+        trace: LayerTrace,
+        shape: torch.Size,
+        padding: torch.Tensor | None,
+        select: bool,
+        heads: bool = False,
     ) -> None:
         self.index, self.trace = index, trace
         attention = trace.probabilities if trace.probabilities is not None else trace.query
@@ -175,6 +184,8 @@ class _Layer:
         if select and trace.scores is not None:
             outside = ~self.eligible if trace.scores.dim() == 4 else ~self.eligible[:, 0]
             self.scores = trace.scores.float().masked_fill(outside, -torch.inf)
+        self.heads = trace.head_scores if heads and self.scores is not None else None
+        self.head_weights = None if self.heads is None else trace.head_weights
 
     def chunk(self, start: int, stop: int) -> AttentionChunk:
         trace, attention = self.trace, self.attention[:, :, start:stop]
@@ -192,6 +203,8 @@ class _Layer:
             scores=None if self.scores is None else self.scores[..., start:stop, :stop],
             scaling=1.0 if trace.scale is None else trace.scale,
             probabilities=None if trace.probabilities is None else attention[..., :stop],
+            head_scores=None if self.heads is None else self.heads[:, start:stop, :, :stop],
+            head_weights=None if self.head_weights is None else self.head_weights[:, start:stop],
         )
 
 

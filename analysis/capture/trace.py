@@ -34,6 +34,8 @@ class LayerTrace:
         selected: S_t. A bool mask [B, S, S] or [B, G, S, S] is exactly what each query attends to, so a True after
             the query is a leak that the causality audit reports. Integers [B, S, k] or [B, G, S, k] are the keys that
             the indexer picked, -1 for none; the layer attends to those of them in E_t. None where the layer is dense.
+        head_scores: Score of each of J indexer heads after ReLU, [B, S, J, S]; without it nothing is told of heads.
+        head_weights: w[t, j], by which ``head_scores`` add up to I, [B, S, J]; 1 where left out.
     """
 
     probabilities: torch.Tensor | None = None
@@ -44,6 +46,8 @@ class LayerTrace:
     eligible: torch.Tensor | None = None
     scores: torch.Tensor | None = None
     selected: torch.Tensor | None = None
+    head_scores: torch.Tensor | None = None
+    head_weights: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Trace:
     """One forward.
 
     Attributes:
-        logits: Of the next tokens, [B, S, vocabulary].
+        logits: Of the next tokens, [B, S, vocabulary]; [B, S, 0] where nothing is predicted, so that quality is null.
         layers: What each attention layer saw, first layer first.
     """
 
@@ -88,7 +92,7 @@ def check_trace(
         model: Its name, for the message.
         batch: Sequences that went in.
         length: Tokens of each.
-        vocabulary: Width that the logits must have; None for any.
+        vocabulary: Width that logits must have if they have any; None for any width.
         refuse_leaks: Also refuse probabilities that put weight outside E_t; the causality audit counts them instead.
 
     Returns:
@@ -100,7 +104,7 @@ def check_trace(
     if not isinstance(trace, Trace):
         raise IndexscopeError(model, f"trace returned {type(trace).__name__}, not a Trace", GUIDE)
     _floating(f"{model} logits", trace.logits)
-    _shape(f"{model} logits", trace.logits, (batch, length, vocabulary))
+    _shape(f"{model} logits", trace.logits, (batch, length, vocabulary if trace.logits.shape[-1:] != (0,) else 0))
     if not trace.layers:
         raise IndexscopeError(model, "its trace has no layers", f"add one LayerTrace per attention layer, {GUIDE}")
     for index, layer in enumerate(trace.layers):
@@ -174,6 +178,22 @@ def _check_selection(where: str, layer: LayerTrace, batch: int, heads: int, leng
             _refuse(f"{where} scores", "and selected differ in groups", "give both of them per group, or neither")
     if layer.selected is not None and layer.selected.dtype != torch.bool:
         _check_indices(f"{where} selected", layer.selected, length)
+    _check_heads(where, layer, batch, length)
+
+
+def _check_heads(where: str, layer: LayerTrace, batch: int, length: int) -> None:
+    heads, weights = layer.head_scores, layer.head_weights
+    if heads is None:
+        if weights is not None:
+            _refuse(f"{where} head_weights", "come without head_scores", "give both, or neither")
+        return
+    if layer.scores is None or layer.scores.dim() != 3:
+        _refuse(f"{where} head_scores", "come without scores [B, S, S]", "give the scores that they add up to")
+    _floating(f"{where} head_scores", heads)
+    _shape(f"{where} head_scores", heads, (batch, length, None, length))
+    if weights is not None:
+        _floating(f"{where} head_weights", weights)
+        _shape(f"{where} head_weights", weights, (batch, length, heads.shape[2]))
 
 
 def _check_indices(where: str, indices: torch.Tensor, length: int) -> None:

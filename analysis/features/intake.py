@@ -77,8 +77,9 @@ class Finite:
         Raises:
             IndexscopeError: It names the first that is not.
         """
-        low, high = logits.aminmax()
-        self._seen.append(("the logits", (low > -torch.inf) & (high < torch.inf)))
+        if logits.numel():
+            low, high = logits.aminmax()
+            self._seen.append(("the logits", (low > -torch.inf) & (high < torch.inf)))
         fine = torch.stack([flag for _, flag in self._seen]).tolist()
         for (what, _), good in zip(self._seen, fine, strict=True):
             if not good:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from analysis.plots.drawing import Drawing
 from indexscope.errors import one_line
@@ -89,6 +90,7 @@ _GROUPS = frozenset(
 )
 # matplotlib's settings are one dictionary for the whole process, and figures may be drawn in several threads.
 _LOCK = threading.RLock()
+_PLACE: ContextVar[Drawing | None] = ContextVar("place", default=None)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -138,8 +140,23 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
 
 def new_figure(height: float, width: float = WIDTH) -> Drawing:
-    """An empty figure of the given size in inches, laid out so that labels never overlap."""
-    return Drawing(figsize=(width, height), layout="constrained")
+    """An empty figure of the given size in inches, laid out so that labels never overlap.
+
+    Within `drawn_into` it is the part of a larger figure that was set aside for it.
+    """
+    place = _PLACE.get()
+    return place if place is not None else Drawing(figsize=(width, height), layout="constrained")
+
+
+@contextmanager
+def drawn_into(place: SubFigure) -> Iterator[None]:
+    """Have the next figure drawn into a part of a larger one."""
+    # A part takes panels, legends and headings as a figure does, and that is all that plots ask for.
+    token = _PLACE.set(cast("Drawing", place))
+    try:
+        yield
+    finally:
+        _PLACE.reset(token)
 
 
 def colours(name: str) -> Colormap:

@@ -119,7 +119,7 @@ def _look(
         return capture_sparse(chunk)
 
     for first, logits in source.run(ids.to(source.device), observe, chunk_size, head_scores=True):
-        if predicted is not None:
+        if predicted is not None and logits.shape[-1]:
             predicted.add(first, logits)
         for start in sorted(chunks):
             layers = chunks.pop(start)

@@ -14,7 +14,8 @@ from analysis.capture import AttentionChunk, CapturedModel, capture_sparse, own_
 from analysis.capture.protocol import TracedModel, as_source
 from analysis.capture.trace import LayerTrace, Trace, check_trace
 from analysis.features import extract_samples
-from analysis.settings import ExtractSettings
+from analysis.probe import probe_samples
+from analysis.settings import ExtractSettings, ProbeSettings
 from indexscope import IndexscopeError
 from tests.analysis.capture.research_model import ResearchModel
 from tests.analysis.conftest import tiny_dsa, tiny_llama
@@ -150,6 +151,37 @@ def test_queries_keys_and_selection_of_a_transformers_model_give_the_tables_of_i
     same_tables(picked, expected, "attention")
 
 
+def test_head_scores_of_a_trace_give_the_head_tables_of_the_capture() -> None:
+    one, model = samples(40), tiny_dsa()
+    ids = torch.tensor([one[0].input_ids])
+    layers = [
+        LayerTrace(
+            query=c.query, key=c.key, scale=c.scaling, scores=c.scores, selected=c.selected[:, 0],
+            head_scores=c.head_scores, head_weights=c.head_weights,
+        )
+        for _, c in sorted(chunks_of(model, ids, head_scores=True).items())
+    ]  # fmt: skip
+    traced = Given(Trace(torch.zeros(1, 40, 97), layers), index_topk=8)
+    settings = ProbeSettings(rerun_samples=0)
+    found = probe_samples(traced, one, settings, SETTINGS)
+    expected = probe_samples(model, one, settings, SETTINGS)
+    assert expected["indexer_heads"].height == 3 * 8
+    for name in ("indexer_heads", "indexer_head_pairs", "indexer_head_positions"):
+        assert_frame_equal(found[name], expected[name], rel_tol=2e-3, abs_tol=2e-4)
+
+
+def test_logits_of_width_zero_mean_that_nothing_is_told_of_quality() -> None:
+    one = samples(40)
+    ids = torch.tensor([one[0].input_ids])
+    chunks = sorted(chunks_of(tiny_llama(), ids).items())
+    layers = [LayerTrace(query=c.query, key=c.key, scale=c.scaling, value=c.value) for _, c in chunks]
+    found = extract_samples(Given(Trace(torch.zeros(1, 40, 0), layers)), one, SETTINGS)
+    assert found["tokens"].is_empty()
+    same_tables(found, extract_samples(tiny_llama(), one, SETTINGS), "samples", "attention", "positions")
+    probed = probe_samples(Given(Trace(torch.zeros(1, 40, 0), layers)), one, ProbeSettings(rerun_samples=0), SETTINGS)
+    assert probed["logits"].is_empty() and probed["keys_needed"].height
+
+
 def test_the_dense_reference_is_there_only_where_the_model_offers_one() -> None:
     model, one = ResearchModel().eval(), samples(30)
     assert TracedModel(model).notes == ()
@@ -238,6 +270,15 @@ FAULTS = {
     "selected holds 0 to 6": {"selected": torch.arange(1, 7).view(1, 6, 1).clamp(max=6) * torch.tensor([0, 1])},
     "selected has 3 groups for 2 heads": {"selected": CAUSAL.expand(1, 3, 6, 6)},
     "selected has shape": {"selected": torch.zeros(2, 6, 6, dtype=torch.bool)},
+    "head_weights come without head_scores": {"head_weights": torch.zeros(1, 6, 2)},
+    "head_scores come without scores": {"head_scores": torch.zeros(1, 6, 2, 6)},
+    "head_scores has shape": {
+        "scores": torch.zeros(1, 6, 6), "selected": CAUSAL, "head_scores": torch.zeros(1, 2, 6, 6),
+    },
+    "head_weights has shape": {
+        "scores": torch.zeros(1, 6, 6), "selected": CAUSAL, "head_scores": torch.zeros(1, 6, 2, 6),
+        "head_weights": torch.zeros(1, 6, 3),
+    },
 }  # fmt: skip
 
 

@@ -1,0 +1,146 @@
+"""Pictures of indexer analyses: the report's plots, stacked, saved and shown."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import polars as pl
+from matplotlib.figure import Figure
+
+from analysis.plots import forest, lift_curves, lift_map, recall_by_layer, score_bands, score_histograms
+from analysis.plots.budget import recall_curves
+from analysis.plots.content import content_lift
+from analysis.plots.indexer_heads import head_similarity, pruning_curves
+from analysis.plots.stacked import Part, stacked
+from analysis.plots.style import house_style
+from indexscope import IndexscopeError
+from interpretability.analyses import IndexerHeads, PositionalBias, RelevanceDistribution, TokenSelection
+from interpretability.compare import IndexerComparison
+from interpretability.results import Result
+
+FORMATS = (".png", ".svg", ".pdf")
+
+
+def draw_analysis(analysis: object) -> Figure:
+    """Everything that is drawn of an analysis, of a comparison, or of several analyses of one model.
+
+    Raises:
+        TypeError: It is none of these.
+        IndexscopeError: There is nothing to draw.
+    """
+    drawn = stacked(_parts(analysis))
+    if drawn is None:
+        reason = "holds nothing that could be drawn"
+        raise IndexscopeError(type(analysis).__name__, reason, "see its notes, or give longer samples")
+    return drawn
+
+
+def _parts(analysis: object) -> list[Part]:
+    for kind, parts in _PARTS.items():
+        if isinstance(analysis, kind):
+            return parts(analysis)
+    if isinstance(analysis, Result):
+        inner = [part for value in analysis.values() if isinstance(value, Result) for part in _parts(value)]
+        if inner:
+            return inner
+    raise TypeError(
+        f"{type(analysis).__name__} is no analysis of an indexer; give what IndexerInterpreter or "
+        "compare_indexer_analyses returned"
+    )
+
+
+def _of_heads(own: IndexerHeads) -> list[Part]:
+    return [
+        ("Similarity of indexer heads", lambda: head_similarity(own.pairs) if own.pairs.height else None),
+        ("Recall lost without some indexer heads", lambda: pruning_curves(own.pruning) if own.pruning.height else None),
+    ]
+
+
+def _of_scores(own: RelevanceDistribution) -> list[Part]:
+    return [
+        ("Index scores of selected and unselected keys", _where(own.histogram, score_histograms)),
+        ("Index scores by layer", _where(own.quantiles, score_bands)),
+    ]
+
+
+def _of_positions(own: PositionalBias) -> list[Part]:
+    return [
+        (
+            "Selections over chance, by distance and age",
+            _where(own.lift, lambda lift: lift_curves({own.model: lift}, [own.model])),
+        ),
+        ("Selections over chance, by layer and distance", _where(own.lift, lift_map)),
+    ]
+
+
+def _of_selection(own: TokenSelection) -> list[Part]:
+    named = own.metrics.with_columns(model=pl.lit(own.model))
+    return [
+        ("Attention that the selection holds", _where(named, lambda metrics: recall_by_layer(metrics, [own.model]))),
+        ("Kinds of tokens", _where(own.lift, content_lift)),
+        ("How many keys would do", _where(own.curve, lambda curve: recall_curves(curve, _own_k(own), (0.95,)))),
+    ]
+
+
+def _of_comparison(own: IndexerComparison) -> list[Part]:
+    title = f"{own.candidate} against {own.baseline}: {own.kind}"
+    return [(title, _where(own.metrics, lambda rows: forest(rows, [own.candidate])))]
+
+
+def _where(frame: pl.DataFrame, draw: Callable[[pl.DataFrame], Figure | None]) -> Callable[[], Figure | None]:
+    """Draw a frame if it has rows."""
+    return lambda: draw(frame) if frame.height else None
+
+
+def _own_k(own: TokenSelection) -> float | None:
+    rows = own.budgets.filter(pl.col("layer").is_null() & pl.col("target").is_null())
+    return None if rows.is_empty() else rows["k"][0]
+
+
+_PARTS: dict[type, Callable[..., list[Part]]] = {
+    IndexerHeads: _of_heads,
+    RelevanceDistribution: _of_scores,
+    PositionalBias: _of_positions,
+    TokenSelection: _of_selection,
+    IndexerComparison: _of_comparison,
+}
+
+
+def finished(figure: Figure, save_path: str | os.PathLike[str] | None) -> Figure:
+    """Save a figure where that is wanted, and show it where somebody is looking.
+
+    Raises:
+        IndexscopeError: The path does not end in .png, .svg or .pdf, or cannot be written.
+    """
+    if save_path is not None:
+        path = Path(save_path).expanduser()
+        if path.suffix.lower() not in FORMATS:
+            raise IndexscopeError(path, f"ends in {path.suffix or 'nothing'}", f"end it in {', '.join(FORMATS)}")
+        try:
+            path.write_bytes(_encoded(figure, path.suffix.lower().removeprefix(".")))
+        except OSError as error:
+            reason = f"cannot be written ({error.strerror or error})"
+            raise IndexscopeError(path, reason, "give a file in a folder that exists") from error
+    if _is_interactive():
+        shell = import_module("IPython.display")
+        shell.display(shell.Image(data=_encoded(figure, "png")))
+    return figure
+
+
+def _encoded(figure: Figure, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    with house_style():
+        # The house's figures have no background of their own; a file may be opened on any.
+        figure.savefig(buffer, format=kind, facecolor="white", dpi=144)
+    return buffer.getvalue()
+
+
+def _is_interactive() -> bool:
+    """Whether this runs in IPython or a notebook, where a picture can be shown."""
+    shell = sys.modules.get("IPython")
+    return shell is not None and shell.get_ipython() is not None
