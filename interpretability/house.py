@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
 from typing import Any
+
+from matplotlib.figure import Figure
 
 from analysis.plots.drawing import Drawing
 from analysis.plots.style import WIDTH, house_style, new_figure, styled
@@ -54,13 +57,14 @@ class HouseStyle:
         return figure
 
 
-def save(figure: Drawing, path: str | Path) -> None:
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure as PNG, SVG or PDF, on white; the same figure gives the same bytes.
 
     Raises:
-        ValueError: The path ends in something else.
+        ValueError: The path ends in something else, or cannot be written.
     """
-    suffix = Path(path).suffix.lower()
+    path = Path(path).expanduser()
+    suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise ValueError(f"save_path {str(path)!r} ends in {suffix or 'no suffix'!r}; give .png, .svg or .pdf")
     told: dict[str, str | None] = {
@@ -71,7 +75,13 @@ def save(figure: Drawing, path: str | Path) -> None:
     with house_style(**{"svg.hashsalt": "indexscope"}), warnings.catch_warnings():
         # Texts of tokens may hold any character; what the font lacks is drawn as a box.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(path, format=suffix[1:], dpi=DPI, facecolor="white", metadata=told)
+        try:
+            figure.savefig(path, format=suffix[1:], dpi=DPI, facecolor="white", metadata=told)
+        except OSError as error:
+            reason = error.strerror or error
+            raise ValueError(
+                f"save_path {str(path)!r} cannot be written ({reason}); give a file in a folder that exists"
+            ) from error
 
 
 def in_notebook() -> bool:

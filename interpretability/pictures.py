@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
-import sys
 from collections.abc import Callable
-from importlib import import_module
-from pathlib import Path
 
 import polars as pl
 from matplotlib.figure import Figure
@@ -15,15 +11,14 @@ from matplotlib.figure import Figure
 from analysis.plots import forest, lift_curves, lift_map, recall_by_layer, score_bands, score_histograms
 from analysis.plots.budget import recall_curves
 from analysis.plots.content import content_lift
+from analysis.plots.drawing import Drawing
 from analysis.plots.indexer_heads import head_similarity, pruning_curves
 from analysis.plots.stacked import Part, stacked
-from analysis.plots.style import house_style
 from indexscope import IndexscopeError
 from interpretability.analyses import IndexerHeads, PositionalBias, RelevanceDistribution, TokenSelection
 from interpretability.compare import IndexerComparison
+from interpretability.house import in_notebook, save
 from interpretability.results import Result
-
-FORMATS = (".png", ".svg", ".pdf")
 
 
 def draw_analysis(analysis: object) -> Figure:
@@ -115,32 +110,10 @@ def finished(figure: Figure, save_path: str | os.PathLike[str] | None) -> Figure
     """Save a figure where that is wanted, and show it where somebody is looking.
 
     Raises:
-        IndexscopeError: The path does not end in .png, .svg or .pdf, or cannot be written.
+        ValueError: The path does not end in .png, .svg or .pdf, or cannot be written.
     """
     if save_path is not None:
-        path = Path(save_path).expanduser()
-        if path.suffix.lower() not in FORMATS:
-            raise IndexscopeError(path, f"ends in {path.suffix or 'nothing'}", f"end it in {', '.join(FORMATS)}")
-        try:
-            path.write_bytes(_encoded(figure, path.suffix.lower().removeprefix(".")))
-        except OSError as error:
-            reason = f"cannot be written ({error.strerror or error})"
-            raise IndexscopeError(path, reason, "give a file in a folder that exists") from error
-    if _is_interactive():
-        shell = import_module("IPython.display")
-        shell.display(shell.Image(data=_encoded(figure, "png")))
+        save(figure, save_path)
+    if isinstance(figure, Drawing) and in_notebook():
+        figure._ipython_display_()
     return figure
-
-
-def _encoded(figure: Figure, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    with house_style():
-        # The house's figures have no background of their own; a file may be opened on any.
-        figure.savefig(buffer, format=kind, facecolor="white", dpi=144)
-    return buffer.getvalue()
-
-
-def _is_interactive() -> bool:
-    """Whether this runs in IPython or a notebook, where a picture can be shown."""
-    shell = sys.modules.get("IPython")
-    return shell is not None and shell.get_ipython() is not None

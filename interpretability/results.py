@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-#: Rows of a frame and values of an array that are printed.
+#: Values of an array that are printed.
 SHOWN = 8
+#: Characters of a printed line, about.
+LINE = 100
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,11 +43,11 @@ class Result(Mapping[str, Any]):
         return len(self._names())
 
     def __repr__(self) -> str:
-        """One line a field; tables and arrays are cut short."""
+        """A line a field: numbers as they are, of tables and nested results what they hold."""
         width = max(map(len, self._names()), default=0)
         lines = [f"{type(self).__name__}"]
         for name in self:
-            first, *rest = _told(self[name]).splitlines() or [""]
+            first, *rest = wrap(_told(self[name]), LINE - width) or [""]
             lines += [f"  {name:<{width}}  {first}", *(f"  {'':<{width}}  {line}" for line in rest)]
         return "\n".join(lines)
 
@@ -85,8 +88,9 @@ def _told(value: object) -> str:
     if isinstance(value, float | np.floating):
         return f"{value:.4g}"
     if isinstance(value, pl.DataFrame):
-        with pl.Config(tbl_rows=SHOWN, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True):
-            return f"{value.height} rows\n{value}"
+        return f"{value.height:,} rows: {', '.join(value.columns)}"
     if isinstance(value, np.ndarray):
         return f"array {list(value.shape)}" if value.size > SHOWN else np.array2string(value, precision=4)
-    return repr(value) if isinstance(value, Result) else str(value)
+    if isinstance(value, Result):
+        return f"{type(value).__name__}: {', '.join(value)}"
+    return str(value)
