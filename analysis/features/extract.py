@@ -114,6 +114,8 @@ def _extract_batch(
         sums = BucketSums(("nll", "accuracy"), (len(batch),), bucket_count(length))
         for start, logits in chunks:
             finite.check(logits)
+            if not logits.shape[-1]:  # a source that predicts nothing
+                continue
             positions = torch.arange(start, start + logits.shape[1], device=device)
             sums.add(_quality(logits, input_ids, start), bucket_of(positions))
         return sums
@@ -144,13 +146,7 @@ def _extract_batch(
 
 
 def _quality(logits: torch.Tensor, input_ids: torch.Tensor, start: int) -> dict[str, torch.Tensor]:
-    """Negative log-likelihood of each next token in nats, and whether it came first; NaN for the last token.
-
-    All are NaN where the source predicts nothing, which it says with logits of width 0.
-    """
-    if not logits.shape[-1]:
-        unknown = torch.full(logits.shape[:2], torch.nan, device=logits.device)
-        return {"nll": unknown, "accuracy": unknown}
+    """Negative log-likelihood of each next token in nats, and whether it came first; NaN for the last token."""
     target = input_ids[:, start + 1 : start + 1 + logits.shape[1]]
     known = logits[:, : target.shape[1]].float()
     nll = torch.nn.functional.cross_entropy(known.transpose(1, 2), target, reduction="none")
