@@ -57,9 +57,9 @@ class IndexerAnalysis(Result):
         lines = [f"{type(self).__name__} of {self.model}, n = {count} sample{'s' if count != 1 else ''}"]
         width = max(map(len, self.numbers), default=0)
         for row in self.to_frame().iter_rows(named=True):
-            value = "null" if row["value"] is None else number(row["value"], places=4)
-            bounds = span(row["ci_low"], row["ci_high"], places=4) if row["ci_low"] is not None else ""
-            lines.append(f"  {row['name']:<{width}}  {value} {row['unit'] or ''}{f'  ({bounds})' if bounds else ''}")
+            told = "null" if row["value"] is None else f"{number(row['value'], places=4)} {row['unit']}"
+            bounds = f"  ({span(row['ci_low'], row['ci_high'], places=4)})" if row["ci_low"] is not None else ""
+            lines.append(f"  {row['name']:<{width}}  {told}{bounds}")
         tables = {name: self[name] for name in self if isinstance(self[name], pl.DataFrame)}
         lines.append("  tables: " + ", ".join(f"{name} ({frame.height} rows)" for name, frame in tables.items()))
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])

@@ -221,12 +221,11 @@ def _of_report(source: str, study: str | None, store: str | os.PathLike[str] | N
     features = {name: str(made.get("features")) for name, made in named.items() if isinstance(made, Mapping)}
     if study not in (None, report["study"]):
         raise IndexscopeError(source, f"is the report of {report['study']}, not of {study}", "leave study= out")
-    if store is None:
-        folders = Path(source).resolve().parents if "://" not in source else []
-        near = [folder / DEFAULT_STORE for folder in folders[:4] if (folder / DEFAULT_STORE).is_dir()]
+    if store is not None:
+        stores = [Store(store)]
     else:
-        near = [Path(store)] if "://" not in os.fspath(store) else []
-    stores = [Store(folder) for folder in near] or ([] if store is None else [Store(store)])
+        above = list(Path(source).resolve().parents)[:4] if "://" not in source else []
+        stores = [Store(folder / DEFAULT_STORE) for folder in above if (folder / DEFAULT_STORE).is_dir()]
     for opened in stores:
         records = [record for record in read_records(opened) if record.complete and record.models == features]
         own = [record for record in records if record.study == report["study"]]

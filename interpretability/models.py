@@ -72,8 +72,7 @@ def watched(model: object, name: str | None = None) -> Iterator[Subject]:
         subject = _subject(model, name or _name(model))
         for module in training:
             module.training = False
-        with torch.inference_mode():
-            yield subject
+        yield subject
     finally:
         for module in training:
             module.training = True

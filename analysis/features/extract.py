@@ -115,6 +115,8 @@ def _extract_batch(
         sums = BucketSums(("nll", "accuracy"), (len(batch),), bucket_count(length))
         for start, logits in chunks:
             finite.check(logits)
+            if not logits.shape[-1]:  # a source that predicts nothing
+                continue
             positions = torch.arange(start, start + logits.shape[1], device=device)
             sums.add(next_token_quality(logits, input_ids, start), bucket_of(positions))
         return sums

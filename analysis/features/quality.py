@@ -14,12 +14,8 @@ def next_token_quality(logits: torch.Tensor, input_ids: torch.Tensor, start: int
         start: Position of the first query.
 
     Returns:
-        nll and accuracy, [batch, queries]; all NaN where the source predicts nothing, which it says with logits of
-        width 0.
+        nll and accuracy, [batch, queries].
     """
-    if not logits.shape[-1]:
-        unknown = torch.full(logits.shape[:2], torch.nan, device=logits.device)
-        return {"nll": unknown, "accuracy": unknown}
     target = input_ids[:, start + 1 : start + 1 + logits.shape[1]]
     known = logits[:, : target.shape[1]].float()
     nll = torch.nn.functional.cross_entropy(known.transpose(1, 2), target, reduction="none")

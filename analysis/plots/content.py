@@ -34,10 +34,11 @@ def content_lift(lift: pl.DataFrame) -> Figure:
     place = np.arange(len(kinds), dtype=float)
     _dots(left, rows, place - 0.14, ("lift", "ci_low", "ci_high"), "selection", 0)
     names = ("attention_lift", "attention_ci_low", "attention_ci_high")
-    _dots(left, rows, place + 0.14, names, "attention", 1)
+    if rows["attention_lift"].count():  # a model may show its selection and not its attention
+        _dots(left, rows, place + 0.14, names, "attention", 1)
     left.axvline(1, color=INK, linewidth=0.9)
     left.set_yticks(place, kinds)
-    left.invert_yaxis()
+    left.set_ylim(len(kinds) - 0.5, -0.5)
     left.set_xscale("log", base=2)
     _plain(left, "x")
     left.set_xlabel(f"lift (1 = by chance; bars: CI; n = {largest(rows, 'n')} samples)")
