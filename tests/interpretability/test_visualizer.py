@@ -144,6 +144,8 @@ def test_recall_is_the_dense_attention_inside_the_selection() -> None:
     assert found.selected_share == pytest.approx(63 / (32 * 33 / 2))
     assert found.sparse.entropy == pytest.approx(math.log(2) * 31 / 32, abs=1e-6)
     assert found.by_head["head_recall"].to_list() == pytest.approx([expected] * 2, abs=1e-6)
+    # The recall of the head mean is no head's own.
+    assert found.metrics.filter(pl.col("metric") == "selection_recall")["head"].to_list() == [None]
 
 
 def test_without_a_selection_it_is_where_the_sparse_weights_are() -> None:
