@@ -21,7 +21,7 @@ class Maps:
     """Attention maps of one layer that passed all checks.
 
     Attributes:
-        weights: Attention p, [batch, heads, S, S], floating point, on the user's device.
+        weights: Attention p, [batch, heads, S, S], floating point, on the user's device if that is a CPU or CUDA.
         causal: Whether E_t are the keys up to the query; else every key.
         batched: Whether they came with a batch dimension.
     """
@@ -83,6 +83,8 @@ def as_maps(weights: object, causal: bool | None = None, name: str = "attention_
     if not tensor.numel():
         _refuse(name, f"has shape {shape}", "give at least one map of one token")
     batched = tensor.dim() == 4
+    if tensor.device.type not in ("cpu", "cuda"):
+        tensor = tensor.cpu()  # the features add up in float64, which not every accelerator has
     maps = tensor.detach().reshape(1 if not batched else tensor.shape[0], -1, *tensor.shape[-2:])
     _check_values(maps, tensor.dim(), name)
     return Maps(maps, _is_causal(maps, tensor.dim(), causal, name), batched)

@@ -133,12 +133,13 @@ class AttentionVisualizer(HouseStyle):
         """Entropy of each head by position of the query, beneath that of uniform attention; normalised by head."""
         maps = as_maps(attention_weights, self.causal)
         tables = tables_of(maps, self.settings)
-        attention = tables["attention"].join(_keys_by_bucket(maps), on="bucket")
+        attention = tables["attention"].join(_by_bucket(maps), on="bucket")
         weight = pl.col("queries")
         by_position = attention.group_by("head", "bucket").agg(
             queries=weight.sum(),
             last_query=2 ** pl.col("bucket").first().cast(pl.Int64) - 2 + weight.first(),
             entropy=(pl.col("attention_entropy").cast(pl.Float64) * weight).sum() / weight.sum(),
+            place=pl.col("place").first(),
             keys=pl.col("keys").first(),
         )
         rows = by_part(tables, "head").filter((pl.col("metric") == "normalized_entropy") & pl.col("head").is_not_null())
@@ -256,12 +257,15 @@ def _ids(tokens: object, maps: Maps, sample: int) -> list[str]:
     return [f" {token}" for token in rows[sample].tolist()]
 
 
-def _keys_by_bucket(maps: Maps) -> pl.DataFrame:
-    """Mean n_t by bucket of the query's position."""
+def _by_bucket(maps: Maps) -> pl.DataFrame:
+    """Geometric means of t + 1 and n_t by bucket of the query's position t."""
     n = maps.eligible.sum(-1).cpu().numpy()
-    bucket = np.frexp(np.arange(1, maps.length + 1, dtype=np.float64))[1] - 1
-    frame = pl.DataFrame({"bucket": bucket, "keys": n}, schema={"bucket": pl.Int8, "keys": pl.Float64})
-    return frame.group_by("bucket").agg(keys=pl.col("keys").log().mean().exp())
+    place = np.arange(1, maps.length + 1, dtype=np.float64)
+    frame = pl.DataFrame(
+        {"bucket": np.frexp(place)[1] - 1, "place": place, "keys": n},
+        schema={"bucket": pl.Int8, "place": pl.Float64, "keys": pl.Float64},
+    )
+    return frame.group_by("bucket").agg(pl.col("place", "keys").log().mean().exp())
 
 
 def _drawing(figure: Figure) -> Drawing:

@@ -20,7 +20,8 @@ def entropy_of_heads(by_position: pl.DataFrame, by_head: pl.DataFrame, title: st
     """Entropy by position of the query, a line a head under the largest there can be; normalised entropy by head.
 
     Args:
-        by_position: head, last_query, queries, entropy (nats), keys (geometric mean of the queries' n_t).
+        by_position: head, last_query, queries, entropy (nats); of the queries' t + 1 and n_t the geometric means place
+            and keys.
         by_head: head, normalized_entropy, with ci_low and ci_high where there are several samples.
         title: Of the figure.
     """
@@ -35,21 +36,21 @@ def entropy_of_heads(by_position: pl.DataFrame, by_head: pl.DataFrame, title: st
         note(
             left, own, "keys", "entropy", ["head", "last_query", "queries"], panel="by position", series=f"head {head}"
         )
-        x, y = values(own, "keys"), values(own, "entropy")
+        x, y = values(own, "place"), values(own, "entropy")
         if few:
             left.plot(x, y, color=style.colour, marker=style.marker, linestyle=style.line, label=f"head {head}")
         else:
             left.plot(x, y, color=MUTED, linewidth=0.8, alpha=0.6, label="single heads" if index == 0 else None)
-    mean = by_position.group_by("last_query").agg(pl.col("entropy", "keys").mean()).sort("last_query")
-    x = values(mean, "keys")
+    mean = by_position.group_by("last_query").agg(pl.col("entropy", "place", "keys").mean()).sort("last_query")
+    x = values(mean, "place")
     if not few:
         left.plot(x, values(mean, "entropy"), color=look(0).colour, marker="o", label="mean of the heads")
-    left.plot(x, np.log(x), color=INK, linestyle=(0, (2, 2)), linewidth=1.2, label="uniform")
+    left.plot(x, np.log(values(mean, "keys")), color=INK, linestyle=(0, (2, 2)), linewidth=1.2, label="uniform")
     left.set_xscale("log", base=2)
     ticks = [1 << power for power in range(int(np.log2(x.max()) + 0.01) + 1)][-10:]
     left.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     left.minorticks_off()
-    left.set_xlabel("keys that the query has (mean of each power of two)")
+    left.set_xlabel("tokens up to the query (mean of each power of two)")
     left.set_ylabel("entropy (nats)")
     left.set_ylim(bottom=0)
     _bars(right, by_head)

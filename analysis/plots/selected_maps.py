@@ -79,7 +79,7 @@ def selected_maps(panels: Sequence[MapPanel], title: str, causal: bool = True, t
     for place in range(columns):
         below = grid[(len(panels) - 1 - place) // columns, place]
         below.set_xlabel("key (token)")
-    _legend(figure, [axes for axes in grid.flat if axes.figure is not None][: len(panels)], norm, selects)
+    _legend(figure, [axes for axes in grid.flat if axes.figure is not None][: len(panels)], norm, selects, causal)
     return figure
 
 
@@ -124,7 +124,7 @@ def _short(token: str) -> str:
     return shown if len(shown) <= 10 else shown[:9] + "…"
 
 
-def _legend(figure: Drawing, panels: Sequence[Axes], norm: PowerNorm, selects: bool) -> None:
+def _legend(figure: Drawing, panels: Sequence[Axes], norm: PowerNorm, selects: bool, causal: bool) -> None:
     words = {"attention": colours("magma_r")}
     if selects:
         maps = [LinearSegmentedColormap.from_list(colour, ["white", colour]) for colour in (BLUE, VERMILLION)]
@@ -143,14 +143,9 @@ def _legend(figure: Drawing, panels: Sequence[Axes], norm: PowerNorm, selects: b
         bar.outline.set_visible(False)
     if selects:
         tint = 1 - _TINT * (1 - np.array(to_rgb(SKY)))
-        figure.legend(
-            handles=[
-                Patch(facecolor=tuple(tint), label="selected, hardly attended"),
-                Patch(color=GRID, label="future"),
-            ],
-            loc="outside lower right",
-            ncols=2,
-        )
+        patches = [Patch(facecolor=tuple(tint), label="selected, hardly attended")]
+        patches += [Patch(color=GRID, label="future")] if causal else []
+        figure.legend(handles=patches, loc="outside lower right", ncols=2)
 
 
 def _note(axes: Axes, label: str, attention: Array, kept: Array | None, seen: NDArray[np.bool_], length: int) -> None:

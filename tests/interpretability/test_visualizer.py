@@ -144,6 +144,8 @@ def test_recall_is_the_dense_attention_inside_the_selection() -> None:
     assert found.selected_share == pytest.approx(63 / (32 * 33 / 2))
     assert found.sparse.entropy == pytest.approx(math.log(2) * 31 / 32, abs=1e-6)
     assert found.by_head["head_recall"].to_list() == pytest.approx([expected] * 2, abs=1e-6)
+    # The recall of the head mean is no head's own.
+    assert found.metrics.filter(pl.col("metric") == "selection_recall")["head"].to_list() == [None]
 
 
 def test_without_a_selection_it_is_where_the_sparse_weights_are() -> None:
@@ -296,3 +298,22 @@ def test_a_notebook_shows_a_figure_once_in_a_cell(monkeypatch: pytest.MonkeyPatc
     shell.execution_count = 5
     figure._ipython_display_()
     assert len(shown) == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_measured_as_the_numbers_that_it_holds(dtype: torch.dtype) -> None:
+    half = random_maps(2, 40).to(dtype)
+    exact = half.double() / half.double().sum(-1, keepdim=True)
+    found, expected = (VISUALIZER.analyze_attention_entropy(weights) for weights in (half, exact))
+    assert found.entropy == pytest.approx(expected.entropy, rel=1e-4)
+    assert found.local_mass == pytest.approx(expected.local_mass, rel=1e-4)
+    assert isinstance(VISUALIZER.visualize_sparse_attention(half, half > 0.1), Figure)
+
+
+def test_a_result_is_a_mapping_that_prints_and_has_frames() -> None:
+    found = VISUALIZER.analyze_attention_entropy(random_maps(2, 20))
+    assert found["entropy"] == found.entropy == dict(found)["entropy"]
+    assert "normalized_entropy" in repr(found)
+    frame = found.to_frame()
+    assert frame.filter(pl.col("name") == "entropy")["value"].to_list() == [found.entropy]
+    assert set(found.frames()) == {"values", "by_head", "by_position", "metrics"}
