@@ -19,7 +19,7 @@ from interpretability.interpreter import EXTRACT, PROBE
 from storage.checkpoints import load_model
 from storage.store import Store
 from storage.studies import read_records
-from tests.end_to_end.conftest import Command, environment, indexscope  # noqa: F401 - fixtures
+from tests.flows.conftest import run_command
 from tests.tiny import save_model
 
 STUDY = """\
@@ -41,14 +41,14 @@ def rows() -> list[list[int]]:
 
 
 @pytest.fixture(scope="module")
-def finished(indexscope: Command, tmp_path_factory: pytest.TempPathFactory, rows: list[list[int]]) -> Path:  # noqa: F811
+def finished(tmp_path_factory: pytest.TempPathFactory, rows: list[list[int]]) -> Path:
     folder = tmp_path_factory.mktemp("study")
     save_model(folder / "models" / "base", heads=2, seed=0)
     save_model(folder / "models" / "light", heads=1, seed=0)
     (folder / "data.jsonl").write_text("".join(json.dumps({"input_ids": row}) + "\n" for row in rows))
     (folder / "study.yaml").write_text(STUDY)
-    done = indexscope("study", "study.yaml", cwd=folder)
-    assert done.returncode == 0, done.stderr
+    done = run_command("study", folder / "study.yaml")
+    assert done.code == 0, done.err
     return folder
 
 
