@@ -42,7 +42,7 @@ for number in range(40):
         store.commit(key, "extra", {"tokens": pl.DataFrame({"value": [0]})}, "x")
     if fault == "torn" and not again:
         (Path("store") / key.path / "tokens" / f"{unit}.parquet").write_bytes(b"")
-    time.sleep(0.05)
+    time.sleep(0.03)
 sys.exit(4 if again and fault == "fails" else 0)
 """
 

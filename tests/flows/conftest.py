@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.cli import main
@@ -59,7 +60,9 @@ class Run:
 def prefect_server() -> Iterator[None]:
     """One temporary server and database for all tests of this folder."""
     assert prefect_setup.DEFAULTS
-    with prefect_test_harness(server_startup_timeout=120):
+    # Prefect's heartbeats sleep in whole seconds, and a flow that has ended waits for them.
+    still = temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
+    with prefect_test_harness(server_startup_timeout=120), still:
         yield
 
 

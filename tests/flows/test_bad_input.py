@@ -133,14 +133,14 @@ def test_a_model_that_overflows_in_float16_leaves_no_shard(folder: Path, kind: s
 def test_halving_is_told_in_the_narration_and_kept_in_the_report(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from analysis.features import extract
 
-    real = extract._quality
+    real = extract.next_token_quality
 
     def run_out(logits: torch.Tensor, *more: Any) -> Any:
         if logits.shape[1] > 20:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return real(logits, *more)
 
-    monkeypatch.setattr(extract, "_quality", run_out)
+    monkeypatch.setattr(extract, "next_token_quality", run_out)
     run = run_command("study", folder / "study.yaml", "--set", "candidates=[]", "--set", "extract.chunk=auto")
     assert run.code == 0, run.err
     halved = [("48 tokens with chunk 256", 24), ("48 tokens with chunk 24", 16), ("40 tokens with chunk 256", 20)]

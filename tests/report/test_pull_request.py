@@ -84,7 +84,7 @@ def test_every_gate_and_candidate_is_a_test_case() -> None:
     assert (root.tag, suite.tag, suite.get("name")) == ("testsuites", "testsuite", "python-stdlib, baseline and light")
     counts = {name: suite.get(name) for name in ("tests", "failures", "errors", "skipped")}
     assert counts == {"tests": "3", "failures": "1", "errors": "0", "skipped": "1"}
-    assert counts == {name: root.get(name) for name in counts}
+    assert {name: root.get(name) for name in counts} == {**counts, "skipped": None}, "as junit-10.xsd has it"
     cases = suite.findall("testcase")
     assert [(case.get("name"), case.get("classname")) for case in cases] == [
         ("recall is kept", "light"),
