@@ -14,6 +14,7 @@ SMALL = [
     part
     for setting in (
         "dataset.samples=12",
+        "dataset.max_length=256",
         "shard_size=4",
         "extract.profile_repeats=1",
         "extract.profile_lengths=[64,128]",

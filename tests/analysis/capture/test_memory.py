@@ -128,7 +128,6 @@ print((size("VmHWM") - before) / estimate)
 @pytest.mark.parametrize(
     ("kind", "length", "chunk"),
     [
-        ("indexer", 1024, 256),
         ("indexer", 4096, 64),
         ("heads", 2048, 128),
         ("vocabulary", 1024, 128),
