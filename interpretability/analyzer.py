@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from analysis.clustering.given import cluster_given
 from analysis.clustering.pattern_types import RULES, type_shares
+from analysis.clustering.rows import pattern_rows
 from analysis.plots.clusters import cluster_map
 from analysis.plots.drawing import Drawing
 from analysis.settings import ClusteringSettings, ExtractSettings
@@ -24,7 +25,7 @@ from interpretability.house import HouseStyle
 from interpretability.inputs import Maps, Selection, Weights, as_maps, as_selection, as_token_ids, token_texts, whole
 from interpretability.measures import BOOTSTRAP, tables_of
 from interpretability.outputs import as_quality
-from interpretability.patterns import check_length, counts, feature_names, rows_of, typed
+from interpretability.patterns import check_length, counts, feature_names, typed
 from interpretability.results import Result
 
 SPECIAL = ("<s>", "</s>", "<unk>", "<pad>", "<|endoftext|>", "[CLS]", "[SEP]", "[PAD]", "[UNK]")
@@ -134,7 +135,7 @@ class PatternAnalyzer(HouseStyle):
         maps = self._maps(attention_weights)
         ids = self._token_ids(tokens, maps)
         values, names = self._features(maps, ids)
-        rows = rows_of(tables_of(maps, self.settings, None, ids))
+        rows = pattern_rows(tables_of(maps, self.settings, None, ids))
         types = typed(rows).with_columns(layer=pl.lit(0, dtype=pl.Int16))
         settings = ClusteringSettings(clusters=self.n_clusters, seed=self.seed)
         found = cluster_given(
@@ -170,7 +171,7 @@ class PatternAnalyzer(HouseStyle):
         """
         maps = self._maps(attention_weights)
         ids = self._token_ids(tokens, maps)
-        rows = rows_of(tables_of(maps, self.settings, None, ids))
+        rows = pattern_rows(tables_of(maps, self.settings, None, ids))
         types = typed(rows)
         shares = type_shares([0], counts(types)[:, None], BOOTSTRAP).filter(pl.col("layer").is_null()).drop("layer")
         shares = shares.sort("count", "pattern_type", descending=[True, False])
@@ -277,7 +278,7 @@ class PatternAnalyzer(HouseStyle):
         causal, ids = (self.causal, None) if self._at_hand is None else self._at_hand
         maps = as_maps(pattern, causal)
         check_length(maps.length, "pattern")
-        rows = rows_of(tables_of(maps, self.settings, None, ids))
+        rows = pattern_rows(tables_of(maps, self.settings, None, ids))
         return np.array(rows.select(feature_names(maps.causal)).row(0), dtype=np.float64)
 
     def _features(self, maps: Maps, ids: torch.Tensor | None) -> tuple[NDArray[np.float64], tuple[str, ...]]:

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from analysis.clustering.rows import pattern_rows
 from analysis.efficiency.pareto import pareto
 from analysis.efficiency.patterns import patterns_pareto
 from analysis.metrics.families.cost import score
@@ -18,7 +19,7 @@ from analysis.statistics import Array, ratio
 from interpretability.inputs import Maps
 from interpretability.measures import BOOTSTRAP
 from interpretability.outputs import LIKELIHOOD, Quality
-from interpretability.patterns import rows_of, typed
+from interpretability.patterns import typed
 from interpretability.results import Result
 
 RECALL = "recall, the dense attention inside the selection"
@@ -167,7 +168,7 @@ def _patterns(maps: Maps, tables: Features) -> pl.DataFrame:
     rows = tables["attention"].group_by("sample", "head").agg(means).sort("sample", "head")
     pairs = (maps.weights > 0).sum((-1, -2)).double() / int(maps.eligible.sum())
     rows = rows.with_columns(attended_share=pl.Series(pairs.cpu().numpy().ravel(), dtype=pl.Float64))
-    rows = rows.join(typed(rows_of(tables)), on=["sample", "head"], how="left")
+    rows = rows.join(typed(pattern_rows(tables)), on=["sample", "head"], how="left")
     order = ("computational_cost", "attended_share", "sparsity_ratio", "normalized_entropy", "recall")
     return rows.select("sample", "head", "pattern_type", "margin", *order)
 

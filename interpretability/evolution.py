@@ -10,10 +10,11 @@ import numpy as np
 import polars as pl
 
 from analysis.clustering.pattern_types import type_shares
+from analysis.clustering.rows import pattern_rows
 from analysis.settings import ExtractSettings
 from interpretability.inputs import Maps, as_maps, whole
 from interpretability.measures import BOOTSTRAP, NUMBERS, measure, tables_of
-from interpretability.patterns import counts, rows_of, typed
+from interpretability.patterns import counts, typed
 from interpretability.results import Result
 
 _SHORTEST = 32
@@ -56,7 +57,7 @@ def evolve(
         uniform = float(np.log(own.eligible.sum(-1).double().cpu().numpy()).mean())
         row = {"length": length, "samples": own.batch, "heads": own.heads, "uniform": uniform}
         rows.append(row | {name: found[name] for name in NUMBERS})
-        patterns = rows_of(tables)
+        patterns = pattern_rows(tables)
         if patterns.height:
             by_type = type_shares([0], counts(typed(patterns))[:, None], BOOTSTRAP).filter(pl.col("layer").is_null())
             shares.append(by_type.drop("layer").select(pl.lit(length).cast(pl.Int32).alias("length"), pl.all()))

@@ -50,11 +50,20 @@ class HouseStyle:
         Raises:
             ValueError: The path does not end in .png, .svg or .pdf.
         """
-        if save_path is not None:
-            save(figure, save_path)
-        if in_notebook():
-            figure._ipython_display_()
+        finish(figure, save_path)
         return figure
+
+
+def finish(figure: Figure, save_path: str | os.PathLike[str] | None) -> None:
+    """Save a figure if there is a path, and show it if this is a notebook.
+
+    Raises:
+        ValueError: As `save`.
+    """
+    if save_path is not None:
+        save(figure, save_path)
+    if isinstance(figure, Drawing) and in_notebook():
+        figure._ipython_display_()
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:

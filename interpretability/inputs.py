@@ -71,17 +71,17 @@ def as_maps(weights: object, causal: bool | None = None, name: str = "attention_
             after the query in causal maps.
     """
     if isinstance(weights, list | tuple):
-        _refuse(name, f"is a {type(weights).__name__} of {len(weights)}", "give one layer's tensor, e.g. attentions[0]")
+        refuse(name, f"is a {type(weights).__name__} of {len(weights)}", "give one layer's tensor, e.g. attentions[0]")
     tensor = _tensor(weights, name)
     shape = _words(tensor.shape)
     if not tensor.is_floating_point():
-        _refuse(name, f"is {tensor.dtype}", "give floating-point weights, after the softmax")
+        refuse(name, f"is {tensor.dtype}", "give floating-point weights, after the softmax")
     if tensor.dim() not in (2, 3, 4):
-        _refuse(name, f"has shape {shape}", "give [S, S], [heads, S, S] or [batch, heads, S, S]")
+        refuse(name, f"has shape {shape}", "give [S, S], [heads, S, S] or [batch, heads, S, S]")
     if tensor.shape[-1] != tensor.shape[-2]:
-        _refuse(name, f"has shape {shape}, {tensor.shape[-2]} queries and {tensor.shape[-1]} keys", "give square maps")
+        refuse(name, f"has shape {shape}, {tensor.shape[-2]} queries and {tensor.shape[-1]} keys", "give square maps")
     if not tensor.numel():
-        _refuse(name, f"has shape {shape}", "give at least one map of one token")
+        refuse(name, f"has shape {shape}", "give at least one map of one token")
     batched = tensor.dim() == 4
     if tensor.device.type not in ("cpu", "cuda"):
         tensor = tensor.cpu()  # the features add up in float64, which not every accelerator has
@@ -109,13 +109,13 @@ def as_selection(selected: object, maps: Maps, name: str = "selected_tokens") ->
     tensor = _tensor(selected, name).to(maps.weights.device)
     length = maps.length
     if tensor.is_floating_point() or tensor.is_complex():
-        _refuse(name, f"is {tensor.dtype}", "give a bool mask (mask > 0), or integer indices of keys")
+        refuse(name, f"is {tensor.dtype}", "give a bool mask (mask > 0), or integer indices of keys")
     is_mask = tensor.dtype == torch.bool
     wanted = "[S, S]" if is_mask else "[S, k]"
     if tensor.dim() not in (2, 3, 4):
-        _refuse(name, f"has shape {_words(tensor.shape)}", f"give {wanted}, with leading heads or batch or both")
+        refuse(name, f"has shape {_words(tensor.shape)}", f"give {wanted}, with leading heads or batch or both")
     if tensor.shape[-2] != length or (is_mask and tensor.shape[-1] != length):
-        _refuse(name, f"has shape {_words(tensor.shape)}", f"give [..., {length}, {length if is_mask else 'k'}]")
+        refuse(name, f"has shape {_words(tensor.shape)}", f"give [..., {length}, {length if is_mask else 'k'}]")
     grouped = _grouped(tensor, maps, name)
     if not is_mask:
         grouped = _check_indices(grouped, maps, name)
@@ -125,7 +125,7 @@ def as_selection(selected: object, maps: Maps, name: str = "selected_tokens") ->
         item, head, query, key = later.nonzero()[0].tolist()
         where = f" (sample {item}, head {head})" if maps.batch > 1 or mask.shape[1] > 1 else ""
         reason = f"lets query {query} select key {key}, after it{where}, and {int(later.sum()) - 1} more such"
-        _refuse(name, reason, "combine the mask with the causal one (mask & ones.tril()), or fill indices with -1")
+        refuse(name, reason, "combine the mask with the causal one (mask & ones.tril()), or fill indices with -1")
     return mask
 
 
@@ -142,12 +142,12 @@ def as_token_ids(tokens: object, batch: int, length: int, name: str = "tokens") 
         ValueError: A string that is not split into tokens, or a shape that does not fit.
     """
     if isinstance(tokens, str):
-        _refuse(name, "is one string", f"split it into its {length} tokens, e.g. tokenizer.tokenize(text)")
+        refuse(name, "is one string", f"split it into its {length} tokens, e.g. tokenizer.tokenize(text)")
     values = tokens.detach().cpu().numpy() if isinstance(tokens, torch.Tensor) else _array(tokens, name)
     if values.shape not in ((length,), (batch, length), (1, length)):
-        _refuse(name, f"has shape {_words(values.shape)}", f"give [{length}] or [{batch}, {length}], one token a key")
+        refuse(name, f"has shape {_words(values.shape)}", f"give [{length}] or [{batch}, {length}], one token a key")
     if values.dtype.kind not in "iuUT":
-        _refuse(name, f"holds {values.dtype}", "give integer ids or strings")
+        refuse(name, f"holds {values.dtype}", "give integer ids or strings")
     if values.dtype.kind not in "iu":
         values = np.unique(values.astype(str), return_inverse=True)[1].reshape(values.shape)
     ids = torch.from_numpy(np.ascontiguousarray(values.astype(np.int64)))
@@ -176,7 +176,7 @@ def whole(value: object, name: str, least: int, below: int) -> int:
         ValueError: It is none.
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= int(value) < below:
-        _refuse(name, f"is {value}", f"give a whole number from {least} to {below - 1}")
+        refuse(name, f"is {value}", f"give a whole number from {least} to {below - 1}")
     return int(value)
 
 
@@ -188,7 +188,7 @@ def _array(tokens: object, name: str) -> NDArray[Any]:
     try:
         return np.asarray(tokens)
     except ValueError:
-        _refuse(name, "holds rows of different lengths", "give one token a key in every sample")
+        refuse(name, "holds rows of different lengths", "give one token a key in every sample")
 
 
 def _tensor(value: object, name: str) -> torch.Tensor:
@@ -198,8 +198,8 @@ def _tensor(value: object, name: str) -> torch.Tensor:
         try:
             return torch.from_numpy(np.ascontiguousarray(value))
         except (TypeError, ValueError):
-            _refuse(name, f"holds {np.asarray(value, dtype=object).dtype} values", "give numbers in a regular array")
-    _refuse(name, f"is {type(value).__name__}", "give a torch tensor or a numpy array")
+            refuse(name, f"holds {np.asarray(value, dtype=object).dtype} values", "give numbers in a regular array")
+    refuse(name, f"is {type(value).__name__}", "give a torch tensor or a numpy array")
 
 
 def _check_values(maps: torch.Tensor, rank: int, name: str) -> None:
@@ -207,10 +207,10 @@ def _check_values(maps: torch.Tensor, rank: int, name: str) -> None:
     sums = maps.sum(-1, dtype=torch.float32)
     if not bool(sums.isfinite().all()):
         where = _place((~maps.isfinite()).nonzero()[0].tolist(), rank)
-        _refuse(name, f"hold NaN or infinity, first at {where}", "mask before the softmax, or run in float32")
+        refuse(name, f"hold NaN or infinity, first at {where}", "mask before the softmax, or run in float32")
     if bool((maps < 0).any()):
         where = _place((maps < 0).nonzero()[0].tolist(), rank)
-        _refuse(name, f"hold negative weights, first at {where}", "give them after the softmax")
+        refuse(name, f"hold negative weights, first at {where}", "give them after the softmax")
     missed = (sums - 1).abs()
     tolerance = SUM_TOLERANCE.get(maps.dtype, 1e-4)
     if float(missed.max()) > tolerance:
@@ -218,7 +218,7 @@ def _check_values(maps: torch.Tensor, rank: int, name: str) -> None:
         place = wrong.nonzero()[0].tolist()
         found = f"{float(sums[tuple(place)]):.4g}"
         reason = f"have {int(wrong.sum())} rows that do not sum to 1, first {_place(place, rank)} with {found}"
-        _refuse(name, reason, "give weights after the softmax, without dropout, and cut off padding")
+        refuse(name, reason, "give weights after the softmax, without dropout, and cut off padding")
 
 
 def _is_causal(maps: torch.Tensor, rank: int, causal: bool | None, name: str) -> bool:
@@ -235,7 +235,7 @@ def _is_causal(maps: torch.Tensor, rank: int, causal: bool | None, name: str) ->
     place = leaking.nonzero()[0].tolist()
     reason = f"put weight on keys after the query in {share:.0%} of the rows, first {_place(place, rank)}"
     remedy = "mask the future before the softmax, or say causal=False if the model may see it"
-    _refuse(name, reason, remedy)
+    refuse(name, reason, remedy)
 
 
 def _grouped(tensor: torch.Tensor, maps: Maps, name: str) -> torch.Tensor:
@@ -251,16 +251,16 @@ def _grouped(tensor: torch.Tensor, maps: Maps, name: str) -> torch.Tensor:
     elif lead[0] in (1, maps.batch) and lead[1] in (1, maps.heads):
         return tensor
     have = f"{maps.batch} samples of {maps.heads} heads"
-    _refuse(name, f"has shape {_words(tensor.shape)} for {have}", "give one selection in all, a sample or a head")
+    refuse(name, f"has shape {_words(tensor.shape)} for {have}", "give one selection in all, a sample or a head")
 
 
 def _check_indices(indices: torch.Tensor, maps: Maps, name: str) -> torch.Tensor:
     length = maps.length
     if indices.numel() and not -1 <= int(indices.min()) <= int(indices.max()) < length:
         reason = f"holds keys {int(indices.min())} to {int(indices.max())}"
-        _refuse(name, reason, f"give keys 0 to {length - 1}, or -1 for none")
+        refuse(name, reason, f"give keys 0 to {length - 1}, or -1 for none")
     if indices.shape[-1] == length > 2 and int(indices.max()) == 1 and int(indices.min()) == 0:
-        _refuse(name, "looks like a mask of 0 and 1", "give it as bool (mask.bool()); integers are indices of keys")
+        refuse(name, "looks like a mask of 0 and 1", "give it as bool (mask.bool()); integers are indices of keys")
     if not maps.causal:
         return indices
     query = torch.arange(length, device=indices.device)[:, None]
@@ -278,5 +278,6 @@ def _words(shape: Sequence[int]) -> str:
     return f"[{', '.join(map(str, shape))}]"
 
 
-def _refuse(where: str, reason: str, remedy: str) -> NoReturn:
+def refuse(where: str, reason: str, remedy: str) -> NoReturn:
+    """One ValueError that says what is wrong with what, and what to give instead."""
     raise ValueError(f"{where} {reason}; {remedy}")

@@ -34,8 +34,9 @@ from interpretability.analyses import (
     TokenSelection,
 )
 from interpretability.batches import digest, read_batch, read_dataset
+from interpretability.house import finish
 from interpretability.models import Subject, watched
-from interpretability.pictures import draw_analysis, finished
+from interpretability.pictures import draw_analysis
 from storage.samples import Sample
 from storage.vocabulary import vocabulary_pieces
 
@@ -222,7 +223,9 @@ class IndexerInterpreter:
             ValueError: There is nothing to draw, or the path has another ending.
         """
         with plain_errors():
-            return finished(draw_analysis(analysis), save_path)
+            figure = draw_analysis(analysis)
+            finish(figure, save_path)
+        return figure
 
     def _run(self, subject: Subject) -> ExtractSettings:
         """The settings of a run: a model that runs whole sequences has no chunk to be chosen."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from analysis.features.quality import next_token_quality
+from interpretability.inputs import refuse
 
 LIKELIHOOD = "probability of the true token, exp(-nll)"
 _IGNORED = -100
@@ -85,7 +86,7 @@ def _parts(outputs: object, batch: int) -> dict[str, Any]:
         parts = {name: getattr(outputs, name) for name in _NAMES if getattr(outputs, name, None) is not None}
     if not parts:
         named = sorted(map(str, outputs)) if isinstance(outputs, Mapping) else type(outputs).__name__
-        _refuse("model_outputs", f"is {named}", f"give a mapping with some of {', '.join(_NAMES[:6])}, or a loss")
+        refuse("model_outputs", f"is {named}", f"give a mapping with some of {', '.join(_NAMES[:6])}, or a loss")
     return parts
 
 
@@ -97,21 +98,21 @@ def _of_logits(
     logits = logits[None] if logits.dim() == 2 else logits
     labels = labels[None] if labels.dim() == 1 else labels
     if logits.dim() != 3 or logits.shape[0] != batch:
-        _refuse(name, f"has shape {list(logits.shape)}", f"give [{batch}, S, vocabulary], as many samples as attention")
+        refuse(name, f"has shape {list(logits.shape)}", f"give [{batch}, S, vocabulary], as many samples as attention")
     if labels.shape[-1] != logits.shape[1] or labels.shape[0] not in (1, batch) or labels.is_floating_point():
         reason = f"has shape {list(labels.shape)} and type {labels.dtype} for {name} {list(logits.shape)}"
-        _refuse("labels", reason, "give the input ids, not shifted; -100 leaves a token out")
+        refuse("labels", reason, "give the input ids, not shifted; -100 leaves a token out")
     if not bool(logits.isfinite().all()):
-        _refuse(name, "hold NaN or infinity", "run in float32, and check the weights")
+        refuse(name, "hold NaN or infinity", "run in float32, and check the weights")
     labels = labels.expand(batch, -1).to(logits.device).long()
     known = labels != _IGNORED
     if bool(((labels < 0) & known).any()) or int(labels.max()) >= logits.shape[2]:
-        _refuse("labels", f"hold ids outside 0 to {logits.shape[2] - 1}", "use those that belong to the logits")
+        refuse("labels", f"hold ids outside 0 to {logits.shape[2] - 1}", "use those that belong to the logits")
     found = next_token_quality(logits, labels.clamp(min=0), 0)
     counted = torch.nn.functional.pad(known[:, 1:], (0, 1)) & ~found["nll"].isnan()
     tokens = counted.sum(-1).double()
     if not bool((tokens > 0).all()):
-        _refuse("labels", "leave nothing to predict in some sample", "give at least two tokens, and not -100 for all")
+        refuse("labels", "leave nothing to predict in some sample", "give at least two tokens, and not -100 for all")
     means = [torch.where(counted, found[key], 0.0).double().sum(-1) / tokens for key in ("nll", "accuracy")]
     nll, accuracy, counts = (value.cpu().numpy() for value in (*means, tokens))
     return nll, counts, accuracy
@@ -120,9 +121,9 @@ def _of_logits(
 def _losses(given: object, batch: int, name: str) -> NDArray[np.float64]:
     losses = _tensor(given).double().cpu().numpy()
     if losses.shape not in ((), (1,), (batch,)):
-        _refuse(name, f"has shape {list(losses.shape)}", f"give one mean loss, or one a sample, [{batch}]")
+        refuse(name, f"has shape {list(losses.shape)}", f"give one mean loss, or one a sample, [{batch}]")
     if not np.isfinite(losses).all() or (losses < 0).any():
-        _refuse(name, "is negative or not finite", "give the mean cross entropy in nats")
+        refuse(name, "is negative or not finite", "give the mean cross entropy in nats")
     return np.broadcast_to(losses.reshape(-1), (batch,)).astype(np.float64)
 
 
@@ -130,7 +131,3 @@ def _tensor(value: Any) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
         return value.detach()
     return torch.from_numpy(np.asarray(value))
-
-
-def _refuse(where: str, reason: str, remedy: str) -> NoReturn:
-    raise ValueError(f"{where} {reason}; {remedy}")

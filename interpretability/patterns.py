@@ -7,8 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.clustering.pattern_types import TYPES, classify
-from analysis.clustering.rows import FEATURES, pattern_rows
-from analysis.metrics.sums import Features
+from analysis.clustering.rows import FEATURES
 
 #: Queries from position 16 on are what patterns are judged by.
 SHORTEST = 17
@@ -17,11 +16,6 @@ SHORTEST = 17
 def feature_names(causal: bool) -> tuple[str, ...]:
     """Features of a map; reach is relative to uniform causal attention, and is left out where maps are not causal."""
     return FEATURES if causal else tuple(name for name in FEATURES if name != "reach")
-
-
-def rows_of(tables: Features) -> pl.DataFrame:
-    """sample, layer, head and FEATURES; no rows where sequences are shorter than 17 tokens."""
-    return pattern_rows(tables)
 
 
 def check_length(length: int, name: str = "attention_weights") -> None:

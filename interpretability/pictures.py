@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import polars as pl
@@ -11,13 +10,11 @@ from matplotlib.figure import Figure
 from analysis.plots import forest, lift_curves, lift_map, recall_by_layer, score_bands, score_histograms
 from analysis.plots.budget import recall_curves
 from analysis.plots.content import content_lift
-from analysis.plots.drawing import Drawing
 from analysis.plots.indexer_heads import head_similarity, pruning_curves
 from analysis.plots.stacked import Part, stacked
 from indexscope import IndexscopeError
 from interpretability.analyses import IndexerHeads, PositionalBias, RelevanceDistribution, TokenSelection
 from interpretability.compare import IndexerComparison
-from interpretability.house import in_notebook, save
 from interpretability.results import Result
 
 
@@ -104,16 +101,3 @@ _PARTS: dict[type, Callable[..., list[Part]]] = {
     TokenSelection: _of_selection,
     IndexerComparison: _of_comparison,
 }
-
-
-def finished(figure: Figure, save_path: str | os.PathLike[str] | None) -> Figure:
-    """Save a figure where that is wanted, and show it where somebody is looking.
-
-    Raises:
-        ValueError: The path does not end in .png, .svg or .pdf, or cannot be written.
-    """
-    if save_path is not None:
-        save(figure, save_path)
-    if isinstance(figure, Drawing) and in_notebook():
-        figure._ipython_display_()
-    return figure

@@ -9,8 +9,9 @@ import polars as pl
 from matplotlib.colors import Normalize, PowerNorm, TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from analysis.plots.drawing import Array, note
-from analysis.plots.style import GRID, colours, new_figure, styled
+from analysis.plots.drawing import Array
+from analysis.plots.pooled_maps import draw_map, note_map, without_future
+from analysis.plots.style import colours, new_figure, styled
 
 WORDS = {"most": "loses most", "middle": "median", "least": "loses least", "only": "loses"}
 COLUMNS = {"dense": "dense attention", "sparse": "sparse attention", "difference": "sparse less dense"}
@@ -37,27 +38,25 @@ def sparse_against_dense(
     if title:
         figure.suptitle(title, fontsize=10.5, fontweight="bold")
     grid = figure.subplots(examples.height, len(COLUMNS), squeeze=False)
-    cells = {
-        row["example"]: _cells(maps.filter(pl.col("example") == row["example"]), causal) for row in examples.to_dicts()
+    rows = {
+        row["example"]: maps.filter(pl.col("example") == row["example"]).sort("query") for row in examples.to_dicts()
     }
+    cells = {example: _cells(own, causal) for example, own in rows.items()}
     most = max(float(np.nanmax(np.abs(own["difference"]))) for own in cells.values()) or 1.0
     norms: dict[str, Normalize] = {"dense": PowerNorm(0.5, 0, 1), "sparse": PowerNorm(0.5, 0, 1)}
     norms["difference"] = TwoSlopeNorm(0, -most, most)
     images = {}
     for place, row in enumerate(examples.iter_rows(named=True)):
-        own = maps.filter(pl.col("example") == row["example"]).sort("query")
-        queries = own["query"].to_numpy()
-        for axes, name in zip(grid[place], COLUMNS, strict=True):
-            chosen = colours("RdBu_r" if name == "difference" else "magma_r")
-            images[name] = axes.imshow(
-                cells[row["example"]][name], cmap=chosen, norm=norms[name], aspect="auto", interpolation="none"
-            )
-            axes.set_facecolor(GRID)
-            axes.grid(visible=False)
-            axes.set_xticks([-0.5, own["dense"].to_numpy().shape[1] - 0.5], ["0", str(own["length"][0])])
-            axes.set_yticks([0, len(queries) - 1], [str(queries[0]), str(queries[-1])])
-            axes.set_title(COLUMNS[name] if place == 0 else "", fontsize=9)
-            _note(axes, row, own, cells[row["example"]][name], name)
+        example, own = row["example"], rows[row["example"]]
+        queries, length = own["query"].to_numpy(), own["length"][0]
+        named = {key: row[key] for key in ("example", "sample", "layer", "head")}
+        for axes, (name, heading) in zip(grid[place], COLUMNS.items(), strict=True):
+            shown = cells[example][name]
+            cmap = colours("RdBu_r" if name == "difference" else "magma_r")
+            images[name] = draw_map(axes, shown, queries, cmap, norms[name])
+            axes.set_xticks([-0.5, shown.shape[1] - 0.5], ["0", str(length)])
+            axes.set_title(heading if place == 0 else "", fontsize=9)
+            note_map(axes, shown, queries, length, named, f"{WORDS[example]}, {heading}")
         grid[place][0].set_ylabel(
             f"{WORDS[row['example']]}: {row['lost']:.1%}\n{_called(row)}\nsample {row['sample']}, query",
             fontsize=8,
@@ -78,23 +77,9 @@ def _called(row: dict[str, Any]) -> str:
 
 def _cells(rows: pl.DataFrame, causal: bool) -> dict[str, Array]:
     """Values of an example's panels, [queries, parts]; NaN in the future of causal maps."""
-    own = rows.sort("query")
-    dense, sparse = (own[name].to_numpy().astype(np.float64) for name in ("dense", "sparse"))
-    part = np.arange(dense.shape[1]) * own["length"][0] / dense.shape[1]
-    future = (part[None, :] > own["query"].to_numpy()[:, None]) & causal
+    dense, sparse = (rows[name].to_numpy().astype(np.float64) for name in ("dense", "sparse"))
     found = {"dense": dense, "sparse": sparse, "difference": sparse - dense}
-    return {name: np.where(future, np.nan, values) for name, values in found.items()}
-
-
-def _note(axes: Any, example: dict[str, Any], rows: pl.DataFrame, cells: Array, name: str) -> None:
-    down, across = np.nonzero(np.isfinite(cells))
-    named = {key: example[key] for key in ("example", "sample", "layer", "head")}
-    shown = pl.DataFrame(
-        {
-            "query": rows["query"].to_numpy()[down],
-            "keys_from": -(-across * rows["length"][0] // cells.shape[1]),
-            "attention": cells[down, across],
-        }
-    ).with_columns(**{key: pl.lit(value) for key, value in named.items()})
-    panel = f"{WORDS[example['example']]}, {COLUMNS[name]}"
-    note(axes, shown, across, down, [*named, *shown.columns[:3]], panel=panel)
+    if not causal:
+        return found
+    queries, length = rows["query"].to_numpy(), rows["length"][0]
+    return {name: without_future(values, queries, length) for name, values in found.items()}

@@ -118,21 +118,18 @@ def _heads(axes: Axes, rows: pl.DataFrame, cost: np.ndarray, quality: np.ndarray
 
 
 def _types(axes: Axes, rows: pl.DataFrame, cost: np.ndarray, quality: np.ndarray) -> None:
+    handles = []
     for place in np.argsort(-quality, kind="stable").tolist():
         style = look(place)
-        face = style.colour if rows["on_front"][place] else "none"
-        name = rows["pattern_type"][place]
-        axes.plot(
+        handles += axes.plot(
             cost[place],
             quality[place],
             linestyle="",
             marker=style.marker,
             markersize=6,
             color=style.colour,
-            markerfacecolor=face,
-            label=name,
+            markerfacecolor=style.colour if rows["on_front"][place] else "none",
+            label=rows["pattern_type"][place],
         )
-    handles, names = axes.get_legend_handles_labels()
-    own = [place for place, name in enumerate(names) if name in set(rows["pattern_type"])]
-    axes.legend([handles[place] for place in own], [names[place] for place in own], loc="best", fontsize=8)
+    axes.legend(handles=handles, loc="best", fontsize=8)
     axes.margins(x=0.08, y=0.12)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
 
 from analysis.probe.collect import Maker, ProbedSample, Tables
@@ -76,15 +75,16 @@ class _Maps:
                 continue
             attention = rows.head_p[heads]
             found = pooled(attention.cpu().numpy(), length).astype("<f2")
-            selected = rows.selected if rows.selected is not None else torch.zeros_like(rows.eligible)
-            kept = pooled((attention * selected).cpu().numpy(), length).astype("<f2")
+            kept = None
+            if rows.selected is not None:
+                kept = pooled((attention * rows.selected).cpu().numpy(), length).astype("<f2")
             queries, known = rows.query.tolist(), rows.in_effect.tolist()
             for place, head in enumerate(heads):
                 self.rows += [
                     (
                         *(self.sample.index, rows.layer, head, length, query),
                         found[place, row].tobytes(),
-                        kept[place, row].tobytes() if known[row] else None,
+                        kept[place, row].tobytes() if kept is not None and known[row] else None,
                     )
                     for row, query in enumerate(queries)
                 ]

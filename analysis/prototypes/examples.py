@@ -48,8 +48,7 @@ def examples(maps: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     total = unpacked(known["map"].to_list()).sum(axis=1)  # 1, but for the rounding to float16
     lost = known.select(KEYS).with_columns(lost=pl.Series(1 - np.minimum(kept / total, 1), dtype=pl.Float64))
     ranked = lost.group_by(KEYS).agg(pl.col("lost").mean()).sort("lost", *KEYS, descending=[True, False, False, False])
-    places = {name: ranked.height * place // 2 for place, name in enumerate(("most", "middle", "least"))}
-    places["least"] = ranked.height - 1
+    places = {"most": 0, "middle": ranked.height // 2, "least": ranked.height - 1}
     chosen: dict[int, str] = {}
     for name, place in places.items():
         if 0 <= place < ranked.height:
