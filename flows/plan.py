@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from analysis.settings import Frozen
 from flows.config import ModelRef, Study
+from flows.lengths import Cut, cut, effect_warnings
 from indexscope import IndexscopeError
 from indexscope.metrics import Declared, MetricsFile, read
 from storage.checkpoints import CheckpointInfo, describe, fingerprint, load_tokenizer, resolve, resolve_device
@@ -71,7 +72,19 @@ class ModelPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a run needs to know; making it runs no model. ``tokenizer`` is the folder of the baseline's."""
+    """Everything a run needs to know; making it runs no model.
+
+    Attributes:
+        study: What is to be done, with the length of the samples in numbers.
+        device: Type of the device that models run on.
+        dataset: Fingerprint of the samples.
+        shards: Their names and samples.
+        models: The baseline, then the candidates.
+        tokenizer: Folder of the baseline's tokenizer.
+        refresh: Steps to compute even if the store has them.
+        metrics: Files of the study's own metrics.
+        notes: What was decided for the user, and what is known already to make the study's numbers weak.
+    """
 
     study: Study
     device: str
@@ -81,6 +94,7 @@ class Plan:
     tokenizer: str | None = None
     refresh: frozenset[str] = frozenset()
     metrics: tuple[MetricsFile, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -120,7 +134,8 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     folders = [resolve(model.path) for model in study.models]
     infos = [describe(folder) for folder in folders]
     tokenizer = _tokenizer(folders[0])
-    samples = _samples(study, folders, infos, tokenizer)
+    data = _samples(study, folders, infos, tokenizer)
+    study, samples = study.model_copy(update={"dataset": data.settings}), data.samples
     _check_lengths(study, samples, infos)
     dataset = dataset_fingerprint(samples)
     words = None if tokenizer is None else vocabulary_fingerprint(tokenizer)
@@ -132,7 +147,8 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     )
     shards = tuple(shard(samples, study.shard_size))
     tokens = None if words is None else str(folders[0])
-    return Plan(study, device, dataset, shards, models, tokens, refresh, metrics)
+    notes = (*data.notes, *effect_warnings({model.name: model.info for model in models}, samples))
+    return Plan(study, device, dataset, shards, models, tokens, refresh, metrics, notes)
 
 
 def analysis_settings(study: Study, analysis: str) -> Frozen:
@@ -186,15 +202,16 @@ def _samples(
     folders: Sequence[Path],
     infos: Sequence[CheckpointInfo],
     tokenizer: PreTrainedTokenizerBase | None,
-) -> list[Sample]:
+) -> Cut:
     """The dataset in the baseline's tokens, once it is sure that they mean the same to every candidate."""
     sizes = [info.vocab_size for info in infos if info.vocab_size is not None]
     vocabulary = min(sizes, default=len(tokenizer) if tokenizer else UNKNOWN_VOCABULARY)
-    samples = load_samples(study.dataset, tokenizer, vocabulary)
+    models = {model.name: info for model, info in zip(study.models, infos, strict=True)}
+    data = cut(study.dataset, models, lambda settings: load_samples(settings, tokenizer, vocabulary))
     for model, folder in zip(study.candidates, folders[1:], strict=True):
         if tokenizer is not None and not _same_tokenizer(folders[0], folder):
-            _check_tokens(study, model, samples, _tokenizer(folder), vocabulary)
-    return samples
+            _check_tokens(study, model, data, _tokenizer(folder), vocabulary)
+    return data
 
 
 def _tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
@@ -211,14 +228,14 @@ def _same_tokenizer(first: Path, second: Path) -> bool:
     return all(file.is_file() for file in contents) and contents[0].read_bytes() == contents[1].read_bytes()
 
 
-def _check_tokens(study: Study, model: ModelRef, samples: Sequence[Sample], tokenizer: Any, vocabulary: int) -> None:
+def _check_tokens(study: Study, model: ModelRef, data: Cut, tokenizer: Any, vocabulary: int) -> None:
     if tokenizer is None:
         return
     try:
-        own = load_samples(study.dataset, tokenizer, vocabulary)
+        own = load_samples(data.settings, tokenizer, vocabulary)
     except IndexscopeError:
         own = []  # ids beyond the baseline's vocabulary
-    if dataset_fingerprint(own) != dataset_fingerprint(samples):
+    if dataset_fingerprint(own) != dataset_fingerprint(data.samples):
         reason = f"cuts the dataset into other tokens than {study.baseline.name}, so nothing could be paired"
         raise IndexscopeError(model.name, reason, "compare models that share a tokenizer")
 

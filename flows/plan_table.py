@@ -22,3 +22,5 @@ def print_plan(plan: Plan) -> None:
     print(f"{shape}; {len(plan.models)} models on {plan.device}")
     print("rows: per sample, layer, head and position bucket, in the attention table")
     print("nothing to do: the store has everything" if not missing else f"{missing} units to compute")
+    for note in plan.notes:
+        print(note)

@@ -14,6 +14,7 @@ from prefect.runtime import flow_run
 
 from flows import steps
 from flows.load import load_study
+from flows.narrate import say
 from flows.outcome import DONE, GATE_FAILED, Outcome, concluded
 from flows.plan import Plan, take_plan
 from flows.references import on_record
@@ -125,7 +126,10 @@ FLOWS: dict[str, Flow[..., Any]] = {
 
 
 def _plan(command: str, file: str | None, overrides: list[str] | None, refresh: list[str] | None) -> Plan:
-    return take_plan(load_study(file, overrides or ()), chosen(refresh or [], command))
+    plan = take_plan(load_study(file, overrides or ()), chosen(refresh or [], command))
+    for note in plan.notes:
+        say(note)
+    return plan
 
 
 def _reported(plan: Plan, made: Callable[[], None]) -> Outcome:

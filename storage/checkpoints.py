@@ -42,6 +42,7 @@ class CheckpointInfo:
         indexer_heads: Heads of the lightning indexer; None for a model without one.
         indexer_dim: Width of an indexer head.
         index_topk: Keys that the indexer selects for a query.
+        selects_all_of: Tokens of context up to which the indexer selects everything, whatever its entries are.
     """
 
     family: str
@@ -57,6 +58,7 @@ class CheckpointInfo:
     indexer_heads: int | None
     indexer_dim: int | None
     index_topk: int | None
+    selects_all_of: int | None
 
 
 def resolve(name_or_path: str | os.PathLike[str]) -> Path:
@@ -117,6 +119,7 @@ def describe(path: Path) -> CheckpointInfo:
         indexer_heads=_integer(text, "index_n_heads"),
         indexer_dim=_integer(text, "index_head_dim"),
         index_topk=_integer(text, "index_topk"),
+        selects_all_of=_selects_all_of(text),
     )
 
 
@@ -150,6 +153,17 @@ def _builtin(text: str) -> Path:
         raise IndexscopeError(text, reason, "make them with `indexscope train-demo`, or reinstall the package")
     choices = ", ".join(BUILTIN + known for known in names)
     raise IndexscopeError(text, "is no built-in checkpoint", f"choose one of {choices}")
+
+
+def _selects_all_of(config: Any) -> int | None:
+    """What is selected in tokens: an entry may be a token, a block, or one a stretch of tokens (docs/families.md)."""
+    blocks, size = _integer(config, "index_topk_blocks"), _integer(config, "index_block_size")
+    if blocks is not None and size is not None:
+        return blocks * size
+    keys = _integer(config, "index_topk", "indexer_budget")
+    rates = config.get("compress_rates")
+    stretch = _integer(rates, "compressed_sparse_attention") if isinstance(rates, dict) else None
+    return None if keys is None else keys * (stretch or 1)
 
 
 def _integer(config: Any, *names: str) -> int | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+#: Tokens of a sequence where neither the user nor a model's indexer asks for more.
+SHORTEST = 512
 
 
 class DatasetSettings(BaseModel):
@@ -20,7 +23,11 @@ class DatasetSettings(BaseModel):
         default="text",
         description="column or key that holds the text, or lists of token ids; input_ids is used where text is absent",
     )
-    max_length: Annotated[int, Field(ge=2)] = Field(default=512, description="longest sequence, in tokens")
+    max_length: Annotated[int, Field(ge=2)] | Literal["auto"] = Field(
+        default="auto",
+        description="longest sequence, in tokens; auto: 512, or four times what the largest indexer of the study "
+        "selects, where the models' positions and the data allow it",
+    )
     min_length: Annotated[int, Field(ge=2)] = Field(
         default=2, description="sequences of fewer tokens are left out; a next-token loss needs two"
     )
@@ -37,8 +44,13 @@ class DatasetSettings(BaseModel):
         default="train", description="split of a folder or hub dataset whose file names tell splits apart"
     )
 
+    @property
+    def length(self) -> int:
+        """Tokens of the longest sequence, where auto was not decided by a model."""
+        return max(SHORTEST, self.min_length) if self.max_length == "auto" else self.max_length
+
     @model_validator(mode="after")
     def _lengths(self) -> DatasetSettings:
-        if self.min_length > self.max_length:
+        if self.min_length > self.length:
             raise ValueError(f"min_length {self.min_length} exceeds max_length {self.max_length}")
         return self

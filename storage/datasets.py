@@ -69,13 +69,13 @@ def load_samples(settings: DatasetSettings, tokenizer: PreTrainedTokenizerBase |
 
 def _pieces(settings: DatasetSettings, tokenizer: PreTrainedTokenizerBase | None) -> Iterator[Piece]:
     separator = getattr(tokenizer, "eos_token_id", None)
-    packer = Packer(settings.max_length, separator if isinstance(separator, int) else None)
+    packer = Packer(settings.length, separator if isinstance(separator, int) else None)
     for number, window in enumerate(_windows(_documents(settings))):
         generator = random.Random(f"window {number} of seed {settings.seed}")
         generator.shuffle(window)
         cut: list[Piece] = []
         for document in _tokenized(window, tokenizer, settings):
-            cut.extend(packer.add(document) if document.joins else truncated(document, settings.max_length))
+            cut.extend(packer.add(document) if document.joins else truncated(document, settings.length))
         generator.shuffle(cut)
         yield from (piece for piece in cut if len(piece.input_ids) >= settings.min_length)
     yield from (piece for piece in packer.rest() if len(piece.input_ids) >= settings.min_length)

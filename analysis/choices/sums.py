@@ -183,8 +183,8 @@ def _bins(pairs: Pairs, part: Binned, mass: Array, attended: Array) -> Bins:
             np.add.at(sums[..., place], cells[part.rows], (part.eligible * by_row[name][:, None])[part.rows])
         if name == "attended":
             total[:, place] += _placed(cells, attended, groups)
-    shape = (len(samples), len(layers))
-    cube, whole = sums.reshape(*shape, size, -1), total.reshape(*shape, -1)
+    shape, quantities = (len(samples), len(layers)), len(QUANTITIES)
+    cube, whole = sums.reshape(*shape, size, quantities), total.reshape(*shape, quantities)
     return Bins(samples, layers, cube.sum(axis=1), whole.sum(axis=1), cube.sum(axis=0), whole.sum(axis=0))
 
 

@@ -8,14 +8,13 @@ from typing import Literal
 
 import polars as pl
 
+from analysis.report.effect import LITTLE, hardly_in_effect, remedy, selects_everything
 from analysis.report.inputs import ModelPage, ReportInput
 from analysis.report.names import plain
-from analysis.report.numbers import count, known, number, percent
+from analysis.report.numbers import known, number, percent
 from analysis.report.sentences import name_of, with_unit
 
 Kind = Literal["audit", "nothing", "little", "small"]
-#: With a smaller share of queries in effect, dense and sparse runs are mostly the same computation.
-LITTLE = 0.5
 #: What a study must be able to settle.
 QUALITIES = ("nll", "selection_recall")
 
@@ -67,14 +66,9 @@ def _effect(report: ReportInput, page: ModelPage) -> Caution | None:
     if least >= LITTLE:
         return None
     if share == 0:
-        text = f"The indexer of {plain(page.name)} selects everything: no query has more keys than it may select, so "
-        return Caution("nothing", page.name, f"{text}nothing here is a result of sparsity. {_remedy(page)}")
-    text = (
-        f"The indexer of {plain(page.name)} is in effect for {percent(share)} of the queries"
-        f"{f' (in layer {lowest} for {percent(least)})' if least < share else ''}: for the others it selects every "
-        "key, so that quality and cost say little about sparsity. "
-    )
-    return Caution("little", page.name, text + _remedy(page))
+        return Caution("nothing", page.name, f"{selects_everything(plain(page.name))} {_remedy(page)}")
+    detail = f"in layer {lowest} for {percent(least)}" if least < share else ""
+    return Caution("little", page.name, f"{hardly_in_effect(plain(page.name), share, detail)} {_remedy(page)}")
 
 
 def _power(report: ReportInput, page: ModelPage) -> Caution | None:
@@ -105,12 +99,5 @@ def _power(report: ReportInput, page: ModelPage) -> Caution | None:
 
 
 def _remedy(page: ModelPage) -> str:
-    """The length at which half of the queries have more than k keys: t >= k of 2k queries."""
     k = known(page.facts.get("index_topk"))
-    joined = "samples may be shorter than that: dataset.packing joins short documents"
-    if k is None or page.facts.get("entry") not in (None, "token"):
-        return f"A larger dataset.max_length mends it, if there are texts of that length ({joined})."
-    return (
-        f"It may select {count(k)} keys, so that dataset.max_length of {count(2 * k)} or more puts half of the "
-        f"queries of a sample of that length in effect ({joined})."
-    )
+    return remedy(int(k) if k is not None and page.facts.get("entry") in (None, "token") else None)

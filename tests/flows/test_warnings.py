@@ -32,7 +32,7 @@ def test_a_study_too_short_for_its_indexer_says_so_on_stderr(folder: Path, monke
         )
     for line, model in zip(lines[2:4], ("base", "light"), strict=True):
         assert line.startswith(f"warning: The indexer of {model} is in effect for 20 % of the queries")
-        assert "dataset.max_length of 16 or more" in line
+        assert "dataset.max_length of 32 or more" in line
     assert lines[4].startswith("warning: The study is too small to settle light")
     report = json.loads((Path(run.out[-1]) / "report.json").read_text())
     assert [warning["kind"] for warning in report["warnings"]] == ["audit", "audit", "little", "little", "small"]

@@ -58,11 +58,11 @@ def test_a_study_in_effect_has_no_warning() -> None:
 
 @pytest.mark.parametrize("model", ["baseline", "light"])
 def test_an_indexer_that_is_hardly_in_effect_is_told_everywhere(model: str) -> None:
-    """Of the baseline and of a candidate alike, with the length that mends it: 2k tokens for k = 64."""
+    """Of the baseline and of a candidate alike, with the length that mends it: 4k tokens for k = 64."""
     given = in_effect(usual(), {model: 0.31})
     for where, text in shown(given).items():
         assert f"The indexer of {model} is in effect for 31 % of the queries" in text, where
-        assert "max_length of 128" in text, where
+        assert "max_length of 256" in text, where
     assert "! indexer hardly in effect" in shown(given)["html"]
     assert "Read with care" in verdict(given).headline and model in verdict(given).headline
 

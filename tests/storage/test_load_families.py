@@ -10,7 +10,7 @@ import torch
 import transformers as hf
 from transformers import PreTrainedModel
 
-from storage.checkpoints import load_model
+from storage.checkpoints import describe, load_model
 from tests.analysis.capture.tiny_families import FAMILIES, minimax_m3, qwen4_exp, spread, tokens
 
 
@@ -34,3 +34,5 @@ def test_a_saved_family_loads_and_gives_the_same_logits(build: Callable[[], PreT
     with torch.inference_mode():
         expected, found = (model(input_ids=tokens(20)).logits for model in (saved, loaded))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6 * float(expected.abs().max()))
+    # Three compressed entries of four tokens each, three blocks of four keys, or eight tokens.
+    assert describe(tmp_path).selects_all_of == (12 if build.__name__.startswith(("deepseek_v4", "minimax")) else 8)
