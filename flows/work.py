@@ -157,7 +157,8 @@ def _is_of_store(result: StepRecord | BaseException, store: str) -> TypeGuard[In
     """Whether the store itself refuses, a full disk for instance, rather than that one unit of it is damaged."""
     if not isinstance(result, IndexscopeError) or isinstance(result, DamagedUnit):
         return False
-    return result.where.startswith(one_line(store))
+    place = one_line(store).rstrip("/")
+    return result.where == place or result.where.startswith(f"{place}/")
 
 
 def _failure(title: str, error: BaseException) -> Failure:

@@ -93,6 +93,8 @@ def test_a_broken_candidate_costs_the_others_nothing_and_is_missing_wherever_the
     diff = run_command("diff", done / "study.yaml", "--json")
     assert diff.code == 0 and json.loads(diff.out[0])["warnings"][0].startswith("bad is missing")
     assert run_command("diff", folder, done / "study.yaml").code == 0
+    export = run_command("export", done / "study.yaml", done / "features.csv")
+    assert (export.code, export.err[0].partition(";")[0]) == (2, "error: bad: has 0 of 3 shards in the store")
 
     mend(done)
     run = run_command("study", done / "study.yaml", "--set", BOTH, "--set", GATE)
