@@ -199,7 +199,9 @@ def parse_gate(text: str) -> Rule:
     return rule
 
 
-def evaluate(rules: Sequence[Gate], comparisons: pl.DataFrame, metrics: pl.DataFrame) -> pl.DataFrame:
+def evaluate(
+    rules: Sequence[Gate], comparisons: pl.DataFrame, metrics: pl.DataFrame, missing: Sequence[str] = ()
+) -> pl.DataFrame:
     """Hold every rule against every candidate.
 
     A bare metric means the candidate's own value here. A rule whose quantity is unknown (the metric was not measured,
@@ -211,6 +213,7 @@ def evaluate(rules: Sequence[Gate], comparisons: pl.DataFrame, metrics: pl.DataF
         comparisons: Result of ``compare``.
         metrics: Metrics of all models: column ``model`` and those of an analysis' metrics. In a study without
             candidates, rules about values are held against its only model.
+        missing: Candidates of the study that have no result; every rule fails for them.
 
     Returns:
         name, rule, candidate, value, passed, layer (the one that the value is of; null over all), reason (one line).
@@ -221,13 +224,16 @@ def evaluate(rules: Sequence[Gate], comparisons: pl.DataFrame, metrics: pl.DataF
     """
     parsed = [(gate.name, parse_gate(gate.rule)) for gate in rules]
     names = comparisons["candidate"].unique(maintain_order=True).to_list() if comparisons.height else []
-    if not names and metrics.height:
+    if not names and not missing and metrics.height:
         names = metrics["model"].unique(maintain_order=True).to_list()
     rows = []
     for name, rule in parsed:
-        for candidate in names or [None]:
-            value, passed, layer, reason = _judged(rule, _values(rule, candidate, comparisons, metrics))
-            label = f"{name} ({candidate})" if len(names) > 1 else name
+        for candidate in [*names, *missing] or [None]:
+            if candidate in missing:
+                value, passed, layer, reason = None, False, None, f"no result: {candidate} is missing"
+            else:
+                value, passed, layer, reason = _judged(rule, _values(rule, candidate, comparisons, metrics))
+            label = f"{name} ({candidate})" if len(names) + len(missing) > 1 else name
             rows.append((label, rule.text, candidate, value, passed, layer, reason))
     return pl.DataFrame(rows, schema=GATES, orient="row")
 

@@ -41,7 +41,7 @@ def told_changes(old: Inputs | None, new: Inputs | None) -> str:
 
 
 def _told(old: Inputs, new: Inputs) -> Iterator[str]:
-    yield from _models(_mapping(old, "checkpoints"), _mapping(new, "checkpoints"))
+    yield from _models(old, new)
     yield from _dataset(_mapping(old, "dataset"), _mapping(new, "dataset"))
     ours, theirs = _mapping(old, "settings"), _mapping(new, "settings")
     for name, before, after in differences(_plain(ours), _plain(theirs)):
@@ -59,12 +59,19 @@ def _told(old: Inputs, new: Inputs) -> Iterator[str]:
         yield f"the machine's {part} {shown(before)} → {shown(after)}"
 
 
-def _models(old: Inputs, new: Inputs) -> Iterator[str]:
-    for name in old:
-        if name not in new:
+def _models(before: Inputs, after: Inputs) -> Iterator[str]:
+    old, new = (_mapping(inputs, "checkpoints") for inputs in (before, after))
+    failed_before, failed = (_mapping(inputs, "missing") for inputs in (before, after))
+    for name in failed:
+        if name not in failed_before:
+            yield f"{name} failed"
+    for name in (*old, *failed_before):
+        if name not in new and name not in failed:
             yield f"{name} left the study"
     for name, model in new.items():
-        if name not in old:
+        if name in failed_before:
+            yield f"{name} has a result again"
+        elif name not in old:
             yield f"{name} joined the study"
         elif old[name]["fingerprint"] != model["fingerprint"]:
             yield f"checkpoint of {name} changed {old[name]['fingerprint'][:8]} → {model['fingerprint'][:8]}"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from flows.difference_cli import register as register_difference
-from flows.errors import lines_of
+from flows.errors import internal_error, lines_of
 from flows.interrupt import abandoned, tell_interrupted
 from flows.store_cli import register
 from indexscope import IndexscopeError, __version__
@@ -21,8 +20,8 @@ BAD_INPUT, INTERRUPTED, INTERNAL = 2, 130, 70
 app = typer.Typer(
     name="indexscope",
     help="What a lightning indexer selects, misses and costs over a dataset, and what an optimised one changed.",
-    epilog="Exit codes: 0 done, 1 a gate failed or data is damaged, 2 bad input, 3 some shards failed (run again), "
-    "130 interrupted.",
+    epilog="Exit codes: 0 done, 1 a gate failed or data is damaged, 2 bad input, 3 something failed and is missing "
+    "(run again), 70 a defect of this program, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -178,8 +177,7 @@ def _unforeseen(error: Exception) -> int:
         return int(error.exit_code)
     if type(error).__name__ == "Abort":
         return _interrupted()
-    traceback.print_exc()
-    return _complain([f"internal error: {type(error).__name__}: {error}; please report it"], INTERNAL)
+    return _complain([internal_error(error)], INTERNAL)
 
 
 def _interrupted() -> int:
@@ -204,19 +202,14 @@ def _with(overrides: list[str] | None, full: bool) -> list[str]:
 
 
 def _run(name: str, file: Path | None, overrides: list[str], refresh: list[str] | None) -> None:
+    from flows.narrate import short
     from flows.run import run_flow
 
     outcome = run_flow(name, None if file is None else str(file), overrides, refresh)
     _complain(list(outcome.messages), outcome.code)
     if outcome.folder is not None:
-        typer.echo(_short(outcome.folder))
+        typer.echo(short(outcome.folder))
     raise typer.Exit(outcome.code)
-
-
-def _short(folder: str) -> str:
-    """A folder below the working directory by its relative path."""
-    path = Path(folder)
-    return str(path.relative_to(Path.cwd())) if "://" not in folder and path.is_relative_to(Path.cwd()) else folder
 
 
 def _show_plan(file: Path | None, overrides: list[str], refresh: list[str] | None) -> None:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
 
-from indexscope import IndexscopeError
+from indexscope import IndexscopeError, __version__
+from indexscope.errors import one_line
+from indexscope.redaction import redacted
 
 
 class StudyError(IndexscopeError):
@@ -29,3 +36,17 @@ class StudyError(IndexscopeError):
 def lines_of(error: IndexscopeError) -> list[str]:
     """One line a problem."""
     return [f"error: {line}" for line in str(error).splitlines()]
+
+
+def internal_error(error: BaseException) -> str:
+    """One line on a defect of this program, which names the file in the temporary folder that holds its traceback."""
+    told = "".join(traceback.format_exception(error))
+    about = f"indexscope {__version__}, Python {platform.python_version()}, {platform.platform()}: {sys.argv[1:]}"
+    try:
+        handle, file = tempfile.mkstemp(prefix="indexscope-", suffix=".log")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as log:
+            log.write(redacted(f"{about}\n{told}"))
+        where = f"please report it with {file}, which holds the traceback"
+    except OSError:
+        where = "please report it"
+    return f"internal error: {one_line(f'{type(error).__name__}: {error}')}; {where}; what was finished is kept"

@@ -260,6 +260,7 @@ def _json(shown: _Shown, url: str, identity: str) -> dict[str, Any]:
             "report": shown.reports.get(stretch.run.result),
             "changed": stretch.run.changed,
             "problem": stretch.run.problem,
+            "missing": stretch.missing,
             "returned": stretch.returned,
             "verdict": None if stretch.run.numbers is None else stretch.run.numbers["verdict"],
             "gates": list(stretch.gates.values()),

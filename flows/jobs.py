@@ -226,6 +226,7 @@ def report_job(plan: Plan, goal: Target) -> ReportJob:
         confidence=plan.study.comparison.confidence,
         provenance={**settled(plan), **timings(plan)},
         metrics=plan.metrics,
+        missing=plan.missing,
     )
 
 

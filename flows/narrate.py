@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
@@ -53,6 +54,12 @@ def damage_lines(step: str, records: list[StepRecord]) -> list[str]:
         for record in records
         if record.damage
     ]
+
+
+def short(folder: str) -> str:
+    """A folder below the working directory by its relative path."""
+    path = Path(folder)
+    return str(path.relative_to(Path.cwd())) if "://" not in folder and path.is_relative_to(Path.cwd()) else folder
 
 
 @contextmanager

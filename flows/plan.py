@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -75,15 +75,16 @@ class Plan:
     """Everything a run needs to know; making it runs no model.
 
     Attributes:
-        study: What is to be done, with the length of the samples in numbers.
-        device: Type of the device that models run on.
+        study: What was asked for, whatever failed since, with the length of the samples in numbers.
+        device: Kind of device.
         dataset: Fingerprint of the samples.
-        shards: Their names and samples.
-        models: The baseline, then the candidates.
+        shards: Name and samples of each shard.
+        models: The models that are worked on, baseline first.
         tokenizer: Folder of the baseline's tokenizer.
         refresh: Steps to compute even if the store has them.
         metrics: Files of the study's own metrics.
         notes: What was decided for the user, and what is known already to make the study's numbers weak.
+        missing: Candidates that failed, and why in one line; see `without`.
     """
 
     study: Study
@@ -95,6 +96,7 @@ class Plan:
     refresh: frozenset[str] = frozenset()
     metrics: tuple[MetricsFile, ...] = ()
     notes: tuple[str, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -151,6 +153,22 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     return Plan(study, device, dataset, shards, models, tokens, refresh, metrics, notes)
 
 
+def without(plan: Plan, missing: Mapping[str, str]) -> Plan:
+    """The plan of what is left when candidates fail: its results have the addresses that a study without them has.
+
+    Args:
+        plan: The plan so far.
+        missing: Names of candidates, and why each failed, in one line.
+    """
+    left = [model for model in plan.models if model.name not in missing]
+    gone = {**plan.missing, **missing}
+    pooled = [model.features for model in left]
+    with own_metrics(plan.metrics) as declared:
+        models = tuple(replace(model, analyses=_analyses(plan.study, model, pooled, declared)) for model in left)
+    ordered = {model.name: gone[model.name] for model in plan.study.models if model.name in gone}
+    return replace(plan, models=models, missing=ordered)
+
+
 def analysis_settings(study: Study, analysis: str) -> Frozen:
     """The settings of one analysis."""
     settings: Frozen = getattr(study.analyses, analysis)
@@ -173,22 +191,29 @@ def _model_plan(
     features = pooled[number]
     measures = measures_key(mark, dataset, study.extract, device)
     probe = probe_key(mark, dataset, study.extract, study.probe, words, device)
-    steps = {"features": features, "measures": measures, "probe": probe}
-    analyses: dict[str, StepKey] = {}
-    for analysis in ANALYSES:
-        sources = sources_of(analysis, {**steps, **analyses})
-        own = analysis_settings(study, analysis)
-        analyses[analysis] = analysis_key(analysis, sources, own, pooled if analysis in POOLED else ())
     looked = [one for one in declared if one.is_feature]
     user_features = (
         user_features_key(mark, dataset, study.extract, device, study.shard_size, looked) if looked else None
     )
-    if declared:
-        sources = sources_of(CUSTOM, {**steps, **({"user_features": user_features} if user_features else {})})
-        analyses[CUSTOM] = analysis_key(CUSTOM, sources, analysis_settings(study, CUSTOM), (), declared)
     role: Literal["baseline", "candidate"] = "candidate" if number else "baseline"
     checkpoint = Checkpoint(name, str(folder), mark)
-    return ModelPlan(role, checkpoint, info, features, measures, probe, analyses, user_features)
+    ran = ModelPlan(role, checkpoint, info, features, measures, probe, {}, user_features)
+    return replace(ran, analyses=_analyses(study, ran, pooled, declared))
+
+
+def _analyses(
+    study: Study, model: ModelPlan, pooled: Sequence[StepKey], declared: Sequence[Declared]
+) -> dict[str, StepKey]:
+    """The addresses of a model's analyses; some depend on the features of all models of the study."""
+    analyses: dict[str, StepKey] = {}
+    for analysis in ANALYSES:
+        sources = sources_of(analysis, {**model.ran, **analyses})
+        own = analysis_settings(study, analysis)
+        analyses[analysis] = analysis_key(analysis, sources, own, pooled if analysis in POOLED else ())
+    if declared:
+        sources = sources_of(CUSTOM, model.ran)
+        analyses[CUSTOM] = analysis_key(CUSTOM, sources, analysis_settings(study, CUSTOM), (), declared)
+    return analyses
 
 
 def sources_of(analysis: str, steps: Mapping[str, StepKey]) -> dict[str, StepKey]:

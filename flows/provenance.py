@@ -33,6 +33,7 @@ def settled(plan: Plan) -> dict[str, JSON]:
             }
             for model in plan.models
         },
+        **({"missing": dict(plan.missing)} if plan.missing else {}),
         "dataset": {
             "source": study.dataset.source,
             "fingerprint": plan.dataset,

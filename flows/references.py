@@ -31,4 +31,5 @@ def record_of(plan: Plan) -> StudyRecord:
         identity_of(plan.study),
         {model.name: model.features.path for model in plan.models},
         [key.path for key in (*keys, plan.comparison, address_of_report(plan))],
+        tuple(plan.missing),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flows.jobs import Contents, Step, address_of_report, report_step
+from flows.jobs import Contents, Step
 from flows.plan import ModelPlan, Plan
 from flows.reasons import why
 from flows.steps import steps_of
@@ -33,8 +33,7 @@ class StepStatus:
 
 def status(plan: Plan) -> list[StepStatus]:
     """The lines of the plan, in the order of the work."""
-    steps = [step for command in ("extract", "analyze", "compare") for step in steps_of(plan, command)]
-    steps.append(report_step(plan, address_of_report(plan)))
+    steps = steps_of(plan, "study")
     rows = {model.features: _rows(model, plan.samples) for model in plan.models}
     contents = Contents(plan)
     return [_line(plan, step, contents, rows.get(step.key)) for step in steps]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from prefect import Task
@@ -16,7 +18,7 @@ from flows.plan import ModelPlan, Plan
 from flows.publish import Finished, publish
 from flows.reasons import NOVEL, why
 from flows.refresh import MODEL_STEPS
-from flows.work import UnitsFailed, pool, run_units, started, threads
+from flows.work import Failure, ModelsFailed, UnitsFailed, pool, run_each, run_units, started, threads
 from indexscope import IndexscopeError
 from storage.store import DamagedUnit, StepKey
 from tasks.analyze import analyze_model
@@ -32,16 +34,18 @@ from tasks.user_features import extract_user_shard
 def extract(plan: Plan) -> None:
     """Features of every model, and what is measured once per model.
 
-    One runner serves all models, one model after another: a worker holds one model at a time.
+    One runner serves all models, one model after another: a worker holds one model at a time. A runner of which a
+    worker died serves no other model.
 
     Raises:
-        UnitsFailed: Shards failed; those of the other models were still worked on.
+        ModelsFailed: Units of some models failed; the other models were still worked on.
     """
-    failed: list[UnitsFailed] = []
+    failed: dict[str, UnitsFailed] = {}
     contents = Contents(plan)
     results = needed(plan, "extract")
     busy = bool(plan.refresh & set(MODEL_STEPS)) or not all(_has(plan, key, units) for _, key, units in results)
-    with started(pool(plan.study.runner, busy)) as runner:
+    with ExitStack() as running:
+        runner = running.enter_context(started(pool(plan.study.runner, busy)))
         for model in plan.models:
             try:
                 _extract(plan, model, runner, _announced(plan, jobs.extract_step(plan, model), contents))
@@ -50,10 +54,12 @@ def extract(plan: Plan) -> None:
                 if (own := jobs.user_features_step(plan, model)) is not None:
                     _user_features(plan, model, runner, own, _announced(plan, own, contents))
             except UnitsFailed as failure:
-                failed.append(failure)
+                failed[model.name] = failure
+                if any(unit.lost_worker for unit in failure.failures):
+                    running.close()
+                    runner = running.enter_context(started(pool(plan.study.runner, busy)))
     if failed:
-        failures = [failure for part in failed for failure in part.failures]
-        raise UnitsFailed(", ".join(part.step for part in failed), failures, sum(part.total for part in failed))
+        raise ModelsFailed(failed)
 
 
 def _extract(plan: Plan, model: ModelPlan, runner: TaskRunner[Any], reason: str) -> None:
@@ -88,11 +94,46 @@ def _user_features(plan: Plan, model: ModelPlan, runner: TaskRunner[Any], step: 
     _told(step, run_units(extract_user_shard, work, runner, step.title), "shard")
 
 
-def analyze(plan: Plan) -> None:
-    """The analyses of every model; they need no model. Those that read others come after them."""
+def analyze(plan: Plan, done: set[StepKey] | None = None) -> None:
+    """The analyses of every model; they need no model. Those that read others come after them.
+
+    Args:
+        plan: The study's plan.
+        done: What this run has been through already, which is left out; what it goes through now is added.
+
+    Raises:
+        ModelsFailed: Analyses of some models failed; the other models were still worked on.
+    """
+    known: set[StepKey] = set() if done is None else done
+    failed: dict[str, UnitsFailed] = {}
     for names in waves(plan.models[0].analyses):
-        steps = [(model, jobs.analysis_step(plan, model, name)) for model in plan.models for name in names]
-        _results(plan, analyze_model, [(step, _analysis_maker(plan, model, step)) for model, step in steps], "analyze")
+        steps = [
+            (model, step)
+            for model in plan.models
+            if model.name not in failed
+            for step in (jobs.analysis_step(plan, model, name) for name in names)
+            if step.key not in known
+        ]
+        if not steps:
+            continue
+        work = [(step, _analysis_maker(plan, model, step)) for model, step in steps]
+        try:
+            results = _each(plan, analyze_model, work, "analyze")
+        except ModelsFailed as more:
+            raise ModelsFailed({**failed, **more.failures}) from more
+        failed |= _by_model(steps, results)
+        known.update(step.key for (_, step), failure in zip(steps, results, strict=True) if failure is None)
+    if failed:
+        raise ModelsFailed(failed)
+
+
+def _by_model(steps: Sequence[tuple[ModelPlan, Step]], results: Sequence[Failure | None]) -> dict[str, UnitsFailed]:
+    failures: dict[str, list[Failure]] = {}
+    for (model, _), failure in zip(steps, results, strict=True):
+        if failure is not None:
+            failures.setdefault(model.name, []).append(failure)
+    totals = Counter(model.name for model, _ in steps)
+    return {name: UnitsFailed(f"analyze {name}", found, totals[name]) for name, found in failures.items()}
 
 
 def _analysis_maker(plan: Plan, model: ModelPlan, step: Step) -> Callable[[Any], Any]:
@@ -100,13 +141,23 @@ def _analysis_maker(plan: Plan, model: ModelPlan, step: Step) -> Callable[[Any],
 
 
 def compare(plan: Plan) -> None:
-    """Every candidate against the baseline."""
+    """Every candidate against the baseline.
+
+    Raises:
+        ModelsFailed: Something damaged of a model could not be made anew.
+        UnitsFailed: The comparison failed.
+    """
     step = jobs.compare_step(plan)
     _results(plan, compare_models, [(step, lambda goal: jobs.comparison_job(plan, goal))], "compare")
 
 
 def report(plan: Plan) -> Finished:
-    """The report, written next to the study; its gates decide the outcome."""
+    """The report, written next to the study; its gates decide the outcome.
+
+    Raises:
+        ModelsFailed: Something damaged of a model could not be made anew.
+        UnitsFailed: The report failed.
+    """
     step = jobs.report_step(plan, jobs.address_of_report(plan))
     folder = f"{plan.study.report.rstrip('/')}/{slug(plan.study.name)}"
     work = [(step, lambda goal: jobs.report_job(plan, goal))]
@@ -126,7 +177,23 @@ def _results(
     title: str,
     damage: str = "",
 ) -> None:
-    """Steps of one unit each, made in threads from other steps; a damaged unit among those is made anew first."""
+    """As `_each`, where nothing may fail."""
+    if failures := [failure for failure in _each(plan, task, work, title, damage) if failure is not None]:
+        raise UnitsFailed(title, failures, len(work))
+
+
+def _each(
+    plan: Plan,
+    task: Task[Any, Any],
+    work: Sequence[tuple[Step, Callable[[Any], Any]]],
+    title: str,
+    damage: str = "",
+) -> list[Failure | None]:
+    """Steps of one unit each, made in threads from other steps; a damaged unit among those is made anew first.
+
+    Returns:
+        What failed, in the order of the work; None where nothing did.
+    """
     contents = Contents(plan)
     reasons = {step.key: "" if damage else _announced(plan, step, contents) for step, _ in work}
 
@@ -141,14 +208,30 @@ def _results(
 
     with started(threads(plan.study.runner.workers)) as runner:
         first = [job_of(step, make, contents) for step, make in work]
-        records = run_units(task, first, runner, title, lambda found: _mend(plan, found), again)
-    for (step, _), record in zip(work, records, strict=True):
-        _told(step, [record])
+        results = run_each(task, first, runner, title, lambda found: _mend(plan, found), again)
+    for (step, _), result in zip(work, results, strict=True):
+        if isinstance(result, StepRecord):
+            _told(step, [result])
+    return [result if isinstance(result, Failure) else None for result in results]
 
 
 def _mend(plan: Plan, found: DamagedUnit) -> None:
-    """Discard what is damaged of a step, which was met while it was read, and make it anew."""
+    """Discard what is damaged of a step, which was met while it was read, and make it anew.
+
+    Raises:
+        ModelsFailed: It is a model's, and could not be made anew.
+        UnitsFailed: It is the comparison, and could not.
+    """
     step, model = _owner(plan, found)
+    try:
+        _mended(plan, found, step, model)
+    except UnitsFailed as failure:
+        if model is None:
+            raise
+        raise ModelsFailed({model.name: failure}) from failure
+
+
+def _mended(plan: Plan, found: DamagedUnit, step: Step, model: ModelPlan | None) -> None:
     damages = {found.unit: described(plan.store, found)}
     for unit in step.units:
         if unit not in damages and (problem := _problem(plan, step.key, unit)):
@@ -240,7 +323,11 @@ def needed(plan: Plan, step: str) -> list[tuple[str, StepKey, tuple[str, ...]]]:
 
 
 def steps_of(plan: Plan, command: str) -> list[Step]:
-    """What "extract", "analyze" or "compare" makes."""
+    """What "extract", "analyze", "compare" or "report" makes; "study" is all of them, in the order of the work."""
+    if command == "study":
+        return [step for part in ("extract", "analyze", "compare", "report") for step in steps_of(plan, part)]
+    if command == "report":
+        return [jobs.report_step(plan, jobs.address_of_report(plan))]
     if command == "compare":
         return [jobs.compare_step(plan)]
     if command == "extract":

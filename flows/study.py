@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flows import prefect_setup  # isort: skip - before anything of prefect
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,14 @@ from prefect.runtime import flow_run
 from flows import steps
 from flows.load import load_study
 from flows.narrate import say
-from flows.outcome import DONE, GATE_FAILED, Outcome, concluded
+from flows.outcome import DONE, GATE_FAILED, UNITS_FAILED, Outcome, at_work, concluded, failure_lines, kept
 from flows.plan import Plan, take_plan
+from flows.publish import Finished
 from flows.references import on_record
 from flows.refresh import chosen
+from flows.remaining import remaining
+from flows.work import UnitsFailed
+from storage.store import StepKey
 
 __all__ = ["FLOWS", "analyze_flow", "compare_flow", "extract_flow", "prefect_setup", "report_flow", "study_flow"]
 
@@ -44,11 +48,13 @@ def study_flow(
 
     def work() -> Outcome:
         plan = _plan("study", file, overrides, refresh)
-        with on_record(plan) as made:
-            steps.extract(plan)
-            steps.analyze(plan)
-            steps.compare(plan)
-            return _reported(plan, made)
+        with remaining(plan) as left, at_work(plan, "study"):
+            left.attempt(steps.extract)
+            done: set[StepKey] = set()
+            while (finished := left.attempt(lambda plan: _from_features(plan, done))) is None:
+                pass
+            left.made()
+            return _reported(plan, finished, left.failed)
 
     return concluded(work)
 
@@ -61,7 +67,7 @@ def extract_flow(
 
     def work() -> Outcome:
         plan = _plan("extract", file, overrides, refresh)
-        with on_record(plan):
+        with on_record(plan), at_work(plan, "extract"):
             steps.extract(plan)
         return Outcome()
 
@@ -78,7 +84,8 @@ def analyze_flow(
         plan = _plan("analyze", file, overrides, refresh)
         with on_record(plan):
             steps.require(plan, "extract", file or "")
-            steps.analyze(plan)
+            with at_work(plan, "analyze"):
+                steps.analyze(plan)
         return Outcome()
 
     return concluded(work)
@@ -94,7 +101,8 @@ def compare_flow(
         plan = _plan("compare", file, overrides, refresh)
         with on_record(plan):
             steps.require(plan, "analyze", file or "")
-            steps.compare(plan)
+            with at_work(plan, "compare"):
+                steps.compare(plan)
         return Outcome()
 
     return concluded(work)
@@ -111,7 +119,10 @@ def report_flow(
         with on_record(plan) as made:
             for step in ("extract", "analyze", "compare"):
                 steps.require(plan, step, file or "")
-            return _reported(plan, made)
+            with at_work(plan, "report"):
+                finished = steps.report(plan)
+            made()
+            return _reported(plan, finished, {})
 
     return concluded(work)
 
@@ -132,9 +143,17 @@ def _plan(command: str, file: str | None, overrides: list[str] | None, refresh: 
     return plan
 
 
-def _reported(plan: Plan, made: Callable[[], None]) -> Outcome:
-    finished = steps.report(plan)
-    made()
-    warnings = (f"warning: {text}" for text in finished.warnings)
-    failed = (f"gate failed: {name}" for name in finished.failed_gates)
-    return Outcome(GATE_FAILED if finished.failed_gates else DONE, (*warnings, *failed), finished.folder)
+def _from_features(plan: Plan, done: set[StepKey]) -> Finished:
+    steps.analyze(plan, done)
+    steps.compare(plan)
+    return steps.report(plan)
+
+
+def _reported(plan: Plan, finished: Finished, missing: Mapping[str, UnitsFailed]) -> Outcome:
+    warnings = [f"warning: {text}" for text in finished.warnings]
+    gates = [f"gate failed: {name}" for name in finished.failed_gates]
+    if not missing:
+        return Outcome(GATE_FAILED if gates else DONE, (*warnings, *gates), finished.folder)
+    mend = any(failure.bad_input for failure in missing.values())
+    last = kept(plan, "study", mend, missing)
+    return Outcome(UNITS_FAILED, (*failure_lines(missing.values()), *warnings, *gates, last), finished.folder)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from prefect import Task
 from prefect.futures import PrefectFuture, as_completed
@@ -27,10 +28,24 @@ from tasks.step import StepRecord
 
 @dataclass(frozen=True)
 class Failure:
-    """A unit of work that failed after its retries."""
+    """A unit of work that failed after its retries.
+
+    Attributes:
+        title: What people call the unit.
+        reason: Why, in one line.
+        bad_input: Whether it met something that the user can put right; the reason then says how.
+        lost_worker: Whether the process that worked on it is gone, and with it the runner.
+    """
 
     title: str
     reason: str
+    bad_input: bool = False
+    lost_worker: bool = False
+
+    @property
+    def line(self) -> str:
+        """What is told of it."""
+        return f"{self.title}: {self.reason}" if self.bad_input else f"{self.title} failed: {self.reason}"
 
 
 class UnitsFailed(Exception):
@@ -38,13 +53,38 @@ class UnitsFailed(Exception):
 
     Args:
         step: What people call the step.
-        failures: The units and why.
+        failures: The units and why, at least one.
         total: Units of the step.
     """
 
     def __init__(self, step: str, failures: Sequence[Failure], total: int) -> None:
         super().__init__(f"{step}: {len(failures)} of {total} failed")
         self.step, self.failures, self.total = step, tuple(failures), total
+
+    @property
+    def bad_input(self) -> bool:
+        """Whether something has to be put right before it is run again."""
+        return any(failure.bad_input for failure in self.failures)
+
+    @property
+    def reason(self) -> str:
+        """Why, in one line: what has to be put right, else the first unit."""
+        first = next((failure for failure in self.failures if failure.bad_input), self.failures[0])
+        if first.bad_input or self.total == 1:
+            return first.line
+        return f"{len(self.failures)} of {self.total} units failed ({self.step}); {first.line}"
+
+
+class ModelsFailed(Exception):
+    """Steps of some models failed; those of the others are in the store.
+
+    Args:
+        failures: What failed of each, by name; at least one.
+    """
+
+    def __init__(self, failures: Mapping[str, UnitsFailed]) -> None:
+        super().__init__(", ".join(failures))
+        self.failures = dict(failures)
 
 
 def run_units(
@@ -55,6 +95,26 @@ def run_units(
     mend: Callable[[DamagedUnit], None] | None = None,
     again: Callable[[Any], Any] | None = None,
 ) -> list[StepRecord]:
+    """Map a task over jobs, wait for all of them and have no failure; else as `run_each`.
+
+    Raises:
+        IndexscopeError: The store refuses, whatever is worked on.
+        UnitsFailed: Units failed.
+    """
+    results = run_each(task, jobs, runner, title, mend, again)
+    if failures := [result for result in results if isinstance(result, Failure)]:
+        raise UnitsFailed(title, failures, len(jobs))
+    return [result for result in results if isinstance(result, StepRecord)]
+
+
+def run_each(
+    task: Task[Any, Any],
+    jobs: Sequence[Any],
+    runner: TaskRunner[Any],
+    title: str,
+    mend: Callable[[DamagedUnit], None] | None = None,
+    again: Callable[[Any], Any] | None = None,
+) -> list[StepRecord | Failure]:
     """Map a task over jobs and wait for all of them.
 
     Args:
@@ -66,11 +126,10 @@ def run_units(
         again: Makes such a job anew, since what it is made from has changed.
 
     Returns:
-        Records in the order of the jobs.
+        What became of each job, in their order.
 
     Raises:
-        IndexscopeError: A unit met something that the user can put right, or what was mended is damaged again.
-        UnitsFailed: Units failed in any other way.
+        IndexscopeError: The store refuses to be written: no other job would fare better.
     """
     results = _all_results(task, jobs, runner, title)
     mended: set[tuple[str, str]] = set()
@@ -85,17 +144,28 @@ def run_units(
         retried = [jobs[number] if again is None else again(jobs[number]) for number in which]
         for number, result in zip(which, _all_results(task, retried, runner, title), strict=True):
             results[number] = result
-    for result in results:
-        if isinstance(result, IndexscopeError):
+    for job, result in zip(jobs, results, strict=True):
+        if _is_of_store(result, job.target.store):
             raise result
-    failures = [
-        Failure(job.title, one_line(f"{type(result).__name__}: {result}"))
+    return [
+        result if isinstance(result, StepRecord) else _failure(job.title, result)
         for job, result in zip(jobs, results, strict=True)
-        if isinstance(result, BaseException)
     ]
-    if failures:
-        raise UnitsFailed(title, failures, len(jobs))
-    return [result for result in results if isinstance(result, StepRecord)]
+
+
+def _is_of_store(result: StepRecord | BaseException, store: str) -> TypeGuard[IndexscopeError]:
+    """Whether the store itself refuses, a full disk for instance, rather than that one unit of it is damaged."""
+    if not isinstance(result, IndexscopeError) or isinstance(result, DamagedUnit):
+        return False
+    place = one_line(store).rstrip("/")
+    return result.where == place or result.where.startswith(f"{place}/")
+
+
+def _failure(title: str, error: BaseException) -> Failure:
+    if isinstance(error, IndexscopeError):
+        return Failure(title, str(error), bad_input=True)
+    reason = one_line(f"{type(error).__name__}: {error}")
+    return Failure(title, reason, lost_worker=isinstance(error, BrokenExecutor))
 
 
 def _all_results(

@@ -83,8 +83,9 @@ class Survey:
 def counting(records: Iterable[StudyRecord], keep: timedelta, now: datetime) -> list[StudyRecord]:
     """The records that keep their steps from being collected.
 
-    Of every study these are its newest run, its newest run that made everything, every run that is running, and every
-    run that gave a sign of life within ``keep``.
+    Of every study these are its newest run, its newest run that made everything, the newest since then that made all
+    but what models that failed would have had, every run that is running, and every run that gave a sign of life within
+    ``keep``.
     """
     found: dict[StudyRecord, None] = {}
     studies: dict[str, list[StudyRecord]] = defaultdict(list)
@@ -92,9 +93,11 @@ def counting(records: Iterable[StudyRecord], keep: timedelta, now: datetime) -> 
         studies[record.identity].append(record)
     for runs in studies.values():
         newest = max(runs, key=lambda run: run.seen)
-        complete = max((run for run in runs if run.complete), key=lambda run: run.seen, default=newest)
+        finished = sorted((run for run in runs if run.complete), key=lambda run: run.seen)
+        whole = [run for run in finished if not run.missing][-1:]
+        reports = dict.fromkeys([newest, *whole, *finished[-1:]])
         lately = [run for run in runs if run.is_running(now) or now - run.seen <= keep]
-        found |= dict.fromkeys([newest, complete, *lately])
+        found |= {**reports, **dict.fromkeys(lately)}
     return list(found)
 
 

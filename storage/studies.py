@@ -49,6 +49,7 @@ class StudyRecord:
         seen: Its last sign of life, UTC.
         ended: When it ended; None while it runs, and for ever if it was killed.
         complete: Whether it made everything that it names.
+        missing: Models of the study that failed, so that the run went on without them and does not name them.
     """
 
     study: str
@@ -59,6 +60,7 @@ class StudyRecord:
     seen: datetime
     ended: datetime | None = None
     complete: bool = False
+    missing: tuple[str, ...] = ()
 
     @property
     def run(self) -> str:
@@ -89,11 +91,14 @@ class StudyRecord:
                 "seen": self.seen.isoformat(),
                 "ended": None if self.ended is None else self.ended.isoformat(),
                 "complete": self.complete,
+                **({"missing": self.missing} if self.missing else {}),
             }
         )
 
 
-def new_record(study: str, identity: str, models: Mapping[str, str], steps: Sequence[str]) -> StudyRecord:
+def new_record(
+    study: str, identity: str, models: Mapping[str, str], steps: Sequence[str], missing: Sequence[str] = ()
+) -> StudyRecord:
     """The record of a run that begins now.
 
     Args:
@@ -101,11 +106,12 @@ def new_record(study: str, identity: str, models: Mapping[str, str], steps: Sequ
         identity: Lower-case letters, digits and dashes.
         models: Path of the features of each model, by name.
         steps: Paths of all steps that the run uses.
+        missing: Models that it goes on without.
     """
     if not NAME.fullmatch(identity):
         raise ValueError(f"{identity!r} cannot name a study's folder")
     now = datetime.now(UTC)
-    return StudyRecord(study, identity, dict(models), tuple(sorted(set(steps))), now, now)
+    return StudyRecord(study, identity, dict(models), tuple(sorted(set(steps))), now, now, missing=tuple(missing))
 
 
 def read_records(store: Store) -> list[StudyRecord]:
@@ -281,6 +287,7 @@ def _parse(content: Any) -> StudyRecord:
         seen=_time(content["seen"]),
         ended=None if ended is None else _time(ended),
         complete=bool(content["complete"]),
+        missing=tuple(str(name) for name in content.get("missing", ())),
     )
 
 

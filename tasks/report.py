@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import polars as pl
@@ -53,6 +53,7 @@ class ReportJob:
         confidence: Coverage of the comparison's intervals.
         provenance: Fingerprints, versions, seeds, settings and timings.
         metrics: Files of the study's own metrics.
+        missing: Candidates of the study that have no result, and why.
     """
 
     target: Target
@@ -63,6 +64,7 @@ class ReportJob:
     confidence: float
     provenance: Mapping[str, JSON]
     metrics: tuple[MetricsFile, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -108,7 +110,7 @@ def make_report(job: ReportJob) -> StepRecord | State[StepRecord]:
         comparing = [output_metrics(outputs["divergence"]), choice_metrics(choices["choices"])]
         all_metrics = pl.concat([*metrics, *comparing], how="diagonal_relaxed")
         comparisons = store.read(job.comparison, "comparisons", [RESULT])
-        gates = evaluate(job.gates, comparisons, all_metrics)
+        gates = evaluate(job.gates, comparisons, all_metrics, tuple(job.missing))
         report = ReportInput(
             study=job.study,
             models=pages,
@@ -119,6 +121,7 @@ def make_report(job: ReportJob) -> StepRecord | State[StepRecord]:
             provenance=job.provenance,
             confidence=job.confidence,
             lengths=store.read(job.comparison, "by_length", [RESULT]),
+            missing=job.missing,
         )
         files = render(report)
         table = pl.DataFrame({"name": list(files), "content": list(files.values())})

@@ -43,7 +43,11 @@ def within(report: Mapping[str, Any]) -> list[Pair]:
     baseline = next((model for model in models if model["role"] == "baseline"), None)
     candidates = [model for model in models if model["role"] != "baseline"]
     if baseline is None or not candidates:
-        raise IndexscopeError("A", "has no candidate to compare with its baseline", "name a second report or store")
+        missing = [row["model"] for row in report.get("warnings", ()) if row.get("kind") == "missing"]
+        why = f" ({', '.join(missing)} failed)" if missing else ""
+        raise IndexscopeError(
+            "A", f"has no candidate to compare with its baseline{why}", "name a second report or store"
+        )
     return [(baseline, candidate) for candidate in candidates]
 
 

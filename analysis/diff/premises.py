@@ -46,7 +46,7 @@ def _cautions(report: Report, pairs: Sequence[Pair], place: int, side: str) -> I
     """What the report itself warns of about its models, and whether an audit failed, which makes a difference void."""
     names = {model["name"] for pair in pairs if (model := pair[place]) is not None}
     for row in report.get("warnings", ()):
-        if row.get("model") in names or not row.get("model"):
+        if row.get("model") in names or not row.get("model") or row.get("kind") == "missing":
             yield f"{side}{one_line(row['text'])}", row.get("kind") == "audit"
 
 

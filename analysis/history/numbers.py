@@ -21,12 +21,14 @@ def kept(report: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         verdict (level and headline), models, gates, definitions of metrics that are not built in, and the metrics and
         comparisons over all layers; the rows of each as lists in the order of `MODEL`, `GATE`, `DEFINITION`, `METRIC`
-        and `COMPARISON`.
+        and `COMPARISON`. Names of candidates that have no result are kept as ``missing``, where there are any.
     """
     verdict = report["verdict"]
+    missing = [row["model"] for row in report.get("warnings", ()) if row.get("kind") == "missing"]
     return {
         "verdict": {"level": verdict["level"], "headline": verdict["headline"]},
         "models": [[row[key] for key in MODEL] for row in report["models"]],
+        **({"missing": missing} if missing else {}),
         "gates": [[row[key] for key in GATE] for row in report["gates"]],
         "definitions": [
             [row[key] for key in DEFINITION]

@@ -51,6 +51,11 @@ class Stretch:
         rows = [] if self.run.numbers is None else self.run.numbers["gates"]
         return {row[0]: dict(zip(GATE, row, strict=True)) for row in rows}
 
+    @property
+    def missing(self) -> list[str]:
+        """Candidates that failed, so that the result says nothing of them."""
+        return [] if self.run.numbers is None else list(self.run.numbers.get("missing", ()))
+
 
 def stretches(runs: Sequence[Run]) -> list[Stretch]:
     """The runs of a study, in the order of their ends, joined where the result stayed the same."""

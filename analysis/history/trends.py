@@ -74,10 +74,14 @@ def trend(history: Sequence[Stretch], model: str, metric: str) -> list[Point]:
 
 
 def main_models(history: Sequence[Stretch]) -> list[str]:
-    """The models that a history is about: the candidates of the newest stretch with numbers, else its only model."""
+    """The models that a history is about: the candidates of the newest stretch with numbers, else its only model.
+
+    A candidate that has no result there counts all the same, since earlier stretches may have one.
+    """
     for stretch in reversed(history):
         if roles := models_of(stretch):
-            return [name for name, role in roles.items() if role == "candidate"] or list(roles)
+            candidates = [name for name, role in roles.items() if role == "candidate"]
+            return [*candidates, *stretch.missing] or list(roles)
     return []
 
 

@@ -10,7 +10,9 @@ from typing import Any
 from analysis.history import Break, Point, Stretch, breaks, default_metrics, models_of, trend
 from analysis.report.json_report import finite
 from analysis.report.judgement import Judgement, judge
+from analysis.report.names import plain
 from analysis.report.numbers import DASH, decimals, number, span
+from analysis.report.sentences import join
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,7 @@ def _row(stretch: Stretch, series: Sequence[Series]) -> dict[str, Any]:
         "first": stretch.dates[0].isoformat(),
         "changed": stretch.run.changed,
         "problem": stretch.run.problem,
+        "missing": stretch.missing,
         "returned": stretch.returned,
         "gates": list(stretch.gates.values()),
         "metrics": [point_json(one, one.points[stretch.number]) for one in series if stretch.number in one.points],
@@ -184,8 +187,9 @@ def lines(history: Sequence[Stretch], series: Sequence[Series]) -> list[Line]:
 
 
 def change_text(stretch: Stretch) -> str:
-    """What set a stretch apart from the one before, with what is lost of it."""
-    parts = [stretch.run.changed or ("the first on record" if stretch.number == 1 else "")]
+    """What set a stretch apart from the one before, with what is missing or lost of it."""
+    parts = [f"incomplete, without {join([plain(name) for name in stretch.missing])}" if stretch.missing else ""]
+    parts += [stretch.run.changed or ("the first on record" if stretch.number == 1 else "")]
     if stretch.returned is not None:
         parts.append(f"the result of run {stretch.returned} again")
     parts.append(stretch.run.problem)

@@ -64,6 +64,7 @@ class ReportInput:
         provenance: Fingerprints, versions, seeds, settings and timings, as JSON values.
         confidence: Coverage of the intervals in ``metrics`` and ``comparisons``.
         lengths: Headline metrics of the comparison by context length (see ``compare_lengths``).
+        missing: Candidates of the study that have no result, and why, in one line each.
     """
 
     study: str
@@ -75,6 +76,7 @@ class ReportInput:
     provenance: Mapping[str, Any]
     confidence: float = 0.95
     lengths: pl.DataFrame = field(default_factory=pl.DataFrame)
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Give frames the columns that they lack, with nulls, so that readers need not ask."""

@@ -86,13 +86,16 @@ def verdict(report: ReportInput) -> Verdict:
     metrics. A candidate is *better* if one of the three improved and none got worse, *worse* the other way round,
     *mixed* if both happened, *equivalent* if all that were sampled lie within their margins, and *unchanged* if no
     difference was detected and not all are shown to be within their margins. A model that failed the causality audit
-    makes its comparison void, whatever the numbers; an indexer that selects every key, or does for most queries, is
-    said in the headline.
+    makes its comparison void, whatever the numbers; an indexer that selects every key, or does for most queries, and a
+    candidate without a result, are said in the headline.
     """
     found = warnings(report)
     told = _told(report)
     weak = [warning.text for warning in found if warning.kind != "audit"]
     headline = told.headline if any(warning.kind == "audit" for warning in found) else _weighed(told.headline, found)
+    if report.missing:
+        have = "has no result" if len(report.missing) == 1 else "have no result"
+        headline = f"Incomplete: {join([plain(name) for name in report.missing])} {have}. {headline}"
     return Verdict(headline, (*weak, *told.sentences), told.level, found)
 
 

@@ -13,8 +13,9 @@ from analysis.report.inputs import ModelPage, ReportInput
 from analysis.report.names import plain
 from analysis.report.numbers import known, number, percent
 from analysis.report.sentences import name_of, with_unit
+from indexscope.errors import one_line
 
-Kind = Literal["audit", "nothing", "little", "small"]
+Kind = Literal["missing", "audit", "nothing", "little", "small"]
 #: What a study must be able to settle.
 QUALITIES = ("nll", "selection_recall")
 
@@ -24,8 +25,8 @@ class Caution:
     """One warning about one model.
 
     Attributes:
-        kind: audit (it sees the future), nothing (its indexer selects every key), little (it does for most queries) or
-            small (too few samples to detect a difference of the margin).
+        kind: missing (it failed, so it has no result), audit (it sees the future), nothing (its indexer selects every
+            key), little (it does for most queries) or small (too few samples to detect a difference of the margin).
         model: Name of the model.
         text: What is wrong, and what mends it.
     """
@@ -36,9 +37,21 @@ class Caution:
 
 
 def warnings(report: ReportInput) -> tuple[Caution, ...]:
-    """All warnings of a report: failed audits, indexers hardly in effect, too few samples; each in report order."""
+    """All warnings of a report: what is missing, failed audits, indexers hardly in effect, too few samples."""
     found = [_effect(report, page) for page in report.models] + [_power(report, page) for page in report.candidates]
-    return (*_audits(report), *(warning for warning in found if warning is not None))
+    return (*_missing(report), *_audits(report), *(warning for warning in found if warning is not None))
+
+
+def _missing(report: ReportInput) -> list[Caution]:
+    return [
+        Caution(
+            "missing",
+            name,
+            f"{plain(name)} is missing, so this report is not complete: {one_line(reason).rstrip('.')}. "
+            f"Nothing here is said of it{'; its gates count as failed' if report.gates.height else ''}.",
+        )
+        for name, reason in report.missing.items()
+    ]
 
 
 def _audits(report: ReportInput) -> list[Caution]:

@@ -222,3 +222,13 @@ def test_a_parsed_rule_says_what_was_written(metric: str, sign: str, threshold: 
 def test_aliases_name_metrics_and_hide_none() -> None:
     assert set(ALIASES.values()) <= set(REGISTRY)
     assert not set(ALIASES) & set(REGISTRY)
+
+
+def test_a_missing_candidate_fails_every_gate_and_the_baseline_does_not_stand_in_for_it() -> None:
+    gates = [Gate("kept", "selection_recall >= 0"), Gate("same", "selection_recall.difference >= -1")]
+    alone = evaluate(gates, comparisons(), metrics("base"), missing=["light"])
+    assert alone.select("name", "candidate", "value", "passed", "reason").rows() == [
+        (name, "light", None, False, "no result: light is missing") for name in ("kept", "same")
+    ]
+    both = evaluate(gates[:1], comparisons("half"), metrics("base", "half"), missing=["light"])
+    assert both.select("name", "passed").rows() == [("kept (half)", True), ("kept (light)", False)]

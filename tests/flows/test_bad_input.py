@@ -116,7 +116,7 @@ def test_what_loading_finds_leaves_no_shard(folder: Path, spoil: Callable[[Path]
         pytest.skip("one is enough")
     spoil(folder / "models" / "light")
     arguments = ("--set", "baseline=./models/light", "--set", "candidates=[]", "--set", f"runner.kind={kind}")
-    assert_one_line(run_command("study", folder / "study.yaml", *arguments), line)
+    assert_refused(run_command("study", folder / "study.yaml", *arguments), line)
     assert_nothing_committed(folder, *arguments)
 
 
@@ -126,7 +126,7 @@ def test_a_model_that_overflows_in_float16_leaves_no_shard(folder: Path, kind: s
     rewrite(folder / "models" / "base", lambda weights: weights["lm_head.weight"].fill_(6e4))
     arguments = ("--set", "extract.dtype=float16", "--set", "candidates=[]", "--set", f"runner.kind={kind}")
     run = run_command("extract", folder / "study.yaml", *arguments)
-    assert_one_line(run, r"sample 0 \(data.jsonl:\d\): the logits are NaN or infinite; use dtype float32")
+    assert_refused(run, r"sample \d \(data.jsonl:\d\): the logits are NaN or infinite; use dtype float32")
     assert_nothing_committed(folder, *arguments)
 
 
@@ -166,7 +166,7 @@ def test_a_batch_that_never_fits_is_one_line(folder: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(CapturedModel, "run", run_out)
     run = run_command("extract", folder / "study.yaml", "--set", "candidates=[]")
-    assert_one_line(
+    assert_refused(
         run, r"sample \d \(data.jsonl:\d\): does not fit into memory: 1 x 4\d tokens, 16 queries at a time; "
     )
     assert_nothing_committed(folder, "--set", "candidates=[]")
@@ -181,8 +181,17 @@ def test_a_measured_length_that_does_not_fit_is_told(folder: Path) -> None:
 
 def assert_one_line(run: Run, line: str) -> None:
     assert (run.code, len(run.err)) == (2, 1), run.err
-    assert re.search(line, run.err[0]), run.err[0]
-    assert run.err[0].startswith("error: ")
+    assert run.err[0].startswith("error: ") and re.search(line, run.err[0]), run.err[0]
+    assert "Traceback" not in "".join(run.err + run.out)
+
+
+def assert_refused(run: Run, line: str) -> None:
+    """Each reason has one line, and the last says what to do next."""
+    *errors, last = run.err
+    assert run.code == 2 and len(set(errors)) == len(errors) > 0, run.err
+    for error in errors:
+        assert error.startswith("error: ") and re.search(line, error), error
+    assert last.startswith("kept: ") and last.endswith("; mend that and run the same command again")
     assert "Traceback" not in "".join(run.err + run.out)
 
 

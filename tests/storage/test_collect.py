@@ -312,3 +312,14 @@ def test_a_store_that_cannot_be_written_is_used_without_a_record(store: Store, m
     with in_use(store, record("used"), told.append):
         assert len(told) == 1 and "keeps no record" in told[0]
     assert store.folder.sizes() == {}
+
+
+def test_a_report_without_a_failed_model_counts_until_the_study_has_run_whole(store: Store) -> None:
+    fill(store, "used", "other", "stray")
+    without = replace(record("other", days=2), missing=("light",))
+    keep(store, record("used", days=3), without, record("stray", days=1, complete=False))
+    assert survey(store, NOTHING).garbage == ()
+    again = next(one for one in read_records(store) if one.missing)
+    assert again == without, "what is missing is kept on record"
+    keep(store, record("used", days=0))
+    assert steps(survey(store, NOTHING).garbage) == sorted(FEATURES[name].path for name in ("other", "stray"))
