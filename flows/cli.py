@@ -15,6 +15,7 @@ from flows.errors import lines_of
 from flows.interrupt import abandoned, tell_interrupted
 from flows.store_cli import register
 from indexscope import IndexscopeError, __version__
+from indexscope.foreign import reading
 
 BAD_INPUT, INTERRUPTED, INTERNAL = 2, 130, 70
 
@@ -58,12 +59,11 @@ def init(
     from flows.template import study_template
 
     try:
-        with file.open("w" if force else "x", encoding="utf-8") as handle:
+        told = reading(file, "give another place", "cannot be written", passing=FileExistsError)
+        with told, file.open("w" if force else "x", encoding="utf-8") as handle:
             handle.write(study_template())
     except FileExistsError:
         raise IndexscopeError(file, "exists already", "give another name, or --force to overwrite it") from None
-    except OSError as error:
-        raise IndexscopeError(file, f"cannot be written ({error.strerror})", "give another place") from None
     typer.echo(f"wrote {file}; next: indexscope study {file} --dry-run")
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from indexscope.settings import Frozen
 
 
-class DatasetSettings(BaseModel):
+class DatasetSettings(Frozen):
     """Which texts, cut into which sequences. Everything here may change the samples, and nothing else does."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Annotated[str, Field(min_length=1)] = Field(
         default="builtin:python-stdlib",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from indexscope.errors import IndexscopeError
+from indexscope.foreign import words
 from storage.collect import steps_in
 from storage.files import Folder
 from storage.history import history_files, is_whole
@@ -66,7 +67,7 @@ def merge(
     try:
         return _merge(source, target, report, progress)
     except OSError as error:
-        where, reason = error.filename or target.url, error.strerror or type(error).__name__
+        where, reason = error.filename or target.url, words(error)
         raise IndexscopeError(where, f"stopped the import ({reason})", "run it again to go on") from error
 
 
