@@ -22,7 +22,7 @@ class IndexscopeError(Exception):
     exit_code = 2
 
     def __init__(self, where: object, reason: str, remedy: str) -> None:
-        self.where = shortened(one_line(where))
+        self.where = shortened(one_line(where)) or repr(str(where))
         self.reason = shortened(one_line(reason), LONGEST_REASON)
         self.remedy = one_line(remedy)
         super().__init__(f"{self.where}: {self.reason}; {self.remedy}")

@@ -37,6 +37,10 @@ def words(error: BaseException) -> str:
         said = error.strerror or (os.strerror(error.errno) if error.errno else "")
     elif isinstance(error, UnicodeDecodeError):
         said = f"byte {error.start} is not {error.encoding.upper()}"
+    elif isinstance(error, KeyError):
+        said = f"{error} is missing" if error.args else ""
+    elif "set_int_max_str_digits" in str(error):
+        said = "a number has thousands of digits"
     elif isinstance(error, RecursionError):
         said = "it is nested too deeply"
     return shortened(one_line(said or error) or type(error).__name__, LONGEST_WORDS)
@@ -158,7 +162,7 @@ def _check_numbers(content: object) -> None:
     while waiting:
         value, place = waiting.pop()
         if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{'.'.join(map(str, place)) or 'it'} is {value}, which JSON does not have")
+            raise ValueError(f"{'.'.join(map(str, place)) or 'it'} is {json.dumps(value)}, which JSON does not have")
         if isinstance(value, (dict, list)):
             if len(place) >= DEEPEST:
                 raise ValueError("it is nested too deeply")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from indexscope.errors import IndexscopeError
@@ -72,7 +72,7 @@ def merge(
 
 
 def _place(folder: Folder) -> tuple[object, str]:
-    return folder.fs, str(Path(folder.root).resolve()) if folder.is_local else folder.root
+    return folder.fs, os.path.realpath(folder.root) if folder.is_local else folder.root
 
 
 def _merge(source: Store, target: Store, report: Callable[[str], None], progress: Callable[[], None]) -> Merged:
@@ -83,6 +83,7 @@ def _merge(source: Store, target: Store, report: Callable[[str], None], progress
         raise IndexscopeError(source.url, "holds nothing", "give the folder or URL of a store")
     name = hashlib.sha256(source.folder.root.encode()).hexdigest()[:8]
     own = new_record("import", f"import-{name}", {}, [key.path for key, _ in steps])
+    target.folder.write(own.file, own.encode())  # tells at once that nothing can be written there
     with in_use(target, own, report):
         _take_over(records, target)
         _take_over_history(source, target)

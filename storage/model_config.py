@@ -120,7 +120,7 @@ def _parsed(file: Path, family: str, config: dict[str, Any]) -> PreTrainedConfig
     except StrictDataclassFieldValidationError as error:
         # "Validation error for field 'x':\n    TypeError: Field 'x' expected int, got str (value: 'two')"
         key = re.search(r"'([^']*)'", str(error))
-        said = re.search(r"expected .*", str(error))
+        said = re.search(r"expected [^;]*", str(error))
         where = f"{file}: {key[1]}" if key else str(file)
         raise IndexscopeError(where, said[0] if said else words(error), OWN_CONFIG) from error
     except StrictDataclassClassValidationError as error:

@@ -194,7 +194,7 @@ def test_any_path_is_taken_or_told(place: Path, oddities: dict[str, str], kind: 
                 assert told(lambda path=path: load_study(path))
             continue
         value = f"[{json.dumps(path)}]" if kind in ("candidates", "metrics") else json.dumps(path)
-        content = "name: x\nbaseline: models/base\ndataset: {source: data.jsonl, column: input_ids, max_length: 16}\n"
+        content = "name: x\nbaseline: models/base\ndataset: {source: data.jsonl, max_length: 16}\n"
         file = written(place, content.encode())
         told(lambda file=file, value=value: status(make_plan(load_study(file, [f"{kind}={value}"]))))
 
@@ -219,7 +219,7 @@ def save_once(place: Path) -> None:
     plain = Tokenizer(models.WordLevel({f"w{number}": number for number in range(300)}, unk_token="w0"))
     plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="w0").save_pretrained(place / "models" / "base")
-    (place / "data.jsonl").write_text(json.dumps({"input_ids": list(range(40))}) + "\n")
+    (place / "data.jsonl").write_text(json.dumps({"text": "w1 w2 w3 " * 8}) + "\n")
 
 
 damage = st.one_of(
@@ -281,7 +281,7 @@ def spoil_checkpoint(place: Path, name: str, change: Callable[[bytes], bytes]) -
     file = place / "models" / "base" / name
     whole = file.read_bytes()
     head = HEADS.get(name, len(whole))
-    content = "name: x\nbaseline: models/base\ndataset: {source: data.jsonl, column: input_ids, max_length: 16}\n"
+    content = "name: x\nbaseline: models/base\ndataset: {source: data.jsonl, max_length: 16}\n"
     study = written(place, content.encode())
     try:
         file.write_bytes(change(whole[:head]) + whole[head:])
