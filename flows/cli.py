@@ -30,7 +30,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-File = Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Study file; without one, the built-in study.")]
+File = Annotated[
+    Path | None, typer.Argument(metavar="[FILE]", readable=False, help="Study file; without one, the built-in study.")
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Set a value for this run, e.g. extract.chunk=128."),
@@ -52,7 +54,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run and
 
 @app.command()
 def init(
-    file: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("study.yaml"),
+    file: Annotated[Path, typer.Argument(readable=False, help="Where to write it.")] = Path("study.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write a commented study file with every setting, its meaning and its default."""
@@ -107,7 +109,7 @@ def report(file: File = None, overrides: Overrides = None, refresh: Refresh = No
 
 @app.command()
 def serve(
-    file: Annotated[Path, typer.Argument(help="Study file.")],
+    file: Annotated[Path, typer.Argument(readable=False, help="Study file.")],
     cron: Annotated[str | None, typer.Option(help='Schedule, e.g. "0 3 * * *" for every night at three.')] = None,
     overrides: Overrides = None,
     name: Annotated[str | None, typer.Option(help="Name of the deployment; by default the file's.")] = None,
@@ -137,7 +139,7 @@ register(app)
 
 @app.command(name="train-demo")
 def train_demo(
-    folder: Annotated[Path, typer.Argument(help="Where to put the models.")] = Path("demo-models"),
+    folder: Annotated[Path, typer.Argument(readable=False, help="Where to put the models.")] = Path("demo-models"),
 ) -> None:
     """Train the built-in models from nothing; takes an hour or two."""
     from flows import prefect_setup  # isort: skip - before anything of prefect

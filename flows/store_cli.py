@@ -105,7 +105,7 @@ def collect_garbage(
 
 def export_features(
     source: Annotated[str, typer.Argument(metavar="STUDY", help="Study file, or folder or URL of a store.")],
-    file: Annotated[Path, typer.Argument(help="What to write: a .parquet or .csv file.")],
+    file: Annotated[Path, typer.Argument(readable=False, help="What to write: a .parquet or .csv file.")],
     study: Annotated[str | None, typer.Option(help="Which study, where a store holds several.")] = None,
     table: Annotated[
         list[str] | None, typer.Option(help="Only this table: attention, indexer, …; may be repeated.")

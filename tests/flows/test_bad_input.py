@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import re
@@ -340,6 +341,31 @@ def test_a_path_that_cannot_be_used_is_one_line_in_every_command(
     assert (run.code, run.out, len(run.err)) == (2, [], 1), run.err
     assert run.err[0].startswith("error: ") and run.err[0].endswith(f": {line}"), run.err[0]
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("arguments", [["study", "--dry-run"], ["init", "--force"], ["serve"]])
+def test_an_unreadable_file_is_one_line_and_no_usage(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    # Root may read everything, so the system's answers are given here: to the parser of arguments, and to open().
+    file = folder / "study.yaml"
+    command, *options = arguments
+
+    def refusing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def opened(path: Any, *more: Any, **named: Any) -> Any:
+            if path == file:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return real(path, *more, **named)
+
+        return opened
+
+    monkeypatch.setattr("os.access", lambda *_, **__: False)
+    monkeypatch.setattr("builtins.open", refusing(open))
+    monkeypatch.setattr(Path, "open", refusing(Path.open))
+    run = run_command(command, file, *options)
+    monkeypatch.undo()
+    done = "written" if command == "init" else "read"
+    assert_one_line(run, rf"^error: {file}: cannot be {done} \(Permission denied\); give ")
 
 
 def test_an_empty_folder_is_an_empty_store(tmp_path: Path) -> None:
