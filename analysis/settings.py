@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from analysis.margins import read_margin
+from indexscope.settings import Frozen
 
 
 def _increasing(values: tuple[float, ...]) -> tuple[float, ...]:
@@ -24,12 +25,6 @@ Quantiles = Annotated[tuple[Share, ...], Field(min_length=1), AfterValidator(_in
 
 
 MARGINS: dict[str, float | str] = {"nll": 0.01}
-
-
-class Frozen(BaseModel):
-    """The base of all settings: immutable, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class BootstrapSettings(Frozen):

@@ -14,6 +14,7 @@ from flows.errors import internal_error, lines_of
 from flows.interrupt import abandoned, tell_interrupted
 from flows.store_cli import register
 from indexscope import IndexscopeError, __version__
+from indexscope.foreign import reading
 
 BAD_INPUT, INTERRUPTED, INTERNAL = 2, 130, 70
 
@@ -28,7 +29,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-File = Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Study file; without one, the built-in study.")]
+File = Annotated[
+    Path | None, typer.Argument(metavar="[FILE]", readable=False, help="Study file; without one, the built-in study.")
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Set a value for this run, e.g. extract.chunk=128."),
@@ -50,19 +53,18 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run and
 
 @app.command()
 def init(
-    file: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("study.yaml"),
+    file: Annotated[Path, typer.Argument(readable=False, help="Where to write it.")] = Path("study.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write a commented study file with every setting, its meaning and its default."""
     from flows.template import study_template
 
     try:
-        with file.open("w" if force else "x", encoding="utf-8") as handle:
+        told = reading(file, "give another place", "cannot be written", passing=FileExistsError)
+        with told, file.open("w" if force else "x", encoding="utf-8") as handle:
             handle.write(study_template())
     except FileExistsError:
         raise IndexscopeError(file, "exists already", "give another name, or --force to overwrite it") from None
-    except OSError as error:
-        raise IndexscopeError(file, f"cannot be written ({error.strerror})", "give another place") from None
     typer.echo(f"wrote {file}; next: indexscope study {file} --dry-run")
 
 
@@ -106,7 +108,7 @@ def report(file: File = None, overrides: Overrides = None, refresh: Refresh = No
 
 @app.command()
 def serve(
-    file: Annotated[Path, typer.Argument(help="Study file.")],
+    file: Annotated[Path, typer.Argument(readable=False, help="Study file.")],
     cron: Annotated[str | None, typer.Option(help='Schedule, e.g. "0 3 * * *" for every night at three.')] = None,
     overrides: Overrides = None,
     name: Annotated[str | None, typer.Option(help="Name of the deployment; by default the file's.")] = None,
@@ -136,7 +138,7 @@ register(app)
 
 @app.command(name="train-demo")
 def train_demo(
-    folder: Annotated[Path, typer.Argument(help="Where to put the models.")] = Path("demo-models"),
+    folder: Annotated[Path, typer.Argument(readable=False, help="Where to put the models.")] = Path("demo-models"),
 ) -> None:
     """Train the built-in models from nothing; takes an hour or two."""
     from flows import prefect_setup  # isort: skip - before anything of prefect

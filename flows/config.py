@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from analysis.settings import AnalysisSettings, ComparisonSettings, ExtractSettings, Frozen, ProbeSettings
+from analysis.settings import AnalysisSettings, ComparisonSettings, ExtractSettings, ProbeSettings
+from indexscope.settings import Frozen
 from storage.dataset_settings import DatasetSettings
 from storage.fingerprints import FingerprintMode
 

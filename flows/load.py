@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from analysis.settings import MARGINS
 from flows.config import ModelRef, Study
 from flows.errors import StudyError
 from flows.problems import problems_of
+from flows.study_yaml import LONGEST_STUDY, REMEDY, parse_yaml
 from indexscope import IndexscopeError
+from indexscope.foreign import read_file, reading
 from indexscope.metrics import read
 from indexscope.secrets import refuse_secrets
 
 DEMO = Path(__file__).with_name("demo.yaml")
+#: Dots that the key of a --set may have; no setting has more than three.
+DEEPEST_KEY = 9
 DATA_FILE = re.compile(r"\.(jsonl|ndjson|json|parquet|pq|txt|md|gz|csv)$", re.IGNORECASE)
-REMEDY = "see `indexscope init` for a commented example"
 
 
 def load_study(path: str | Path | None = None, overrides: Sequence[str] = (), gates: bool = True) -> Study:
@@ -57,35 +60,15 @@ def load_study(path: str | Path | None = None, overrides: Sequence[str] = (), ga
     return study
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which a key may occur once."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a repeated key, of which YAML would silently keep the last."""
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} occurs twice", key_node.start_mark)
-            if isinstance(key, str):
-                seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 def _read(file: Path, title: str) -> dict[str, Any]:
+    remedy = "give a YAML file in UTF-8"
     try:
-        text = file.read_text(encoding="utf-8")
+        data = read_file(file, remedy, title, LONGEST_STUDY, passing=FileNotFoundError, streams=True)
     except FileNotFoundError:
         raise IndexscopeError(title, "there is no such file", "write one with `indexscope init`") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise IndexscopeError(title, f"cannot be read ({error})", "give a YAML file in UTF-8") from None
-    try:
-        raw = yaml.load(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        line = f"{title}:{error.problem_mark.line + 1}" if error.problem_mark else title
-        raise IndexscopeError(line, f"is not YAML: {error.problem or error}", REMEDY) from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise IndexscopeError(title, f"is not YAML: {error}", REMEDY) from None
+    with reading(title, remedy):
+        text = data.decode("utf-8-sig")
+    raw = parse_yaml(text, title)
     if raw is None:
         raise IndexscopeError(title, "is empty", REMEDY)
     if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
@@ -98,12 +81,12 @@ def _override(raw: dict[str, Any], text: str) -> str:
     key, equals, value = text.partition("=")
     key = key.strip()
     where = f"--set {text}"
-    if not equals or not all(key.split(".")):
+    if not equals or not all(key.split(".")) or key.count(".") > DEEPEST_KEY:
         raise IndexscopeError(where, "is not key=value", "write for example --set extract.chunk=128")
     try:
-        parsed = yaml.load(value, Loader=_Loader)
-    except yaml.YAMLError:
-        raise IndexscopeError(where, "has a value that is not YAML", "quote the value") from None
+        parsed = parse_yaml(value, where)
+    except IndexscopeError as error:
+        raise IndexscopeError(where, f"has a value that {error.reason}", "quote the value") from None
     *parents, last = key.split(".")
     inside: Any = raw
     for parent in parents:
@@ -122,7 +105,8 @@ def _override(raw: dict[str, Any], text: str) -> str:
 
 def _holds(container: Any, part: str) -> bool:
     if isinstance(container, list):
-        return part.isdecimal() and int(part) < len(container)
+        # Not by int(): Python refuses to read one of thousands of digits.
+        return part in map(str, range(len(container)))
     return part in container
 
 
@@ -146,17 +130,17 @@ class _Place:
         """An existing local path as an absolute one; names of other kinds as they are."""
         if "://" in text or text.startswith("builtin:"):
             return text
-        path = self.folder / Path(text).expanduser()
-        if path.exists():
+        path = self.folder / os.path.expanduser(text)
+        if os.path.exists(path):  # False where a text is no possible path; pathlib would raise
             return str(path)
         if text.startswith((".", "/", "~")) or "\\" in text or text.count("/") > 1 or DATA_FILE.search(text):
-            close = difflib.get_close_matches(path.name, _listing(path.parent), 1)
+            close = difflib.get_close_matches(path.name, _listing(path.parent), 1) if len(path.name) < 256 else []
             remedy = f"did you mean {close[0]!r}?" if close else f"give a {what} that exists"
             problems.append(IndexscopeError(f"{self.title}: {key}", f"there is no {path}", remedy))
         return text
 
     def target(self, text: str) -> str:
-        return text if "://" in text else str(self.folder / Path(text).expanduser())
+        return text if "://" in text else str(self.folder / os.path.expanduser(text))
 
 
 def _located(study: Study, folder: Path, title: str) -> Study:
@@ -174,7 +158,7 @@ def _located(study: Study, folder: Path, title: str) -> Study:
             "baseline": models[0],
             "candidates": tuple(models[1:]),
             "dataset": study.dataset.model_copy(update={"source": source}),
-            "metrics": tuple(str(folder / Path(file).expanduser()) for file in study.metrics),
+            "metrics": tuple(str(folder / os.path.expanduser(file)) for file in study.metrics),
             "store": place.target(study.store),
             "report": place.target(study.report),
         }
@@ -183,8 +167,8 @@ def _located(study: Study, folder: Path, title: str) -> Study:
 
 def _listing(folder: Path) -> list[str]:
     try:
-        return [entry.name for entry in folder.iterdir()]
-    except OSError:
+        return os.listdir(folder)
+    except (OSError, ValueError):  # only for a proposal
         return []
 
 

@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from analysis.settings import Frozen
 from flows.config import ModelRef, Study
 from flows.lengths import Cut, cut, effect_warnings
 from indexscope import IndexscopeError
 from indexscope.metrics import Declared, MetricsFile, read
+from indexscope.settings import Frozen
 from storage.checkpoints import CheckpointInfo, describe, fingerprint, load_tokenizer, resolve, resolve_device
 from storage.datasets import dataset_fingerprint, load_samples, shard
 from storage.samples import Sample

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 import typing
 from collections.abc import Iterator, Sequence
+from datetime import date
 from types import UnionType
 from typing import Any
 
@@ -50,18 +52,37 @@ def _explain(key: str, all_details: Sequence[ErrorDetails]) -> tuple[str, str]:
     if details["type"] == "value_error":
         reason, _, remedy = details["msg"].removeprefix("Value error, ").partition("; ")
         return reason, remedy or _meaning(field, "correct it")
+    if details["type"] == "string_type" and isinstance(details["input"], (int, float, date)):
+        return f"should be text, not {value}", "put it in quotes"
     wanted = " or ".join(dict.fromkeys(_wanted(entry["msg"]) for entry in all_details))
     return f"{wanted}, not {value}", _meaning(field, "correct it")
 
 
+#: What pydantic says, and what a person who writes YAML calls it; put into its messages in this order.
+WORDS = {
+    r"^(Input|String|Tuple|List|Dictionary|Value|Set)s? should ": "should ",
+    r"\ba valid tuple\b": "a list",
+    r"\ba valid string\b": "text",
+    r"\ba valid ": "a ",
+    r"\ba integer\b": "an integer",
+    r" after validation(, not \d+)?$": "",
+    r", unable to parse.*|, got a number with a fractional part$": "",
+    r"^Unable to parse input string as an integer, exceeded maximum size$": "should be an integer that can be stored",
+}
+
+
 def _wanted(message: str) -> str:
-    plain = (
-        message.replace("Input should be ", "should be ").replace("a valid ", "a ").replace("a integer", "an integer")
-    )
-    return plain.partition(", unable to parse")[0]
+    for pattern, plain in WORDS.items():
+        message = re.sub(pattern, plain, message)
+    return message
 
 
 def _shown(value: object) -> str:
+    """A value as YAML would have it, cut off where it is long."""
+    if isinstance(value, bool) or value is None:
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, date):
+        return str(value)
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
 

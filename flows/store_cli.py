@@ -105,7 +105,7 @@ def collect_garbage(
 
 def export_features(
     source: Annotated[str, typer.Argument(metavar="STUDY", help="Study file, or folder or URL of a store.")],
-    file: Annotated[Path, typer.Argument(help="What to write: a .parquet or .csv file.")],
+    file: Annotated[Path, typer.Argument(readable=False, help="What to write: a .parquet or .csv file.")],
     study: Annotated[str | None, typer.Option(help="Which study, where a store holds several.")] = None,
     table: Annotated[
         list[str] | None, typer.Option(help="Only this table: attention, indexer, …; may be repeated.")
@@ -156,14 +156,25 @@ def import_store(
     raise typer.Exit(DAMAGED if merged.damaged else 0)
 
 
-def existing_store(url: str) -> Store:
-    """A store that holds something."""
+def existing_store(url: str, or_empty: bool = False) -> Store:
+    """A store that is there.
+
+    Args:
+        url: Its folder or URL.
+        or_empty: Accept a folder that holds nothing.
+
+    Raises:
+        IndexscopeError: There is no such folder, or it holds nothing.
+    """
     from indexscope import IndexscopeError
     from storage.store import Store
 
     store = Store(url)
-    if not store.folder.sizes():
-        raise IndexscopeError(url, "holds nothing", "give the folder or URL of a store")
+    remedy = "give the folder or URL of a store"
+    if not store.folder.is_there():
+        raise IndexscopeError(url, "is no folder", remedy)
+    if not or_empty and not store.folder.sizes():
+        raise IndexscopeError(url, "holds nothing", remedy)
     return store
 
 

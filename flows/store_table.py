@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from flows.store_cli import existing_store
 from flows.tables import new_table, show, size_text
-from storage.store import Store
 
 
 def print_store(url: str, as_json: bool) -> None:
     """Print the steps of a store."""
-    steps = Store(url).list_steps()
+    steps = existing_store(url, or_empty=True).list_steps()
     if as_json:
         print(steps.write_json())
         return

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from indexscope.redaction import redacted
 
+#: Characters of a path or a setting that a message shows; a system's longest path has 4096.
+LONGEST_PLACE = 500
+#: Characters of what is wrong with it, which may quote a file.
+LONGEST_REASON = 1000
+
 
 class IndexscopeError(Exception):
     """Something a user can put right: what is wrong, where, and what to do about it.
@@ -17,8 +22,8 @@ class IndexscopeError(Exception):
     exit_code = 2
 
     def __init__(self, where: object, reason: str, remedy: str) -> None:
-        self.where = one_line(where)
-        self.reason = one_line(reason)
+        self.where = shortened(one_line(where)) or repr(str(where))
+        self.reason = shortened(one_line(reason), LONGEST_REASON)
         self.remedy = one_line(remedy)
         super().__init__(f"{self.where}: {self.reason}; {self.remedy}")
 
@@ -31,6 +36,16 @@ def one_line(text: object) -> str:
     """Fold white space and drop control characters and secrets, since names and messages come from foreign files."""
     folded = redacted(" ".join(str(text).split()))
     return "".join(character for character in folded if character.isprintable())
+
+
+def shortened(text: str, longest: int = LONGEST_PLACE) -> str:
+    """Leave out the middle of a text that is too long to be read.
+
+    >>> shortened("a" * 9 + "z" * 9, 7)
+    'aaa…zzz'
+    """
+    kept = (longest - 1) // 2
+    return text if len(text) <= longest else f"{text[:kept]}…{text[-kept:]}"
 
 
 #: What torch and the libraries below it say, in RuntimeErrors, when memory is not to be had.

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, Literal, TypeVar, get_args
 
 from indexscope.errors import IndexscopeError, is_out_of_memory
+from indexscope.foreign import read_file
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Better = Literal["higher", "lower", "neither"]
@@ -189,13 +190,11 @@ def read(path: str) -> MetricsFile:
     Raises:
         IndexscopeError: It cannot be read.
     """
+    remedy = "give a Python file that declares metrics"
     try:
-        with open(path, "rb") as file:
-            return MetricsFile(path, file.read())
+        return MetricsFile(path, read_file(path, remedy, passing=FileNotFoundError))
     except FileNotFoundError:
-        raise IndexscopeError(path, "there is no such file", "give a Python file that declares metrics") from None
-    except OSError as error:
-        raise IndexscopeError(path, f"cannot be read ({error.strerror})", "give a Python file") from None
+        raise IndexscopeError(path, "there is no such file", remedy) from None
 
 
 _loaded: dict[tuple[str, str], tuple[Declared, ...]] = {}

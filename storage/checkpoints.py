@@ -10,17 +10,23 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from indexscope.errors import IndexscopeError
+from indexscope.foreign import reading
 from storage.fingerprints import fingerprint
 from storage.hub import download_model, is_hub_name
-from storage.model_loading import check_config, load_model, resolve_device
+from storage.model_config import check_config
+from storage.model_loading import load_model, resolve_device
 from storage.quiet import quiet
 from storage.safetensors_header import read_header
-from storage.weight_files import read_config, weight_files
+from storage.weight_files import read_config, read_object, weight_files
 
 __all__ = ["CheckpointInfo", "describe", "fingerprint", "load_model", "load_tokenizer", "resolve", "resolve_device"]
 
 BUILTIN = "builtin:"
 BUILTIN_FOLDER = Path(__file__).with_name("builtin")
+#: What a load reads beside config.json, where it is there.
+BESIDE = ("generation_config.json",)
+#: No tokenizer has as many tokens; a table of them is kept in memory.
+LARGEST_ID = 1 << 24
 HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.tiktoken", "merges.txt", "vocab.txt")
 
 
@@ -98,8 +104,12 @@ def describe(path: Path) -> CheckpointInfo:
             does not have.
     """
     config = read_config(path)
-    headers = [read_header(file) for file in weight_files(path)]
+    files = weight_files(path)
     check_config(path, config)
+    for name in BESIDE:
+        if (path / name).is_file():
+            read_object(path / name)
+    headers = [read_header(file) for file in files]
     counts: dict[str, int] = {}
     for tensor in (tensor for header in headers for tensor in header.tensors):
         counts[tensor.dtype] = counts.get(tensor.dtype, 0) + tensor.elements
@@ -132,14 +142,17 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     remedy = "save one there with save_pretrained, or give token ids in a column input_ids"
     if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
         raise IndexscopeError(path, "has no tokenizer", remedy)
-    try:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        if (path / name).is_file():
+            read_object(path / name)
+    with reading(path, remedy, "has a tokenizer that cannot be loaded"):
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
-    # A foreign tokenizer can fail in any way that a parser can.
-    except Exception as error:
-        raise IndexscopeError(path, f"has a tokenizer that cannot be loaded ({error})", remedy) from error
+        largest = max(tokenizer.get_vocab().values(), default=0)
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise IndexscopeError(path, "has no tokenizer", remedy)
+    if largest > LARGEST_ID:
+        raise IndexscopeError(path, f"has a tokenizer that gives a token the id {largest}", remedy)
     return tokenizer
 
 

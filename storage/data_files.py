@@ -14,6 +14,7 @@ from typing import BinaryIO, Literal, cast
 from fsspec.core import url_to_fs
 
 from indexscope.errors import IndexscopeError
+from indexscope.foreign import reading
 from storage.hub import find_dataset, is_hub_name
 
 Format = Literal["parquet", "jsonl", "text"]
@@ -73,6 +74,8 @@ def data_files(source: str, split: str) -> list[DataFile]:
         return [_single(path, lambda: Path(path).open("rb"))]
     if os.path.isdir(path):
         return _chosen(list(_walk(Path(path))), source, split, lambda name: lambda: (Path(path) / name).open("rb"))
+    if os.path.exists(path):
+        raise IndexscopeError(source, "is neither a file nor a folder", "give a file or a folder")
     looks_like_file = source.lower().endswith((*PARQUET, *JSONL, *UNSUPPORTED, ".txt", ".md"))
     if looks_like_file or not is_hub_name(source):
         raise IndexscopeError(source, "does not exist", "give a file, a folder, builtin:python-stdlib or a hub name")
@@ -110,13 +113,11 @@ def _hub(source: str, split: str) -> list[DataFile]:
 
 
 def _url(source: str, split: str) -> list[DataFile]:
-    try:
+    with reading(source, "check the URL and its credentials", "cannot be opened"):
         fs, path = url_to_fs(source)
         if fs.isfile(path):
             return [_single(path, partial(fs.open, path, "rb"))]
         names = [found[len(path) :].lstrip("/") for found in fs.find(path)]
-    except (ImportError, ValueError, OSError) as error:
-        raise IndexscopeError(source, f"cannot be opened ({error})", "check the URL and its credentials") from error
     if not names:
         raise IndexscopeError(source, "does not exist or is empty", "check the URL")
     return _chosen(names, source, split, lambda name: partial(fs.open, f"{path}/{name}", "rb"))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from indexscope.settings import Frozen
 
 #: Tokens of a sequence where neither the user nor a model's indexer asks for more.
 SHORTEST = 512
 
 
-class DatasetSettings(BaseModel):
+class DatasetSettings(Frozen):
     """Which texts, cut into which sequences. Everything here may change the samples, and nothing else does."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Annotated[str, Field(min_length=1)] = Field(
         default="builtin:python-stdlib",

@@ -25,6 +25,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from indexscope.errors import IndexscopeError
+from indexscope.foreign import reading
 from storage.data_files import data_files
 from storage.dataset_settings import DatasetSettings
 from storage.documents import Document, documents
@@ -116,7 +117,8 @@ def _tokenized(
         if texts and tokenizer is None:
             remedy = "give a checkpoint with a tokenizer, or set column to one with token ids"
             raise IndexscopeError(settings.source, "is text, and the checkpoint has no tokenizer", remedy)
-        encoded = iter(tokenizer(texts, verbose=False)["input_ids"] if tokenizer and texts else [])
+        with reading(settings.source, "use the tokenizer that belongs to the model", "cannot be cut into tokens"):
+            encoded = iter(tokenizer(texts, verbose=False)["input_ids"] if tokenizer and texts else [])
         for document in batch:
             if isinstance(document.content, str):
                 yield TokenDocument(document.name, tuple(next(encoded)), settings.packing)

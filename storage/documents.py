@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import codecs
 import json
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from indexscope.errors import IndexscopeError
-from storage.data_files import DataFile
+from indexscope.foreign import reading
+from storage.data_files import DataFile, Format
 
 PRETOKENIZED = "input_ids"
 #: Rows of Parquet held at once.
@@ -41,15 +40,9 @@ def documents(files: Sequence[DataFile], column: str) -> Iterator[Document]:
         IndexscopeError: A file is not what its name says, or a row has no such column or the wrong type in it.
     """
     for file in files:
-        try:
-            if file.format == "parquet":
-                yield from _parquet(file, column)
-            elif file.format == "jsonl":
-                yield from _jsonl(file, column)
-            else:
-                yield from _text(file)
-        except (EOFError, OSError, zlib.error) as error:
-            raise IndexscopeError(file.name, f"cannot be read ({error})", "check the file") from error
+        # Whatever a decompressor, a parser or a disk raises: the caller's own errors do not come by here.
+        with reading(file.name, "check the file"):
+            yield from READERS[file.format](file, column)
 
 
 def _jsonl(file: DataFile, column: str) -> Iterator[Document]:
@@ -58,10 +51,9 @@ def _jsonl(file: DataFile, column: str) -> Iterator[Document]:
             where = f"{file.name}:{number}"
             if not line.strip():
                 continue
-            try:
+            with reading(where, "write one JSON object a line", "is not JSON"):
+                # Not strict: what other keys hold is no business of ours.
                 row = json.loads(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
-            except (ValueError, RecursionError) as error:
-                raise IndexscopeError(where, f"is not JSON ({error})", "write one JSON object a line") from error
             if not isinstance(row, dict):
                 raise IndexscopeError(where, "is not a JSON object", "write one JSON object a line")
             name = column_in(list(row), column, where)
@@ -69,35 +61,36 @@ def _jsonl(file: DataFile, column: str) -> Iterator[Document]:
 
 
 def _parquet(file: DataFile, column: str) -> Iterator[Document]:
-    with file.open() as opened:
-        try:
-            table = pq.ParquetFile(opened)
-            name = column_in(table.schema_arrow.names, column, file.name)
-            row = 0
-            for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=[name]):
-                for value in batch.column(0).to_pylist():
-                    yield from _document(value, name, f"{file.name}:{row}")
-                    row += 1
-        except pa.ArrowException as error:
-            raise IndexscopeError(file.name, f"is not a readable Parquet file ({error})", "write it again") from error
+    with file.open() as opened, reading(file.name, "write it again", "is not a readable Parquet file"):
+        table = pq.ParquetFile(opened)
+        name = column_in(table.schema_arrow.names, column, file.name)
+        row = 0
+        for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=[name]):
+            for value in batch.column(0).to_pylist():
+                yield from _document(value, name, f"{file.name}:{row}")
+                row += 1
 
 
-def _text(file: DataFile) -> Iterator[Document]:
+def _text(file: DataFile, _: str) -> Iterator[Document]:
     with file.open() as opened:
         decoder = codecs.getincrementaldecoder("utf-8-sig")()
         part = 0
         while True:
             data = opened.read(LONGEST_TEXT)
-            try:
+            with reading(file.name, "convert it to UTF-8, or take it out of the folder", "is not UTF-8 text"):
                 text = decoder.decode(data, final=not data)
-            except UnicodeDecodeError as error:
-                remedy = "convert it to UTF-8, or take it out of the folder"
-                raise IndexscopeError(file.name, "is not UTF-8 text", remedy) from error
             if text.strip():
                 yield Document(f"{file.name}#{part}" if part else file.name, text)
             if not data:
                 return
             part += 1
+
+
+READERS: dict[Format, Callable[[DataFile, str], Iterator[Document]]] = {
+    "parquet": _parquet,
+    "jsonl": _jsonl,
+    "text": _text,
+}
 
 
 def column_in(names: Sequence[str], column: str, where: str) -> str:

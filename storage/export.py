@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from indexscope.errors import IndexscopeError
+from indexscope.foreign import reading, words
 from indexscope.metrics import PER_HEAD, PER_QUERY
 from storage.files import TEMPORARY
 from storage.keys import key_at
@@ -129,7 +130,9 @@ def export(
     """
     if target.suffix not in WRITERS:
         raise IndexscopeError(target, "is neither .parquet nor .csv", "end the file's name in one of them")
-    if target.exists() and not overwrite:
+    with reading(target, "give another place", "cannot be written"):
+        there = target.exists()
+    if there and not overwrite:
         raise IndexscopeError(target, "exists already", "give another name, or --force to overwrite it")
     shards = {model: _shards(store, model, path, partial) for model, path in models.items()}
     wanted = {measure.table for measure in measures}
@@ -152,7 +155,7 @@ def export(
         size = temporary.stat().st_size
         os.replace(temporary, target)
     except OSError as error:
-        raise IndexscopeError(target, f"cannot be written ({error.strerror})", "give another place") from error
+        raise IndexscopeError(target, f"cannot be written ({words(error)})", "give another place") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()

@@ -9,7 +9,6 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from indexscope.errors import IndexscopeError
+from indexscope.foreign import reading, words
 from indexscope.secrets import refuse_secrets
 from storage.locks import file_lock
 from storage.remote import explained
@@ -30,7 +30,12 @@ STALE_SECONDS = 24 * 3600
 #: Small objects read from a bucket at the same time.
 REMOTE_READERS = 32
 FULL = {errno.ENOSPC, errno.EDQUOT}
-REFUSED = {*FULL, errno.EACCES, errno.EEXIST, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+#: What no retry mends.
+REFUSED = {
+    *FULL,
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.ENXIO),
+}
 
 
 class Staged(Protocol):
@@ -72,7 +77,7 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """Read a whole file; FileNotFoundError if there is none."""
-        with self._answers():
+        with self.answers():
             data: bytes = self.fs.cat_file(self.path(name))
         return data
 
@@ -91,29 +96,37 @@ class Folder:
 
     def open(self, name: str) -> IO[bytes]:
         """Open a file for reading; FileNotFoundError if there is none."""
-        with self._answers():
+        with self.answers():
             file: IO[bytes] = self.fs.open(self.path(name), "rb")
         return file
 
     def size(self, name: str) -> int | None:
         """Bytes of a file; None if there is no such file."""
         self.fs.invalidate_cache()
-        try:
-            with self._answers():
-                info = self.fs.info(self.path(name))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        return int(info["size"]) if info["type"] == "file" else None
+        with self.answers(), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            info = self.fs.info(self.path(name))
+            return int(info["size"]) if info["type"] == "file" else None
+        return None
 
     def exists(self, name: str) -> bool:
         """Whether there is such a file."""
         return self.size(name) is not None
 
+    def is_there(self) -> bool:
+        """Whether there is such a folder; in a bucket, whether anything lies below it."""
+        self.fs.invalidate_cache()
+        with self.answers():
+            return bool(self.fs.isdir(self.root))
+
     def sizes(self, name: str = "") -> dict[str, int]:
         """Bytes of every visible file below a folder, by name relative to this folder; empty if there is none."""
         self.fs.invalidate_cache()
         start = len(self.root) + 1
-        with self._answers():
+        with self.answers():
+            if self.is_local:
+                # fsspec takes a folder that cannot be listed for an empty one.
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.path(name)):
+                    pass
             found: dict[str, dict[str, Any]] = self.fs.find(self.path(name), detail=True)
         # Where the folder is a file, that file itself is found, and its name is empty.
         sizes = {path[start:]: int(info["size"]) for path, info in found.items() if path[start:]}
@@ -121,10 +134,9 @@ class Folder:
 
     def modified(self, name: str) -> datetime | None:
         """When a file was last written, in UTC; None where the filesystem does not say."""
-        try:
+        stamp = None
+        with self.answers(), contextlib.suppress(FileNotFoundError, NotImplementedError, KeyError):
             stamp = self.fs.modified(self.path(name))
-        except (FileNotFoundError, NotImplementedError, KeyError):
-            return None
         if not isinstance(stamp, datetime):
             return None
         return stamp.astimezone(UTC) if stamp.tzinfo else stamp.replace(tzinfo=UTC)
@@ -167,18 +179,33 @@ class Folder:
         if not self.is_local:
             return
         oldest = time.time() - STALE_SECONDS
-        for path in Path(self.root).rglob(f".*{TEMPORARY}"):
-            with contextlib.suppress(OSError):
-                if path.stat().st_mtime < oldest:
-                    path.unlink()
+        with self.answers():
+            for path in Path(self.root).rglob(f".*{TEMPORARY}"):
+                with contextlib.suppress(OSError):
+                    if path.stat().st_mtime < oldest:
+                        path.unlink()
 
-    def _answers(self) -> AbstractContextManager[None]:
-        """What reading a bucket may meet, in words; a local folder's own errors say enough."""
-        return nullcontext() if self.is_local else self.refusals()
+    @contextlib.contextmanager
+    def answers(self) -> Iterator[None]:
+        """Turn what no retry can mend, when something is read, into one line.
+
+        A missing file stays a FileNotFoundError, and what may pass stays an OSError.
+        """
+        try:
+            yield
+        except (IndexscopeError, FileNotFoundError):
+            raise
+        except Exception as error:
+            if not self.is_local:
+                raise explained(error, self.url) from error
+            if _may_pass(error):
+                raise
+            remedy = "give a folder that you may read"
+            raise IndexscopeError(self.url, f"cannot be read ({words(error)})", remedy) from error
 
     @contextlib.contextmanager
     def refusals(self) -> Iterator[None]:
-        """Turn what no retry can mend into one line; leave passing I/O errors as they are."""
+        """Turn what no retry can mend, when something is written, into one line; what may pass stays an OSError."""
         try:
             yield
         except IndexscopeError:
@@ -186,12 +213,18 @@ class Folder:
         except Exception as error:
             if not self.is_local:
                 raise explained(error, self.url) from error
-            if not isinstance(error, OSError) or error.errno not in REFUSED:
+            # Folders are made before files, so a path that is not there is one where none can be made, as in /proc.
+            if _may_pass(error) and not isinstance(error, FileNotFoundError):
                 raise
-            reason = f"cannot be written ({error.strerror})"
             full = "free some space and run the same command again: what was committed is kept"
-            remedy = full if error.errno in FULL else "choose a folder that you may write to"
-            raise IndexscopeError(self.url, reason, remedy) from error
+            is_full = isinstance(error, OSError) and error.errno in FULL
+            remedy = full if is_full else "choose a folder that you may write to"
+            raise IndexscopeError(self.url, f"cannot be written ({words(error)})", remedy) from error
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether a local filesystem may answer otherwise the next time; a path that Python refuses is a ValueError."""
+    return not isinstance(error, ValueError) and (not isinstance(error, OSError) or error.errno not in REFUSED)
 
 
 def open_store(url: str | os.PathLike[str]) -> Folder:
@@ -204,11 +237,8 @@ def open_store(url: str | os.PathLike[str]) -> Folder:
     if not text.strip():
         raise IndexscopeError("store", "is empty", "give a folder or a URL such as s3://bucket/folder")
     refuse_secrets(text, "store")
-    try:
+    with reading(text, "install that filesystem or use a local folder", "cannot be opened"):
         fs, root = url_to_fs(text)
-    except (ImportError, ValueError) as error:
-        remedy = "install that filesystem or use a local folder"
-        raise IndexscopeError(text, f"cannot be opened ({error})", remedy) from error
     return Folder(fs, root.rstrip("/"), text)
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from indexscope.errors import IndexscopeError
+from indexscope.foreign import COPY_AGAIN, reading
 from storage.json_types import JSON, canonical_json
-from storage.safetensors_header import REMEDY, TensorEntry, read_header
+from storage.safetensors_header import TensorEntry, read_header
 from storage.weight_files import read_config, weight_files
 
 #: How much of a checkpoint is hashed.
@@ -83,11 +84,8 @@ def _lasting(value: JSON) -> JSON:
 
 def _digests(file: _File, full: bool) -> list[bytes]:
     """A digest of each tensor of a file."""
-    try:
-        with file.path.open("rb", buffering=0) as source:
-            return [_digest(source, tensor, full, file.path) for tensor in file.tensors]
-    except OSError as error:
-        raise IndexscopeError(file.path, f"cannot be read ({error.strerror})", REMEDY) from error
+    with reading(file.path, COPY_AGAIN), file.path.open("rb", buffering=0) as source:
+        return [_digest(source, tensor, full, file.path) for tensor in file.tensors]
 
 
 def _digest(source: BinaryIO, tensor: TensorEntry, full: bool, path: Path) -> bytes:
@@ -112,6 +110,6 @@ def _pieces(source: BinaryIO, start: int, length: int, path: Path) -> Iterator[b
     while length:
         piece = source.read(min(PIECE, length))
         if not piece:
-            raise IndexscopeError(path, "became shorter while it was read", REMEDY)
+            raise IndexscopeError(path, "became shorter while it was read", COPY_AGAIN)
         length -= len(piece)
         yield piece

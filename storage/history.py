@@ -8,13 +8,13 @@ ever written over, so runs at the same time cannot spoil each other's, on a disk
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from indexscope import __version__
+from indexscope.foreign import json_object
 from storage.json_types import JSON, canonical_json, is_sealed, sealed_json
 from storage.keys import NAME
 from storage.store import Store
@@ -127,11 +127,8 @@ def history_files(store: Store, identities: Collection[str] | None = None) -> li
 
 def is_whole(data: bytes) -> bool:
     """Whether a file of the history is as it was written."""
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and is_sealed(content, data)
+    content = json_object(data)
+    return content is not None and is_sealed(content, data)
 
 
 def _read(store: Store, name: str) -> bytes | None:
@@ -145,11 +142,8 @@ def _parsed(data: bytes | None) -> tuple[dict[str, Any], str]:
     """The content of a file of numbers, and why it cannot be used; empty if it can."""
     if data is None:
         return {}, "its numbers are gone"
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError):
-        return {}, "its numbers are damaged"
-    if not isinstance(content, dict):
+    content = json_object(data)
+    if content is None:
         return {}, "its numbers are damaged"
     written = content.get("format")
     if isinstance(written, int) and written > FORMAT:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from indexscope.errors import IndexscopeError
+from indexscope.foreign import words
 from storage.collect import steps_in
 from storage.files import Folder
 from storage.history import history_files, is_whole
@@ -66,12 +67,12 @@ def merge(
     try:
         return _merge(source, target, report, progress)
     except OSError as error:
-        where, reason = error.filename or target.url, error.strerror or type(error).__name__
+        where, reason = error.filename or target.url, words(error)
         raise IndexscopeError(where, f"stopped the import ({reason})", "run it again to go on") from error
 
 
 def _place(folder: Folder) -> tuple[object, str]:
-    return folder.fs, str(Path(folder.root).resolve()) if folder.is_local else folder.root
+    return folder.fs, os.path.realpath(folder.root) if folder.is_local else folder.root
 
 
 def _merge(source: Store, target: Store, report: Callable[[str], None], progress: Callable[[], None]) -> Merged:
@@ -82,6 +83,7 @@ def _merge(source: Store, target: Store, report: Callable[[str], None], progress
         raise IndexscopeError(source.url, "holds nothing", "give the folder or URL of a store")
     name = hashlib.sha256(source.folder.root.encode()).hexdigest()[:8]
     own = new_record("import", f"import-{name}", {}, [key.path for key, _ in steps])
+    target.folder.write(own.file, own.encode())  # tells at once that nothing can be written there
     with in_use(target, own, report):
         _take_over(records, target)
         _take_over_history(source, target)

@@ -9,13 +9,15 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
 )
 
 from indexscope.errors import IndexscopeError, is_out_of_memory
+from indexscope.foreign import COPY_AGAIN, words
+from storage.model_config import check_config
 from storage.quiet import quiet
 from storage.safetensors_header import read_header
 from storage.weight_files import read_config, weight_files
@@ -24,8 +26,6 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 #: Elements looked at together when weights are checked for NaN.
 CHECKED_AT_ONCE = 1 << 24
-#: Characters of a foreign message that are passed on.
-LONGEST_REASON = 300
 #: A weight's name up to the number of its layer.
 BLOCK = re.compile(r".*?\.\d+\.")
 _log = logging.getLogger(__name__)
@@ -122,27 +122,6 @@ def _too_large(path: Path, device: str) -> IndexscopeError:
     return IndexscopeError(path, f"does not fit into the memory of {device}", remedy)
 
 
-def check_config(path: Path, config: dict[str, Any]) -> None:
-    """Refuse a configuration that transformers' own code cannot serve from this folder's safetensors alone.
-
-    Raises:
-        IndexscopeError: The model type is unknown or needs remote code, or weights lie elsewhere or beside an adapter.
-    """
-    family = config["model_type"]
-    if family not in CONFIG_MAPPING:
-        reason, remedy = f"model type {family!r} is unknown to transformers", "upgrade transformers"
-        if "auto_map" in config:
-            reason = f"model type {family!r} needs code of its own"
-            remedy = "use a model that transformers ships; remote code is never run"
-        raise IndexscopeError(path / "config.json", reason, remedy)
-    if "transformers_weights" in config:
-        reason = "names a weight file of its own (transformers_weights)"
-        raise IndexscopeError(path / "config.json", reason, "save the model again with save_pretrained")
-    if (path / "adapter_config.json").is_file():
-        reason = "holds an adapter beside the model"
-        raise IndexscopeError(path, reason, "merge it into the model and save that, or remove adapter_config.json")
-
-
 def _loader(family: str) -> Any:
     """The class that loads a model type: causal language models, else those that also see and are saved as such."""
     known = family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or family not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
@@ -163,14 +142,13 @@ def _from_pretrained(path: Path, family: str, dtype: torch.dtype) -> tuple[PreTr
                 ignore_mismatched_sizes=True,
             )
     except SafetensorError as error:
-        raise IndexscopeError(path, f"has unreadable weights ({error})", "download the checkpoint again") from error
+        raise IndexscopeError(path, f"has unreadable weights ({words(error)})", COPY_AGAIN) from error
     # A foreign configuration can fail anywhere inside transformers; the reason is in its own words.
     except Exception as error:
         if is_out_of_memory(error):
             raise _too_large(path, "cpu") from error
-        reason = str(error)[:LONGEST_REASON] or type(error).__name__
         remedy = "check that it is a causal language model saved with save_pretrained"
-        raise IndexscopeError(path, f"cannot be loaded ({reason})", remedy) from error
+        raise IndexscopeError(path, f"cannot be loaded ({words(error)})", remedy) from error
     model, info = loaded
     return model, info
 

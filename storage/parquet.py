@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import polars as pl
@@ -12,7 +11,7 @@ import polars.selectors as cs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from indexscope.errors import IndexscopeError
+from indexscope.foreign import reading
 from storage.columns import Table
 from storage.schemas import schema
 
@@ -37,6 +36,7 @@ class Layout:
 
 
 LAYOUT = Layout()
+REMEDY = "delete it and run the study again"
 
 
 def encode(
@@ -99,7 +99,7 @@ def decode(data: bytes, where: str) -> pl.DataFrame:
     Raises:
         IndexscopeError: The bytes are no Parquet file.
     """
-    with _readable(where):
+    with reading(where, REMEDY, "is not a readable Parquet file"):
         return pl.read_parquet(io.BytesIO(data))
 
 
@@ -114,21 +114,13 @@ def decode_parts(data: bytes, where: str, rows: int = LAYOUT.row_group) -> Itera
     Raises:
         IndexscopeError: The bytes are no Parquet file.
     """
-    with _readable(where):
+    with reading(where, REMEDY, "is not a readable Parquet file"):
         scan = pl.scan_parquet(io.BytesIO(data))
         height = pq.ParquetFile(io.BytesIO(data)).metadata.num_rows
     for start in range(0, height, rows):
-        with _readable(where):
+        with reading(where, REMEDY, "is not a readable Parquet file"):
             part = scan.slice(start, rows).collect()
         yield part
-
-
-@contextmanager
-def _readable(where: str) -> Iterator[None]:
-    try:
-        yield
-    except (pl.exceptions.PolarsError, pa.ArrowException) as error:
-        raise IndexscopeError(where, "is not a readable Parquet file", "delete it and run the study again") from error
 
 
 def units(data: bytes) -> dict[str, str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from indexscope import __version__
 from indexscope.errors import IndexscopeError
+from indexscope.foreign import json_object
 from storage.json_types import JSON, is_sealed, sealed_json
 from storage.keys import NAME, SCHEMA_VERSION
 
@@ -142,7 +142,7 @@ def parse_marker(data: bytes, key_path: str, unit: str) -> UnitRecord | None:
     Raises:
         IndexscopeError: It was written by a newer Indexscope.
     """
-    content = _object(data)
+    content = json_object(data)
     if content is None:
         return None
     refuse_newer(content, f"{key_path}/{unit}")
@@ -164,7 +164,7 @@ def parse_manifest(data: bytes, where: str) -> Manifest | None:
     Raises:
         IndexscopeError: It was written by a newer Indexscope.
     """
-    content = _object(data)
+    content = json_object(data)
     if content is None:
         return None
     refuse_newer(content, where)
@@ -191,14 +191,6 @@ def refuse_newer(content: Mapping[str, object], where: str) -> None:
     if isinstance(version, int) and version > SCHEMA_VERSION:
         reason = f"was written with store schema {version}; Indexscope {__version__} knows up to {SCHEMA_VERSION}"
         raise IndexscopeError(where, reason, "upgrade indexscope or use another store")
-
-
-def _object(data: bytes) -> dict[str, Any] | None:
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def _file(entry: Mapping[str, Any], unit: str) -> FileRecord:

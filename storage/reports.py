@@ -10,6 +10,7 @@ from typing import Any
 
 from indexscope import __version__
 from indexscope.errors import IndexscopeError
+from indexscope.foreign import parse_json, reading
 from indexscope.layout import REPORT_SCHEMA
 from storage.files import Staged, open_store
 
@@ -64,9 +65,10 @@ def write_report(folder: str | os.PathLike[str], files: Mapping[str, bytes | str
                 raise ValueError(f"{name!r} is not a plain file name")
             content = files[name]
             staged.append(target.stage(name, content.encode() if isinstance(content, str) else content))
-        while staged:
-            staged[0].publish()
-            del staged[0]
+        with target.refusals():
+            while staged:
+                staged[0].publish()
+                del staged[0]
     finally:
         for leftover in staged:
             leftover.discard()
@@ -82,13 +84,12 @@ def read_report(folder: str | os.PathLike[str]) -> dict[str, Any]:
     parent, _, last = text.replace(os.sep, "/").rpartition("/")
     is_file = last.endswith(".json")
     target = open_store((parent or ("/" if text.startswith("/") else ".")) if is_file else text)
-    try:
-        data = target.read(last if is_file else REPORT)
-    except (FileNotFoundError, NotADirectoryError) as error:
+    name = last if is_file else REPORT
+    if not target.exists(name):
         reason = "there is no such file" if is_file else f"holds no {REPORT}"
-        raise IndexscopeError(text, reason, "give the folder that `indexscope report` printed") from error
-    except OSError as error:
-        raise IndexscopeError(text, f"cannot be read ({error.strerror or error})", "give a report's folder") from error
+        raise IndexscopeError(text, reason, "give the folder that `indexscope report` printed")
+    with reading(text, "give a report's folder"):
+        data = target.read(name)
     return parse_report(data, text)
 
 
@@ -102,11 +103,7 @@ def parse_report(data: bytes | str, where: str) -> dict[str, Any]:
     Raises:
         IndexscopeError: It is no JSON, a newer Indexscope wrote it, or a part is missing or of the wrong type.
     """
-    try:
-        # JSON has no NaN; a file that has one was not written by Indexscope.
-        report = json.loads(data, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise IndexscopeError(where, f"has an unreadable {REPORT} ({error})", "make the report again") from error
+    report = parse_json(data, where, "make the report again", f"has an unreadable {REPORT}")
     _check(report, where)
     return dict(report)
 
@@ -164,7 +161,3 @@ _RULES: dict[str, Callable[[Any], bool]] = {
 def _shown(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 40 else f"{text[:39]}…"
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")

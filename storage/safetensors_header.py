@@ -6,17 +6,17 @@ https://github.com/huggingface/safetensors#format
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from indexscope.errors import IndexscopeError
+from indexscope.foreign import COPY_AGAIN, parse_json, reading
 
 #: The format's own limit.
 LONGEST_HEADER = 100_000_000
-REMEDY = "copy or download the checkpoint again"
+UNREADABLE = "has an unreadable safetensors header"
 
 
 @dataclass(frozen=True)
@@ -50,30 +50,26 @@ def read_header(path: Path) -> Header:
     Raises:
         IndexscopeError: The file is no safetensors file, or shorter or longer than its header says.
     """
-    try:
+    with reading(path, COPY_AGAIN):
         size = path.stat().st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(LONGEST_HEADER, size - 8):
-                raise IndexscopeError(path, f"is truncated or no safetensors file ({size} bytes)", REMEDY)
+                raise IndexscopeError(path, f"is truncated or no safetensors file ({size} bytes)", COPY_AGAIN)
             text = file.read(length)
-    except OSError as error:
-        raise IndexscopeError(path, f"cannot be read ({error.strerror})", REMEDY) from error
-    try:
-        content = json.loads(text)
+    content = parse_json(text, path, COPY_AGAIN, UNREADABLE)
+    with reading(path, COPY_AGAIN, UNREADABLE):
         entries = [_entry(name, value, 8 + length) for name, value in content.items() if name != "__metadata__"]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise IndexscopeError(path, "has an unreadable safetensors header", REMEDY) from error
     tensors = tuple(sorted(entries, key=lambda entry: (entry.start, entry.stop)))
     end = max((entry.stop for entry in tensors), default=8 + length)
     if end != size:
-        raise IndexscopeError(path, f"is truncated or damaged: {size} bytes where its header says {end}", REMEDY)
+        raise IndexscopeError(path, f"is truncated or damaged: {size} bytes where its header says {end}", COPY_AGAIN)
     return Header(text, size, tensors)
 
 
 def _entry(name: str, value: dict[str, Any], offset: int) -> TensorEntry:
     start, stop = value["data_offsets"]
-    shape = tuple(int(length) for length in value["shape"])
-    if not 0 <= start <= stop:
-        raise ValueError(name)
+    shape = tuple(value["shape"])
+    if not all(type(number) is int and number >= 0 for number in (start, stop, *shape)) or start > stop:
+        raise ValueError(f"tensor {name!r} has no plain shape and offsets")
     return TensorEntry(name, str(value["dtype"]), shape, offset + start, offset + stop)

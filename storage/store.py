@@ -9,6 +9,7 @@ Layout, relative to the store::
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections import deque
@@ -336,10 +337,9 @@ class Store:
         """Digests of the steps of a kind, sorted; no file is read."""
         folder = self.folder.child(kind)
         folder.fs.invalidate_cache()
-        try:
+        names: list[object] = []
+        with folder.answers(), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             names = folder.fs.ls(folder.root, detail=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
         return sorted(str(name).rstrip("/").rpartition("/")[2] for name in names)
 
     def list_steps(self) -> pl.DataFrame:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 
 from indexscope import __version__
 from indexscope.errors import IndexscopeError
+from indexscope.foreign import json_object, reading
 from storage.files import Folder
 from storage.json_types import canonical_json, is_sealed, pretty_json, sealed_json
 from storage.keys import NAME, SCHEMA_VERSION
@@ -249,10 +249,8 @@ def _notices(folder: Folder) -> dict[str, bytes]:
 
 
 def _steps_of(notice: bytes) -> set[str]:
-    try:
-        return set(json.loads(notice)["steps"])
-    except (ValueError, KeyError, TypeError):
-        return set()
+    steps = (json_object(notice) or {}).get("steps")
+    return {step for step in steps if isinstance(step, str)} if isinstance(steps, list) else set()
 
 
 def read_record(store: Store, name: str) -> StudyRecord | None:
@@ -265,15 +263,19 @@ def read_record(store: Store, name: str) -> StudyRecord | None:
     remedy = "delete it if the study may be forgotten; running the study writes a new one"
     try:
         data = store.folder.read(name)
-        content = json.loads(data)
-        refuse_newer(content, where)
-        if is_sealed(content, data):
-            return _parse(content)
     except FileNotFoundError:
         return None
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise IndexscopeError(where, "is not a readable record of a study", remedy) from error
-    raise IndexscopeError(where, "is not as it was written", remedy)
+    content = json_object(data)
+    if content is None:
+        raise IndexscopeError(where, "is not a readable record of a study", remedy)
+    refuse_newer(content, where)
+    if not is_sealed(content, data):
+        raise IndexscopeError(where, "is not as it was written", remedy)
+    with reading(where, remedy, "is not a readable record of a study"):
+        record = _parse(content)
+    if record.file != name:
+        raise IndexscopeError(where, "is the record of another run", remedy)
+    return record
 
 
 def _parse(content: Any) -> StudyRecord:

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from indexscope.errors import IndexscopeError
+from indexscope.foreign import words
 from storage.collect import steps_in
 from storage.files import Folder
 from storage.history import HISTORY, history_files, is_whole
@@ -183,7 +184,7 @@ def file_problem(step: Folder, file: FileRecord, unit: str) -> str | None:
     except FileNotFoundError:
         return "is gone though it was committed"
     except OSError as error:
-        return f"cannot be read ({error.strerror or error})"
+        return f"cannot be read ({words(error)})"
     if size != file.bytes:
         return f"has {size} bytes where {file.bytes} were committed"
     return None if digest.hexdigest() == file.sha256 else "is not what was committed (checksum differs)"

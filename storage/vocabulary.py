@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+from indexscope.foreign import reading
+
 # Each token is decoded behind this word, for decoders treat the first token of a text in their own way (that of
 # SentencePiece drops its leading space).
 _ANCHOR = "a"
@@ -37,7 +39,9 @@ def vocabulary_pieces(tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], se
 
 def vocabulary_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """Hash of what the token ids mean to a reader, 64 hexadecimal digits; how the tokenizer is stored is no part."""
-    pieces, special = vocabulary_pieces(tokenizer)
+    where = tokenizer.name_or_path or "the tokenizer"
+    with reading(where, "save the tokenizer again with save_pretrained", "has a tokenizer that cannot be used"):
+        pieces, special = vocabulary_pieces(tokenizer)
     return hashlib.sha256(json.dumps([pieces, sorted(special)]).encode()).hexdigest()
 
 

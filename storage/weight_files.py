@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from indexscope.errors import IndexscopeError
+from indexscope.foreign import COPY_AGAIN, parse_json, read_file, read_json, reading
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+SAVE_AGAIN = "save or download the checkpoint again"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -21,18 +22,28 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_bytes())
+        config = parse_json(read_file(path, COPY_AGAIN, passing=FileNotFoundError), path, SAVE_AGAIN)
     except FileNotFoundError as error:
         if (folder / "adapter_config.json").is_file():
             reason = "holds an adapter, not a model"
             raise IndexscopeError(folder, reason, "merge it into its base model and save that") from error
         remedy = "give a folder saved with save_pretrained (config.json and *.safetensors)"
         raise IndexscopeError(folder, "has no config.json", remedy) from error
-    except (ValueError, RecursionError) as error:
-        raise IndexscopeError(path, "is not valid JSON", "save or download the checkpoint again") from error
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise IndexscopeError(path, "names no model_type", "give the config.json of a transformers model")
     return config
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a checkpoint that must hold an object.
+
+    Raises:
+        IndexscopeError: It cannot be read, or holds something else.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise IndexscopeError(path, "is not a JSON object", COPY_AGAIN)
+    return content
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -41,11 +52,14 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         IndexscopeError: There are none (only pickles, perhaps), or the index names files that are missing or elsewhere.
     """
-    if (folder / WEIGHTS).is_file():
+    with reading(folder, COPY_AGAIN):
+        whole, indexed = (folder / WEIGHTS).is_file(), (folder / INDEX).is_file()
+        pickled = any(next(folder.glob(pattern), None) for pattern in PICKLES)
+    if whole:
         return [folder / WEIGHTS]
-    if (folder / INDEX).is_file():
+    if indexed:
         return _indexed(folder)
-    if any(next(folder.glob(pattern), None) for pattern in PICKLES):
+    if pickled:
         reason = "holds its weights as pickle only, which can run code when loaded"
         raise IndexscopeError(folder, reason, "convert them with save_pretrained, which writes safetensors")
     remedy = "save the model with save_pretrained"
@@ -54,16 +68,16 @@ def weight_files(folder: Path) -> list[Path]:
 
 def _indexed(folder: Path) -> list[Path]:
     index = folder / INDEX
-    try:
-        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise IndexscopeError(index, "is not a valid weight index", "download the checkpoint again") from error
+    content = read_json(index, reason="is not a valid weight index")
+    with reading(index, COPY_AGAIN, "is not a valid weight index"):
+        names = sorted(set(content["weight_map"].values()))
     for name in names:
         # A checkpoint is foreign data: it may not point outside its own folder, nor at a pickle.
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
             reason = f"names {name!r}, which is not a safetensors file of this folder"
             raise IndexscopeError(index, reason, "use a checkpoint whose index names its own files")
-    missing = [name for name in names if not (folder / name).is_file()]
+    with reading(index, COPY_AGAIN):
+        missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         reason = f"lacks {len(missing)} of {len(names)} weight files, first {missing[0]}"
         raise IndexscopeError(folder, reason, "download the checkpoint again")

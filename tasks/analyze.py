@@ -10,8 +10,8 @@ from typing import Any
 from prefect import task
 from prefect.client.schemas.objects import State
 
-from analysis.settings import Frozen
 from indexscope.metrics import MetricsFile
+from indexscope.settings import Frozen
 from storage.store import StepKey, Store
 from tasks.features import StoredFeatures
 from tasks.own_metrics import own_metrics

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from analysis.settings import ComparisonSettings, ExtractSettings, Frozen, ProbeSettings
+from analysis.settings import ComparisonSettings, ExtractSettings, ProbeSettings
 from indexscope.metrics import Declared
+from indexscope.settings import Frozen
 from storage.store import JSON, StepKey, step_key
 
 #: Raise it when the same inputs would give another comparison or another report.

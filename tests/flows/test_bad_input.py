@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import re
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from flows.load import load_study
 from flows.plan import make_plan
+from storage.store import Store, step_key
 from tests.flows.conftest import Run, run_command
 
 Weights = dict[str, torch.Tensor]
@@ -87,6 +94,283 @@ def test_what_can_be_told_before_a_model_runs_touches_nothing(
     assert not (folder / ".indexscope").exists()
     assert not (folder / "reports").exists()
     assert not (light / "ran").exists()
+
+
+OWN_CONFIG = "use the config.json that belongs to these weights"
+STORED = "save the model unquantised in bfloat16, or stored in a way that can be read here: "
+COPY = "copy or download the checkpoint again"
+
+
+def in_study(line: str) -> Callable[[Path], None]:
+    """Put a line first in the study file, instead of what it has under that key."""
+
+    def change(folder: Path) -> None:
+        file = folder / "study.yaml"
+        key = line.partition(":")[0]
+        others = {name: value for name, value in yaml.safe_load(file.read_text()).items() if name != key}
+        file.write_text(f"{line}\n{yaml.safe_dump(others)}")
+
+    return change
+
+
+def in_config(text: str = "", **changes: Any) -> Callable[[Path], None]:
+    """Change keys of the candidate's config.json, or put text before its first key."""
+
+    def change(folder: Path) -> None:
+        configure(folder / "models" / "light", **changes)
+        file = folder / "models" / "light" / "config.json"
+        file.write_text(file.read_text().replace("{", "{" + text, 1))
+
+    return change
+
+
+def beside(name: str, content: bytes) -> Callable[[Path], None]:
+    """Put a file beside the candidate's weights."""
+
+    def change(folder: Path) -> None:
+        (folder / "models" / "light" / name).write_bytes(content)
+
+    return change
+
+
+def config_is_a_folder(folder: Path) -> None:
+    (folder / "models" / "light" / "config.json").unlink()
+    (folder / "models" / "light" / "config.json").mkdir()
+
+
+def index_is_damaged(folder: Path) -> None:
+    light = folder / "models" / "light"
+    (light / "model.safetensors").unlink()
+    (light / "model.safetensors.index.json").write_text("{}")
+
+
+def corrupt_parquet(folder: Path) -> None:
+    bad = pa.array([b"fine", b"\xff\xfe"], pa.binary())
+    text = pa.Array.from_buffers(pa.string(), 2, bad.buffers())
+    pq.write_table(pa.table({"text": text}), folder / "bad.parquet")
+    (folder / "study.yaml").write_text("baseline: models/base\ndataset: {source: bad.parquet}\n")
+
+
+CONFIG, LIGHT = "{folder}/models/light/config.json", "{folder}/models/light"
+#: What is wrong, and the line, where "{folder}" is the study's. All were tracebacks, or taken for something else.
+FOREIGN: list[tuple[Callable[[Path], None], str]] = [
+    (
+        in_study("name: 2026-02-30"),
+        "{folder}/study.yaml:1: is not YAML: '2026-02-30' cannot be read as a date; "
+        "see `indexscope init` for a commented example",
+    ),
+    (in_study("name: 2026-02-28"), "{folder}/study.yaml: name: should be text, not 2026-02-28; put it in quotes"),
+    (
+        in_study("shard_size: !!int foo"),
+        "{folder}/study.yaml:1: is not YAML: 'foo' cannot be read as an integer; "
+        "see `indexscope init` for a commented example",
+    ),
+    (
+        in_study("shard_size: " + "9" * 5000),
+        f"{{folder}}/study.yaml:1: is not YAML: '{'9' * 19}…{'9' * 19}' cannot be read as an integer; "
+        "see `indexscope init` for a commented example",
+    ),
+    (
+        in_study("shard_size: true"),
+        "{folder}/study.yaml: shard_size: should be a number, not true; "
+        "Samples a shard: the unit of work, of retry and of caching",
+    ),
+    (
+        in_study("candidates: 3"),
+        "{folder}/study.yaml: candidates: should be a list, not 3; Models to compare with the baseline; none is fine",
+    ),
+    (
+        in_study("store: data.jsonl"),
+        "{folder}/data.jsonl/features/*: cannot be read (Not a directory); give a folder that you may read",
+    ),
+    (
+        in_study("store: data.jsonl/below"),
+        "{folder}/data.jsonl/below/features/*: cannot be read (Not a directory); give a folder that you may read",
+    ),
+    (in_study("store: " + "x" * 5000), "*: cannot be read (File name too long); give a folder that you may read"),
+    (
+        in_study("metrics: /dev/zero"),
+        "/dev/zero: cannot be read (it is no file); give a Python file that declares metrics",
+    ),
+    (config_is_a_folder, f"{CONFIG}: cannot be read (it is no file); {COPY}"),
+    (
+        in_config(rms_norm_eps=float("nan")),
+        f"{CONFIG}: is not valid JSON (rms_norm_eps is NaN, which JSON does not have); save or download the checkpoint "
+        "again",
+    ),
+    (
+        in_config('"vocab_size": 1e999, "x": {"vocab_size": 3}, '),
+        f"{CONFIG}: is not valid JSON (key 'vocab_size' occurs twice); save or download the checkpoint again",
+    ),
+    (
+        in_config('"x": [{"y": 1e999}], '),
+        f"{CONFIG}: is not valid JSON (x.0.y is Infinity, which JSON does not have); save or download the checkpoint "
+        "again",
+    ),
+    (
+        in_config(f'"x": {"9" * 5000}, '),
+        f"{CONFIG}: is not valid JSON (a number has thousands of digits); save or download the checkpoint again",
+    ),
+    (
+        in_config(f'"x": {"[" * 300}{"]" * 300}, '),
+        f"{CONFIG}: is not valid JSON (it is nested too deeply); save or download the checkpoint again",
+    ),
+    (
+        in_config(num_hidden_layers=5),
+        f"{CONFIG}: contradicts itself (`num_hidden_layers` (5) must be equal to the number of `layer_types` (2)); "
+        f"{OWN_CONFIG}",
+    ),
+    (
+        in_config(num_hidden_layers="two"),
+        f"{CONFIG}: num_hidden_layers: is 'two', not a whole number above 0; {OWN_CONFIG}",
+    ),
+    (in_config(index_topk="8"), f"{CONFIG}: index_topk: is '8', not a whole number above 0; {OWN_CONFIG}"),
+    (in_config(index_topk=-5), f"{CONFIG}: index_topk: is -5, not a whole number above 0; {OWN_CONFIG}"),
+    (in_config(index_topk=0), f"{CONFIG}: index_topk: is 0, not a whole number above 0; {OWN_CONFIG}"),
+    (
+        in_config(rope_parameters="x"),
+        f"{CONFIG}: rope_parameters: expected dict, got str (value: 'x'); {OWN_CONFIG}",
+    ),
+    (
+        in_config(quantization_config={"quant_method": "nope"}),
+        f"{CONFIG}: quantization_config: quant_method 'nope' is unknown to transformers; {STORED}*",
+    ),
+    (in_config(quantization_config="x"), f"{CONFIG}: quantization_config: is 'x', not an object; {OWN_CONFIG}"),
+    (beside("generation_config.json", b"[]"), f"{LIGHT}/generation_config.json: is not a JSON object; {COPY}"),
+    (
+        beside("generation_config.json", b"\xff\xfe\xfd"),
+        f"{LIGHT}/generation_config.json: is not valid JSON (*); {COPY}",
+    ),
+    (
+        index_is_damaged,
+        f"{LIGHT}/model.safetensors.index.json: is not a valid weight index ('weight_map' is missing); {COPY}",
+    ),
+    (corrupt_parquet, "bad.parquet: is not a readable Parquet file (byte 0 is not UTF-8); write it again"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "line"), FOREIGN, ids=[line[:70] for _, line in FOREIGN])
+def test_what_others_raise_over_bad_input_is_one_whole_line(
+    folder: Path, spoil: Callable[[Path], None], line: str
+) -> None:
+    spoil(folder)
+    before = sorted(folder.rglob("*"))
+    run = run_command("study", folder / "study.yaml", "--dry-run")
+    assert (run.code, run.out, len(run.err)) == (2, [], 1), run.err
+    pattern = "error: " + line.replace("{folder}", str(folder)).replace("[", "[[]")
+    assert fnmatchcase(run.err[0], pattern), run.err[0]
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_way_of_storing_weights_that_needs_what_is_not_here_is_told_by_the_loader_itself(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.quantizers.quantizer_finegrained_fp8 import FineGrainedFP8HfQuantizer
+
+    def lacking(*_: Any, **__: Any) -> None:
+        raise ImportError("Loading an FP8 quantized model requires accelerate")
+
+    monkeypatch.setattr(FineGrainedFP8HfQuantizer, "validate_environment", lacking)
+    in_config(quantization_config={"quant_method": "fp8"})(folder)
+    run = run_command("study", folder / "study.yaml", "--dry-run")
+    assert_one_line(run, r"quantization_config: cannot be read by this installation \(.* requires accelerate\); save")
+    assert "fp8" not in run.err[0].partition(STORED)[2].split(", ")
+
+
+@pytest.mark.parametrize("command", ["extract", "study"])
+def test_a_store_where_no_folder_can_be_made_is_refused(folder: Path, command: str) -> None:
+    run = run_command(command, folder / "study.yaml", "--set", "store=/proc/nope", "--set", "candidates=[]")
+    assert run.code == 2
+    assert re.search(r"/proc/nope.*: cannot be written \(No such file or directory\); choose a folder", run.err[-1])
+    assert "Traceback" not in "".join(run.err + run.out)
+
+
+LONG = "x" * 5000
+#: Commands that are given a path, and what their one line says after the path.
+PATHS: list[tuple[list[str], str]] = [
+    *(
+        (["ls", path], "is no folder; give the folder or URL of a store")
+        for path in ("no", "file", "file/x", "loop", LONG)
+    ),
+    *(([command, "no"], "is no folder; give the folder or URL of a store") for command in ("verify", "gc", "history")),
+    *(
+        ([command, "loop"], "is no folder; give the folder or URL of a store")
+        for command in ("verify", "gc", "history")
+    ),
+    *(
+        ([command, "empty"], "holds nothing; give the folder or URL of a store")
+        for command in ("verify", "gc", "history")
+    ),
+    (["export", "file", "o.csv"], "is no folder; give the folder or URL of a store"),
+    (["import", "no", "new"], "is no folder; give the folder or URL of a store"),
+    (["import", "store", "file"], "cannot be written (File exists); choose a folder that you may write to"),
+    (["import", "store", "loop"], "cannot be written (File exists); choose a folder that you may write to"),
+    (
+        ["import", "store", "/proc/nope"],
+        "cannot be written (No such file or directory); choose a folder that you may write to",
+    ),
+    (["import", "store", LONG], "cannot be written (File name too long); choose a folder that you may write to"),
+    (["diff", "file"], "is no report, no store and no study file; give a report's folder, a store or a study file"),
+    (["diff", "loop"], "cannot be read (Too many levels of symbolic links); give a folder that you may read"),
+    (["diff", LONG], "cannot be read (File name too long); give a folder that you may read"),
+    (["study", "empty", "--dry-run"], "cannot be read (Is a directory); give a YAML file in UTF-8"),
+    (["study", "loop", "--dry-run"], "cannot be read (Too many levels of symbolic links); give a YAML file in UTF-8"),
+    (
+        ["study", "/dev/zero", "--dry-run"],
+        "cannot be read (it is longer than 131,072 bytes); give a YAML file in UTF-8",
+    ),
+    (["report", LONG], "cannot be read (File name too long); give a YAML file in UTF-8"),
+    (["init", "file/x"], "cannot be written (Not a directory); give another place"),
+    (["init", "/dev/full", "--force"], "cannot be written (No space left on device); give another place"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "line"), PATHS, ids=[" ".join(arguments)[:40] for arguments, _ in PATHS])
+def test_a_path_that_cannot_be_used_is_one_line_in_every_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("x")
+    Path("empty").mkdir()
+    Path("loop").symlink_to("loop")
+    Store("store").commit(
+        step_key("features", {"checkpoint": "abc"}), "shard-00000", {"a": pl.DataFrame({"b": [1]})}, "x"
+    )
+    before = sorted(tmp_path.rglob("*"))
+    run = run_command(*arguments)
+    assert (run.code, run.out, len(run.err)) == (2, [], 1), run.err
+    assert run.err[0].startswith("error: ") and run.err[0].endswith(f": {line}"), run.err[0]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("arguments", [["study", "--dry-run"], ["init", "--force"], ["serve"]])
+def test_an_unreadable_file_is_one_line_and_no_usage(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    # Root may read everything, so the system's answers are given here: to the parser of arguments, and to open().
+    file = folder / "study.yaml"
+    command, *options = arguments
+
+    def refusing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def opened(path: Any, *more: Any, **named: Any) -> Any:
+            if path == file:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return real(path, *more, **named)
+
+        return opened
+
+    monkeypatch.setattr("os.access", lambda *_, **__: False)
+    monkeypatch.setattr("builtins.open", refusing(open))
+    monkeypatch.setattr(Path, "open", refusing(Path.open))
+    run = run_command(command, file, *options)
+    monkeypatch.undo()
+    done = "written" if command == "init" else "read"
+    assert_one_line(run, rf"^error: {file}: cannot be {done} \(Permission denied\); give ")
+
+
+def test_an_empty_folder_is_an_empty_store(tmp_path: Path) -> None:
+    run = run_command("ls", tmp_path)
+    assert (run.code, run.out, run.err) == (0, [f"{tmp_path} holds nothing"], [])
 
 
 def nan_weight(light: Path) -> None:

@@ -118,6 +118,51 @@ def test_repeated_key_is_refused_with_its_line(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("extract: &x {chunk: *x}", "is not YAML: a value holds itself"),
+        ("a: " + "[" * 101 + "]" * 101, "is not YAML: it is nested too deeply"),
+        (
+            "\n".join(["a0: &a0 [1]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))]),
+            "is not YAML: it holds more than 50,000 values",
+        ),
+        ("extract: {chunk: !!bool x}", "is not YAML: 'x' cannot be read as true or false"),
+        ("a: !!timestamp x", "is not YAML: 'x' cannot be read as a date"),
+        ("a: !!int ''", "is not YAML: '' cannot be read as an integer"),
+        ("a: \0", "is not YAML (unacceptable character #x0000: "),
+        ("a: " + "x" * 2**17, "cannot be read (it is longer than 131,072 bytes); give a YAML file in UTF-8"),
+    ],
+)
+def test_what_a_parser_chokes_on_is_one_line(tmp_path: Path, line: str, reason: str) -> None:
+    (found,) = lines(write(tmp_path, f"baseline: a\n{line}\n"))
+    assert reason in found
+
+
+def test_keys_may_be_merged_from_an_alias(tmp_path: Path) -> None:
+    text = "baseline: &b {path: a, name: x}\ncandidates: [{<<: *b, path: c, name: z}]\n"
+    assert [model.name for model in load_study(write(tmp_path, text)).models] == ["x", "z"]
+
+
+@pytest.mark.parametrize("value", ["true", "yes", "off"])
+@pytest.mark.parametrize("key", ["shard_size", "comparison.margin", "extract.chunk", "dataset.samples"])
+def test_true_and_false_are_no_numbers(key: str, value: str) -> None:
+    with pytest.raises(StudyError, match=rf"^--set {key}: should be a number, not (true|false); "):
+        load_study(None, [f"{key}={value}"])
+
+
+def test_a_number_in_quotes_and_a_whole_float_are_numbers() -> None:
+    study = load_study(None, ["shard_size='8'", "extract.batch=2.0", "comparison.margin=1e-2", "dataset.packing=no"])
+    assert (study.shard_size, study.extract.batch, study.comparison.margin) == (8, 2, 0.01)
+    assert study.dataset.packing is False
+    for value in ("8.5", "1e3", ".nan", ".inf", "99999999999999999"):
+        with pytest.raises(StudyError):
+            load_study(None, [f"shard_size={value}"])
+    for value in (".nan", ".inf", "1e999"):
+        with pytest.raises(StudyError, match="should be a finite number"):
+            load_study(None, [f"comparison.margin={value}"])
+
+
 def test_overrides_go_before_the_file_and_are_blamed_by_name(tmp_path: Path) -> None:
     file = write(tmp_path, "baseline: a\ncandidates: [b]\nextract: {chunk: 32}\n")
     study = load_study(file, ["extract.chunk=64", "candidates.0.name=small", "dataset.samples=null", "gates=[nll < 9]"])

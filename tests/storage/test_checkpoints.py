@@ -150,7 +150,7 @@ def test_a_broken_tokenizer_is_one_clear_line(
     folder = checkpoint()
     tokenizer.save_pretrained(folder)
     (folder / "tokenizer.json").write_text('{"model":')
-    with pytest.raises(IndexscopeError, match="cannot be loaded") as caught:
+    with pytest.raises(IndexscopeError, match=r"tokenizer\.json: is not valid JSON") as caught:
         load_tokenizer(folder)
     assert "\n" not in str(caught.value)
 

@@ -92,6 +92,53 @@ def test_a_store_below_a_file_is_one_clear_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("file", "Not a directory"),
+        ("file/below", "Not a directory"),
+        ("loop", "Too many levels of symbolic links"),
+        ("x" * 300, "File name too long"),
+        ("a\0b", "embedded null byte"),
+    ],
+)
+def test_reading_below_what_is_no_folder_is_one_clear_line(tmp_path: Path, place: str, said: str) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(IndexscopeError) as caught:
+        open_store(tmp_path / place).read("a")
+    assert str(caught.value).endswith(f": cannot be read ({said}); give a folder that you may read")
+    with pytest.raises(IndexscopeError, match="cannot be written"):
+        open_store(tmp_path / place).write("a", b"1")
+
+
+def test_a_place_where_no_folder_can_be_made_is_one_clear_line() -> None:
+    with pytest.raises(IndexscopeError) as caught:
+        open_store("/proc/nope").write("a", b"1")
+    line = "/proc/nope: cannot be written (No such file or directory); choose a folder that you may write to"
+    assert str(caught.value) == line
+
+
+def test_a_full_disk_is_named_though_the_error_has_no_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, None)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(IndexscopeError) as caught:
+        open_store(tmp_path).write("a", b"1")
+    assert "cannot be written (No space left on device); free some space" in str(caught.value)
+
+
+def test_a_folder_where_a_file_belongs_is_one_clear_line(folder: Folder) -> None:
+    if not folder.is_local:
+        pytest.skip("a bucket has no folders")
+    folder.write("a/b", b"1")
+    with pytest.raises(IndexscopeError, match="Is a directory"):
+        folder.read("a")
+    with pytest.raises(IndexscopeError, match="Is a directory"):
+        folder.write("a", b"1")
+
+
 @pytest.mark.parametrize("url", ["nosuch://bucket/x", "", "  "])
 def test_an_unusable_url_is_one_clear_line(url: str) -> None:
     with pytest.raises(IndexscopeError) as caught:

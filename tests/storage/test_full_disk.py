@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from indexscope.errors import IndexscopeError
+from storage.export import Measure, export
 from storage.store import Store, step_key
 from storage.verify import Finding, verify
 
@@ -112,6 +113,21 @@ def test_a_disk_that_turns_read_only_can_be_read_and_goes_on_later(small: Path) 
     assert mount("-o", "remount,rw", small) == 0
     store.commit(KEY, "shard-00001", {"a": FRAME}, "x")
     assert_whole(store, ["shard-00000", "shard-00001"])
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_an_export_onto_a_full_disk_says_so_and_leaves_nothing(small: Path, tmp_path: Path, ending: str) -> None:
+    rows = 200_000
+    store, key = Store(tmp_path / "store"), step_key("features", {"checkpoint": "abc"})
+    samples = pl.DataFrame({"sample": range(rows), "name": [f"{number}.txt" for number in range(rows)]})
+    tokens = pl.DataFrame({"sample": range(rows), "nll": [hash(str(number)) / 7 for number in range(rows)]})
+    store.commit(key, "shard-00000", {"samples": samples, "tokens": tokens}, "x")
+    with pytest.raises(IndexscopeError) as caught:
+        export(store, {"x": key.path}, small / f"out.{ending}", [Measure("tokens", "nll", "nats")])
+    said = str(caught.value)
+    assert said.startswith(f"{small}/out.{ending}: cannot be written (No space left on device")
+    assert said.endswith("; give another place")
+    assert not list(small.iterdir())
 
 
 @pytest.mark.parametrize("place", ["tokens", "_commits", "."])

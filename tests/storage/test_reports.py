@@ -126,5 +126,5 @@ def test_a_report_is_read_from_a_file_of_any_name(tmp_path: Path) -> None:
     with pytest.raises(IndexscopeError, match="there is no such file"):
         read_report(tmp_path / "no.json")
     (tmp_path / "folder.json").mkdir()
-    with pytest.raises(IndexscopeError, match="cannot be read"):
+    with pytest.raises(IndexscopeError, match="there is no such file"):
         read_report(tmp_path / "folder.json")

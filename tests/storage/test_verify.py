@@ -86,6 +86,33 @@ def test_any_single_bit_of_a_marker_or_manifest_counts(pristine: Path, tmp_path:
         path.write_bytes(data)
 
 
+@pytest.mark.parametrize(
+    "content", [b"[" * 50_000, b'{"a":' * 400 + b"1" + b"}" * 400, b'{"a": NaN}', b"\xff", b"null"]
+)
+def test_a_manifest_a_marker_and_a_record_of_any_content_are_damage(
+    pristine: Path, tmp_path: Path, content: bytes
+) -> None:
+    shutil.copytree(pristine, tmp_path / "store")
+    for path in sorted((tmp_path / "store").rglob("*.json")):
+        data = path.read_bytes()
+        path.write_bytes(content)
+        _, findings = found(Store(tmp_path / "store"))
+        assert [place(finding) for finding in findings] == [str(path.relative_to(tmp_path / "store"))]
+        path.write_bytes(data)
+
+
+def test_a_record_of_a_study_under_the_name_of_another_is_damage(tmp_path: Path) -> None:
+    store = planted(tmp_path / "store")
+    (path,) = (tmp_path / "store" / "_studies").rglob("*.json")
+    path.rename(path.with_name(f"{'0' * 20}.json"))
+    (finding,) = found(store)[1]
+    assert (finding.kind, finding.file, finding.problem) == (
+        "_studies",
+        f"{'0' * 20}.json",
+        "is the record of another run",
+    )
+
+
 def test_a_missing_file_is_its_units_problem(tmp_path: Path) -> None:
     store = planted(tmp_path / "store")
     store.folder.remove(f"{FEATURES.path}/tokens/{UNITS[1]}.parquet")
