@@ -40,6 +40,16 @@ def status(plan: Plan) -> list[StepStatus]:
     return [_line(plan, step, contents, rows.get(step.key)) for step in steps]
 
 
+def is_complete(plan: Plan, command: str) -> bool:
+    """Whether the store has all that a command makes."""
+    made = ("extract", "analyze", "compare", "report") if command == "study" else (command,)
+    steps = [step for name in made if name != "report" for step in steps_of(plan, name)]
+    if "report" in made:
+        steps.append(report_step(plan, address_of_report(plan)))
+    contents = Contents(plan)
+    return not any(why(plan, step, contents) for step in steps)
+
+
 def _line(plan: Plan, step: Step, contents: Contents, rows: int | None) -> StepStatus:
     reason = why(plan, step, contents)
     cached = len(step.units)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flows import prefect_setup  # isort: skip - before anything of prefect
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,17 @@ from prefect.runtime import flow_run
 
 from flows import steps
 from flows.load import load_study
+from flows.local_server import SERVED
 from flows.outcome import DONE, GATE_FAILED, Outcome, concluded
 from flows.plan import Plan, take_plan
 from flows.references import on_record
 from flows.refresh import chosen
+from tasks.parent import end_with_parent
 
 __all__ = ["FLOWS", "analyze_flow", "compare_flow", "extract_flow", "prefect_setup", "report_flow", "study_flow"]
+
+if SERVED in os.environ:  # a run that `indexscope serve` started, in a process of its own
+    end_with_parent()
 
 
 def run_name() -> str:
