@@ -5,24 +5,25 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from flows.difference_cli import register as register_difference
 from flows.errors import internal_error, lines_of
-from flows.interrupt import abandoned, tell_interrupted
+from flows.interrupt import INTERRUPTED, listening, tell_interrupted
 from flows.store_cli import register
+from flows.terminal import lasting_output
 from indexscope import IndexscopeError, __version__
 from indexscope.foreign import reading
 
-BAD_INPUT, INTERRUPTED, INTERNAL = 2, 130, 70
+BAD_INPUT, INTERNAL = 2, 70
 
 app = typer.Typer(
     name="indexscope",
     help="What a lightning indexer selects, misses and costs over a dataset, and what an optimised one changed.",
     epilog="Exit codes: 0 done, 1 a gate failed or data is damaged, 2 bad input, 3 something failed and is missing "
-    "(run again), 70 a defect of this program, 130 interrupted.",
+    "(run again), 70 a defect of this program, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM, SIGHUP).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -141,12 +142,18 @@ def train_demo(
     folder: Annotated[Path, typer.Argument(readable=False, help="Where to put the models.")] = Path("demo-models"),
 ) -> None:
     """Train the built-in models from nothing; takes an hour or two."""
-    from flows import prefect_setup  # isort: skip - before anything of prefect
+    from flows.preflight import check_prefect
+    from storage.writable import refuse_unwritable
 
-    prefect_setup.start_server().join()
-    from flows.train_demo import train_demo as train_flow
+    refuse_unwritable(folder, "FOLDER")
+    check_prefect()
+    from flows.local_server import temporary_server
 
-    train_flow(folder)
+    with temporary_server() as ready:
+        ready()
+        from flows.train_demo import train_demo as train_flow
+
+        train_flow(folder)
 
 
 @app.command()
@@ -156,7 +163,13 @@ def version() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line; the one place where errors become lines and exit codes."""
+    """Run the command line."""
+    with listening(), lasting_output():
+        sys.exit(_ended())
+
+
+def _ended() -> int:
+    """The one place where errors become lines and exit codes."""
     try:
         code = app(standalone_mode=False)
         if code == INTERRUPTED:  # typer answers an interrupt with a code or, in other versions, with Abort
@@ -170,7 +183,7 @@ def main() -> NoReturn:
         code = 0
     except Exception as error:
         code = _unforeseen(error)
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
 
 
 def _unforeseen(error: Exception) -> int:
@@ -184,12 +197,6 @@ def _unforeseen(error: Exception) -> int:
 
 def _interrupted() -> int:
     tell_interrupted()
-    if abandoned.is_set():
-        from flows.prefect_setup import stop_server
-
-        stop_server()
-        sys.stdout.flush()
-        os._exit(INTERRUPTED)
     return INTERRUPTED
 
 
@@ -216,11 +223,14 @@ def _run(name: str, file: Path | None, overrides: list[str], refresh: list[str] 
 
 def _show_plan(file: Path | None, overrides: list[str], refresh: list[str] | None) -> None:
     from flows.load import load_study
-    from flows.plan import make_plan
-    from flows.plan_table import print_plan
+    from flows.preflight import check_folders
     from flows.refresh import chosen
 
-    read: Any = load_study(file, overrides)
+    read = load_study(file, overrides)
+    check_folders(read, "study")
+    from flows.plan import make_plan
+    from flows.plan_table import print_plan
+
     print_plan(make_plan(read, chosen(refresh or [], "study")))
 
 

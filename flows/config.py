@@ -118,6 +118,11 @@ class Study(Frozen):
         return self
 
 
+def report_folder(study: Study) -> str:
+    """Folder or URL that a study's report is written into."""
+    return f"{study.report.rstrip('/')}/{study.slug}"
+
+
 def identity_of(study: Study) -> str:
     """Tells a study from those of the same name that others run on the same store, by where its report goes."""
     digest = sha256(f"{study.name}\n{study.report}".encode()).hexdigest()[:8]

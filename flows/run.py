@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from flows import prefect_setup  # isort: skip - before anything of prefect
-
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.load import load_study
-from flows.outcome import Outcome
+from flows.preflight import check_folders, check_prefect, check_store
 from flows.refresh import chosen
+
+if TYPE_CHECKING:
+    from flows.outcome import Outcome
 
 
 def run_flow(name: str, file: str | None, overrides: list[str], refresh: list[str] | None = None) -> Outcome:
@@ -21,20 +22,22 @@ def run_flow(name: str, file: str | None, overrides: list[str], refresh: list[st
         refresh: Steps to compute even if the store has them.
 
     Raises:
-        IndexscopeError: The study or something that it names cannot be used.
+        IndexscopeError: The study or something that it names cannot be used, or Prefect cannot.
         Exception: Whatever the flow raised that is no outcome: a defect of this program.
     """
     study = load_study(file, overrides)
     steps = chosen(refresh or [], name)
-    server = prefect_setup.start_server()
-    try:
+    check_folders(study, name)
+    check_prefect()
+    from flows.local_server import temporary_server
+
+    with temporary_server() as ready:
+        from flows.outcome import Outcome
         from flows.plan import prepare_plan
         from flows.study import FLOWS
 
-        prepare_plan(study, steps)
-    finally:
-        server.join()
-    with prefect_setup.one_server():
+        check_store(prepare_plan(study, steps), name)
+        ready()
         state: Any = FLOWS[name](file=file, overrides=overrides, refresh=refresh, return_state=True)
     outcome = state.result(raise_on_failure=False)
     if isinstance(outcome, Outcome):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from flows import prefect_setup  # isort: skip - before anything of prefect
-
+import os
 from pathlib import Path
 
 from flows.load import load_study
-from flows.local_server import scheduling_server
+from flows.local_server import SERVED, scheduling_server
+from flows.preflight import check_folders, check_prefect
 from indexscope import IndexscopeError
-
-__all__ = ["prefect_setup", "serve_study"]
 
 
 def serve_study(file: Path, cron: str | None, overrides: list[str], name: str | None) -> None:
@@ -22,9 +20,12 @@ def serve_study(file: Path, cron: str | None, overrides: list[str], name: str | 
         IndexscopeError: The study file or the schedule is wrong.
     """
     study = load_study(file, overrides)
+    check_folders(study, "study")
+    check_prefect()
     _check(cron)
     from flows.study import study_flow
 
+    os.environ[SERVED] = "1"  # its runs are processes of their own
     with scheduling_server() as url:
         print(f"Prefect: {url.removesuffix('/api')}", flush=True)
         study_flow.serve(

@@ -39,6 +39,12 @@ def status(plan: Plan) -> list[StepStatus]:
     return [_line(plan, step, contents, rows.get(step.key)) for step in steps]
 
 
+def is_complete(plan: Plan, command: str) -> bool:
+    """Whether the store has all that a command makes."""
+    contents = Contents(plan)
+    return not any(why(plan, step, contents) for step in steps_of(plan, command))
+
+
 def _line(plan: Plan, step: Step, contents: Contents, rows: int | None) -> StepStatus:
     reason = why(plan, step, contents)
     cached = len(step.units)

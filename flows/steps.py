@@ -11,7 +11,7 @@ from prefect import Task
 from prefect.task_runners import TaskRunner
 
 from flows import jobs
-from flows.config import slug
+from flows.config import report_folder
 from flows.jobs import Contents, Step
 from flows.narrate import damage_lines, say, summary
 from flows.plan import ModelPlan, Plan
@@ -159,7 +159,7 @@ def report(plan: Plan) -> Finished:
         UnitsFailed: The report failed.
     """
     step = jobs.report_step(plan, jobs.address_of_report(plan))
-    folder = f"{plan.study.report.rstrip('/')}/{slug(plan.study.name)}"
+    folder = report_folder(plan.study)
     work = [(step, lambda goal: jobs.report_job(plan, goal))]
     _results(plan, make_report, work, "report")
     try:

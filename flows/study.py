@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flows import prefect_setup  # isort: skip - before anything of prefect
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from prefect.runtime import flow_run
 
 from flows import steps
 from flows.load import load_study
+from flows.local_server import SERVED
 from flows.narrate import say
 from flows.outcome import DONE, GATE_FAILED, UNITS_FAILED, Outcome, at_work, concluded, failure_lines, kept
 from flows.plan import Plan, take_plan
@@ -23,8 +25,12 @@ from flows.refresh import chosen
 from flows.remaining import remaining
 from flows.work import UnitsFailed
 from storage.store import StepKey
+from tasks.parent import end_with_parent
 
 __all__ = ["FLOWS", "analyze_flow", "compare_flow", "extract_flow", "prefect_setup", "report_flow", "study_flow"]
+
+if SERVED in os.environ:  # a run that `indexscope serve` started, in a process of its own
+    end_with_parent()
 
 
 def run_name() -> str:

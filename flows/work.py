@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import Any, TypeGuard
 
 from prefect import Task
+from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from flows.artifacts import progress_artifact
 from flows.config import RunnerSettings
-from flows.interrupt import abandoned, tell_interrupted
+from flows.interrupt import settle
 from flows.narrate import progress
 from indexscope import IndexscopeError
 from indexscope.errors import one_line
@@ -195,14 +198,16 @@ def pool(settings: RunnerSettings, busy: bool) -> TaskRunner[Any]:
 @contextmanager
 def started(runner: TaskRunner[Any]) -> Iterator[TaskRunner[Any]]:
     """A started runner, that an interrupt leaves at once: units in flight are invisible until they are committed."""
+    if isinstance(runner, ProcessPoolTaskRunner):
+        _start_tracker()
     runner.__enter__()
+    if isinstance(runner, ProcessPoolTaskRunner):
+        _start_workers(runner)
     try:
         yield runner
-    except KeyboardInterrupt:
-        tell_interrupted()
-        if isinstance(runner, ThreadPoolTaskRunner):
-            abandoned.set()  # a thread cannot be stopped; whoever ends the process must not wait for it
-        else:
+    except (KeyboardInterrupt, TerminationSignal):  # the latter is what Prefect makes of SIGTERM while a flow runs
+        settle()
+        if isinstance(runner, ProcessPoolTaskRunner):  # of threads nobody may wait: they cannot be stopped
             for child in multiprocessing.active_children():
                 child.terminate()
             runner.__exit__(*sys.exc_info())
@@ -211,6 +216,29 @@ def started(runner: TaskRunner[Any]) -> Iterator[TaskRunner[Any]]:
         runner.__exit__(*sys.exc_info())
         raise
     runner.__exit__(None, None, None)
+
+
+def _start_tracker() -> None:
+    """Start the process that clears away what worker processes leave behind, without its word on what a kill left."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker:UserWarning"]))
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        del os.environ["PYTHONWARNINGS"]
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
+
+
+def _start_workers(runner: ProcessPoolTaskRunner) -> None:
+    """Start the processes with Ctrl-C held back, or each would tell of it, at length, until `start_worker` has run."""
+    if not hasattr(signal, "pthread_sigmask") or runner._executor is None:
+        return
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # of this thread, and of what it starts
+    try:
+        runner._executor.submit(os.getpid)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 def _result(future: PrefectFuture[Any]) -> StepRecord | BaseException:

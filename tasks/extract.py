@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from indexscope.errors import is_out_of_memory
 from storage.samples import Sample
 from storage.store import JSON, Store
 from tasks.models import Checkpoint, borrow, share_cores
+from tasks.parent import end_with_parent
 from tasks.step import OPTIONS, StepRecord, Tables, Target, perform
 
 if TYPE_CHECKING:
@@ -143,8 +143,8 @@ def tell(note: str) -> None:
 
 
 def start_worker(quiet: bool) -> None:
-    """Set up a worker process: Ctrl-C is the parent's to handle, and logs go to Prefect rather than the terminal."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Set up a worker process: it ends with its parent, and its logs go to Prefect rather than the terminal."""
+    end_with_parent()
     if quiet:
         for name in ("prefect.flow_runs", "prefect.task_runs"):
             logging.getLogger(name).propagate = False

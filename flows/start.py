@@ -1,0 +1,15 @@
+"""Where the command starts: signals are listened to before anything is imported that takes its time."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from flows.interrupt import listening
+
+
+def main() -> NoReturn:
+    """Run the command line."""
+    with listening(to_the_end=True):
+        from flows.cli import main as command
+
+        command()
