@@ -211,12 +211,13 @@ def _with(overrides: list[str] | None, full: bool) -> list[str]:
 
 
 def _run(name: str, file: Path | None, overrides: list[str], refresh: list[str] | None) -> None:
-    from flows.narrate import short
     from flows.run import run_flow
 
     outcome = run_flow(name, None if file is None else str(file), overrides, refresh)
     _complain(list(outcome.messages), outcome.code)
     if outcome.folder is not None:
+        from flows.narrate import short  # here: it imports Prefect, whose settings `run_flow` has checked first
+
         typer.echo(short(outcome.folder))
     raise typer.Exit(outcome.code)
 
