@@ -7,7 +7,6 @@ known up to what lies on keys that were not kept, each of which holds no more th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,26 +14,43 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.varint import decode_rows, encode_rows
+from indexscope.columns import of, table_of
 from indexscope.errors import IndexscopeError
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
-ATTENDED: Mapping[str, type[pl.DataType]] = {
-    "sample": pl.Int32,
-    "layer": pl.Int16,
-    "query": pl.Int32,
-    "kept": pl.Int32,
-    "selected_rest": pl.Float32,
-    "unselected_rest": pl.Float32,
-    "keys": pl.Binary,
-    "mass": pl.Binary,
-}
-TOKEN_KINDS: Mapping[str, type[pl.DataType]] = {
-    "sample": pl.Int32,
-    "tokens": pl.Int32,
-    "classes": pl.Binary,
-    "first": pl.Binary,
-}
+ATTENDED = table_of(
+    "sample, layer with a selection, query",
+    "sample layer query",
+    of(
+        pl.Int32,
+        "keys",
+        kept="Keys whose attention is kept: the most attended ones, at most probe.attended_keys.",
+    ),
+    of(
+        pl.Float32,
+        "share",
+        selected_rest="Dense attention of the head mean on all other selected keys.",
+        unselected_rest="The same on all other keys that are not selected.",
+    ),
+    of(
+        pl.Binary,
+        keys="The kept keys, ascending, as differences in LEB128.",
+        mass="Dense attention of the head mean on each, as little-endian float16.",
+    ),
+)
+TOKEN_KINDS = table_of(
+    "sample",
+    "sample",
+    of(pl.Int32, "tokens", tokens="Length of the sample."),
+    of(
+        pl.Binary,
+        classes="Class of each token, one byte: 0 special, 1 whitespace, 2 punctuation, 3 digit, 4 word start, "
+        "5 continuation; null without a tokenizer.",
+        first="Position of the first token that is the same as each, as little-endian int32.",
+    ),
+)
+PROBED = {"attended": ATTENDED, "token_kinds": TOKEN_KINDS}
 SHIFT = 32
 LEAST = 2.0**-24
 """The least attention that float16 can hold."""

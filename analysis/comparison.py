@@ -10,43 +10,32 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from analysis.compared import COMPARISONS, INFERRED, LENGTH_COMPARISONS
 from analysis.inference import detectable, effect_sizes, p_values
 from analysis.length.by_sample import cumulative
 from analysis.length.lengths import AT, UP_TO
 from analysis.metrics.headline import HEADLINE
 from analysis.metrics.registry import REGISTRY
-from analysis.metrics.summary import METRICS, finite_or_null, with_derived
-from analysis.metrics.sums import PER_SAMPLE, Cell, Sums, from_per_sample
+from analysis.metrics.summary import finite_or_null, with_derived
+from analysis.metrics.sums import Cell, Sums, from_per_sample
+from analysis.metrics.tables import METRICS, PER_SAMPLE
 from analysis.settings import ComparisonSettings
 from analysis.statistics import Array, bootstrap_ratios, interval, ratio, standard_error
-from analysis.verdicts import INFERRED, JUDGED, with_verdicts
+from analysis.verdicts import with_verdicts
+from indexscope.columns import names
 from indexscope.errors import IndexscopeError
 
 Frames = Mapping[str, pl.DataFrame]
+#: Raise it when the same results would give another comparison.
+VERSION = 5
 # Features are means in single precision: smaller relative differences are arithmetic, not models.
 ROUNDING = 1e-6
-COMPARISONS = {
-    "candidate": pl.String,
-    "metric": pl.String,
-    "layer": pl.Int16,
-    "unit": pl.String,
-    "baseline": pl.Float64,
-    "value": pl.Float64,
-    "difference": pl.Float64,
-    "ci_low": pl.Float64,
-    "ci_high": pl.Float64,
-    "n": pl.Int32,
-    **JUDGED,
-    **INFERRED,
-}
-LENGTH_COMPARISONS = {
-    "candidate": pl.String,
-    "metric": pl.String,
-    "length": pl.Int32,
-    "kind": pl.String,
-    **{name: kind for name, kind in COMPARISONS.items() if name not in ("candidate", "metric", "layer")},
-}
-_COMPUTED = ("metric", "layer", "baseline", "value", "difference", "ci_low", "ci_high", "n", *INFERRED)
+
+
+_COMPUTED = (
+    *("metric", "layer", "baseline", "value", "difference", "ci_low", "ci_high", "n"),
+    *names(INFERRED),
+)
 
 
 def combine(analyses: Mapping[str, Frames]) -> dict[str, pl.DataFrame]:
@@ -55,11 +44,9 @@ def combine(analyses: Mapping[str, Frames]) -> dict[str, pl.DataFrame]:
     A metric that two analyses report (sparsity_cost is also a part of the efficiency score) is kept once.
     """
     return {
-        "metrics": _once(
-            pl.DataFrame(schema=METRICS), [own["metrics"] for own in analyses.values() if "metrics" in own]
-        ),
+        "metrics": _once(METRICS.empty(), [own["metrics"] for own in analyses.values() if "metrics" in own]),
         "per_sample": _once(
-            pl.DataFrame(schema=PER_SAMPLE), [own["per_sample"] for own in analyses.values() if "per_sample" in own]
+            PER_SAMPLE.empty(), [own["per_sample"] for own in analyses.values() if "per_sample" in own]
         ),
     }
 
@@ -103,7 +90,7 @@ def compare(models: Mapping[str, Frames], baseline: str, settings: ComparisonSet
     """
     if baseline not in models:
         raise IndexscopeError("comparison", f"there is no model named {baseline}", f"choose one of {', '.join(models)}")
-    frames = [pl.DataFrame(schema=COMPARISONS)]
+    frames = [COMPARISONS.empty()]
     base = models[baseline]
     for name in models:
         if name == baseline:
@@ -113,7 +100,7 @@ def compare(models: Mapping[str, Frames], baseline: str, settings: ComparisonSet
         sampled = paired(first, second, f"comparison of {name} with {baseline}", settings)
         counted = _unpaired(base["metrics"], own["metrics"], sampled)
         rows = _listed(pl.concat([sampled, counted], how="diagonal"), name)
-        frames.append(with_verdicts(rows, settings).select(*COMPARISONS))
+        frames.append(with_verdicts(rows, settings).select(*COMPARISONS.schema))
     return pl.concat(frames)
 
 
@@ -129,7 +116,7 @@ def compare_lengths(models: Mapping[str, pl.DataFrame], baseline: str, settings:
         The columns of ``compare``, with length (tokens) and kind ("up to" the length, or "at" it: the queries of its
         last power of two alone) in place of layer. A metric's lengths of one kind are a family of their own.
     """
-    frames = [pl.DataFrame(schema=LENGTH_COMPARISONS)]
+    frames = [LENGTH_COMPARISONS.empty()]
     ends = {
         int(bucket): int(length)
         for own in models.values()
@@ -146,7 +133,7 @@ def compare_lengths(models: Mapping[str, pl.DataFrame], baseline: str, settings:
             rows = paired(first, second, f"comparison of {name} with {baseline} by length", settings)
             rows = _listed(rows.filter(pl.col("metric").is_in(HEADLINE)), name)
             rows = rows.with_columns(length=places, kind=pl.lit(kind))
-            frames.append(with_verdicts(rows, settings).select(*LENGTH_COMPARISONS))
+            frames.append(with_verdicts(rows, settings).select(*LENGTH_COMPARISONS.schema))
     return pl.concat(frames)
 
 
@@ -202,7 +189,7 @@ def paired(first: Sums, second: Sums, where: str, settings: ComparisonSettings) 
             "tost_low": tost_low - rounding,
             "tost_high": tost_high + rounding,
         },
-        schema_overrides=COMPARISONS,
+        schema_overrides=COMPARISONS.schema,
         strict=False,
     ).select(_COMPUTED)
 

@@ -13,6 +13,7 @@ from typing import Literal, Protocol, cast
 import polars as pl
 
 from analysis.metrics.registry import REGISTRY
+from indexscope.columns import of, places, table_of
 from indexscope.errors import IndexscopeError
 
 Quantity = Literal["difference", "value", "ratio"]
@@ -28,15 +29,21 @@ ALIASES: Mapping[str, str] = {
     "flops": "indexer_flops",
     "efficiency": "efficiency_score",
 }
-GATES = {
-    "name": pl.String,
-    "rule": pl.String,
-    "candidate": pl.String,
-    "value": pl.Float64,
-    "passed": pl.Boolean,
-    "layer": pl.Int16,
-    "reason": pl.String,
-}
+GATES = table_of(
+    "gate, candidate",
+    "name candidate",
+    of(pl.String, name="Name of the gate.", rule="Its rule."),
+    places("candidate"),
+    of(
+        pl.Float64,
+        "as the metric",
+        value="What the rule was applied to: of a rule per layer, the worst layer's.",
+    ),
+    of(pl.Boolean, passed="Whether it holds."),
+    of(pl.Int16, layer="Layer that the value is of; null over all layers."),
+    of(pl.String, reason="Value, bound and failing layers in a sentence."),
+    ordered=False,
+)
 GRAMMAR = (
     "<metric>[.difference|.value|.ratio] <, <=, > or >= <number>[%] [on lower|on upper] [per layer|at layer <number>]"
 )
@@ -235,7 +242,7 @@ def evaluate(
                 value, passed, layer, reason = _judged(rule, _values(rule, candidate, comparisons, metrics))
             label = f"{name} ({candidate})" if len(names) + len(missing) > 1 else name
             rows.append((label, rule.text, candidate, value, passed, layer, reason))
-    return pl.DataFrame(rows, schema=GATES, orient="row")
+    return pl.DataFrame(rows, schema=GATES.schema, orient="row")
 
 
 Values = list[tuple[int | None, float | None]]

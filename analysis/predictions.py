@@ -7,7 +7,6 @@ more than many a divergence. float32 would take twice the bytes: 7.0 kB a query 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,25 +14,33 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.varint import decode_rows, encode_rows
+from indexscope.columns import of, places, table_of
 from indexscope.errors import IndexscopeError
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
-LOGITS: Mapping[str, type[pl.DataType]] = {
-    "sample": pl.Int32,
-    "query": pl.Int32,
-    "bucket": pl.Int8,
-    "weight": pl.Float64,
-    "next_token": pl.Int32,
-    "token_class": pl.String,
-    "nll": pl.Float64,
-    "top_token": pl.Int32,
-    "vocabulary": pl.Int32,
-    "kept": pl.Int32,
-    "rest": pl.Float64,
-    "tokens": pl.Binary,
-    "log_probs": pl.Binary,
-}
+LOGITS = table_of(
+    "sample, query",
+    "sample query",
+    places("bucket"),
+    of(pl.Float64, "queries", weight="Queries that the probed one stands for."),
+    of(pl.Int32, next_token="Id of the true next token; null after a sample's last token."),
+    of(pl.String, token_class="Kind of the true next token; null also where there is no tokenizer."),
+    of(
+        pl.Float64,
+        "nats",
+        nll="Negative log-likelihood of the true next token, of the whole distribution in float64.",
+    ),
+    of(pl.Int32, top_token="Id of the likeliest next token; the lowest of equals."),
+    of(pl.Int32, "tokens", vocabulary="Size of the vocabulary.", kept="Likeliest tokens that are stored."),
+    of(pl.Float64, "share", rest="Probability of all tokens that are not stored, exactly 0 where all are."),
+    of(
+        pl.Binary,
+        tokens="Ids of the stored tokens, ascending, as gaps in LEB128 like the keys of selections.",
+        log_probs="Their natural log-probabilities in that order, little-endian float16.",
+    ),
+)
+PROBED = {"logits": LOGITS}
 
 
 @dataclass(frozen=True)

@@ -13,19 +13,24 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from analysis.varint import decode_rows
+from indexscope.columns import of, places, table_of
 from indexscope.errors import IndexscopeError
 
 ROW = ("sample", "layer", "group", "query")
-SELECTIONS: dict[str, pl.DataType | type[pl.DataType]] = {
-    "sample": pl.Int32,
-    "layer": pl.Int16,
-    "group": pl.Int16,
-    "query": pl.Int32,
-    "unit": pl.String,
-    "eligible": pl.Int32,
-    "selected": pl.Int32,
-    "keys": pl.Binary,
-}
+SELECTIONS = table_of(
+    "sample, layer, group, query",
+    "sample layer group query",
+    of(pl.Int16, group="0, or the group of attention heads where each group selects for itself."),
+    places("query"),
+    of(pl.String, unit="What a key is: a token, or an entry (a compressed block)."),
+    of(
+        pl.Int32,
+        "keys",
+        eligible="Keys that the query may select from.",
+        selected="Keys that were selected.",
+    ),
+    of(pl.Binary, keys="The selected keys, ascending, as differences in LEB128."),
+)
 
 
 def sampled_queries(length: int, count: int) -> NDArray[np.int64]:
@@ -49,7 +54,7 @@ def with_keys(table: pl.DataFrame) -> pl.DataFrame:
         IndexscopeError: A column is missing, or a row is no selection (bytes that are cut off, keys that repeat, that
             follow the query, or that are not as many as the row says).
     """
-    missing = [name for name in SELECTIONS if name not in table.columns]
+    missing = [name for name in SELECTIONS.schema if name not in table.columns]
     if missing:
         raise IndexscopeError("selections", f"lacks the column {missing[0]}", "read the features' table selections")
     keys, counts, sound = decode_rows(table["keys"].fill_null(b"").to_list())

@@ -11,24 +11,6 @@ from analysis.metrics.headline import HEADLINE
 from analysis.metrics.registry import REGISTRY
 from analysis.settings import ComparisonSettings
 
-#: Columns that ``with_verdicts`` adds, and what it takes beside the difference and its interval.
-INFERRED = {
-    "standard_error": pl.Float64,
-    "effect": pl.Float64,
-    "p": pl.Float64,
-    "mde": pl.Float64,
-    "tost_low": pl.Float64,
-    "tost_high": pl.Float64,
-}
-JUDGED = {
-    "better": pl.Boolean,
-    "verdict": pl.String,
-    "no_worse": pl.Boolean,
-    "margin": pl.Float64,
-    "p_adjusted": pl.Float64,
-    "corrected": pl.Boolean,
-}
-
 
 def with_verdicts(rows: pl.DataFrame, settings: ComparisonSettings) -> pl.DataFrame:
     """Judge comparison rows.

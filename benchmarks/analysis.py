@@ -33,8 +33,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from store_scale import attention, peak_mebibytes, write_unit
 
+from analysis.features.columns import FEATURES
 from storage import parquet
-from storage.schemas import schema
 from storage.store import Store, step_key
 
 KEY = step_key("features", {"simulated": "analyses"})
@@ -84,10 +84,8 @@ def shard(seed: int) -> dict[str, pl.DataFrame]:
 
 def _random(keys: pl.DataFrame, table: str, random: np.random.Generator) -> pl.DataFrame:
     """A described table of random values; counts are those of whole buckets."""
-    described = schema("features", table)
-    assert described is not None
     columns = []
-    for column in described.columns:
+    for column in FEATURES[table].columns:
         if column.name in keys.columns:
             columns.append(keys[column.name])
         elif column.unit in ("queries", "tokens") and column.name != "slash_distance":
@@ -170,7 +168,7 @@ def encoded(seed: int) -> dict[str, tuple[bytes, int]]:
     """The tables of a shard as Parquet and their rows, once it is sure that the id of the sample can be put in."""
     found = {}
     for name, frame in shard(seed).items():
-        data = parquet.encode(frame.with_columns(_sample(MARK)), KEY.kind, name)
+        data = parquet.encode(frame.with_columns(_sample(MARK)), FEATURES[name])
         for number in (0, 7, 9_999):
             if not parquet.decode(placed(data, number), name).equals(frame.with_columns(_sample(number))):
                 raise SystemExit(f"the sample of {name} cannot be changed in its encoded form")
@@ -205,7 +203,7 @@ def bare(store: Store) -> int:
 
 def analyse(name: str, store: Store, shards: int) -> dict[str, int]:
     """Run one analysis; returns the rows of its tables."""
-    from tasks.features import StoredFeatures
+    from tasks.common.features import StoredFeatures
 
     settings = getattr(import_module("analysis.settings"), ANALYSES[name])()
     features = StoredFeatures(store, [(KEY, names(shards)), (MODEL, ("model",))])
@@ -220,7 +218,7 @@ def compare(store: Store) -> dict[str, int]:
     """Compare the model with itself, as the study's task does."""
     from analysis import comparison
     from analysis.settings import ComparisonSettings
-    from tasks.compare import StoredModels
+    from tasks.common.results import StoredModels
 
     models = StoredModels(store, {name: {"distribution": RESULTS} for name in ("baseline", "candidate")})
     return {"comparisons": comparison.compare(models, "baseline", ComparisonSettings()).height}

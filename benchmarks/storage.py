@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from analysis.features.columns import FEATURES
 from storage.parquet import LAYOUT, encode
 
 Shards = list[dict[str, pl.DataFrame]]
@@ -70,12 +71,12 @@ def variants() -> dict[str, Writer]:
 
     def ours(**changes: Any) -> Writer:
         layout = replace(LAYOUT, **changes)
-        return lambda frame, table: encode(frame, "features", table, layout)
+        return lambda frame, table: encode(frame, FEATURES[table], layout)
 
     def ordered(*order: str) -> Writer:
         def write(frame: pl.DataFrame, table: str) -> bytes:
             names = [name for name in order if name in frame.columns]
-            return encode(frame.sort(names) if names else frame, "features", table)
+            return encode(frame.sort(names) if names else frame, FEATURES[table])
 
         return write
 

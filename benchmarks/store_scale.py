@@ -26,9 +26,9 @@ import polars as pl
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from analysis.features.columns import ATTENTION
 from storage import parquet
 from storage.records import FileRecord, UnitRecord, encode_marker, marker_file, table_file
-from storage.schemas import schema
 from storage.store import StepKey, Store, step_key
 
 KEY = step_key("features", {"simulated": True})
@@ -46,21 +46,15 @@ QUESTIONS = {
 
 def attention(rows: int, seed: int) -> pl.DataFrame:
     """A table of random values with the columns and types of real ones: 6 layers, 6 heads, 10 buckets."""
-    table = schema("features", "attention")
-    assert table is not None
     generator = np.random.default_rng(seed)
     place = np.arange(rows)
     keys = {"sample": place // 360, "layer": place // 60 % 6, "head": place // 10 % 6, "bucket": place % 10}
-    kinds = {"sample": pl.Int32, "layer": pl.Int16, "head": pl.Int16, "bucket": pl.Int8}
-    columns = [pl.Series(name, values, dtype=kinds[name]) for name, values in keys.items()]
-    for column in table.columns:
-        if column.name in keys:
-            continue
-        if column.unit == "queries":
-            columns.append(pl.Series(column.name, 1 << keys["bucket"], dtype=pl.Int32))
-        else:
-            columns.append(pl.Series(column.name, generator.random(rows, dtype=np.float32)))
-    return pl.DataFrame(columns)
+    columns: dict[str, object] = {**keys}
+    for column in ATTENTION.columns:
+        if column.name not in keys:
+            queries = column.unit == "queries"
+            columns[column.name] = 1 << keys["bucket"] if queries else generator.random(rows, dtype=np.float32)
+    return pl.DataFrame(columns).cast(ATTENTION.schema)
 
 
 def write_unit(store: Store, key: StepKey, unit: str, tables: Mapping[str, tuple[bytes, int]]) -> int:
@@ -83,7 +77,7 @@ def simulate(store: Store, shards: int, rows: int) -> int:
     """Write the store, fast and not durably; returns its bytes."""
     units = [f"shard-{number:05}" for number in range(shards)]
     store.prepare(KEY, "simulated", units)
-    templates = [parquet.encode(attention(rows, seed), "features", "attention") for seed in range(TEMPLATES)]
+    templates = [parquet.encode(attention(rows, seed), ATTENTION) for seed in range(TEMPLATES)]
     return sum(
         write_unit(store, KEY, unit, {"attention": (templates[number % TEMPLATES], rows)})
         for number, unit in enumerate(units)

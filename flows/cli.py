@@ -42,7 +42,7 @@ Refresh = Annotated[
     typer.Option(
         "--refresh",
         metavar="STEP",
-        help="Compute a step even if the store has it: extract, measure, probe, analyze (or one analysis, e.g. "
+        help="Compute a step even if the store has it: extract, probe, audit, profile, analyze (or one analysis, e.g. "
         "clustering), compare, report, all. What follows runs again if other bytes come out.",
     ),
 ]

@@ -178,7 +178,7 @@ def _check_metrics(study: Study, title: str) -> None:
     if not study.gates and not margins:
         return
     from analysis.gates import known_metric, parse_gate  # here, so that a plain study is read without polars
-    from tasks.own_metrics import own_metrics
+    from tasks.common.own_metrics import own_metrics
 
     problems = []
 

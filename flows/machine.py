@@ -6,7 +6,7 @@ import platform
 from pathlib import Path
 
 from storage.store import JSON
-from tasks.models import cores
+from tasks.common.models import cores
 
 CPUINFO = Path("/proc/cpuinfo")
 

@@ -13,7 +13,6 @@ from prefect.states import Completed, Failed
 from flows.errors import lines_of
 from flows.narrate import short
 from flows.plan import Plan
-from flows.steps import steps_of
 from flows.work import ModelsFailed, UnitsFailed
 from indexscope import IndexscopeError
 
@@ -102,8 +101,8 @@ def kept(plan: Plan, command: str, mend: bool, missing: Iterable[str] = ()) -> s
     try:
         statuses = [
             status
-            for step in dict.fromkeys(steps_of(plan, command))
-            for status in plan.store.unit_statuses(step.key, step.units).values()
+            for node in plan.made_by(command)
+            for status in plan.store.unit_statuses(node.key, node.units).values()
         ]
         what = f"{statuses.count('committed')} of {len(statuses)} units in {short(plan.study.store)}"
     except (IndexscopeError, OSError):  # it may be the store that failed

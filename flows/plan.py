@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from flows.config import ModelRef, Study
+from flows.engine.graph import Graph, Node, expand
+from flows.engine.make import Engine
 from flows.lengths import Cut, cut, effect_warnings
+from flows.provenance import cover, settled
 from indexscope import IndexscopeError
-from indexscope.metrics import Declared, MetricsFile, read
-from indexscope.settings import Frozen
+from indexscope.metrics import MetricsFile, read
 from storage.checkpoints import CheckpointInfo, describe, fingerprint, load_tokenizer, resolve, resolve_device
 from storage.datasets import dataset_fingerprint, load_samples, shard
 from storage.samples import Sample
-from storage.store import StepKey, Store
+from storage.store import JSON, Store
 from storage.vocabulary import vocabulary_fingerprint
-from tasks.catalogue import ANALYSES, CUSTOM, CUSTOM_READS, POOLED, READS
-from tasks.keys import analysis_key, comparison_key, features_key, measures_key, probe_key, user_features_key
-from tasks.models import Checkpoint
-from tasks.own_metrics import own_metrics
+from tasks.common.declared import COMMANDS, Given, Step
+from tasks.common.models import Checkpoint
+from tasks.common.own_metrics import own_metrics
+from tasks.common.registry import STEPS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,42 +34,16 @@ UNKNOWN_VOCABULARY = 1 << 20
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """One model of the study and the addresses of its results."""
+    """One model of the study."""
 
     role: Literal["baseline", "candidate"]
     checkpoint: Checkpoint
     info: CheckpointInfo
-    features: StepKey
-    measures: StepKey
-    probe: StepKey
-    analyses: Mapping[str, StepKey]
-    user_features: StepKey | None = None
 
     @property
     def name(self) -> str:
         """What the study calls it."""
         return self.checkpoint.name
-
-    @property
-    def ran(self) -> dict[str, StepKey]:
-        """Every step that runs the model."""
-        own = {} if self.user_features is None else {"user_features": self.user_features}
-        return {"features": self.features, "measures": self.measures, "probe": self.probe, **own}
-
-    @property
-    def steps(self) -> dict[str, StepKey]:
-        """Every step that an analysis may read."""
-        return {**self.ran, **self.analyses}
-
-    @property
-    def compared(self) -> dict[str, StepKey]:
-        """Every step that the comparison draws on."""
-        return {"features": self.features, "probe": self.probe, **self.analyses}
-
-    @property
-    def results(self) -> dict[str, StepKey]:
-        """Every step that the comparison and the report draw on."""
-        return {"measures": self.measures, **self.analyses}
 
 
 @dataclass(frozen=True)
@@ -76,8 +52,7 @@ class Plan:
 
     Attributes:
         study: What was asked for, whatever failed since, with the length of the samples in numbers.
-        device: Kind of device.
-        dataset: Fingerprint of the samples.
+        given: What of it determines results.
         shards: Name and samples of each shard.
         models: The models that are worked on, baseline first.
         tokenizer: Folder of the baseline's tokenizer.
@@ -88,8 +63,7 @@ class Plan:
     """
 
     study: Study
-    device: str
-    dataset: str
+    given: Given
     shards: tuple[tuple[str, Sequence[Sample]], ...]
     models: tuple[ModelPlan, ...]
     tokenizer: str | None = None
@@ -98,20 +72,39 @@ class Plan:
     notes: tuple[str, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
 
+    @cached_property
+    def graph(self) -> Graph:
+        """Every result of the study, with its address."""
+
+        def late(step: Step, nodes: Sequence[Node]) -> dict[str, JSON]:
+            return {"provenance": settled(self, nodes)} if step.name == "report" else {}
+
+        checkpoints = [model.checkpoint for model in self.models]
+        names = [name for name, _ in self.shards]
+        return expand(list(STEPS.values()), checkpoints, self.given, self.study.name, names, late)
+
+    def made_by(self, command: str) -> list[Node]:
+        """The results that a command makes; "study" makes all."""
+        return self.graph.some(COMMANDS if command == "study" else (command,))
+
     @property
-    def units(self) -> tuple[str, ...]:
-        """Names of the shards."""
-        return tuple(unit for unit, _ in self.shards)
+    def engine(self) -> Engine:
+        """What makes the results."""
+        return Engine(
+            self.graph,
+            self.store,
+            self.study.runner,
+            dict(self.shards),
+            self.refresh,
+            self.tokenizer,
+            self.metrics,
+            lambda node: cover(self) if node.step.name == "report" else None,
+        )
 
     @property
     def samples(self) -> list[Sample]:
         """All samples in order."""
         return [sample for _, part in self.shards for sample in part]
-
-    @cached_property
-    def comparison(self) -> StepKey:
-        """Address of the comparison."""
-        return comparison_key([(model.name, model.compared) for model in self.models], self.study.comparison)
 
     @property
     def store(self) -> Store:
@@ -139,18 +132,26 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     data = _samples(study, folders, infos, tokenizer)
     study, samples = study.model_copy(update={"dataset": data.settings}), data.samples
     _check_lengths(study, samples, infos)
-    dataset = dataset_fingerprint(samples)
     words = None if tokenizer is None else vocabulary_fingerprint(tokenizer)
-    marks = [fingerprint(folder, study.fingerprint) for folder in folders]
-    pooled = [features_key(mark, dataset, study.extract, device, study.shard_size) for mark in marks]
     models = tuple(
-        _model_plan(study, number, folder, info, dataset, words, device, marks[number], pooled, declared)
-        for number, (folder, info) in enumerate(zip(folders, infos, strict=True))
+        ModelPlan("candidate" if number else "baseline", Checkpoint(model.name, str(folder), mark), info)
+        for number, (model, folder, info) in enumerate(zip(study.models, folders, infos, strict=True))
+        for mark in [fingerprint(folder, study.fingerprint)]
     )
-    shards = tuple(shard(samples, study.shard_size))
-    tokens = None if words is None else str(folders[0])
+    given = Given(
+        study.extract,
+        study.probe,
+        study.analyses,
+        study.comparison,
+        study.shard_size,
+        device,
+        dataset_fingerprint(samples),
+        words,
+        declared,
+    )
     notes = (*data.notes, *effect_warnings({model.name: model.info for model in models}, samples))
-    return Plan(study, device, dataset, shards, models, tokens, refresh, metrics, notes)
+    tokens = None if words is None else str(folders[0])
+    return Plan(study, given, tuple(shard(samples, study.shard_size)), models, tokens, refresh, metrics, notes)
 
 
 def without(plan: Plan, missing: Mapping[str, str]) -> Plan:
@@ -160,66 +161,10 @@ def without(plan: Plan, missing: Mapping[str, str]) -> Plan:
         plan: The plan so far.
         missing: Names of candidates, and why each failed, in one line.
     """
-    left = [model for model in plan.models if model.name not in missing]
     gone = {**plan.missing, **missing}
-    pooled = [model.features for model in left]
-    with own_metrics(plan.metrics) as declared:
-        models = tuple(replace(model, analyses=_analyses(plan.study, model, pooled, declared)) for model in left)
+    left = tuple(model for model in plan.models if model.name not in gone)
     ordered = {model.name: gone[model.name] for model in plan.study.models if model.name in gone}
-    return replace(plan, models=models, missing=ordered)
-
-
-def analysis_settings(study: Study, analysis: str) -> Frozen:
-    """The settings of one analysis."""
-    settings: Frozen = getattr(study.analyses, analysis)
-    return settings
-
-
-def _model_plan(
-    study: Study,
-    number: int,
-    folder: Path,
-    info: CheckpointInfo,
-    dataset: str,
-    words: str | None,
-    device: str,
-    mark: str,
-    pooled: Sequence[StepKey],
-    declared: Sequence[Declared],
-) -> ModelPlan:
-    name = study.models[number].name
-    features = pooled[number]
-    measures = measures_key(mark, dataset, study.extract, device)
-    probe = probe_key(mark, dataset, study.extract, study.probe, words, device)
-    looked = [one for one in declared if one.is_feature]
-    user_features = (
-        user_features_key(mark, dataset, study.extract, device, study.shard_size, looked) if looked else None
-    )
-    role: Literal["baseline", "candidate"] = "candidate" if number else "baseline"
-    checkpoint = Checkpoint(name, str(folder), mark)
-    ran = ModelPlan(role, checkpoint, info, features, measures, probe, {}, user_features)
-    return replace(ran, analyses=_analyses(study, ran, pooled, declared))
-
-
-def _analyses(
-    study: Study, model: ModelPlan, pooled: Sequence[StepKey], declared: Sequence[Declared]
-) -> dict[str, StepKey]:
-    """The addresses of a model's analyses; some depend on the features of all models of the study."""
-    analyses: dict[str, StepKey] = {}
-    for analysis in ANALYSES:
-        sources = sources_of(analysis, {**model.ran, **analyses})
-        own = analysis_settings(study, analysis)
-        analyses[analysis] = analysis_key(analysis, sources, own, pooled if analysis in POOLED else ())
-    if declared:
-        sources = sources_of(CUSTOM, model.ran)
-        analyses[CUSTOM] = analysis_key(CUSTOM, sources, analysis_settings(study, CUSTOM), (), declared)
-    return analyses
-
-
-def sources_of(analysis: str, steps: Mapping[str, StepKey]) -> dict[str, StepKey]:
-    """The steps that an analysis reads, among those of its model."""
-    reads = READS[analysis] if analysis != CUSTOM else [name for name in CUSTOM_READS if name in steps]
-    return {name: steps[name] for name in reads}
+    return replace(plan, models=left, missing=ordered)
 
 
 def _samples(

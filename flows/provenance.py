@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from flows.engine.graph import Node
 from flows.machine import machine
-from flows.plan import Plan
-from storage.store import JSON, StepKey
-from tasks.compare import RESULT
-from tasks.probe import PROBE
-from tasks.report import MEASURES
-from tasks.versions import versions
+from storage.store import JSON, UnitRecord
+from tasks.common.versions import versions
+from tasks.report import Cover, GateRule, ReportedModel
+
+if TYPE_CHECKING:
+    from flows.plan import Plan
 
 #: Settings that change no number.
 INCIDENTAL = {"store", "report", "runner"}
 
 
-def settled(plan: Plan) -> dict[str, JSON]:
-    """What the study's inputs settle; part of the report's address."""
+def settled(plan: Plan, nodes: Sequence[Node]) -> dict[str, JSON]:
+    """What the study's inputs settle; part of the report's address.
+
+    Args:
+        plan: The study's plan.
+        nodes: Its results, those of extraction among them.
+    """
     study = plan.study
+    features = {node.model.name: node.key.path for node in nodes if node.step.name == "extract" and node.model}
     lengths = [len(sample.input_ids) for sample in plan.samples]
     settings = study.model_dump(mode="json", exclude=INCIDENTAL)
     return {
@@ -29,14 +37,14 @@ def settled(plan: Plan) -> dict[str, JSON]:
                 "role": model.role,
                 "fingerprint": model.checkpoint.fingerprint,
                 "family": model.info.family,
-                "features": model.features.path,
+                "features": features[model.name],
             }
             for model in plan.models
         },
         **({"missing": dict(plan.missing)} if plan.missing else {}),
         "dataset": {
             "source": study.dataset.source,
-            "fingerprint": plan.dataset,
+            "fingerprint": plan.given.dataset,
             "samples": len(lengths),
             "tokens": sum(lengths),
             "shards": len(plan.shards),
@@ -48,48 +56,48 @@ def settled(plan: Plan) -> dict[str, JSON]:
     }
 
 
-def timings(plan: Plan) -> dict[str, JSON]:
+def cover(plan: Plan) -> Cover:
+    """What the report says besides the results."""
+    return Cover(
+        plan.study.name,
+        [ReportedModel(model.name, model.role, model.checkpoint.fingerprint) for model in plan.models],
+        [GateRule(gate.name, gate.rule) for gate in plan.study.gates],
+        {**settled(plan, plan.graph.nodes), **_timings(plan)},
+        plan.missing,
+    )
+
+
+def _timings(plan: Plan) -> dict[str, JSON]:
     """When, where and how the numbers were made: each step's seconds, chunk sizes and notes.
 
     All are of this run, or of the one that filled the store.
     """
     seconds: dict[str, JSON] = {}
     how: dict[str, JSON] = {}
-    for model in plan.models:
-        for step, key, units in (
-            ("extract", model.features, plan.units),
-            ("measure", model.measures, (MEASURES,)),
-            ("probe", model.probe, (PROBE,)),
-            *([("user_features", model.user_features, plan.units)] if model.user_features else []),
-        ):
-            made = _extras(plan, key, units)
-            how |= {f"{step} {model.name} {name}": values for name in ("chunks", "notes") if (values := made[name])}
-            seconds[f"{step} {model.name}"] = _seconds(plan, key, units)
-        for analysis, key in model.analyses.items():
-            seconds[f"{analysis} {model.name}"] = _seconds(plan, key, (RESULT,))
-    seconds["compare"] = _seconds(plan, plan.comparison, (RESULT,))
+    for node in plan.graph.some(("extract", "analyze", "compare")):
+        found = [plan.store.record(node.key, unit) for unit in node.units]
+        records = [record for record in found if record is not None]
+        seconds[node.title] = _seconds(records)
+        if node.step.runs_model:
+            told = {name: _listed(records, name) for name in ("chunks", "notes")}
+            how |= {f"{node.title} {name}": values for name, values in told.items() if values}
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(plan.device),
+        "machine": machine(plan.given.device),
         "seconds": seconds,
         **({"extraction": how} if how else {}),
     }
 
 
-def _extras(plan: Plan, key: StepKey, units: tuple[str, ...]) -> dict[str, list[JSON]]:
-    """What the units remember as lists, each value once."""
-    found: dict[str, list[JSON]] = {"chunks": [], "notes": []}
-    for record in (plan.store.record(key, unit) for unit in units):
-        for name, values in found.items():
-            more = record.extra.get(name) if record is not None else None
-            values += [value for value in (more if isinstance(more, list) else []) if value not in values]
-    return found
+def _listed(records: Sequence[UnitRecord], name: str) -> list[JSON]:
+    """What units remember as a list, each value once."""
+    found = [record.extra.get(name) for record in records]
+    values = [value for values in found if isinstance(values, list) for value in values]
+    return [value for place, value in enumerate(values) if value not in values[:place]]
 
 
-def _seconds(plan: Plan, key: Any, units: tuple[str, ...]) -> float:
-    store = plan.store
-    records = [store.record(key, unit) for unit in units]
-    values = [record.extra.get("seconds") for record in records if record is not None]
+def _seconds(records: Sequence[UnitRecord]) -> float:
+    values = [record.extra.get("seconds") for record in records]
     return round(sum(value for value in values if isinstance(value, (int, float))), 3)
 
 

@@ -14,7 +14,7 @@ from flows.narrate import say
 from indexscope.errors import one_line
 from storage.reports import write_report
 from storage.store import StepKey, Store
-from tasks.compare import RESULT
+from tasks.common.declared import RESULT
 
 
 @dataclass(frozen=True)

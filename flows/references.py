@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from flows.config import identity_of as identity_of
-from flows.jobs import address_of_report
 from flows.narrate import say
 from flows.plan import Plan
 from storage.studies import StudyRecord, in_use, new_record
@@ -25,11 +24,10 @@ def on_record(plan: Plan) -> Iterator[Callable[[], None]]:
 
 def record_of(plan: Plan) -> StudyRecord:
     """The record of a run of a plan."""
-    keys = [key for model in plan.models for key in (*model.ran.values(), *model.results.values())]
     return new_record(
         plan.study.name,
         identity_of(plan.study),
-        {model.name: model.features.path for model in plan.models},
-        [key.path for key in (*keys, plan.comparison, address_of_report(plan))],
+        {node.model.name: node.key.path for node in plan.graph if node.step.name == "extract" and node.model},
+        [node.key.path for node in plan.graph],
         tuple(plan.missing),
     )

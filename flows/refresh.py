@@ -6,21 +6,16 @@ import difflib
 from collections.abc import Mapping, Sequence
 
 from indexscope import IndexscopeError
-from tasks.catalogue import ALL_ANALYSES
-
-#: Steps that run a model.
-MODEL_STEPS = ("extract", "measure", "probe", "user_features")
+from tasks.common.declared import COMMANDS
+from tasks.common.registry import made_by
 
 #: Steps of each command, in the order of the work.
 OF_COMMAND: Mapping[str, tuple[str, ...]] = {
-    "extract": MODEL_STEPS,
-    "analyze": ALL_ANALYSES,
-    "compare": ("compare",),
-    "report": ("report",),
-    "study": (*MODEL_STEPS, *ALL_ANALYSES, "compare", "report"),
+    **{command: made_by(command) for command in COMMANDS},
+    "study": tuple(name for command in COMMANDS for name in made_by(command)),
 }
 #: Names that stand for several steps.
-GROUPS: Mapping[str, tuple[str, ...]] = {"analyze": ALL_ANALYSES, "all": OF_COMMAND["study"]}
+GROUPS: Mapping[str, tuple[str, ...]] = {"analyze": OF_COMMAND["analyze"], "all": OF_COMMAND["study"]}
 
 
 def chosen(names: Sequence[str], command: str) -> frozenset[str]:

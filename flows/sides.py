@@ -13,8 +13,8 @@ from storage.keys import StepKey, key_at
 from storage.reports import REPORT, parse_report, read_report
 from storage.store import Store
 from storage.studies import StudyRecord, read_records, record_files
-from tasks.catalogue import ALL_ANALYSES
-from tasks.results import RESULT, StoredModels
+from tasks.common.registry import STEPS, made_by
+from tasks.common.results import RESULT, StoredModels
 
 if TYPE_CHECKING:
     import polars as pl
@@ -134,9 +134,10 @@ def _models(store: Store, key: StepKey) -> dict[str, dict[str, StepKey]] | None:
     listed = None if manifest is None else manifest.inputs.get("models")
     if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
         return None
+    analyses = made_by("analyze")
     return {
         str(entry["name"]): {
-            name: StepKey(f"analyses/{name}", str(digest), {}) for name, digest in entry.items() if name in ALL_ANALYSES
+            name: StepKey(STEPS[name].kind, str(digest), {}) for name, digest in entry.items() if name in analyses
         }
         for entry in listed
         if isinstance(entry, dict)

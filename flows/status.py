@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from flows.jobs import Contents, Step
-from flows.plan import ModelPlan, Plan
-from flows.reasons import why
-from flows.steps import steps_of
+from flows.engine.contents import Contents
+from flows.engine.graph import Node
+from flows.engine.make import Engine
+from flows.plan import Plan
+from storage.checkpoints import CheckpointInfo
 from storage.samples import Sample
 
 
@@ -33,33 +34,33 @@ class StepStatus:
 
 def status(plan: Plan) -> list[StepStatus]:
     """The lines of the plan, in the order of the work."""
-    steps = steps_of(plan, "study")
-    rows = {model.features: _rows(model, plan.samples) for model in plan.models}
-    contents = Contents(plan)
-    return [_line(plan, step, contents, rows.get(step.key)) for step in steps]
+    engine, contents = plan.engine, Contents(plan.store)
+    infos = {model.name: model.info for model in plan.models}
+    return [_line(engine, node, contents, infos, plan.samples) for node in plan.graph]
 
 
 def is_complete(plan: Plan, command: str) -> bool:
     """Whether the store has all that a command makes."""
-    contents = Contents(plan)
-    return not any(why(plan, step, contents) for step in steps_of(plan, command))
+    engine, contents = plan.engine, Contents(plan.store)
+    return not any(engine.why(node, contents) for node in plan.made_by(command))
 
 
-def _line(plan: Plan, step: Step, contents: Contents, rows: int | None) -> StepStatus:
-    reason = why(plan, step, contents)
-    cached = len(step.units)
+def _line(
+    engine: Engine, node: Node, contents: Contents, infos: Mapping[str, CheckpointInfo], samples: Sequence[Sample]
+) -> StepStatus:
+    reason = engine.why(node, contents)
+    cached = len(node.units)
     if reason:
-        statuses = list(plan.store.unit_statuses(step.key, step.units).values())
+        statuses = list(engine.store.unit_statuses(node.key, node.units).values())
         partly = statuses.count("committed")
         # Asked for, or made from something else: then what is there does not count.
-        cached = partly if partly < len(step.units) and step.name not in plan.refresh else 0
-    return StepStatus(step.title, len(step.units), cached, rows, reason)
+        cached = partly if partly < len(node.units) and node.step.name not in engine.refresh else 0
+    rows = _rows(infos[node.model.name], samples) if node.step.name == "extract" and node.model else None
+    return StepStatus(node.title, len(node.units), cached, rows, reason)
 
 
-def _rows(model: ModelPlan, samples: Sequence[Sample]) -> int | None:
-    if model.info.layers is None or model.info.attention_heads is None:
+def _rows(info: CheckpointInfo, samples: Sequence[Sample]) -> int | None:
+    if info.layers is None or info.attention_heads is None:
         return None
     # A sample of n tokens has the position buckets 0 to floor(log2(n)).
-    return (
-        model.info.layers * model.info.attention_heads * sum(len(sample.input_ids).bit_length() for sample in samples)
-    )
+    return info.layers * info.attention_heads * sum(len(sample.input_ids).bit_length() for sample in samples)

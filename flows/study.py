@@ -13,19 +13,20 @@ from prefect import Flow, flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
-from flows import steps
+from flows.config import report_folder
 from flows.load import load_study
 from flows.local_server import SERVED
 from flows.narrate import say
 from flows.outcome import DONE, GATE_FAILED, UNITS_FAILED, Outcome, at_work, concluded, failure_lines, kept
 from flows.plan import Plan, take_plan
-from flows.publish import Finished
+from flows.publish import Finished, publish
 from flows.references import on_record
 from flows.refresh import chosen
 from flows.remaining import remaining
 from flows.work import UnitsFailed
-from storage.store import StepKey
-from tasks.parent import end_with_parent
+from indexscope import IndexscopeError
+from storage.store import DamagedUnit, StepKey
+from tasks.common.parent import end_with_parent
 
 __all__ = ["FLOWS", "analyze_flow", "compare_flow", "extract_flow", "prefect_setup", "report_flow", "study_flow"]
 
@@ -49,13 +50,13 @@ def study_flow(
     Args:
         file: The study file; none is the built-in study.
         overrides: ``key.key=value`` settings that go before the file's.
-        refresh: Steps to compute even if the store has them: extract, measure, probe, analyze or one analysis, …, all.
+        refresh: Steps to compute even if the store has them, by name; analyze and all stand for several.
     """
 
     def work() -> Outcome:
         plan = _plan("study", file, overrides, refresh)
         with remaining(plan) as left, at_work(plan, "study"):
-            left.attempt(steps.extract)
+            left.attempt(lambda plan: _made(plan, "extract"))
             done: set[StepKey] = set()
             while (finished := left.attempt(lambda plan: _from_features(plan, done))) is None:
                 pass
@@ -69,12 +70,12 @@ def study_flow(
 def extract_flow(
     file: str | None = None, overrides: list[str] | None = None, refresh: list[str] | None = None
 ) -> State[Outcome]:
-    """Features and measures of every model."""
+    """Everything that runs a model."""
 
     def work() -> Outcome:
         plan = _plan("extract", file, overrides, refresh)
         with on_record(plan), at_work(plan, "extract"):
-            steps.extract(plan)
+            _made(plan, "extract")
         return Outcome()
 
     return concluded(work)
@@ -89,9 +90,9 @@ def analyze_flow(
     def work() -> Outcome:
         plan = _plan("analyze", file, overrides, refresh)
         with on_record(plan):
-            steps.require(plan, "extract", file or "")
+            _require(plan, "extract", file or "")
             with at_work(plan, "analyze"):
-                steps.analyze(plan)
+                _made(plan, "analyze")
         return Outcome()
 
     return concluded(work)
@@ -106,9 +107,9 @@ def compare_flow(
     def work() -> Outcome:
         plan = _plan("compare", file, overrides, refresh)
         with on_record(plan):
-            steps.require(plan, "analyze", file or "")
+            _require(plan, "analyze", file or "")
             with at_work(plan, "compare"):
-                steps.compare(plan)
+                _made(plan, "compare")
         return Outcome()
 
     return concluded(work)
@@ -118,15 +119,15 @@ def compare_flow(
 def report_flow(
     file: str | None = None, overrides: list[str] | None = None, refresh: list[str] | None = None
 ) -> State[Outcome]:
-    """The report, from stored measures, analyses and comparison."""
+    """The report, from all that is stored."""
 
     def work() -> Outcome:
         plan = _plan("report", file, overrides, refresh)
         with on_record(plan) as made:
             for step in ("extract", "analyze", "compare"):
-                steps.require(plan, step, file or "")
+                _require(plan, step, file or "")
             with at_work(plan, "report"):
-                finished = steps.report(plan)
+                finished = _report(plan)
             made()
             return _reported(plan, finished, {})
 
@@ -150,9 +151,41 @@ def _plan(command: str, file: str | None, overrides: list[str] | None, refresh: 
 
 
 def _from_features(plan: Plan, done: set[StepKey]) -> Finished:
-    steps.analyze(plan, done)
-    steps.compare(plan)
-    return steps.report(plan)
+    for command in ("analyze", "compare"):
+        _made(plan, command, done)
+    return _report(plan)
+
+
+def _made(plan: Plan, command: str, done: set[StepKey] | None = None) -> None:
+    plan.engine.make(plan.made_by(command), done)
+
+
+def _report(plan: Plan) -> Finished:
+    """The report, written next to the study; its gates decide the outcome."""
+    _made(plan, "report")
+    (node,) = plan.made_by("report")
+    folder = report_folder(plan.study)
+    try:
+        return publish(plan.store, node.key, folder, plan.study)
+    except DamagedUnit as damage:
+        plan.engine.mend(damage)
+        return publish(plan.store, node.key, folder, plan.study)
+
+
+def _require(plan: Plan, command: str, file: str) -> None:
+    """Refuse to go on while an earlier command is not done.
+
+    Args:
+        plan: The study's plan.
+        command: "extract", "analyze" or "compare".
+        file: The study file as the user named it, for the message; empty for the built-in study.
+    """
+    for node in plan.made_by(command):
+        done = sum(status == "committed" for status in plan.store.unit_statuses(node.key, node.units).values())
+        if done < len(node.units):
+            reason = f"{node.title} is not done ({done} of {len(node.units)} in the store)"
+            remedy = f"run `indexscope {command} {file}".rstrip() + "` first"
+            raise IndexscopeError(plan.study.name, reason, remedy)
 
 
 def _reported(plan: Plan, finished: Finished, missing: Mapping[str, UnitsFailed]) -> Outcome:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from analysis.demo.recipe import DemoRecipe
 from storage.demo_models import BODY
-from tasks.train import make_body, make_tokenizer, make_variant
+from tasks.common.train import make_body, make_tokenizer, make_variant
 
 
 @flow(name="train-demo", validate_parameters=False)

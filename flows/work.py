@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from typing import Any, TypeGuard
 
-from prefect import Task
 from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
@@ -25,8 +24,9 @@ from flows.narrate import progress
 from indexscope import IndexscopeError
 from indexscope.errors import one_line
 from storage.store import DamagedUnit
-from tasks.extract import start_worker
-from tasks.step import StepRecord
+from tasks.common.declared import Job
+from tasks.common.step import start_worker, task_of
+from tasks.common.unit import StepRecord
 
 
 @dataclass(frozen=True)
@@ -90,38 +90,16 @@ class ModelsFailed(Exception):
         self.failures = dict(failures)
 
 
-def run_units(
-    task: Task[Any, Any],
-    jobs: Sequence[Any],
-    runner: TaskRunner[Any],
-    title: str,
-    mend: Callable[[DamagedUnit], None] | None = None,
-    again: Callable[[Any], Any] | None = None,
-) -> list[StepRecord]:
-    """Map a task over jobs, wait for all of them and have no failure; else as `run_each`.
-
-    Raises:
-        IndexscopeError: The store refuses, whatever is worked on.
-        UnitsFailed: Units failed.
-    """
-    results = run_each(task, jobs, runner, title, mend, again)
-    if failures := [result for result in results if isinstance(result, Failure)]:
-        raise UnitsFailed(title, failures, len(jobs))
-    return [result for result in results if isinstance(result, StepRecord)]
-
-
 def run_each(
-    task: Task[Any, Any],
-    jobs: Sequence[Any],
+    jobs: Sequence[Job],
     runner: TaskRunner[Any],
     title: str,
     mend: Callable[[DamagedUnit], None] | None = None,
-    again: Callable[[Any], Any] | None = None,
+    again: Callable[[Job], Job] | None = None,
 ) -> list[StepRecord | Failure]:
-    """Map a task over jobs and wait for all of them.
+    """Have jobs done and wait for all of them.
 
     Args:
-        task: One of the tasks of this project; it takes ``job``.
         jobs: At least one.
         runner: A `started` one.
         title: What the progress bar and messages call the step.
@@ -134,7 +112,7 @@ def run_each(
     Raises:
         IndexscopeError: The store refuses to be written: no other job would fare better.
     """
-    results = _all_results(task, jobs, runner, title)
+    results = _all_results(jobs, runner, title)
     mended: set[tuple[str, str]] = set()
     while mend is not None and (damages := [result for result in results if isinstance(result, DamagedUnit)]):
         met = {(damage.key.path, damage.unit): damage for damage in damages}
@@ -145,7 +123,7 @@ def run_each(
         mended |= met.keys()
         which = [number for number, result in enumerate(results) if isinstance(result, DamagedUnit)]
         retried = [jobs[number] if again is None else again(jobs[number]) for number in which]
-        for number, result in zip(which, _all_results(task, retried, runner, title), strict=True):
+        for number, result in zip(which, _all_results(retried, runner, title), strict=True):
             results[number] = result
     for job, result in zip(jobs, results, strict=True):
         if _is_of_store(result, job.target.store):
@@ -171,12 +149,10 @@ def _failure(title: str, error: BaseException) -> Failure:
     return Failure(title, reason, lost_worker=isinstance(error, BrokenExecutor))
 
 
-def _all_results(
-    task: Task[Any, Any], jobs: Sequence[Any], runner: TaskRunner[Any], title: str
-) -> list[StepRecord | BaseException]:
-    futures = runner.map(task, {"job": list(jobs)})
+def _all_results(jobs: Sequence[Job], runner: TaskRunner[Any], title: str) -> list[StepRecord | BaseException]:
+    futures = [runner.submit(task_of(job), {"job": job}) for job in jobs]
     with progress(title, len(jobs)) as advance, progress_artifact(title, len(jobs)) as tell:
-        for _ in as_completed(list(futures)):
+        for _ in as_completed(futures):
             advance()
             tell()
     return [_result(future) for future in futures]

@@ -10,8 +10,7 @@ import polars as pl
 
 from analysis.metrics.metric import Computed
 from analysis.metrics.registry import REGISTRY
-from analysis.metrics.summary import METRICS
-from analysis.metrics.sums import PER_SAMPLE
+from analysis.metrics.tables import METRICS, PER_SAMPLE
 from analysis.report.numbers import number, span
 from interpretability.results import Result
 
@@ -51,6 +50,11 @@ class IndexerAnalysis(Result):
     #: Analyses of the pipeline all of whose metrics the class has.
     whole: ClassVar[tuple[str, ...]] = ()
 
+    def __init_subclass__(cls) -> None:
+        """Take the numbers from the fields, unless the class names those of its parts."""
+        if "numbers" not in cls.__dict__:
+            cls.numbers = tuple(name for name, kind in cls.__annotations__.items() if kind == "float | None")
+
     def __repr__(self) -> str:
         """The numbers with intervals, then what tables there are."""
         count = self.samples.height
@@ -87,8 +91,8 @@ class IndexerAnalysis(Result):
             notes: What was left out.
             dense: Whether dense attention was seen; without, what rests on it is taken out.
         """
-        metrics = tables.get("metrics", pl.DataFrame(schema=METRICS))
-        per_sample = tables.get("per_sample", pl.DataFrame(schema=PER_SAMPLE))
+        metrics = tables.get("metrics", METRICS.empty())
+        per_sample = tables.get("per_sample", PER_SAMPLE.empty())
         own = [name for name in metrics["metric"].unique() if _is_of(cls, name)]
         kept = pl.col("metric").is_in([name for name in own if dense or name not in OF_ATTENTION])
         metrics, per_sample = metrics.filter(kept), per_sample.filter(kept)
@@ -129,7 +133,6 @@ class RelevanceDistribution(IndexerAnalysis):
     by_bucket: pl.DataFrame
 
     kind: ClassVar[str] = "relevance distribution"
-    numbers: ClassVar[tuple[str, ...]] = ("indexer_kl", "score_margin", "tie_share", "zero_share")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -163,10 +166,6 @@ class PositionalBias(IndexerAnalysis):
 
     kind: ClassVar[str] = "positional bias"
     whole: ClassVar[tuple[str, ...]] = ("positional",)
-    numbers: ClassVar[tuple[str, ...]] = (
-        *("positional_bias", "positional_bias_floor", "recency_bias", "oldest_bias", "other_bias", "excess_bias"),
-        *("recency_lift", "oldest_lift", "attention_positional_bias"),
-    )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -200,9 +199,6 @@ class TokenSelection(IndexerAnalysis):
 
     kind: ClassVar[str] = "token selection"
     whole: ClassVar[tuple[str, ...]] = ("content", "budget")
-    numbers: ClassVar[tuple[str, ...]] = (
-        *("in_effect", "selection_recall", "oracle_recall", "random_recall", "recall_of_oracle", "oracle_overlap"),
-    )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -236,9 +232,6 @@ class IndexerHeads(IndexerAnalysis):
     score_moments: pl.DataFrame
 
     kind: ClassVar[str] = "indexer heads"
-    numbers: ClassVar[tuple[str, ...]] = (
-        *("head_agreement", "head_effective", "head_redundancy", "head_correlation", "leave_one_out_loss"),
-    )
 
     def __repr__(self) -> str:
         """The numbers, then what each head focuses on."""

@@ -221,7 +221,7 @@ def _shards(store: Store, model: str, path: str, partial: bool) -> tuple[list[st
     units = store.units(key) if manifest is None or manifest.units is None else manifest.units
     found = [unit for unit, status in store.unit_statuses(key, units).items() if status == "committed"]
     if not found or (len(found) < len(units) and not partial):
-        reason = f"has {len(found)} of {len(units)} shards in the store"
+        reason = f"has {len(found)} of {len(units)} shards in the store" if units else "has no shard in the store"
         remedy = "run the study to its end" + (", or give --partial to export what is there" if found else "")
         raise IndexscopeError(model, reason, remedy)
     return found, len(units)

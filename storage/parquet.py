@@ -11,9 +11,8 @@ import polars.selectors as cs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from indexscope.columns import Table
 from indexscope.foreign import reading
-from storage.columns import Table
-from storage.schemas import schema
 
 
 @dataclass(frozen=True)
@@ -39,27 +38,22 @@ LAYOUT = Layout()
 REMEDY = "delete it and run the study again"
 
 
-def encode(
-    frame: pl.DataFrame, kind: str = "", table: str = "", layout: Layout = LAYOUT, described: Table | None = None
-) -> bytes:
+def encode(frame: pl.DataFrame, table: Table | None = None, layout: Layout = LAYOUT) -> bytes:
     """Write a frame; equal frames of one table give equal bytes, however they were built.
 
     Categories are written as their words, since their codes depend on what else the process has seen.
 
     Args:
         frame: Any frame; rows are written in its order.
-        kind: Kind of the step that it belongs to, such as "features".
-        table: The table's name: with the kind it says what its columns mean, if they are described.
+        table: What its columns mean, which is written beside them.
         layout: How it is laid out; only benchmarks choose another than the default.
-        described: What its columns mean, where that is known of this frame only.
     """
-    meaning = described or schema(kind, table)
     buffer = io.BytesIO()
     writer: pq.ParquetWriter | None = None
     # A row group at a time: one contiguous copy of a whole table would take as much memory as the table.
     for start in range(0, max(frame.height, 1), layout.row_group):
         rows = frame[start : start + layout.row_group].with_columns(cs.categorical().cast(pl.String))
-        arrow = _described(rows.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks(), meaning)
+        arrow = _described(rows.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks(), table)
         writer = writer or _writer(buffer, arrow.schema, layout)
         writer.write_table(arrow, row_group_size=layout.row_group)
     assert writer is not None

@@ -19,9 +19,9 @@ from typing import Any
 
 import polars as pl
 
+from indexscope.columns import Table
 from indexscope.errors import IndexscopeError
 from storage import parquet
-from storage.columns import Table
 from storage.files import Folder, Staged, open_store
 from storage.inventory import inventory
 from storage.json_types import JSON, canonical_json, plain_json
@@ -155,7 +155,7 @@ class Store:
             tables: One frame per table.
             label: What a person calls the step; kept if this is its first use.
             extra: Small facts to keep in the marker.
-            described: What the columns of a table mean, where `storage.schemas` cannot know it.
+            described: The tables as they are declared: what their columns mean, which is written beside them.
 
         Raises:
             IndexscopeError: A newer Indexscope wrote the step, or the store cannot be written.
@@ -168,7 +168,7 @@ class Store:
         staged: list[Staged] = []
         try:
             for table in sorted(tables):
-                data = parquet.encode(tables[table], key.kind, table, described=(described or {}).get(table))
+                data = parquet.encode(tables[table], (described or {}).get(table))
                 name = table_file(check_name(table, "table"), unit)
                 files.append(FileRecord(table, len(data), tables[table].height, hashlib.sha256(data).hexdigest()))
                 staged.append(step.stage(name, data))

@@ -2,67 +2,62 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from prefect import task
-from prefect.client.schemas.objects import State
-
-from analysis.settings import ExtractSettings, ProbeSettings
-from storage.samples import Sample
+from storage.samples import spread
 from storage.store import JSON, Store
-from tasks.extract import Parcel, tell
-from tasks.models import Checkpoint, borrow, share_cores
-from tasks.step import OPTIONS, StepRecord, Tables, Target, perform
-
-PROBE = "probe"
+from tasks.common.declared import Given, Job, Made, Step
+from tasks.common.running import running
 
 
-@dataclass(frozen=True)
-class ProbeJob:
-    """The probe of one model.
-
-    Attributes:
-        target: Where the result goes.
-        checkpoint: The model.
-        samples: The samples to look at.
-        settings: How the model is run.
-        probe: How closely.
-        tokenizer: Folder of the tokenizer that made the samples; None where they came as ids.
-    """
-
-    target: Target
-    checkpoint: Checkpoint
-    samples: Parcel[tuple[Sample, ...]]
-    settings: ExtractSettings
-    probe: ProbeSettings
-    tokenizer: str | None = None
-
-    @property
-    def title(self) -> str:
-        """What Prefect calls the run."""
-        return f"{self.checkpoint.name} {self.target.unit}"
+def _settings(given: Given) -> dict[str, JSON]:
+    how = given.extract.model_dump(mode="json", include={"chunk", "dtype"})
+    return {
+        "checkpoint": given.checkpoint,
+        "dataset": given.dataset,
+        "settings": {**how, **given.probe.model_dump(mode="json")},
+        "vocabulary": given.vocabulary,
+        "device": given.device,
+    }
 
 
-@task(name="probe", task_run_name="probe {job.title}", **OPTIONS)
-def probe_model(job: ProbeJob) -> StepRecord | State[StepRecord]:
-    """Tables of sampled queries of one model."""
-    facts: dict[str, JSON] = {}
+def _compute(job: Job, _: Store) -> Made:
+    from analysis.probe import Vocabulary, probe_samples
+    from storage.checkpoints import load_tokenizer
+    from storage.vocabulary import vocabulary_pieces
 
-    def compute(_: Store) -> Tables:
-        from analysis.capture.journal import Journal
-        from analysis.probe import Vocabulary, probe_samples
-        from storage.checkpoints import load_tokenizer
-        from storage.vocabulary import vocabulary_pieces
+    with running(job) as (model, journal, facts):
+        tokenizer = None if job.tokenizer is None else load_tokenizer(Path(job.tokenizer))
+        vocabulary = None if tokenizer is None else Vocabulary(*vocabulary_pieces(tokenizer))
+        samples, given = job.samples.value, job.given
+        tables = probe_samples(model, samples, given.probe, given.extract, journal, vocabulary)
+        return Made(tables, facts())
 
-        share_cores(1)
-        journal = Journal(tell)
-        model = borrow(job.checkpoint, job.settings)
-        vocabulary = (
-            None if job.tokenizer is None else Vocabulary(*vocabulary_pieces(load_tokenizer(Path(job.tokenizer))))
-        )
-        tables = probe_samples(model, job.samples.value, job.probe, job.settings, journal, vocabulary)
-        facts.update(notes=list(journal.notes), chunks=sorted(journal.chunks))
-        return tables
 
-    return perform(job.target, compute, facts)
+def _version() -> int:
+    from analysis.probe import PROBE_VERSION
+
+    return PROBE_VERSION
+
+
+STEP = Step(
+    "probe",
+    "extract",
+    "probes",
+    _compute,
+    runs_model=True,
+    samples=lambda samples, given: spread(samples, given.probe.samples),
+    settings=_settings,
+    version=_version,
+    declares=(
+        "analysis.budget.tables:PROBED",
+        "analysis.stability.tables:PROBED",
+        "analysis.sharing.tables:PROBED",
+        "analysis.content.tables:PROBED",
+        "analysis.attended:PROBED",
+        "analysis.heads.tables:PROBED",
+        "analysis.probe.maps:PROBED",
+        "analysis.predictions:PROBED",
+    ),
+    place=20,
+)

@@ -1,43 +1,51 @@
-"""A study's own features of one shard of a model."""
+"""The features of attention that a study declares itself, a shard of samples at a time."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from prefect import task
-from prefect.client.schemas.objects import State
-
-from indexscope.metrics import MetricsFile
-from storage.custom_tables import feature_tables
 from storage.store import JSON, Store
-from tasks.extract import ModelJob, tell
-from tasks.models import borrow, share_cores
-from tasks.own_metrics import declared_in
-from tasks.step import OPTIONS, StepRecord, Tables, perform
+from tasks.common.declared import Given, Job, Made, Step
+from tasks.common.own_metrics import code_of, declared_in
+from tasks.common.running import running
 
 
-@dataclass(frozen=True)
-class UserFeaturesJob(ModelJob):
-    """One shard of a model, and the files that declare the features."""
+def _settings(given: Given) -> dict[str, JSON]:
+    """The content of the files counts, not where they lie."""
+    relevant = {"chunk", "batch", "dtype", "query_every"}
+    return {
+        "checkpoint": given.checkpoint,
+        "dataset": given.dataset,
+        "settings": given.extract.model_dump(mode="json", include=relevant),
+        "device": given.device,
+        "shard_size": given.shard_size,
+        **code_of(one for one in given.declared if one.is_feature),
+    }
 
-    metrics: tuple[MetricsFile, ...] = ()
 
+def _compute(job: Job, _: Store) -> Made:
+    from analysis.custom.extract import extract_user_features
+    from analysis.custom.tables import feature_tables
 
-@task(name="user features", task_run_name="user features {job.title}", **OPTIONS)
-def extract_user_shard(job: UserFeaturesJob) -> StepRecord | State[StepRecord]:
-    """Tables of a study's own features of one shard."""
-    facts: dict[str, JSON] = {}
     declared = [one for one in declared_in(job.metrics) if one.is_feature]
+    with running(job) as (model, journal, facts):
+        tables = extract_user_features(model, job.samples.value, job.given.extract, declared, journal, job.workers)
+        return Made(tables, facts(), feature_tables(declared))
 
-    def compute(_: Store) -> Tables:
-        from analysis.capture.journal import Journal
-        from analysis.custom.extract import extract_user_features
 
-        share_cores(job.workers)
-        journal = Journal(tell)
-        model = borrow(job.checkpoint, job.settings)
-        tables = extract_user_features(model, job.samples.value, job.settings, declared, journal, job.workers)
-        facts.update(notes=list(journal.notes), chunks=sorted(journal.chunks))
-        return tables
+def _version() -> int:
+    from analysis.custom.extract import USER_FEATURES_VERSION
 
-    return perform(job.target, compute, facts, feature_tables(declared))
+    return USER_FEATURES_VERSION
+
+
+STEP = Step(
+    "user_features",
+    "extract",
+    "user_features",
+    _compute,
+    runs_model=True,
+    sharded=True,
+    settings=_settings,
+    version=_version,
+    wanted=lambda given: any(one.is_feature for one in given.declared),
+    place=40,
+)

@@ -12,7 +12,7 @@ from analysis.gates import parse_rule
 from analysis.metrics import REGISTRY
 from indexscope import IndexscopeError
 from indexscope.metrics import load, read
-from tasks.own_metrics import own_metrics
+from tasks.common.own_metrics import own_metrics
 
 HEAD = "from indexscope.metrics import feature, metric\n"
 FEATURE = HEAD + '@feature(unit="share", meaning="Mine.")\ndef mine(rows):\n    return rows.n\n'

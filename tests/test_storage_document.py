@@ -1,4 +1,4 @@
-"""The examples of docs/storage.md are run on a real small store, and its tables are those of storage/schemas.py."""
+"""The examples of docs/storage.md are run on a real small store, and its tables are those that are declared."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from storage.schemas import document
+from analysis.features.columns import FEATURES
 from storage.store import Store, step_key
+from tasks.common.tables import document
 
 TEXT = (Path(__file__).parents[1] / "docs" / "storage.md").read_text(encoding="utf-8")
 BLOCKS = [block for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL) if "selections" not in block]
@@ -25,7 +26,7 @@ def means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
         key = step_key("features", {"checkpoint": model})
         for shard, (nll, tokens) in enumerate([(2.0, 1), (4.0, 3)]):
             frame = pl.DataFrame({"sample": [shard], "bucket": [0], "tokens": [tokens], "nll": [nll + shift]})
-            store.commit(key, f"shard-{shard:05}", {"tokens": frame}, label=model)
+            store.commit(key, f"shard-{shard:05}", {"tokens": frame}, label=model, described=FEATURES)
         found[key.digest] = 3.5 + shift
     return found
 

@@ -9,22 +9,10 @@ from analysis.advice.change import Change, Frames, rows_of
 from analysis.advice.costs import long_costs, study_costs
 from analysis.advice.heads import fewer_heads
 from analysis.advice.sharing import fewer_indexers
+from analysis.advice.tables import ADVICE
 from analysis.metrics.summary import finite_or_null
 from analysis.settings import AdviceSettings
 
-ADVICE = {
-    "rank": pl.Int16,
-    "kind": pl.String,
-    "change": pl.String,
-    "expected_loss": pl.Float64,
-    "ci_low": pl.Float64,
-    "ci_high": pl.Float64,
-    "mean_loss": pl.Float64,
-    "saving": pl.Float64,
-    "saving_at_64k": pl.Float64,
-    "basis": pl.String,
-    "caveat": pl.String,
-}
 _SMALLEST_LOSS = 1e-9
 
 
@@ -72,9 +60,8 @@ def run(features: Frames, settings: AdviceSettings) -> dict[str, pl.DataFrame]:
         }
         for place, change in enumerate(ranked, 1)
     ]
-    numbers = [name for name, kind in ADVICE.items() if kind == pl.Float64]
-    frame = pl.DataFrame(rows, schema=ADVICE, strict=False)
-    return {"advice": frame.with_columns(finite_or_null(*numbers))}
+    frame = pl.DataFrame(rows, schema=ADVICE.schema, strict=False)
+    return {"advice": frame.with_columns(finite_or_null(*ADVICE.floats))}
 
 
 def _order(change: Change, tolerance: float) -> tuple[int, float, float]:

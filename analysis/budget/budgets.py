@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from analysis.budget.curve import Curve, fixed
+from analysis.budget.tables import BUDGETS, KEYS_NEEDED
 from analysis.metrics.ratios import Cells, cells
 from analysis.metrics.summary import finite_or_null
 from analysis.settings import BootstrapSettings
@@ -15,26 +16,12 @@ from analysis.statistics import Array, interval, ratio
 
 OWN, FIXED, BY_LAYER = "model", "fixed", "fixed by layer"
 INDEXER, ORACLE = "adaptive indexer", "adaptive oracle"
-NEEDED = ("eligible", "attended", "own_recall", "oracle_keys", "oracle_mass", "indexer_keys", "indexer_mass")
-BUDGETS: dict[str, type[pl.DataType]] = {
-    "layer": pl.Int16,
-    "target": pl.Float64,
-    "method": pl.String,
-    "k": pl.Float64,
-    "keys": pl.Float64,
-    "ci_low": pl.Float64,
-    "ci_high": pl.Float64,
-    "recall": pl.Float64,
-    "share": pl.Float64,
-    "relative_attention": pl.Float64,
-    "n": pl.Int32,
-}
 
 
 def needed(sums: pl.DataFrame, target: float) -> dict[str, Cells]:
     """The quantities of one target by layer, null first."""
     own = sums.filter(pl.col("target") == target)
-    return {name: cells(own, ("layer",), name) for name in NEEDED}
+    return {name: cells(own, ("layer",), name) for name in KEYS_NEEDED.weights}
 
 
 def target_rows(target: float, found: Mapping[str, Cells], own: Curve, settings: BootstrapSettings) -> pl.DataFrame:
@@ -101,8 +88,8 @@ def _rows(
         "relative_attention": value / found["attended"].values,
         "n": n,
     }
-    frame = pl.DataFrame(columns, schema_overrides=BUDGETS, strict=False)
-    numbers = [name for name, kind in BUDGETS.items() if kind == pl.Float64 and name != "target"]
+    frame = pl.DataFrame(columns, schema_overrides=BUDGETS.schema, strict=False)
+    numbers = [name for name, kind in BUDGETS.schema.items() if kind == pl.Float64 and name != "target"]
     return frame.with_columns(finite_or_null(*numbers)).filter(pl.col("n") > 0)
 
 

@@ -8,15 +8,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from analysis.budget.tables import RECALL_AT_K
 from analysis.metrics.ratios import cells
 from analysis.statistics import Array, ratio
-
-QUANTITIES = ("indexer_recall", "oracle_recall", "kept")
 
 
 def completed(sums: pl.DataFrame) -> pl.DataFrame:
     """Every sample on the grid of the longest: beyond its own last k everything is selected, and nothing changes."""
-    names = [part for name in QUANTITIES for part in (name, f"{name}_weight")]
+    names = [part for name in RECALL_AT_K.weights for part in (name, f"{name}_weight")]
     places = sums.select("sample", "layer").unique()
     full = places.join(sums.select("k").unique(), how="cross")
     filled = full.join(sums, on=["sample", "layer", "k"], how="left").sort("layer", "sample", "k")

@@ -6,43 +6,18 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from analysis.budget.budgets import BUDGETS, NEEDED, needed, own_rows, target_rows
-from analysis.budget.curve import QUANTITIES, completed, curve
+from analysis.budget.budgets import needed, own_rows, target_rows
+from analysis.budget.curve import completed, curve
 from analysis.budget.saving import linearised_saving
+from analysis.budget.tables import CURVE, DRIFT, KEYS_NEEDED, RECALL_AT_K, RESULTS, SCORE_DRIFT
 from analysis.metrics.ratios import Cells, ratio_table, sample_sums, with_all_layers
 from analysis.metrics.stream import Sharded, shards
-from analysis.metrics.summary import METRICS, summarise
-from analysis.metrics.sums import PER_SAMPLE, Sums, join, per_sample
+from analysis.metrics.summary import summarise
+from analysis.metrics.sums import Sums, join, per_sample
 from analysis.settings import BudgetSettings
+from indexscope.columns import empty
 
 TARGET = 0.95
-CURVE: dict[str, type[pl.DataType]] = {
-    "layer": pl.Int16,
-    "k": pl.Int32,
-    "indexer_recall": pl.Float64,
-    "ci_low": pl.Float64,
-    "ci_high": pl.Float64,
-    "oracle_recall": pl.Float64,
-    "oracle_ci_low": pl.Float64,
-    "oracle_ci_high": pl.Float64,
-    "kept": pl.Float64,
-    "n": pl.Int32,
-}
-DRIFT: dict[str, type[pl.DataType]] = {
-    "layer": pl.Int16,
-    "bucket": pl.Int8,
-    "quantity": pl.String,
-    "value": pl.Float64,
-    "ci_low": pl.Float64,
-    "ci_high": pl.Float64,
-    "n": pl.Int32,
-}
-DRIFTING = {
-    **dict.fromkeys(("mean", "sd", "zero_share"), "weight"),
-    **dict.fromkeys(
-        ("threshold", "margin", "selected_mean", "selected_sd", "unselected_mean", "unselected_sd"), "weight_in_effect"
-    ),
-}
 _BANDS = {
     "oracle_recall": ("oracle_ci_low", "oracle_ci_high"),
     "indexer_recall": ("ci_low", "ci_high"),
@@ -65,15 +40,9 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: BudgetSettings
         index scores by position bucket. metrics and per_sample: oracle_keys_95 (over all layers), indexer_keys_95 and
         adaptive_saving_95, which are there where there are index scores.
     """
-    needs = sample_sums(features, "keys_needed", ("layer", "target"), dict.fromkeys(NEEDED, "weight"))
-    points = sample_sums(features, "recall_at_k", ("layer", "k"), dict.fromkeys(QUANTITIES, "weight"))
-    found = {
-        "metrics": pl.DataFrame(schema=METRICS),
-        "per_sample": pl.DataFrame(schema=PER_SAMPLE),
-        "budgets": pl.DataFrame(schema=BUDGETS),
-        "curve": pl.DataFrame(schema=CURVE),
-        "drift": _drift(features, settings),
-    }
+    needs = sample_sums(features, "keys_needed", ("layer", "target"), KEYS_NEEDED.weights)
+    points = sample_sums(features, "recall_at_k", ("layer", "k"), RECALL_AT_K.weights)
+    found = {**empty(RESULTS), "drift": _drift(features, settings)}
     if needs is None or points is None:
         return found
     scored = needs.filter(pl.col("indexer_keys_weight") > 0)["layer"].unique().to_list()
@@ -106,18 +75,18 @@ def _plain(metric: str, own: Cells) -> Sums:
 
 def _curve(sums: pl.DataFrame, settings: BudgetSettings) -> pl.DataFrame:
     frame = ratio_table(sums, ("layer", "k"), _BANDS, settings, ("kept",))
-    return frame.select(*CURVE).cast(pl.Schema(CURVE))
+    return CURVE.shaped(frame)
 
 
 def _drift(features: Mapping[str, pl.DataFrame] | Sharded, settings: BudgetSettings) -> pl.DataFrame:
-    sums = sample_sums(features, "score_drift", ("layer", "bucket"), DRIFTING)
+    sums = sample_sums(features, "score_drift", ("layer", "bucket"), SCORE_DRIFT.weights)
     if sums is None:
-        return pl.DataFrame(schema=DRIFT)
+        return DRIFT.empty()
     parts = []
-    for name in DRIFTING:
+    for name in SCORE_DRIFT.weights:
         frame = ratio_table(sums, ("layer", "bucket"), {name: ("ci_low", "ci_high")}, settings)
-        parts.append(frame.rename({name: "value"}).with_columns(quantity=pl.lit(name)).select(*DRIFT))
-    return pl.concat(parts).filter(pl.col("n") > 0).cast(pl.Schema(DRIFT)).sort("layer", "bucket", maintain_order=True)
+        parts.append(frame.rename({name: "value"}).with_columns(quantity=pl.lit(name)).select(*DRIFT.schema))
+    return pl.concat(parts).filter(pl.col("n") > 0).cast(DRIFT.schema).sort("layer", "bucket", maintain_order=True)
 
 
 def _own_k(features: Mapping[str, pl.DataFrame] | Sharded, scored: list[int]) -> dict[int | None, int]:

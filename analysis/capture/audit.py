@@ -15,16 +15,10 @@ from analysis.capture.chunk import AttentionChunk
 from analysis.capture.model import CapturedModel, own_attention
 from analysis.capture.observers import capture_sparse
 from analysis.capture.protocol import Traceable, TracedModel
+from analysis.capture.tables import AUDIT
 from analysis.capture.trace import LayerTrace, eligible_keys, selection_mask
 from indexscope import IndexscopeError
 
-AUDIT = {
-    "passed": pl.Boolean,
-    "max_logit_change": pl.Float64,
-    "tolerance": pl.Float64,
-    "positions_checked": pl.Int32,
-    "future_selected": pl.Int64,
-}
 SAMPLES = 3
 # Leaks of a selection are at queries with n_t < k, so a prefix shows them; what lies beyond it costs S^2 memory.
 LONGEST = 1024
@@ -80,7 +74,7 @@ def audit_causality(
         "positions_checked": checked,
         "future_selected": future.pairs if checked and future.seen else None,
     }
-    return pl.DataFrame([row], schema=AUDIT)
+    return pl.DataFrame([row], schema=AUDIT.schema)
 
 
 class _Count:

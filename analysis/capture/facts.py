@@ -11,24 +11,7 @@ from analysis.capture.chunk import AttentionChunk
 from analysis.capture.indexer import index_dim, index_heads, index_topk, indexers
 from analysis.capture.model import CapturedModel
 from analysis.capture.observers import capture_sparse
-
-FACTS = {
-    "family": pl.String,
-    "parameters": pl.Int64,
-    "indexer_parameters": pl.Int64,
-    "attention_parameters": pl.Int64,
-    "layers": pl.Int32,
-    "attention_heads": pl.Int32,
-    "key_width": pl.Int32,
-    "value_width": pl.Int32,
-    "indexer_layers": pl.Int32,
-    "indexer_heads": pl.Int32,
-    "indexer_dim": pl.Int32,
-    "index_topk": pl.Int32,
-    "entry": pl.String,
-    "dtype": pl.String,
-    "device": pl.String,
-}
+from analysis.capture.tables import FACTS
 
 
 def model_facts(model: PreTrainedModel) -> pl.DataFrame:
@@ -68,7 +51,7 @@ def model_facts(model: PreTrainedModel) -> pl.DataFrame:
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": model.device.type,
     }
-    return pl.DataFrame([row], schema=FACTS)
+    return pl.DataFrame([row], schema=FACTS.schema).drop("chunk")  # which whoever runs the model knows
 
 
 def _count(module: nn.Module) -> int:

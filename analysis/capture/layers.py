@@ -10,16 +10,8 @@ import torch
 from analysis.capture.chunk import AttentionChunk
 from analysis.capture.observers import capture_sparse
 from analysis.capture.source import Source
+from analysis.capture.tables import LAYERS
 
-LAYERS = {
-    "layer": pl.Int16,
-    "attention_heads": pl.Int32,
-    "key_width": pl.Int32,
-    "value_width": pl.Int32,
-    "window": pl.Int32,
-    "attention_chunk": pl.Int32,
-    "selects": pl.Boolean,
-}
 #: What configurations call a window and the chunks of a chunked attention (llama4).
 WINDOWS = ("sliding_window", "sliding_window_size", "attention_window_size")
 CHUNKS = ("attention_chunk_size",)
@@ -70,7 +62,7 @@ def layer_facts(source: Source) -> pl.DataFrame:
             chunk if chunk is not None and chunk >= longest and "chunked" in kind else None,
         )
         facts["window"], facts["attention_chunk"] = _reach(eligible[layer]) or believed
-    return pl.DataFrame([seen[layer] for layer in sorted(seen)], schema=LAYERS)
+    return pl.DataFrame([seen[layer] for layer in sorted(seen)], schema=LAYERS.schema)
 
 
 def _declared(config: object, names: Sequence[str]) -> int | None:

@@ -24,23 +24,14 @@ from analysis.capture.memory import available_bytes, let_go, plain_bytes
 from analysis.capture.model import CapturedModel, own_attention
 from analysis.capture.peak import peak_bytes
 from analysis.capture.spans import SELECTION, Parts, spans, synchronise
+from analysis.capture.tables import PROFILE
 from analysis.capture.widths import widths_of
 from analysis.efficiency.flops import flops, shape
 from analysis.settings import ExtractSettings
 from indexscope.errors import is_out_of_memory
 
-PROFILE = {
-    "component": pl.String,
-    "length": pl.Int32,
-    "repeats": pl.Int32,
-    "milliseconds": pl.Float64,
-    "milliseconds_low": pl.Float64,
-    "milliseconds_high": pl.Float64,
-    "peak_bytes": pl.Int64,
-    "flops_formula": pl.Float64,
-    "flops_executed": pl.Float64,
-    "flops_counted": pl.Float64,
-}
+#: Raise it when facts, layers or profile of the same model change.
+PROFILE_VERSION = 1
 #: Repeats of the forwards that time the selection alone, at most: they come on top of the others.
 SELECTION_REPEATS = 3
 
@@ -99,7 +90,7 @@ def profile_model(model: PreTrainedModel, settings: ExtractSettings, journal: Jo
                     raise
                 journal.note(f"no latency at {length} tokens: out of memory")
             let_go(source.device)
-    return pl.DataFrame(rows, schema=PROFILE)
+    return pl.DataFrame(rows, schema=PROFILE.schema)
 
 
 def _size(size: int) -> str:

@@ -7,43 +7,19 @@ import polars as pl
 
 from analysis.choices.bins import bin_label
 from analysis.choices.sums import QUANTITIES, Bins, ChoiceSums
+from analysis.choices.tables import BY
 from analysis.metrics.summary import finite_or_null
 from analysis.settings import ComparisonSettings
 from analysis.statistics import Array, bootstrap_ratios, interval, ratio
 
-BY = {
-    "candidate": pl.String,
-    "layer": pl.Int16,
-    "axis": pl.String,
-    "bin": pl.Int16,
-    "label": pl.String,
-    "eligible": pl.Float64,
-    "kept": pl.Float64,
-    "kept_share": pl.Float64,
-    "dropped": pl.Float64,
-    "dropped_share": pl.Float64,
-    "dropped_expected": pl.Float64,
-    "dropped_lift": pl.Float64,
-    "dropped_ci_low": pl.Float64,
-    "dropped_ci_high": pl.Float64,
-    "added": pl.Float64,
-    "added_share": pl.Float64,
-    "added_expected": pl.Float64,
-    "added_lift": pl.Float64,
-    "added_ci_low": pl.Float64,
-    "added_ci_high": pl.Float64,
-    "mass_dropped": pl.Float64,
-    "mass_added": pl.Float64,
-    "n": pl.Int32,
-}
-_COLUMNS = [name for name in BY if name != "candidate"]
+_COLUMNS = [name for name in BY.schema if name != "candidate"]
 #: An expectation of less than this of a key is the rounding of a difference.
 _NOTHING = 1e-6
 
 
 def by_table(sums: ChoiceSums, settings: ComparisonSettings) -> pl.DataFrame:
     """The bins of every axis: over all layers with intervals, and in each layer without."""
-    frames = [pl.DataFrame(schema=BY).select(_COLUMNS)]
+    frames = [BY.empty().select(_COLUMNS)]
     for axis, bins in sums.bins().items():
         frames.append(_whole(axis, bins, settings))
         frames += [
@@ -56,7 +32,7 @@ def by_table(sums: ChoiceSums, settings: ComparisonSettings) -> pl.DataFrame:
 def _whole(axis: str, bins: Bins, settings: ComparisonSettings) -> pl.DataFrame:
     rows = _rows(axis, None, bins.by_sample.sum(axis=0), bins.sample_total.sum(axis=0))
     at = rows["bin"].to_numpy()
-    columns = {"n": pl.Series((_of(bins.by_sample, "eligible") > 0).sum(axis=0)[at], dtype=BY["n"])}
+    columns = {"n": pl.Series((_of(bins.by_sample, "eligible") > 0).sum(axis=0)[at], dtype=BY.schema["n"])}
     for name in ("dropped", "added"):
         part, expected = _of(bins.by_sample, name)[:, at], _expected(bins.by_sample, name)[:, at]
         draws = bootstrap_ratios(part, expected, settings.resamples, settings.seed)
@@ -100,6 +76,6 @@ def _rows(axis: str, layer: int | None, sums: Array, total: Array) -> pl.DataFra
         columns |= {f"{name}_expected": expected, f"{name}_lift": ratio(_of(sums, name), expected)}
         columns[f"mass_{name}"] = ratio(_of(sums, f"mass_{name}"), _of(total, "attended"))
     frame = pl.DataFrame(columns).filter(pl.col("eligible") > 0)
-    absent = [pl.lit(None, kind).alias(name) for name, kind in BY.items() if name not in frame.columns]
-    frame = frame.with_columns(*absent).select(_COLUMNS).cast({name: BY[name] for name in _COLUMNS})
-    return frame.with_columns(finite_or_null(*(name for name in _COLUMNS if BY[name] == pl.Float64)))
+    absent = [pl.lit(None, kind).alias(name) for name, kind in BY.schema.items() if name not in frame.columns]
+    frame = frame.with_columns(*absent).select(_COLUMNS).cast({name: BY.schema[name] for name in _COLUMNS})
+    return frame.with_columns(finite_or_null(*(name for name in _COLUMNS if BY.schema[name] == pl.Float64)))

@@ -93,7 +93,7 @@ def _of_shard(baseline: pl.DataFrame, candidate: pl.DataFrame) -> Iterator[Pairs
 
 def _comparable(baseline: pl.DataFrame, candidate: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Both tables without the layers in which they cannot be compared."""
-    one, other = baseline.select(*SELECTIONS), candidate.select(*SELECTIONS)
+    one, other = baseline.select(*SELECTIONS.schema), candidate.select(*SELECTIONS.schema)
     both = one.select(*ROW, "unit", "eligible").join(other.select(*ROW, "unit", "eligible"), on=ROW, suffix="_other")
     unlike = (pl.col("unit") != pl.col("unit_other")) | (pl.col("eligible") != pl.col("eligible_other"))
     layers = both.group_by("layer").agg(unlike.any().alias("unlike")).filter(~pl.col("unlike"))

@@ -8,15 +8,20 @@ import polars as pl
 
 from analysis.attended import unpacked_kinds
 from analysis.choices.bins import Kinds
-from analysis.choices.by import BY, by_table
+from analysis.choices.by import by_table
 from analysis.choices.pairs import pairs
 from analysis.choices.sums import ChoiceSums
-from analysis.choices.tables import CHOICES, WHERE, WORST, choices_table, where_table, worst_table
+from analysis.choices.tables import BY, CHOICES, WHERE, WORST, choices_table, where_table, worst_table
 from analysis.settings import ComparisonSettings
 from indexscope.errors import IndexscopeError
 
 Frames = Mapping[str, pl.DataFrame]
-TABLES = {"choices": CHOICES, "choices_where": WHERE, "choices_by": BY, "choices_worst": WORST}
+TABLES = {
+    "choices": CHOICES.schema,
+    "choices_where": WHERE.schema,
+    "choices_by": BY.schema,
+    "choices_worst": WORST.schema,
+}
 
 
 def choices(models: Mapping[str, Frames], baseline: str, settings: ComparisonSettings) -> dict[str, pl.DataFrame]:

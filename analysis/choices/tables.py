@@ -8,42 +8,119 @@ import numpy as np
 import polars as pl
 
 from analysis.choices.sums import ALL, BY_ATTENTION, MEASURED, ChoiceSums
-from analysis.metrics.summary import METRICS, summarise
+from analysis.metrics.summary import summarise
 from analysis.metrics.sums import Sums, layered
 from analysis.settings import ComparisonSettings
 from analysis.statistics import Array
+from indexscope.columns import Column, interval, of, places, table_of
 
-CHOICES = {"candidate": pl.String, **METRICS}
-WHERE = {
-    "candidate": pl.String,
-    "layer": pl.Int16,
-    "bucket": pl.Int8,
-    "overlap": pl.Float64,
-    "ci_low": pl.Float64,
-    "ci_high": pl.Float64,
-    "by_chance": pl.Float64,
-    "kept": pl.Float64,
-    "added": pl.Float64,
-    "queries": pl.Float64,
-    "mass_lost": pl.Float64,
-    "mass_ci_low": pl.Float64,
-    "mass_ci_high": pl.Float64,
-    "n": pl.Int32,
-}
-WORST = {
-    "candidate": pl.String,
-    "by": pl.String,
-    "rank": pl.Int16,
-    "sample": pl.Int32,
-    "name": pl.String,
-    "overlap": pl.Float64,
-    "kept": pl.Float64,
-    "mass_lost": pl.Float64,
-    "layer": pl.Int16,
-    "layer_overlap": pl.Float64,
-    "queries": pl.Int32,
-    "excerpt": pl.Boolean,
-}
+_PLACE = of(pl.Int16, layer="Index of the layer, from 0; null for all layers together.")
+
+
+def _interval(prefix: str, of_what: str) -> tuple[Column, ...]:
+    return interval("as the value", f"{prefix}ci_low", f"{prefix}ci_high", "the", f" of {of_what}")
+
+
+def _changed(name: str, done: str, chance: str) -> tuple[Column, ...]:
+    stands_for = "each times the queries that its query stands for"
+    return (
+        *of(pl.Float64, "keys", **{name: f"Keys that the candidate {done}, {stands_for}."}),
+        *of(pl.Float64, "share", **{f"{name}_share": f"Share of all keys {name} that lie in the bin."}),
+        *of(pl.Float64, "keys", **{f"{name}_expected": f"The same if {chance}."}),
+        *of(pl.Float64, "ratio", **{f"{name}_lift": f"Keys {name} relative to those expected; 1 is by chance."}),
+        *_interval(f"{name}_", "the lift; null for single layers"),
+    )
+
+
+CHOICES = table_of(
+    "candidate, metric, layer",
+    "candidate metric layer",
+    of(pl.Float64, "in the column unit", value="The metric's value."),
+    of(pl.String, unit="Unit of the value."),
+    _interval("", "the value"),
+    of(pl.Int32, "samples", n="Samples that the value is of."),
+    ordered=False,
+)
+WHERE = table_of(
+    "candidate, layer, bucket",
+    "candidate layer bucket",
+    _PLACE,
+    places("bucket"),
+    of(
+        pl.Float64,
+        "share",
+        "queries",
+        overlap="Mean Jaccard similarity of the candidate's selection with the baseline's.",
+    ),
+    _interval("", "the overlap; null for single layers"),
+    of(
+        pl.Float64,
+        "share",
+        "queries",
+        by_chance="What a random selection of the candidate's size would have on average.",
+        kept="Share of the baseline's selected keys that the candidate selects too.",
+        added="Share of the candidate's selected keys that the baseline does not select.",
+    ),
+    of(pl.Float64, "queries", queries="Queries in effect that the sampled ones stand for."),
+    of(
+        pl.Float64,
+        "share",
+        mass_lost="Baseline's attention on dropped keys less that on added ones; of probed samples.",
+    ),
+    _interval("mass_", "the attention lost; null for single layers"),
+    of(pl.Int32, "samples", n="Samples that the overlap is of; null for single layers."),
+    ordered=False,
+)
+BY = table_of(
+    "candidate, layer, axis, bin",
+    "candidate layer axis bin",
+    _PLACE,
+    of(
+        pl.String,
+        axis="What the bins divide: distance, relative position (tenths of the eligible keys), or kind of token "
+        "(of probed samples; kinds overlap).",
+    ),
+    places("bin", dtype=pl.Int16),
+    of(pl.String, label="The bin in words."),
+    of(
+        pl.Float64,
+        "keys",
+        eligible="Eligible keys in the bin, each times the queries that its query stands for.",
+        kept="Keys that both models select, weighted likewise.",
+    ),
+    of(pl.Float64, "share", kept_share="Share of all kept keys that lie in the bin."),
+    _changed("dropped", "no longer selects", "as many of the baseline's keys were dropped at random at each query"),
+    _changed("added", "selects anew", "as many of the keys that the baseline leaves out were added at random"),
+    of(
+        pl.Float64,
+        "share",
+        mass_dropped="Baseline's attention on dropped keys of the bin, mean over queries of probed samples.",
+        mass_added="The same on added keys.",
+    ),
+    of(pl.Int32, "samples", n="Samples in which keys of the bin were eligible; null for single layers."),
+    ordered=False,
+)
+WORST = table_of(
+    "candidate, list, rank",
+    "candidate by rank",
+    of(pl.String, by="The list: overlap (lowest first) or mass_lost (largest first)."),
+    of(pl.Int16, rank="Place in the list, from 1."),
+    places("sample"),
+    of(pl.String, name="Document and offset of the sample."),
+    of(
+        pl.Float64,
+        "share",
+        overlap="The sample's overlap over all layers.",
+        kept="Share of the baseline's selected keys that are kept in it.",
+        mass_lost="Baseline's attention that is lost in it, net; null if it was not probed.",
+    ),
+    of(pl.Int16, layer="The layer in which the sample's selections overlap least."),
+    of(pl.Float64, "share", layer_overlap="Its overlap."),
+    of(pl.Int32, "queries", queries="Sampled queries in effect, over all layers and groups."),
+    of(pl.Boolean, excerpt="Whether the content analysis shows excerpts of the sample."),
+    ordered=False,
+)
+COMPARED = {"choices": CHOICES, "choices_where": WHERE, "choices_by": BY, "choices_worst": WORST}
 SHOWN = 10
 """Samples that are listed of each kind of worst."""
 OVERLAP, LOST = "selection_overlap_with_baseline", "selection_mass_lost"
@@ -66,7 +143,7 @@ def where_table(sums: ChoiceSums, settings: ComparisonSettings) -> pl.DataFrame:
     buckets = summarise(_by_sample(sums.by("sample", "bucket"), "bucket"), settings).filter(pl.col("n") > 0)
     cells = sums.by("layer", "bucket")
     if cells.is_empty():
-        return pl.DataFrame(schema=WHERE).drop("candidate")
+        return WHERE.empty().drop("candidate")
     whole = cells.group_by("bucket", maintain_order=True).agg(pl.exclude("layer", "bucket").sum())
     rows = []
     for frame in (whole.with_columns(layer=pl.lit(None, pl.Int16)), cells):
@@ -94,7 +171,7 @@ def worst_table(sums: ChoiceSums, names: Mapping[int, str], excerpts: frozenset[
     """
     layers = sums.by("sample", "layer")
     if layers.is_empty():
-        return pl.DataFrame(schema=WORST).drop("candidate")
+        return WORST.empty().drop("candidate")
     overlap = (pl.col(OVERLAP) / pl.col(ALL)).fill_nan(None)
     least = layers.with_columns(layer_overlap=overlap).sort("sample", "layer_overlap", "layer", nulls_last=True)
     lowest = least.group_by("sample", maintain_order=True).agg(pl.col("layer", "layer_overlap").first())
@@ -113,8 +190,8 @@ def worst_table(sums: ChoiceSums, names: Mapping[int, str], excerpts: frozenset[
     for by, order in (("overlap", pl.col("overlap")), ("mass_lost", -pl.col("mass_lost"))):
         rows = samples.filter(pl.col(by).is_not_null()).sort(order, "sample").head(SHOWN)
         found.append(rows.with_columns(by=pl.lit(by), rank=pl.int_range(1, rows.height + 1, dtype=pl.Int16)))
-    columns = [name for name in WORST if name != "candidate"]
-    return pl.concat([frame.select(columns) for frame in found]).cast({name: WORST[name] for name in columns})
+    columns = [name for name in WORST.schema if name != "candidate"]
+    return pl.concat([frame.select(columns) for frame in found]).cast({name: WORST.schema[name] for name in columns})
 
 
 def _by_sample(frame: pl.DataFrame, other: str) -> Sums:

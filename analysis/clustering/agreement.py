@@ -9,19 +9,10 @@ import polars as pl
 from scipy.special import xlogy
 
 from analysis.clustering.pattern_types import TYPES
+from analysis.clustering.tables import AGREEMENT
 from analysis.metrics.ratios import share_table
 from analysis.settings import BootstrapSettings
 from analysis.statistics import Array, ratio, resample_counts
-
-AGREEMENT: dict[str, pl.DataType | type[pl.DataType]] = {
-    "cluster": pl.Int16,
-    "pattern_type": pl.Enum(TYPES),
-    "share": pl.Float64,
-    "ci_low": pl.Float64,
-    "ci_high": pl.Float64,
-    "count": pl.Int64,
-    "n": pl.Int32,
-}
 
 
 def agreement(pairs: Array, settings: BootstrapSettings) -> pl.DataFrame:
@@ -39,13 +30,13 @@ def agreement(pairs: Array, settings: BootstrapSettings) -> pl.DataFrame:
     groups = pl.DataFrame(
         {
             "cluster": clusters,
-            "pattern_type": pl.Series([TYPES[place] for place in types], dtype=AGREEMENT["pattern_type"]),
+            "pattern_type": pl.Series([TYPES[place] for place in types], dtype=AGREEMENT.schema["pattern_type"]),
         },
         schema_overrides={"cluster": pl.Int16},
     )
     own = pairs[:, clusters, types]
     shares = share_table(groups, own, pairs.sum(axis=2)[:, clusters], settings)
-    return shares.with_columns(count=pl.Series(own.sum(axis=0), dtype=pl.Float64)).select(*AGREEMENT).cast(AGREEMENT)  # type: ignore[arg-type]
+    return AGREEMENT.shaped(shares.with_columns(count=pl.Series(own.sum(axis=0), dtype=pl.Float64)))
 
 
 def adjusted_rand(tables: Array) -> Array:

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from analysis.clustering.nearest import nearest
 from analysis.clustering.stability import STABILITY, stability
+from analysis.clustering.tables import CHOICE
 from analysis.clustering.whitening import Whitening, whitening
 from analysis.metrics.ratios import share_table
 from analysis.settings import ClusteringSettings
@@ -23,16 +24,6 @@ TOLERANCE = 0.01
 # The silhouette compares all pairs of rows.
 SILHOUETTE_ROWS = 2000
 RESTARTS = 5
-CHOICE = {
-    "k": pl.Int32,
-    "silhouette": pl.Float64,
-    "silhouette_low": pl.Float64,
-    "silhouette_high": pl.Float64,
-    "n": pl.Int32,
-    "inertia": pl.Float64,
-    "chosen": pl.Boolean,
-    **dict.fromkeys(STABILITY, pl.Float64),
-}
 
 
 @dataclass(frozen=True)
@@ -103,7 +94,7 @@ def fit(features: Array, settings: ClusteringSettings, samples: NDArray[np.int64
     )
     labels = models[chosen].labels_
     centres, centroids = _by_size(labels, whitened, found.standardised(features))
-    return Clustering(found, centres, centroids, choice.select(*CHOICE).cast(CHOICE))  # type: ignore[arg-type]
+    return Clustering(found, centres, centroids, CHOICE.shaped(choice))
 
 
 def _some(rows: int, most: int, random: np.random.Generator) -> NDArray[np.int64]:

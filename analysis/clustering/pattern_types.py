@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 from analysis.metrics.ratios import share_table
 from analysis.settings import BootstrapSettings
 from analysis.statistics import Array
+from indexscope.columns import interval, of, table_of
 
 MIXED = "mixed"
-TYPED = {
-    "layer": pl.Int16,
-    "pattern_type": pl.String,
-    "share": pl.Float64,
-    "ci_low": pl.Float64,
-    "ci_high": pl.Float64,
-    "count": pl.Int64,
-    "n": pl.Int32,
-}
+TYPED = table_of(
+    "layer, pattern type",
+    "layer pattern_type",
+    of(pl.String, pattern_type="The pattern."),
+    of(pl.Float64, "share", share="Share of the layer's maps."),
+    interval("share"),
+    of(pl.Int64, "maps", count="Maps of that pattern."),
+    of(pl.Int32, "samples", n="Samples that have maps in the layer."),
+    ordered=False,
+)
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,12 @@ def type_shares(layers: Sequence[int], counts: Array, settings: BootstrapSetting
     """
     occurring = np.flatnonzero(counts.sum(axis=(0, 1)))
     names = pl.DataFrame({"pattern_type": [TYPES[place] for place in occurring]})
-    parts = [pl.DataFrame(schema=TYPED)]
+    parts = [TYPED.empty()]
     # Layer by layer: all at once would take several times the memory of the counts.
     for layer, maps in ((None, counts.sum(axis=1)), *zip(layers, counts.swapaxes(0, 1), strict=True)):
         own = maps[:, occurring]
         totals = np.broadcast_to(maps.sum(axis=1, keepdims=True), own.shape)
         shares = share_table(names, own, totals, settings)
         found = shares.with_columns(layer=pl.lit(layer, dtype=pl.Int16), count=pl.Series(own.sum(axis=0)))
-        parts.append(found.select(*TYPED).cast(TYPED))  # type: ignore[arg-type]
+        parts.append(TYPED.shaped(found))
     return pl.concat(parts)

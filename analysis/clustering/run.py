@@ -8,55 +8,21 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 
-from analysis.clustering.agreement import AGREEMENT, AGREEMENTS, agreement, resampled
+from analysis.clustering.agreement import AGREEMENTS, agreement, resampled
 from analysis.clustering.counts import Counting, Counts
-from analysis.clustering.kmeans import CHOICE, Clustering, fit
+from analysis.clustering.kmeans import Clustering, fit
 from analysis.clustering.names import cluster_names
-from analysis.clustering.pattern_types import TYPED, TYPES, classify, type_shares
+from analysis.clustering.pattern_types import TYPES, classify, type_shares
 from analysis.clustering.rows import FEATURES, KEYS, pattern_rows
 from analysis.clustering.sampling import TABLES, chosen_rows
+from analysis.clustering.tables import CLUSTERS, DIRECTIONS, RESULTS
 from analysis.metrics.ratios import share_table
 from analysis.metrics.stream import Sharded, shards
-from analysis.metrics.summary import METRICS, metrics_frame
+from analysis.metrics.summary import metrics_frame
 from analysis.metrics.sums import Features
 from analysis.settings import ClusteringSettings
 from analysis.statistics import interval
-
-CLUSTERS = {
-    "cluster": pl.Int16,
-    "name": pl.String,
-    "size": pl.Int64,
-    "share": pl.Float64,
-    "ci_low": pl.Float64,
-    "ci_high": pl.Float64,
-    "n": pl.Int32,
-    **dict.fromkeys(FEATURES, pl.Float64),
-}
-# 19 bytes a row: of all that the clustering keeps, this alone grows with samples, layers and heads.
-ASSIGNMENTS: dict[str, pl.DataType | type[pl.DataType]] = {
-    "sample": pl.Int32,
-    "layer": pl.Int16,
-    "head": pl.Int16,
-    "cluster": pl.Int16,
-    "distance": pl.Float32,
-    "pattern_type": pl.Enum(TYPES),
-    "margin": pl.Float32,
-}
-DIRECTIONS = {
-    "direction": pl.Int32,
-    "variance": pl.Float64,
-    "kept": pl.Boolean,
-    **dict.fromkeys(FEATURES, pl.Float64),
-}
-EMPTY = {
-    "clusters": pl.DataFrame(schema=CLUSTERS),
-    "assignments": pl.DataFrame(schema=ASSIGNMENTS),
-    "choice": pl.DataFrame(schema=CHOICE),
-    "directions": pl.DataFrame(schema=DIRECTIONS),
-    "pattern_types": pl.DataFrame(schema=TYPED),
-    "agreement": pl.DataFrame(schema=AGREEMENT),
-    "metrics": pl.DataFrame(schema=METRICS),
-}
+from indexscope.columns import empty
 
 
 def run(
@@ -89,7 +55,7 @@ def run(
     """
     fitted = _pooled(pooled or [features], settings)
     if fitted.is_empty():
-        return dict(EMPTY)
+        return empty(RESULTS)
     found = fit(fitted.select(FEATURES).to_numpy(), settings, fitted["sample"].to_numpy().astype(np.int64))
     counting, parts = Counting(len(found.centroids)), []
     for shard in shards(features, TABLES):
@@ -98,7 +64,7 @@ def run(
             parts.append(_assigned(rows, found))
             counting.add(parts[-1])
     if not parts:
-        return dict(EMPTY)
+        return empty(RESULTS)
     counts = counting.counts()
     return {
         "clusters": clusters_table(found, counts, settings),
@@ -151,9 +117,9 @@ def clusters_table(
         pl.Series("size", by_cluster.sum(axis=0)),
         *(pl.Series(name, values) for name, values in zip(features, found.centroids.T, strict=True)),
     )
-    schema = {name: kind for name, kind in CLUSTERS.items() if name not in FEATURES}
-    schema |= dict.fromkeys(features, pl.Float64)
-    return frame.select(*schema).cast(schema)  # type: ignore[arg-type]
+    schema = pl.Schema({name: kind for name, kind in CLUSTERS.schema.items() if name not in FEATURES})
+    schema.update(dict.fromkeys(features, pl.Float64()))
+    return frame.select(*schema).cast(schema)
 
 
 def _directions(found: Clustering) -> pl.DataFrame:
@@ -164,7 +130,7 @@ def _directions(found: Clustering) -> pl.DataFrame:
         "kept": np.arange(len(space.variances)) < space.kept,
     }
     columns |= dict(zip(FEATURES, space.directions.T, strict=True))
-    return pl.DataFrame(columns, schema_overrides=DIRECTIONS)
+    return pl.DataFrame(columns, schema_overrides=DIRECTIONS.schema)
 
 
 def _metrics(found: Clustering, counts: Counts, settings: ClusteringSettings) -> pl.DataFrame:

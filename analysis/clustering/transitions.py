@@ -10,30 +10,12 @@ from numpy.typing import NDArray
 
 from analysis.clustering.pattern_types import TYPES
 from analysis.clustering.rows import KEYS
+from analysis.clustering.tables import MOVED, TRANSITIONS
 from analysis.metrics.ratios import share_table
 from analysis.settings import BootstrapSettings
 from analysis.statistics import Array
 
 _INTERVAL = {"ci_low": pl.Float64, "ci_high": pl.Float64}
-TRANSITIONS = {
-    "candidate": pl.String,
-    "layer": pl.Int16,
-    "of": pl.String,
-    "before": pl.String,
-    "after": pl.String,
-    "share": pl.Float64,
-    **_INTERVAL,
-    "count": pl.Int64,
-    "n": pl.Int32,
-}
-MOVED = {
-    "candidate": pl.String,
-    "layer": pl.Int16,
-    "of": pl.String,
-    "moved": pl.Float64,
-    **_INTERVAL,
-    "n": pl.Int32,
-}
 LABELS = {"cluster": "cluster", "type": "pattern_type"}
 # A stored table comes back with its words numbered as they come; numbers in this order mean the same everywhere.
 _NUMBERED = {"cluster": pl.col("cluster").cast(pl.Int16), "pattern_type": pl.col("pattern_type").cast(pl.Enum(TYPES))}
@@ -57,7 +39,7 @@ def transitions(
         pairs that occur. moved: candidate, layer, of, moved (share of rows whose cluster or type is another), ci_low,
         ci_high, n (samples). Rows that only one of the models has count in neither.
     """
-    tables, moved = [pl.DataFrame(schema=TRANSITIONS)], [pl.DataFrame(schema=MOVED)]
+    tables, moved = [TRANSITIONS.empty()], [MOVED.empty()]
     for name, assignments in models.items():
         if name == baseline:
             continue
@@ -65,9 +47,9 @@ def transitions(
         for of, counts in both.items():
             if not counts.is_empty():
                 found = _shares(counts, of, settings).with_columns(candidate=pl.lit(name), of=pl.lit(of))
-                tables.append(found.filter(pl.col("before").is_not_null()).select(*TRANSITIONS).cast(TRANSITIONS))  # type: ignore[arg-type]
+                tables.append(TRANSITIONS.shaped(found.filter(pl.col("before").is_not_null())))
                 overall = found.filter(pl.col("before").is_null()).rename({"share": "moved"})
-                moved.append(overall.select(*MOVED).cast(MOVED))  # type: ignore[arg-type]
+                moved.append(MOVED.shaped(overall))
     return {"transitions": pl.concat(tables), "moved": pl.concat(moved)}
 
 

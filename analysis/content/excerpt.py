@@ -3,21 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-EXAMPLES: dict[str, pl.DataType | type[pl.DataType]] = {
-    "sample": pl.Int32,
-    "layer": pl.Int16,
-    "query": pl.Int32,
-    "position": pl.Int32,
-    "token": pl.String,
-    "selected": pl.Boolean,
-    "attention": pl.Float32,
-    "score": pl.Float32,
-    "recall": pl.Float32,
-    "outside": pl.Int32,
-}
 SHOWN = 160
 """Tokens of an excerpt, at most."""
 RECENT = 96

@@ -6,28 +6,15 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from analysis.content.excerpt import EXAMPLES
+from analysis.content.tables import EXAMPLES, LIFT, RESULTS
 from analysis.content.tally import Contents, contents
 from analysis.metrics.stream import Sharded, shards
-from analysis.metrics.summary import METRICS, finite_or_null, summarise
-from analysis.metrics.sums import PER_SAMPLE, layered, per_sample
+from analysis.metrics.summary import finite_or_null, summarise
+from analysis.metrics.sums import layered, per_sample
 from analysis.positional.lift import all_cells
 from analysis.settings import ContentSettings
 from analysis.statistics import Array, bootstrap_ratios, interval, ratio
-
-LIFT: dict[str, pl.DataType | type[pl.DataType]] = {
-    "layer": pl.Int16,
-    "token_class": pl.String,
-    "lift": pl.Float64,
-    "ci_low": pl.Float64,
-    "ci_high": pl.Float64,
-    "attention_lift": pl.Float64,
-    "attention_ci_low": pl.Float64,
-    "attention_ci_high": pl.Float64,
-    "selections": pl.Float64,
-    "expected": pl.Float64,
-    "n": pl.Int32,
-}
+from indexscope.columns import empty
 
 
 def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: ContentSettings) -> dict[str, pl.DataFrame]:
@@ -45,15 +32,10 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: ContentSetting
         metrics and per_sample: the lift of each kind, e.g. induction_lift. All are empty without a probe.
     """
     shown = [part["examples"] for part in shards(features, ["examples"]) if "examples" in part]
-    examples = pl.concat([pl.DataFrame(schema=EXAMPLES), *(frame.select(*EXAMPLES) for frame in shown)])
+    examples = pl.concat([EXAMPLES.empty(), *(frame.select(*EXAMPLES.schema) for frame in shown)])
     own = contents(features)
     if own is None:
-        return {
-            "lift": pl.DataFrame(schema=LIFT),
-            "examples": examples,
-            "metrics": pl.DataFrame(schema=METRICS),
-            "per_sample": pl.DataFrame(schema=PER_SAMPLE),
-        }
+        return {**empty(RESULTS), "examples": examples}
     parts = {
         metric_name(kind): (own.selections[..., place], own.expected[..., place])
         for place, kind in enumerate(own.kinds)
@@ -97,9 +79,8 @@ def _lift(own: Contents, settings: ContentSettings) -> pl.DataFrame:
         "expected": expected.sum(axis=0),
         "n": (expected > 0).sum(axis=0),
     }
-    frame = pl.DataFrame(columns, schema_overrides=LIFT, strict=False).filter(pl.col("n") > 0)
-    numbers = [name for name, kind in LIFT.items() if kind == pl.Float64]
-    return frame.with_columns(finite_or_null(*numbers)).select(*LIFT)
+    frame = pl.DataFrame(columns, schema_overrides=LIFT.schema, strict=False).filter(pl.col("n") > 0)
+    return frame.with_columns(finite_or_null(*LIFT.floats)).select(*LIFT.schema)
 
 
 def _banded(top: Array, bottom: Array, settings: ContentSettings) -> tuple[Array, Array, Array]:

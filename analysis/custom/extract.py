@@ -15,6 +15,7 @@ from analysis.capture.protocol import Traceable, as_source
 from analysis.capture.source import Source
 from analysis.features.attempt import Attempt
 from analysis.features.buckets import BucketSums, bucket_count, bucket_of
+from analysis.features.columns import ATTENTION
 from analysis.features.extract import batches
 from analysis.features.intake import Finite, TokenSequence, called, check_samples
 from analysis.features.rows import AttentionRows
@@ -26,7 +27,7 @@ USER_FEATURES_VERSION = 1
 """Part of every key of user features: raise it when any number in these tables would change."""
 #: Attention weights of the rows that a function gets at once; it may make a dozen tensors of their size.
 _WEIGHTS = {"cpu": 1 << 22, "cuda": 1 << 26}
-_KEYS = {"sample": pl.Int32, "layer": pl.Int16, "head": pl.Int16, "bucket": pl.Int8}
+_KEYS = {name: ATTENTION.schema[name] for name in ATTENTION.key}
 Tables = dict[str, pl.DataFrame]
 
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from analysis.distribution.tables import BY_BUCKET
 from analysis.distribution.totals import Counts, Totals
 from analysis.metrics.summary import finite_or_null
 from analysis.statistics import Array
-
-BY_BUCKET = {"metric": pl.String, "layer": pl.Int16, "bucket": pl.Int8, "value": pl.Float64, "n": pl.Int32}
 
 
 def by_bucket(tables: Sequence[tuple[Totals, bool]]) -> pl.DataFrame:
@@ -19,7 +18,7 @@ def by_bucket(tables: Sequence[tuple[Totals, bool]]) -> pl.DataFrame:
     Args:
         tables: Each table's totals by bucket, and whether it has layers.
     """
-    frames = [pl.DataFrame(schema=BY_BUCKET)]
+    frames = [BY_BUCKET.empty()]
     for totals, layered in tables:
         values, counts = totals.estimates(overall=True)
         layers = [None, *(totals.layers.tolist() if layered else [])]
@@ -39,5 +38,5 @@ def _rows(
         "value": values[: len(layers)].ravel(),
         "n": counts[: len(layers)].ravel(),
     }
-    frame = pl.DataFrame(columns, schema_overrides=BY_BUCKET, strict=False)
+    frame = pl.DataFrame(columns, schema_overrides=BY_BUCKET.schema, strict=False)
     return frame.with_columns(finite_or_null("value")).filter(pl.col("n") > 0)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from analysis.distribution.tables import BY_HEAD
 from analysis.distribution.totals import Totals
 from analysis.metrics.summary import finite_or_null
-
-BY_HEAD = {"metric": pl.String, "layer": pl.Int16, "head": pl.Int16, "value": pl.Float64}
 
 
 def by_head(totals: Totals) -> pl.DataFrame:
@@ -23,8 +22,8 @@ def by_head(totals: Totals) -> pl.DataFrame:
                 "head": totals.others[columns],
                 "value": value[rows, columns],
             },
-            schema_overrides=BY_HEAD,
+            schema_overrides=BY_HEAD.schema,
         )
         for name, value in values.items()
     ]
-    return pl.concat([pl.DataFrame(schema=BY_HEAD), *frames]).with_columns(finite_or_null("value"))
+    return pl.concat([BY_HEAD.empty(), *frames]).with_columns(finite_or_null("value"))

@@ -13,36 +13,13 @@ import datasketches
 import numpy as np
 import polars as pl
 
+from analysis.distribution.tables import HISTOGRAM, MOMENTS, QUANTILES
+
 # Of the merged digest; the extraction's digests have 100.
 COMPRESSION = 4000
 #: Samples whose digests are merged with each other before they go into the whole: merging into a large one is slow.
 TOGETHER = 16
 EVERY = "all"
-QUANTILES = {
-    "layer": pl.Int16,
-    "group": pl.String,
-    "quantile": pl.Float64,
-    "value": pl.Float64,
-    "count": pl.Int64,
-}
-HISTOGRAM = {
-    "layer": pl.Int16,
-    "group": pl.String,
-    "left": pl.Float64,
-    "right": pl.Float64,
-    "density": pl.Float64,
-    "count": pl.Float64,
-}
-MOMENTS = {
-    "layer": pl.Int16,
-    "group": pl.String,
-    "count": pl.Int64,
-    "mean": pl.Float64,
-    "sd": pl.Float64,
-    "minimum": pl.Float64,
-    "maximum": pl.Float64,
-    "zero_share": pl.Float64,
-}
 
 
 class Digest:
@@ -120,7 +97,7 @@ def score_quantiles(scores: Scores, quantiles: Sequence[float]) -> pl.DataFrame:
         for quantile in quantiles:
             value = low if quantile == 0 else high if quantile == 1 else merged.get_quantile(quantile)
             rows.append((layer, group, quantile, value, count))
-    return pl.DataFrame(rows, schema=QUANTILES, orient="row")
+    return pl.DataFrame(rows, schema=QUANTILES.schema, orient="row")
 
 
 def score_histogram(scores: Scores, bins: int) -> pl.DataFrame:
@@ -129,7 +106,7 @@ def score_histogram(scores: Scores, bins: int) -> pl.DataFrame:
     Returns:
         layer, group, left, right, density (share of the group per unit of score), count (scores, from the digest).
     """
-    frames = [pl.DataFrame(schema=HISTOGRAM)]
+    frames = [HISTOGRAM.empty()]
     for layer, groups in scores.layers():
         every = pl.concat(list(groups.values()))
         edges = _edges(float(every["minimum"].min()), float(every["maximum"].max()), bins)  # type: ignore[arg-type]
@@ -144,7 +121,7 @@ def score_histogram(scores: Scores, bins: int) -> pl.DataFrame:
                 "density": share / np.diff(edges),
                 "count": share * int(parts["count"].sum()),
             }
-            frames.append(pl.DataFrame(columns, schema_overrides=HISTOGRAM))
+            frames.append(pl.DataFrame(columns, schema_overrides=HISTOGRAM.schema))
     return pl.concat(frames)
 
 
@@ -171,7 +148,7 @@ def score_moments(scores: Scores) -> pl.DataFrame:
                 float(parts["zeros"].sum() / total),
             )
         )
-    return pl.DataFrame(rows, schema=MOMENTS, orient="row")
+    return pl.DataFrame(rows, schema=MOMENTS.schema, orient="row")
 
 
 def _edges(low: float, high: float, bins: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

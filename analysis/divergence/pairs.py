@@ -75,7 +75,7 @@ def _divergences(one: pl.DataFrame, other: pl.DataFrame) -> tuple[pl.Series, pl.
 def _check(baseline: pl.DataFrame, candidate: pl.DataFrame, where: str) -> None:
     remedy = "probe both with the same dataset and probe settings"
     for frame in (baseline, candidate):
-        missing = [name for name in LOGITS if name not in frame.columns]
+        missing = [name for name in LOGITS.schema if name not in frame.columns]
         if missing:
             raise IndexscopeError(where, f"the predictions lack the column {missing[0]}", "probe the model again")
     lone = pl.concat(

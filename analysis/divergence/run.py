@@ -13,9 +13,11 @@ from analysis.divergence.estimates import Estimate, Weighted
 from analysis.divergence.pairs import pairs
 from analysis.divergence.tables import AGAINST, BY, CHANGE_LEVELS, CLASS, DIVERGENCE, KL_LEVELS, POSITION, UNITS
 from analysis.metrics.registry import REGISTRY
-from analysis.metrics.summary import METRICS, finite_or_null
+from analysis.metrics.summary import finite_or_null
+from analysis.metrics.tables import METRICS
 from analysis.settings import ComparisonSettings
 from analysis.statistics import Array
+from indexscope.columns import Table
 from indexscope.errors import IndexscopeError
 
 Frames = Mapping[str, pl.DataFrame]
@@ -44,8 +46,8 @@ def diverge(models: Mapping[str, Frames], baseline: str, settings: ComparisonSet
     Raises:
         IndexscopeError: A candidate was run on other samples or probed at other queries than the baseline.
     """
-    whole: list[pl.DataFrame] = [pl.DataFrame(schema=DIVERGENCE)]
-    parts: list[pl.DataFrame] = [pl.DataFrame(schema=BY)]
+    whole: list[pl.DataFrame] = [DIVERGENCE.empty()]
+    parts: list[pl.DataFrame] = [BY.empty()]
     base = models[baseline]
     of_tokens, of_queries = base["tokens"], base.get("logits")
     for name in models:
@@ -69,10 +71,10 @@ def output_metrics(divergence: pl.DataFrame) -> pl.DataFrame:
     registered = [name for name in UNITS if name in REGISTRY]
     rows = divergence.filter((pl.col("against") == "baseline") & pl.col("statistic").is_in(registered))
     layer = pl.lit(None, dtype=pl.Int16).alias("layer")
-    return rows.rename({"statistic": "metric"}).with_columns(layer).select("model", *METRICS)
+    return rows.rename({"statistic": "metric"}).with_columns(layer).select("model", *METRICS.schema)
 
 
-def _joined(frames: list[pl.DataFrame], schema: Mapping[str, type[pl.DataType]], models: list[str]) -> pl.DataFrame:
+def _joined(frames: list[pl.DataFrame], table: Table, models: list[str]) -> pl.DataFrame:
     """One frame in the order of the models, of what they are held against, of the groups and of the statistics."""
     orders = {"model": models, "against": list(AGAINST), "axis": [POSITION, CLASS], "bin": [], "statistic": list(UNITS)}
     keys = [
@@ -80,16 +82,16 @@ def _joined(frames: list[pl.DataFrame], schema: Mapping[str, type[pl.DataType]],
         if known
         else pl.col(name)
         for name, known in orders.items()
-        if name in schema
+        if name in table.schema
     ]
-    return pl.concat(frames).sort(*keys).select(*schema)
+    return pl.concat(frames).sort(*keys).select(*table.schema)
 
 
 def _keep(whole: list[pl.DataFrame], parts: list[pl.DataFrame], frame: pl.DataFrame, model: str, against: str) -> None:
     named = frame.with_columns(model=pl.lit(model), against=pl.lit(against))
-    whole.append(named.filter(pl.col("axis").is_null()).select(*DIVERGENCE).cast(pl.Schema(DIVERGENCE)))
+    whole.append(DIVERGENCE.shaped(named.filter(pl.col("axis").is_null())))
     known = named.filter(pl.col("axis").is_not_null() & pl.col("value").is_not_null())
-    parts.append(known.select(*BY).cast(pl.Schema(BY)))
+    parts.append(BY.shaped(known))
 
 
 def _against_dense(tokens: pl.DataFrame) -> pl.DataFrame:
@@ -187,10 +189,8 @@ def _array(values: pl.Series) -> Array:
 
 
 def _frame(rows: list[tuple[object, ...]]) -> pl.DataFrame:
-    schema: dict[str, type[pl.DataType]] = {
-        **{name: kind for name, kind in BY.items() if name not in ("model", "against", "unit")},
-        "note": pl.String,
-    }
+    schema = {name: kind for name, kind in BY.schema.items() if name not in ("model", "against", "unit")}
+    schema["note"] = DIVERGENCE.schema["note"]
     frame = pl.DataFrame(rows, schema=schema, orient="row")
     unit = pl.col("statistic").replace_strict(dict(UNITS), return_dtype=pl.String)
     return frame.with_columns(*finite_or_null("value", "ci_low", "ci_high"), unit=unit)

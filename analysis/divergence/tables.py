@@ -6,32 +6,47 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from indexscope.columns import Column, interval, of, table_of
+
 AGAINST = ("baseline", "dense")
 """What a model is held against: the study's baseline, or its own dense attention."""
-DIVERGENCE: Mapping[str, type[pl.DataType]] = {
-    "model": pl.String,
-    "against": pl.String,
-    "statistic": pl.String,
-    "unit": pl.String,
-    "value": pl.Float64,
-    "ci_low": pl.Float64,
-    "ci_high": pl.Float64,
-    "n": pl.Int32,
-    "note": pl.String,
-}
-BY: Mapping[str, type[pl.DataType]] = {
-    "model": pl.String,
-    "against": pl.String,
-    "axis": pl.String,
-    "bin": pl.Int16,
-    "label": pl.String,
-    "statistic": pl.String,
-    "unit": pl.String,
-    "value": pl.Float64,
-    "ci_low": pl.Float64,
-    "ci_high": pl.Float64,
-    "n": pl.Int32,
-}
+_AGAINST = of(
+    pl.String,
+    model="The model's name in the study.",
+    against="What it is held against: baseline, or dense for its own dense attention.",
+)
+_VALUES: tuple[Column, ...] = (
+    *of(
+        pl.String,
+        statistic="Name of the statistic: a metric of docs/metrics.md, or as in docs/questions.md.",
+        unit="Unit of the value.",
+    ),
+    *of(pl.Float64, "in the column unit", value="Its value."),
+    *interval(whose="the", more="; null for the largest value seen"),
+    *of(pl.Int32, "samples", n="Samples that were paired."),
+)
+DIVERGENCE = table_of(
+    "model, against, statistic",
+    "model against statistic",
+    _AGAINST,
+    _VALUES,
+    of(pl.String, note="Why there is no value; null where there is one."),
+    ordered=False,
+)
+BY = table_of(
+    "model, against, axis, bin, statistic",
+    "model against axis bin statistic",
+    _AGAINST,
+    of(
+        pl.String,
+        axis="What the rows are divided by: position of the query, or token class of the true next token.",
+    ),
+    of(pl.Int16, bin="Position bucket, or place of the class in docs/metrics.md."),
+    of(pl.String, label="The bin in words."),
+    _VALUES,
+    ordered=False,
+)
+COMPARED = {"divergence": DIVERGENCE, "divergence_by": BY}
 POSITION, CLASS = "position", "token class"
 #: Percentiles of llama.cpp's report; its 99.9 % and 0.1 % need more queries than a probe has.
 KL_LEVELS = {"output_kl_p1": 0.01, "output_kl_p10": 0.1, "output_kl_median": 0.5, "output_kl_p90": 0.9,

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import polars as pl
 
+from analysis.efficiency.tables import LATENCY
 from analysis.metrics.registry import REGISTRY
-from analysis.metrics.summary import METRICS, finite_or_null
+from analysis.metrics.summary import finite_or_null
 from analysis.metrics.sums import Features
-
-LATENCY = {
-    "component": pl.String,
-    "length": pl.Int64,
-    "ms": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "time_share": pl.Float64,
-    "peak_bytes": pl.Int64,
-}
+from analysis.metrics.tables import METRICS
 
 
 def latency(features: Features) -> pl.DataFrame:
@@ -28,7 +20,7 @@ def latency(features: Features) -> pl.DataFrame:
     """
     profile = features.get("profile")
     if profile is None or profile.is_empty():
-        return pl.DataFrame(schema=LATENCY)
+        return LATENCY.empty()
     whole = pl.col("milliseconds").filter(pl.col("component") == "model").first().over("length")
     rows = profile.with_columns(time_share=pl.col("milliseconds") / whole).with_columns(finite_or_null("time_share"))
     return rows.sort("component", "length").select(
@@ -51,7 +43,7 @@ def latency_metrics(features: Features) -> pl.DataFrame:
     """
     profile = features.get("profile")
     if profile is None or profile.is_empty():
-        return pl.DataFrame(schema=METRICS)
+        return METRICS.empty()
     longest = profile.filter(pl.col("length") == pl.col("length").max())
     measured = latency(features).filter(pl.col("length") == pl.col("length").max())
     times = longest.select(
@@ -67,5 +59,5 @@ def latency_metrics(features: Features) -> pl.DataFrame:
     rows = pl.concat([times, shares, bytes_], how="diagonal").filter(pl.col("metric").is_in(list(units)))
     rows = rows.filter(pl.col("value").is_not_null())
     unit = pl.col("metric").replace_strict(units, return_dtype=pl.String)
-    rows = rows.with_columns(layer=pl.lit(None, dtype=pl.Int16), unit=unit).select(*METRICS)
-    return rows.cast(METRICS).sort("metric")  # type: ignore[arg-type]
+    rows = rows.with_columns(layer=pl.lit(None, dtype=pl.Int16), unit=unit).select(*METRICS.schema)
+    return rows.cast(METRICS.schema).sort("metric")

@@ -11,6 +11,7 @@ from scipy.special import stdtrit
 from analysis.clustering.pattern_types import classify
 from analysis.clustering.rows import KEYS, pattern_rows
 from analysis.efficiency.pareto import pareto
+from analysis.efficiency.tables import PATTERNS_PARETO
 from analysis.metrics.stream import shards
 from analysis.metrics.summary import finite_or_null
 from analysis.metrics.sums import Features
@@ -22,15 +23,6 @@ LEVELS: Mapping[str, tuple[str, ...]] = {
     "layer": ("layer",),
     "head": ("layer", "head"),
     "pattern type": ("pattern_type",),
-}
-PATTERNS_PARETO = {
-    "level": pl.String,
-    "layer": pl.Int16,
-    "head": pl.Int16,
-    "pattern_type": pl.String,
-    **{f"{name}{end}": pl.Float64 for name in VALUES for end in ("", "_low", "_high")},
-    "on_front": pl.Boolean,
-    "n": pl.Int32,
 }
 #: Shards whose moments are kept before they are summed.
 TOGETHER = 64
@@ -58,7 +50,7 @@ def patterns_pareto(features: Features, settings: BootstrapSettings) -> pl.DataF
         if len(found) == TOGETHER:
             found = [_sum(found)]
     if not found:
-        return pl.DataFrame(schema=PATTERNS_PARETO)
+        return PATTERNS_PARETO.empty()
     sums = _sum(found)
     sums = sums.with_columns(finite for name in VALUES for finite in _estimate(name, settings.confidence))
     names = [f"{name}{end}" for name in VALUES for end in ("", "_low", "_high")]
@@ -68,7 +60,7 @@ def patterns_pareto(features: Features, settings: BootstrapSettings) -> pl.DataF
         own = sums.filter(pl.col("level") == level).sort("layer", "head", "pattern_type")
         front = pareto(own["cost"].to_numpy(), own["quality"].to_numpy())
         parts.append(own.with_columns(on_front=pl.Series(front, dtype=pl.Boolean)))
-    return pl.concat(parts).select(*PATTERNS_PARETO).cast(PATTERNS_PARETO)  # type: ignore[arg-type]
+    return PATTERNS_PARETO.shaped(pl.concat(parts))
 
 
 def _sum(parts: list[pl.DataFrame]) -> pl.DataFrame:

@@ -10,9 +10,7 @@ import polars as pl
 
 from analysis.efficiency.flops import Shape, flops
 from analysis.efficiency.reference import DEEPSEEK_V32, THIS, deepseek_v32
-
-PROJECTION = {"dimensions": pl.String, "length": pl.Int64, "component": pl.String, "flops": pl.Float64}
-BREAK_EVEN = {"dimensions": pl.String, "length": pl.Int64}
+from analysis.efficiency.tables import BREAK_EVEN, PROJECTION
 
 
 def projection(model: Shape | None, lengths: Sequence[int]) -> pl.DataFrame:
@@ -23,7 +21,7 @@ def projection(model: Shape | None, lengths: Sequence[int]) -> pl.DataFrame:
         an indexer has dense_attention alone and no reference; one without a formula has no rows.
     """
     if model is None or not model.by_token:
-        return pl.DataFrame(schema=PROJECTION)
+        return PROJECTION.empty()
     frames = [_projected(THIS, model, lengths)]
     if model.top_k is not None:
         frames.append(_projected(DEEPSEEK_V32, deepseek_v32(), lengths))
@@ -38,7 +36,7 @@ def _projected(dimensions: str, model: Shape, lengths: Sequence[int]) -> pl.Data
     frames = [
         pl.DataFrame(
             {"dimensions": dimensions, "length": list(lengths), "component": component, "flops": values},
-            schema=PROJECTION,
+            schema=PROJECTION.schema,
         )
         for component, values in parts.items()
     ]
@@ -48,9 +46,9 @@ def _projected(dimensions: str, model: Shape, lengths: Sequence[int]) -> pl.Data
 def break_even(model: Shape | None) -> pl.DataFrame:
     """Break-even length by dimensions; null where sparse attention never pays, no rows without an indexer."""
     if model is None or model.top_k is None or not model.by_token:
-        return pl.DataFrame(schema=BREAK_EVEN)
+        return BREAK_EVEN.empty()
     rows = [(THIS, break_even_length(model)), (DEEPSEEK_V32, break_even_length(deepseek_v32()))]
-    return pl.DataFrame(rows, schema=BREAK_EVEN, orient="row")
+    return pl.DataFrame(rows, schema=BREAK_EVEN.schema, orient="row")
 
 
 def break_even_length(model: Shape) -> int | None:

@@ -11,8 +11,9 @@ from analysis.efficiency.latency import latency, latency_metrics
 from analysis.efficiency.patterns import patterns_pareto
 from analysis.efficiency.projection import break_even, break_even_length, projection
 from analysis.metrics.stream import shards
-from analysis.metrics.summary import METRICS, constants, summarise
-from analysis.metrics.sums import PER_SAMPLE, Features, Sums, join, layered, per_sample, table_sums
+from analysis.metrics.summary import constants, summarise
+from analysis.metrics.sums import Features, Sums, join, layered, per_sample, table_sums
+from analysis.metrics.tables import METRICS, PER_SAMPLE
 from analysis.settings import EfficiencySettings
 
 
@@ -36,8 +37,8 @@ def run(features: Features, settings: EfficiencySettings) -> dict[str, pl.DataFr
         patterns_pareto: see `patterns_pareto`.
     """
     facts = features.get("facts")
-    frames = [pl.DataFrame(schema=METRICS), latency_metrics(features)]
-    pairs, model = pl.DataFrame(schema=PER_SAMPLE), None
+    frames = [METRICS.empty(), latency_metrics(features)]
+    pairs, model = PER_SAMPLE.empty(), None
     if facts is not None and not facts.is_empty():
         model = shape(facts, features, features.get("layers"))
         frames.append(_counts(facts, model))
@@ -106,7 +107,7 @@ def _scored(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The relative cost and the score as metrics, and what they are made of by sample."""
     if model.top_k is None:
-        return constants({"efficiency_score": None}), pl.DataFrame(schema=PER_SAMPLE)
+        return constants({"efficiency_score": None}), PER_SAMPLE.empty()
     cost = (spent.indexer + spent.attention)[:, None], spent.dense_attention[:, None]
     sums = join([layered(samples, [], {"relative_cost": cost}), _stack(quality)])
     frame = summarise(sums, settings).filter(pl.col("metric").is_in(["relative_cost", "efficiency_score"]))

@@ -17,6 +17,7 @@ from analysis.capture.protocol import Traceable, as_source
 from analysis.capture.source import Source
 from analysis.features.attempt import Attempt
 from analysis.features.buckets import BucketSums, bucket_count, bucket_of
+from analysis.features.columns import SAMPLES
 from analysis.features.intake import Finite, TokenSequence, called, check_samples
 from analysis.features.layer import LayerFeatures
 from analysis.features.quality import next_token_quality
@@ -130,7 +131,7 @@ def _extract_batch(
     tables = {
         "samples": pl.DataFrame(
             {"sample": index, "name": [sample.name for sample in batch], "tokens": [length] * len(batch)},
-            schema={"sample": pl.Int32, "name": pl.String, "tokens": pl.Int32},
+            schema=SAMPLES.schema,
         ),
         "attention": attention_table(index, layers),
         "heads": heads_table(index, layers, settings.sink_keys),

@@ -6,6 +6,7 @@ import polars as pl
 import torch
 
 from analysis.capture.chunk import AttentionChunk
+from analysis.features.columns import SAMPLES
 from analysis.features.layer import LayerFeatures
 from analysis.features.tables import attention_table, heads_table, indexer_table
 from analysis.settings import ExtractSettings
@@ -65,7 +66,7 @@ def given_tables(
     tables = {
         "samples": pl.DataFrame(
             {"sample": index, "name": [str(item) for item in index], "tokens": [length] * batch},
-            schema={"sample": pl.Int32, "name": pl.String, "tokens": pl.Int32},
+            schema=SAMPLES.schema,
         ),
         "attention": attention_table(index, {0: layer}),
         "heads": heads_table(index, {0: layer}, settings.sink_keys),

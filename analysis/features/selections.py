@@ -77,7 +77,7 @@ class SelectionSampler:
             index: The batch's samples by their index in the dataset.
         """
         if not self._parts:
-            return pl.DataFrame(schema=SELECTIONS)
+            return SELECTIONS.empty()
         rows = [len(part.item) for part in self._parts]
 
         def joined(name: str) -> NDArray[np.int64]:
@@ -94,7 +94,7 @@ class SelectionSampler:
             "selected": selected,
             "keys": encode_rows(joined("keys"), selected),
         }
-        return pl.DataFrame(columns, schema=SELECTIONS).filter(pl.col("eligible") > 0).sort(ROW)
+        return pl.DataFrame(columns, schema=SELECTIONS.schema).filter(pl.col("eligible") > 0).sort(ROW)
 
 
 def _sampled(

@@ -8,13 +8,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.features.columns import COUNTS
+from analysis.features.columns import ATTENTION, COUNTS, HEADS, INDEXER, POSITIONS, SCORES
 from analysis.features.layer import LayerFeatures
-from analysis.features.positions import BinSums
 from analysis.features.sketch import GROUPS, ScoreSketch
+from indexscope.columns import Table
 
 Layers = Mapping[int, LayerFeatures]
-KEYS = {"sample": pl.Int32, "layer": pl.Int16, "head": pl.Int16, "bucket": pl.Int8}
 
 
 def attention_table(index: list[int], layers: Layers) -> pl.DataFrame:
@@ -28,7 +27,7 @@ def attention_table(index: list[int], layers: Layers) -> pl.DataFrame:
             columns[name] = np.broadcast_to(counts[:, None, :], shape).astype(np.int32)
         columns |= {name: mean.astype(np.float32) for name, mean in features.per_head.means().items()}
         parts.append(columns)
-    return _table(parts, ["sample", "layer", "head", "bucket"])
+    return _table(parts, ATTENTION)
 
 
 def indexer_table(index: list[int], layers: Layers) -> pl.DataFrame:
@@ -42,7 +41,7 @@ def indexer_table(index: list[int], layers: Layers) -> pl.DataFrame:
         columns |= {name: counts.astype(np.int32) for name, counts in zip(COUNTS, features.counts.sums, strict=True)}
         columns |= {name: mean.astype(np.float32) for name, mean in features.per_query.means().items()}
         parts.append(columns)
-    return _table(parts, ["sample", "layer", "bucket"])
+    return _table(parts, INDEXER)
 
 
 def heads_table(index: list[int], layers: Layers, sink_keys: int) -> pl.DataFrame:
@@ -54,12 +53,12 @@ def heads_table(index: list[int], layers: Layers, sink_keys: int) -> pl.DataFram
         columns["queries"] = np.broadcast_to(features.shape.queries[:, None], shape).astype(np.int32)
         columns |= {name: value.numpy() for name, value in features.shape.features(sink_keys).items()}
         parts.append(columns)
-    return _table(parts, ["sample", "layer", "head"])
+    return _table(parts, HEADS)
 
 
 def positions_table(index: list[int], layers: Layers) -> pl.DataFrame:
     """Per sample, layer, distance bin and relative bin: selections and attention with what chance alone would give."""
-    parts: dict[str, list[NDArray[np.generic]]] = {name: [] for name in _POSITIONS}
+    parts: dict[str, list[NDArray[np.generic]]] = {name: [] for name in POSITIONS.schema}
     for layer, features in layers.items():
         for item, sample in enumerate(index):
             sums = features.positions[item]
@@ -76,25 +75,15 @@ def positions_table(index: list[int], layers: Layers) -> pl.DataFrame:
             for name, kept in parts.items():
                 kept.append(columns[name])
     if not parts["sample"]:
-        return pl.DataFrame(schema=_POSITIONS)
+        return POSITIONS.empty()
     frame = pl.DataFrame({name: np.concatenate(kept) for name, kept in parts.items()})
     return (
         frame.lazy()
-        .cast(_POSITIONS)  # type: ignore[arg-type]
+        .cast(POSITIONS.schema)
         .with_columns(pl.col(pl.Float64).fill_nan(None))
-        .sort("sample", "layer", "distance", "relative")
+        .sort(POSITIONS.key)
         .collect()
     )
-
-
-_POSITIONS = {
-    "sample": pl.Int32,
-    "layer": pl.Int16,
-    "distance": pl.Int8,
-    "relative": pl.Int8,
-    "queries": pl.Int32,
-    **dict.fromkeys(BinSums._fields, pl.Float64),
-}
 
 
 def scores_table(index: list[int], layers: Layers) -> pl.DataFrame:
@@ -106,7 +95,7 @@ def scores_table(index: list[int], layers: Layers) -> pl.DataFrame:
         for group in GROUPS
         if sketches[group].count
     ]
-    return pl.DataFrame(rows, schema=_SCORES, orient="row").sort("sample", "layer", "group")
+    return pl.DataFrame(rows, schema=SCORES.schema, orient="row").sort(SCORES.key)
 
 
 def _summary(sketch: ScoreSketch) -> tuple[object, ...]:
@@ -114,20 +103,6 @@ def _summary(sketch: ScoreSketch) -> tuple[object, ...]:
         *(sketch.count, sketch.mean, sketch.m2, sketch.minimum, sketch.maximum, sketch.zeros),
         sketch.serialize(),
     )
-
-
-_SCORES = {
-    "sample": pl.Int32,
-    "layer": pl.Int16,
-    "group": pl.String,
-    "count": pl.Int64,
-    "mean": pl.Float64,
-    "m2": pl.Float64,
-    "minimum": pl.Float64,
-    "maximum": pl.Float64,
-    "zeros": pl.Int64,
-    "sketch": pl.Binary,
-}
 
 
 def _index_columns(
@@ -139,15 +114,15 @@ def _index_columns(
     return columns | dict(zip(names[1:], grids[1:], strict=True))
 
 
-def _table(parts: list[dict[str, NDArray[np.generic]]], order: list[str]) -> pl.DataFrame:
+def _table(parts: list[dict[str, NDArray[np.generic]]], table: Table) -> pl.DataFrame:
     """One table of the columns of all layers, without rows that no query reached, sorted; NaN becomes null."""
     columns = {name: np.concatenate([part[name].ravel() for part in parts]) for name in parts[0]}
     return (
         pl.DataFrame(columns)
         .lazy()
         .filter(pl.col("queries") > 0)
-        .with_columns(pl.col(name).cast(KEYS[name]) for name in columns if name in KEYS)
+        .with_columns(pl.col(name).cast(table.schema[name]) for name in table.key)
         .with_columns(pl.col(pl.Float32).fill_nan(None))
-        .sort(order)
+        .sort(table.key)
         .collect()
     )

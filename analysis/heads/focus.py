@@ -5,36 +5,16 @@ from __future__ import annotations
 import polars as pl
 
 from analysis.heads.spread import Spread
+from analysis.heads.tables import FOCUSED, HEADS
 from analysis.heads.words import words
 from analysis.metrics.summary import finite_or_null
-from analysis.probe.head_measures import FOCUS, MEANS
 from analysis.settings import BootstrapSettings
 from analysis.statistics import ratio
 
-AGAINST = tuple(f"against_{name}" for name in FOCUS)
-BARE = (
-    *("random_overlap", "random_recall"),
-    *(f"{prefix}uniform_{name}" for prefix in ("", "against_") for name in FOCUS),
-)
+WEIGHTS = HEADS.weights | dict.fromkeys(("recall_loss", "adds_share", "against_share"), "weight")
+ESTIMATED = tuple(name for name in FOCUSED.schema if f"{name}_ci_low" in FOCUSED.schema)
+BARE = tuple(name for name in HEADS.weights if name in FOCUSED.schema and name not in ESTIMATED)
 """What chance or uniform scoring gives on the same queries: what the others are read beside, so without intervals."""
-WEIGHTS = {name: weight for weight, means in MEANS.items() for name in means} | dict.fromkeys(
-    ("recall_loss", "adds_share", "against_share"), "weight"
-)
-ESTIMATED = (
-    *("contribution", "active_share", "positive_share", "own_overlap", "own_recall"),
-    *("kept", "kept_without", "recall", "recall_with", "recall_without", "recall_loss"),
-    *("adds_share", "against_share"),
-    *FOCUS,
-    *AGAINST,
-)
-FOCUSED = {
-    "layer": pl.Int16,
-    "indexer_head": pl.Int16,
-    "words": pl.String,
-    **{f"{name}{end}": pl.Float64 for name in ESTIMATED for end in ("", "_ci_low", "_ci_high")},
-    **dict.fromkeys(BARE, pl.Float64),
-    "n": pl.Int32,
-}
 
 
 def focus(heads: pl.DataFrame, settings: BootstrapSettings) -> pl.DataFrame:
@@ -50,7 +30,7 @@ def focus(heads: pl.DataFrame, settings: BootstrapSettings) -> pl.DataFrame:
         without this one, adds_share and against_share the shares of the queries for which the head adds to the score
         of some key, or takes from it.
     """
-    frames = [pl.DataFrame(schema=FOCUSED)]
+    frames = [FOCUSED.empty()]
     loss = heads.with_columns(
         recall_loss=pl.col("recall_with") - pl.col("recall_without"),
         adds_share=pl.col("focus_weight") / pl.col("weight"),
@@ -68,7 +48,5 @@ def focus(heads: pl.DataFrame, settings: BootstrapSettings) -> pl.DataFrame:
         frame = spread.cells.hstack(pl.DataFrame(columns).with_columns(finite_or_null(*columns)))
         frame = frame.with_columns(n=pl.Series((spread.sums("weight")[0] > 0).sum(axis=0)))
         said = [words(row) for row in frame.iter_rows(named=True)]
-        frames.append(
-            frame.with_columns(words=pl.Series(said, dtype=pl.String)).select(*FOCUSED).cast(pl.Schema(FOCUSED))
-        )
+        frames.append(FOCUSED.shaped(frame.with_columns(words=pl.Series(said, dtype=pl.String))))
     return pl.concat(frames)

@@ -5,23 +5,10 @@ from __future__ import annotations
 import polars as pl
 
 from analysis.heads.spread import Spread, estimate
+from analysis.heads.tables import LIFTED
 from analysis.metrics.summary import finite_or_null
 from analysis.positional.lift import label
 from analysis.settings import BootstrapSettings
-
-LIFTED = {
-    "layer": pl.Int16,
-    "indexer_head": pl.Int16,
-    "axis": pl.String,
-    "bin": pl.Int32,
-    "label": pl.String,
-    "lift": pl.Float64,
-    "ci_low": pl.Float64,
-    "ci_high": pl.Float64,
-    "selections": pl.Float64,
-    "expected": pl.Float64,
-    "n": pl.Int32,
-}
 
 
 def lift(positions: pl.DataFrame, settings: BootstrapSettings) -> pl.DataFrame:
@@ -35,7 +22,7 @@ def lift(positions: pl.DataFrame, settings: BootstrapSettings) -> pl.DataFrame:
         layer, indexer_head, axis, bin, label, lift, ci_low, ci_high, selections, expected, n (samples that reach the
         bin).
     """
-    frames = [pl.DataFrame(schema=LIFTED)]
+    frames = [LIFTED.empty()]
     # A layer at a time bounds the memory; the resamples are the same in all.
     for (axis, _), own in positions.sort("axis", "layer").group_by("axis", "layer", maintain_order=True):
         spread = Spread(own, ("layer", "indexer_head", "bin"))
@@ -54,5 +41,5 @@ def lift(positions: pl.DataFrame, settings: BootstrapSettings) -> pl.DataFrame:
             axis=pl.lit(str(axis)),
             label=pl.Series([label(str(axis), int(bin_)) for bin_ in spread.cells["bin"]], dtype=pl.String),
         )
-        frames.append(frame.select(*LIFTED).cast(pl.Schema(LIFTED)))
+        frames.append(LIFTED.shaped(frame))
     return pl.concat(frames).sort("layer", "indexer_head", "axis", "bin")

@@ -5,21 +5,9 @@ from __future__ import annotations
 import polars as pl
 
 from analysis.heads.spread import Spread
+from analysis.heads.tables import PRUNED
 from analysis.metrics.summary import finite_or_null
 from analysis.settings import BootstrapSettings
-
-PRUNED = {
-    "layer": pl.Int16,
-    "removed": pl.Int16,
-    "indexer_head": pl.Int16,
-    "recall": pl.Float64,
-    "recall_loss": pl.Float64,
-    "ci_low": pl.Float64,
-    "ci_high": pl.Float64,
-    "overlap": pl.Float64,
-    "flops_share": pl.Float64,
-    "n": pl.Int32,
-}
 
 
 def pruning(table: pl.DataFrame, settings: BootstrapSettings) -> pl.DataFrame:
@@ -36,7 +24,7 @@ def pruning(table: pl.DataFrame, settings: BootstrapSettings) -> pl.DataFrame:
         (samples).
     """
     if table.is_empty():
-        return pl.DataFrame(schema=PRUNED)
+        return PRUNED.empty()
     heads = table.group_by("layer").agg(heads=pl.col("removed").max() + 1).sort("layer")
     whole = table.filter(pl.col("removed") == 0).select("sample", "layer", all_heads="recall")
     paired = table.join(whole, on=["sample", "layer"]).with_columns(recall_loss=pl.col("all_heads") - pl.col("recall"))
@@ -54,7 +42,7 @@ def pruning(table: pl.DataFrame, settings: BootstrapSettings) -> pl.DataFrame:
         .join(heads, on="layer", how="left", maintain_order="left")
         .with_columns(flops_share=(pl.col("heads") - pl.col("removed")) / pl.col("heads"))
     )
-    return pl.concat([part.select(*PRUNED).cast(pl.Schema(PRUNED)) for part in (rows, each)])
+    return pl.concat([PRUNED.shaped(part) for part in (rows, each)])
 
 
 def _estimates(frame: pl.DataFrame, keys: tuple[str, ...], settings: BootstrapSettings) -> pl.DataFrame:

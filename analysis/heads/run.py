@@ -6,38 +6,19 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from analysis.distribution.scores import MOMENTS, QUANTILES
-from analysis.heads.focus import FOCUSED, focus
-from analysis.heads.lift import LIFTED, lift
-from analysis.heads.pruning import PRUNED, pruning
-from analysis.heads.scores import head_moments, head_quantiles, with_head
+from analysis.heads.focus import focus
+from analysis.heads.lift import lift
+from analysis.heads.pruning import pruning
+from analysis.heads.scores import head_moments, head_quantiles
 from analysis.heads.sums import head_sums, pair_sums
+from analysis.heads.tables import PAIRED, PAIRS, RESULTS
 from analysis.metrics.stream import Sharded, shards
-from analysis.metrics.summary import METRICS, finite_or_null, summarise
-from analysis.metrics.sums import PER_SAMPLE, join, per_sample
+from analysis.metrics.summary import finite_or_null, summarise
+from analysis.metrics.sums import join, per_sample
 from analysis.settings import HeadsSettings
+from indexscope.columns import empty
 
 TABLES = ("indexer_heads", "indexer_head_pairs", "indexer_pruning", "indexer_head_positions", "indexer_head_scores")
-PAIRED = {
-    "layer": pl.Int16,
-    "head_a": pl.Int16,
-    "head_b": pl.Int16,
-    "cosine": pl.Float64,
-    "correlation": pl.Float64,
-    "overlap": pl.Float64,
-    "n": pl.Int32,
-}
-_EMPTY: Mapping[str, Mapping[str, type[pl.DataType]]] = {
-    "metrics": METRICS,
-    "per_sample": PER_SAMPLE,
-    "focus": FOCUSED,
-    "pairs": PAIRED,
-    "pruning": PRUNED,
-    "lift": LIFTED,
-    "score_moments": with_head(MOMENTS),
-    "score_quantiles": with_head(QUANTILES),
-}
-_PAIR_MEANS = {"cosine": "cosine_weight", "correlation": "correlation_weight", "overlap": "weight"}
 
 
 def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: HeadsSettings) -> dict[str, pl.DataFrame]:
@@ -55,7 +36,7 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: HeadsSettings)
         score_moments and score_quantiles: as in the analysis distribution, with the column indexer_head.
     """
     tables, pairs, pair_samples = _read(features)
-    found = {name: pl.DataFrame(schema=schema) for name, schema in _EMPTY.items()}
+    found = empty(RESULTS)
     parts = []
     if "indexer_heads" in tables:
         parts.append(head_sums(tables["indexer_heads"]))
@@ -94,20 +75,20 @@ def _read(
     whole = {name: pl.concat(frames) for name, frames in parts.items()}
     tables = {name: frame.sort("sample", "layer") for name, frame in whole.items() if frame.height}
     if not by_pair:
-        return tables, pl.DataFrame(schema=PAIRED), pl.DataFrame()
+        return tables, PAIRED.empty(), pl.DataFrame()
     keys = ("layer", "head_a", "head_b")
     pairs = pl.concat(by_pair).group_by(keys, maintain_order=True).sum().sort(keys)
-    return tables, _means(pairs).select(*PAIRED).cast(pl.Schema(PAIRED)), pl.concat(by_sample)
+    return tables, PAIRED.shaped(_means(pairs)), pl.concat(by_sample)
 
 
 def _summed(frame: pl.DataFrame, keys: tuple[str, ...], counts: Mapping[str, str]) -> pl.DataFrame:
     """Sums of value x weight and of weight, and numbers of distinct values of some columns."""
-    tops = {name: (pl.col(name) * pl.col(weight)).sum() for name, weight in _PAIR_MEANS.items()}
-    bottoms = {weight: pl.col(weight).sum() for weight in _PAIR_MEANS.values()}
+    tops = {name: (pl.col(name) * pl.col(weight)).sum() for name, weight in PAIRS.weights.items()}
+    bottoms = {weight: pl.col(weight).sum() for weight in PAIRS.weights.values()}
     distinct = {name: pl.col(column).n_unique() for name, column in counts.items()}
     return frame.group_by(keys, maintain_order=True).agg(**tops, **bottoms, **distinct).sort(keys)
 
 
 def _means(sums: pl.DataFrame) -> pl.DataFrame:
-    means = [pl.col(name) / pl.col(weight) for name, weight in _PAIR_MEANS.items()]
-    return sums.with_columns(means).with_columns(finite_or_null(*_PAIR_MEANS))
+    means = [pl.col(name) / pl.col(weight) for name, weight in PAIRS.weights.items()]
+    return sums.with_columns(means).with_columns(finite_or_null(*PAIRS.weights))

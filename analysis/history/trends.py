@@ -11,10 +11,9 @@ from analysis.diff import between, defined
 from analysis.gates import parse_rule
 from analysis.history.numbers import COMPARISON, DEFINITION, METRIC
 from analysis.history.timeline import Stretch, models_of
+from analysis.metrics.headline import FOLLOWED
 from indexscope.errors import IndexscopeError
 
-#: The headline metrics, each with its stand-in where a model lacks it; as the verdict weighs them.
-HEADLINE = (("nll", "accuracy"), ("selection_recall",), ("indexer_flops", "indexer_latency_ms", "indexer_parameters"))
 DIFFERENCE = ".difference"
 Row = Mapping[str, Any]
 
@@ -91,7 +90,7 @@ def default_metrics(history: Sequence[Stretch], limit: int = 6) -> list[str]:
     if not numbers:
         return []
     measured = {row[METRIC.index("name")] for one in numbers for row in one["metrics"]}
-    found = [next((name for name in names if name in measured), None) for names in HEADLINE]
+    found = [next((name for name in names if name in measured), None) for names in FOLLOWED]
     metrics = [name for name in found if name is not None]
     for row in numbers[-1]["gates"]:
         try:

@@ -7,20 +7,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.length.extent import Extent
+from analysis.length.tables import BY_SAMPLE
 from analysis.metrics.headline import HEADLINE
 from analysis.metrics.metric import Ratio
 from analysis.metrics.registry import REGISTRY
 from analysis.metrics.sums import Sums
 from analysis.statistics import Array, ratio
 
-BY_SAMPLE = {
-    "metric": pl.String,
-    "bucket": pl.Int16,
-    "length": pl.Int32,
-    "sample": pl.Int32,
-    "value": pl.Float64,
-    "weight": pl.Float64,
-}
 #: Headline metrics that are means of rows, and the means that the others of them derive from.
 KEPT = frozenset(
     name for metric in HEADLINE for name in (metric, *REGISTRY[metric].bases) if isinstance(REGISTRY[name].rule, Ratio)
@@ -36,7 +29,7 @@ class BySample:
 
     def __init__(self, size: Extent) -> None:
         self._lengths = np.array([size.length(bucket) for bucket in range(size.buckets)], dtype=np.int32)
-        self._parts = [pl.DataFrame(schema=BY_SAMPLE)]
+        self._parts = [BY_SAMPLE.empty()]
 
     def add(self, metric: str, samples: NDArray[np.int64], top: Array, bottom: Array) -> None:
         """Take some samples of one metric; metrics that are not kept are passed over.
@@ -59,7 +52,7 @@ class BySample:
             "value": ratio(top[rows, buckets], weight),
             "weight": weight,
         }
-        self._parts.append(pl.DataFrame(columns, schema_overrides=BY_SAMPLE, strict=False))
+        self._parts.append(pl.DataFrame(columns, schema_overrides=BY_SAMPLE.schema, strict=False))
 
     def frame(self) -> pl.DataFrame:
         """metric, bucket, length (tokens), sample, value, weight, in the registry's order of metrics."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from analysis.length.extent import Extent
 from analysis.length.resampled import Buckets
+from analysis.length.tables import LENGTHS
 from analysis.metrics.metric import Derived
 from analysis.metrics.registry import REGISTRY
 from analysis.metrics.summary import finite_or_null
@@ -17,16 +18,6 @@ from analysis.metrics.sums import Cell
 from analysis.settings import BootstrapSettings
 from analysis.statistics import Array, interval, ratio
 
-LENGTHS = {
-    "metric": pl.String,
-    "length": pl.Int32,
-    "layer": pl.Int16,
-    "kind": pl.String,
-    "value": pl.Float64,
-    "ci_low": pl.Float64,
-    "ci_high": pl.Float64,
-    "n": pl.Int32,
-}
 UP_TO, AT = "up to", "at"
 Estimates = tuple[Array, NDArray[np.int64]]
 
@@ -43,7 +34,7 @@ def lengths(found: Mapping[Cell, Buckets], size: Extent, settings: BootstrapSett
     }
     estimates |= {(AT, cell): (ratio(own.top, own.bottom), own.at) for cell, own in found.items()}
     estimates |= _derived(estimates)
-    frames = [pl.DataFrame(schema=LENGTHS)]
+    frames = [LENGTHS.empty()]
     order = {name: place for place, name in enumerate(REGISTRY)}
     for (kind, (metric, layer)), (values, n) in sorted(
         estimates.items(), key=lambda item: (order[item[0][1][0]], _place(item[0][1][1]), item[0][0] == AT)
@@ -56,7 +47,7 @@ def lengths(found: Mapping[Cell, Buckets], size: Extent, settings: BootstrapSett
             "kind": [kind] * size.buckets,
             **{"value": values[0], "ci_low": low, "ci_high": high, "n": n},
         }
-        frames.append(pl.DataFrame(columns, schema_overrides=LENGTHS, strict=False))
+        frames.append(pl.DataFrame(columns, schema_overrides=LENGTHS.schema, strict=False))
     rows = pl.concat(frames).with_columns(finite_or_null("value", "ci_low", "ci_high"))
     return rows.filter(pl.col("n") > 0)
 

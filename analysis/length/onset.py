@@ -9,6 +9,7 @@ import polars as pl
 
 from analysis.length.extent import Extent
 from analysis.length.resampled import FOLLOWED, Buckets
+from analysis.length.tables import ONSET
 from analysis.metrics.registry import REGISTRY
 from analysis.metrics.summary import finite_or_null
 from analysis.metrics.sums import Cell
@@ -16,17 +17,6 @@ from analysis.settings import BootstrapSettings
 from analysis.statistics import interval, ratio
 
 ROUNDING = 1e-6
-ONSET = {
-    "metric": pl.String,
-    "layer": pl.Int16,
-    "first_length": pl.Int32,
-    "longest": pl.Int32,
-    "length": pl.Int32,
-    "loss": pl.Float64,
-    "ci_low": pl.Float64,
-    "ci_high": pl.Float64,
-    "n": pl.Int32,
-}
 
 
 def onset(found: Mapping[Cell, Buckets], size: Extent, settings: BootstrapSettings) -> pl.DataFrame:
@@ -47,7 +37,7 @@ def onset(found: Mapping[Cell, Buckets], size: Extent, settings: BootstrapSettin
         if (metric, layer) in found and layer in size.first
     ]
     known = [row for row in rows if row is not None]
-    frame = pl.DataFrame(known, schema=ONSET, orient="row")
+    frame = pl.DataFrame(known, schema=ONSET.schema, orient="row")
     return frame.with_columns(finite_or_null("loss", "ci_low", "ci_high"))
 
 

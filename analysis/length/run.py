@@ -7,15 +7,18 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from analysis.length.by_sample import BY_SAMPLE, BySample
+from analysis.length.by_sample import BySample
 from analysis.length.extent import extent
-from analysis.length.lengths import LENGTHS, lengths
-from analysis.length.onset import ONSET, onset
+from analysis.length.lengths import lengths
+from analysis.length.onset import onset
 from analysis.length.resampled import resampled
+from analysis.length.tables import RESULTS
 from analysis.metrics.stream import Sharded
-from analysis.metrics.summary import METRICS, metrics_frame
-from analysis.metrics.sums import PER_SAMPLE, Cell
+from analysis.metrics.summary import metrics_frame
+from analysis.metrics.sums import Cell
+from analysis.metrics.tables import PER_SAMPLE
 from analysis.settings import LengthSettings
+from indexscope.columns import empty
 
 
 def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: LengthSettings) -> dict[str, pl.DataFrame]:
@@ -37,14 +40,7 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: LengthSettings
     """
     size = extent(features)
     if not size.samples or not size.longest:
-        empty = {
-            "lengths": LENGTHS,
-            "onset": ONSET,
-            "by_sample": BY_SAMPLE,
-            "metrics": METRICS,
-            "per_sample": PER_SAMPLE,
-        }
-        return {name: pl.DataFrame(schema=schema) for name, schema in empty.items()}
+        return empty(RESULTS)
     kept = BySample(size)
     found = resampled(features, size, settings, kept)
     losses = onset(found, size, settings)
@@ -53,7 +49,7 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: LengthSettings
         "onset": losses,
         "by_sample": kept.frame(),
         "metrics": _metrics(losses),
-        "per_sample": pl.DataFrame(schema=PER_SAMPLE),
+        "per_sample": PER_SAMPLE.empty(),
     }
 
 

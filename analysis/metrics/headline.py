@@ -18,3 +18,5 @@ HEADLINE = (
     "indexer_latency_ms",
     "efficiency_score",
 )
+#: Those that a history shows, each with its stand-ins where a model lacks it; as the verdict weighs them.
+FOLLOWED = (("nll", "accuracy"), ("selection_recall",), ("indexer_flops", "indexer_latency_ms", "indexer_parameters"))

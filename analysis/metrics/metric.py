@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from analysis.features.columns import FEATURES
 
 Array = NDArray[np.float64]
 Better = Literal["higher", "lower", "neither"]
@@ -157,40 +160,29 @@ class Family:
     metrics: tuple[Metric, ...]
 
 
-def attention_metric(
+def column_metric(
+    table: str,
     name: str,
-    unit: str,
     better: Better,
-    meaning: str,
     formula: str,
-    weight: str = "queries",
+    meaning: str = "",
+    per_layer: bool = True,
     source: str = "",
     range: str = "",
     misleads: str = "",
 ) -> Metric:
-    """A metric that is the weighted mean of the column of its own name in the attention table."""
-    rule = Ratio("attention", name, weight)
-    return Metric(
-        name, unit, better, meaning, formula, rule, source=source, range=range or _natural(unit), misleads=misleads
-    )
+    """A metric that is the weighted mean of the column of its own name in a feature table.
+
+    Unit, weight and, where no other is given, meaning are the column's.
+    """
+    column = FEATURES[table].column(name)
+    assert column is not None, f"{table} has no column {name}"
+    rule, range = Ratio(table, name, column.weight), range or _natural(column.unit)
+    meaning = meaning or column.meaning
+    return Metric(name, column.unit, better, meaning, formula, rule, per_layer, source, range, misleads)
 
 
-def indexer_metric(
-    name: str,
-    unit: str,
-    better: Better,
-    meaning: str,
-    formula: str,
-    weight: str = "queries_in_effect",
-    source: str = "",
-    range: str = "",
-    misleads: str = "",
-) -> Metric:
-    """A metric that is the weighted mean of the column of its own name in the indexer table."""
-    rule = Ratio("indexer", name, weight)
-    return Metric(
-        name, unit, better, meaning, formula, rule, source=source, range=range or _natural(unit), misleads=misleads
-    )
+attention_metric, indexer_metric = partial(column_metric, "attention"), partial(column_metric, "indexer")
 
 
 def _natural(unit: str) -> str:

@@ -11,18 +11,9 @@ from numpy.typing import NDArray
 from analysis.metrics.metric import Derived
 from analysis.metrics.registry import REGISTRY
 from analysis.metrics.sums import Cell, Sums
+from analysis.metrics.tables import METRICS
 from analysis.settings import BootstrapSettings
 from analysis.statistics import Array, bootstrap_ratios, interval, ratio
-
-METRICS = {
-    "metric": pl.String,
-    "layer": pl.Int16,
-    "value": pl.Float64,
-    "unit": pl.String,
-    "ci_low": pl.Float64,
-    "ci_high": pl.Float64,
-    "n": pl.Int32,
-}
 
 
 def summarise(sums: Sums, settings: BootstrapSettings) -> pl.DataFrame:
@@ -97,7 +88,7 @@ def metrics_frame(cells: Sequence[Cell], values: Array, low: Array, high: Array,
             "ci_high": high,
             "n": n,
         },
-        schema_overrides=METRICS,
+        schema_overrides=METRICS.schema,
         strict=False,
     )
     frame = frame.with_columns(finite_or_null("value", "ci_low", "ci_high"))

@@ -14,17 +14,11 @@ from analysis.metrics.grids import column as column
 from analysis.metrics.metric import Ratio
 from analysis.metrics.registry import REGISTRY
 from analysis.metrics.stream import Sharded, shards
+from analysis.metrics.tables import PER_SAMPLE
 from analysis.statistics import Array, ratio
 
 Features = Mapping[str, pl.DataFrame]
 Cell = tuple[str, int | None]
-PER_SAMPLE = {
-    "metric": pl.String,
-    "layer": pl.Int16,
-    "sample": pl.Int32,
-    "value": pl.Float64,
-    "weight": pl.Float64,
-}
 
 
 @dataclass(frozen=True)
@@ -177,14 +171,14 @@ def per_sample(sums: Sums) -> pl.DataFrame:
     columns, rows = np.nonzero(listed.T)
     cells = pl.DataFrame(
         {"metric": [metric for metric, _ in sums.cells], "layer": [layer for _, layer in sums.cells]},
-        schema={"metric": PER_SAMPLE["metric"], "layer": PER_SAMPLE["layer"]},
+        schema={"metric": PER_SAMPLE.schema["metric"], "layer": PER_SAMPLE.schema["layer"]},
     )
     weight = sums.denominator[rows, columns]
     value = ratio(sums.numerator[rows, columns], weight)
     return cells[columns].with_columns(
-        pl.Series("sample", sums.samples[rows], dtype=PER_SAMPLE["sample"]),
-        pl.Series("value", value, dtype=PER_SAMPLE["value"]).fill_nan(None),
-        pl.Series("weight", weight, dtype=PER_SAMPLE["weight"]),
+        pl.Series("sample", sums.samples[rows], dtype=PER_SAMPLE.schema["sample"]),
+        pl.Series("value", value, dtype=PER_SAMPLE.schema["value"]).fill_nan(None),
+        pl.Series("weight", weight, dtype=PER_SAMPLE.schema["weight"]),
     )
 
 

@@ -8,26 +8,12 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from analysis.metrics.summary import finite_or_null
+from analysis.positional.tables import LIFT
 from analysis.positional.tally import Tally
 from analysis.positional.totals import Totals
 from analysis.settings import BootstrapSettings
 from analysis.statistics import Array, interval, ratio
 
-LIFT = {
-    "layer": pl.Int16,
-    "axis": pl.String,
-    "bin": pl.Int32,
-    "label": pl.String,
-    "lift": pl.Float64,
-    "ci_low": pl.Float64,
-    "ci_high": pl.Float64,
-    "attention_lift": pl.Float64,
-    "attention_ci_low": pl.Float64,
-    "attention_ci_high": pl.Float64,
-    "selections": pl.Float64,
-    "expected": pl.Float64,
-    "n": pl.Int32,
-}
 # With fewer selections (or fewer keys left out) than this by chance, resampled samples do not show their scatter.
 FEW = 10.0
 
@@ -88,9 +74,8 @@ class LiftBands:
         columns["selections"] = np.where(expected > 0, selections, np.nan)
         columns["expected"] = np.where(expected > 0, expected, np.nan)
         columns["n"] = self._reached[1]
-        frame = pl.DataFrame(columns, schema_overrides=LIFT, strict=False)
-        numbers = [name for name, kind in LIFT.items() if kind == pl.Float64]
-        return frame.with_columns(finite_or_null(*numbers)).filter(pl.col("n") > 0).select(*LIFT)
+        frame = pl.DataFrame(columns, schema_overrides=LIFT.schema, strict=False)
+        return frame.with_columns(finite_or_null(*LIFT.floats)).filter(pl.col("n") > 0).select(*LIFT.schema)
 
     def _banded(self, top: Array, bottom: Array, kind: int) -> tuple[Array, Array, Array]:
         values = ratio(top, bottom)

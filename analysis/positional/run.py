@@ -8,15 +8,17 @@ import numpy as np
 import polars as pl
 
 from analysis.metrics.stream import Sharded, shards
-from analysis.metrics.summary import METRICS, metrics_frame, summarise
-from analysis.metrics.sums import PER_SAMPLE, Cell, Sums, join, layered, per_sample
+from analysis.metrics.summary import metrics_frame, summarise
+from analysis.metrics.sums import Cell, Sums, join, layered, per_sample
 from analysis.positional.bias import CAP, Parts, bias_parts
 from analysis.positional.chance import floor
-from analysis.positional.lift import LIFT, LiftBands, draws
+from analysis.positional.lift import LiftBands, draws
+from analysis.positional.tables import RESULTS
 from analysis.positional.tally import blocks, tally
 from analysis.positional.totals import Totals, totals
 from analysis.settings import PositionalBiasSettings
 from analysis.statistics import Array, resample_counts
+from indexscope.columns import empty
 
 AXES = ("distance", "relative")
 
@@ -38,8 +40,7 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: PositionalBias
     """
     total, samples = totals(blocks(features))
     if not total:
-        empty = {"lift": LIFT, "metrics": METRICS, "per_sample": PER_SAMPLE}
-        return {name: pl.DataFrame(schema=schema) for name, schema in empty.items()}
+        return empty(RESULTS)
     bands = {axis: LiftBands(axis, total[axis], settings) for axis in AXES}
     sums = _second_pass(features, total, bands, samples, settings)
     metrics = summarise(sums, settings)

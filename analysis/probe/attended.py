@@ -45,7 +45,7 @@ class _Attended:
         ids = sample.input_ids.numpy()
         kinds = packed_kinds(None if classes is None else class_codes(classes, ids), ids)
         rows = [(sample.index, len(ids), *kinds)] if count else []
-        self.kinds = pl.DataFrame(rows, schema=TOKEN_KINDS, orient="row")
+        self.kinds = pl.DataFrame(rows, schema=TOKEN_KINDS.schema, orient="row")
         self.parts: list[pl.DataFrame] = []
 
     def add(self, layers: Sequence[ProbeRows]) -> None:
@@ -69,9 +69,9 @@ class _Attended:
                     "unselected_rest": (rest * ~rows.selected).sum(-1).cpu().numpy(),
                     **packed(kept.nonzero()[:, 1].cpu().numpy(), rows.p[kept].double().cpu().numpy(), sizes),
                 },
-                schema_overrides=dict(ATTENDED),
+                schema_overrides=ATTENDED.schema,
             )
-            self.parts.append(frame.select(*ATTENDED))
+            self.parts.append(frame.select(*ATTENDED.schema))
 
     def _counts(self, rows: ProbeRows) -> torch.Tensor:
         """Keys to keep of each query, [Q]."""
@@ -81,5 +81,5 @@ class _Attended:
 
     def tables(self) -> Tables:
         """``attended`` and ``token_kinds``."""
-        attended = pl.concat([pl.DataFrame(schema=ATTENDED), *self.parts]).sort("layer", "query")
+        attended = pl.concat([ATTENDED.empty(), *self.parts]).sort("layer", "query")
         return {"attended": attended, "token_kinds": self.kinds}

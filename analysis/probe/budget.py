@@ -9,6 +9,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from analysis.budget.tables import KEYS_NEEDED, RECALL_AT_K
 from analysis.probe.collect import Collector, Maker, ProbedSample, Tables
 from analysis.probe.order import held
 from analysis.probe.rows import ProbeRows
@@ -16,32 +17,6 @@ from analysis.probe.weighted import array, grouped, means, query_rows
 
 TARGETS = (0.90, 0.95, 0.99)
 """Shares of the head-mean attention that a query's keys are to hold."""
-KEYS_NEEDED: dict[str, type[pl.DataType]] = {
-    "sample": pl.Int32,
-    "layer": pl.Int16,
-    "bucket": pl.Int8,
-    "target": pl.Float64,
-    "queries": pl.Int32,
-    "weight": pl.Float64,
-    "eligible": pl.Float64,
-    "attended": pl.Float64,
-    "own_k": pl.Int32,
-    "own_recall": pl.Float64,
-    "oracle_keys": pl.Float64,
-    "oracle_mass": pl.Float64,
-    "indexer_keys": pl.Float64,
-    "indexer_mass": pl.Float64,
-}
-RECALL_AT_K: dict[str, type[pl.DataType]] = {
-    "sample": pl.Int32,
-    "layer": pl.Int16,
-    "k": pl.Int32,
-    "queries": pl.Int32,
-    "weight": pl.Float64,
-    "indexer_recall": pl.Float64,
-    "oracle_recall": pl.Float64,
-    "kept": pl.Float64,
-}
 
 
 def budget_grid(length: int) -> list[int]:
@@ -88,18 +63,14 @@ class _Budget(Collector):
 
     def tables(self) -> Tables:
         """``keys_needed`` and ``recall_at_k``."""
-        averaged = [
-            name for name, kind in KEYS_NEEDED.items() if kind == pl.Float64 and name not in ("target", "weight")
-        ]
-        measured = [*(means(name) for name in averaged), pl.col("own_k").max()]
-        keys = ("layer", "bucket", "target")
+        measured = [*(means(name) for name in KEYS_NEEDED.weights), pl.col("own_k").max()]
         # A sliding layer is seen until its window is full, however late that is in a chunk: it is left out whole.
         whole = [layer for layer in sorted(self.needed) if self.last[layer] == self.end and layer not in self.partial]
         needed = [part for layer in whole for part in self.needed[layer]]
         curves = [self.curves[layer].table(self.sample, layer) for layer in whole]
         return {
-            "keys_needed": grouped(needed, keys, measured, KEYS_NEEDED, self.sample),
-            "recall_at_k": pl.concat([pl.DataFrame(schema=RECALL_AT_K), *curves]),
+            "keys_needed": grouped(needed, measured, KEYS_NEEDED, self.sample),
+            "recall_at_k": pl.concat([RECALL_AT_K.empty(), *curves]),
         }
 
 
@@ -157,7 +128,7 @@ class _Curve:
             "oracle_recall": self.oracle / self.weight,
             "kept": self.kept / self.weight,
         }
-        frame = pl.DataFrame(columns, schema_overrides=RECALL_AT_K, strict=False)
+        frame = pl.DataFrame(columns, schema_overrides=RECALL_AT_K.schema, strict=False)
         return frame.with_columns(pl.col(pl.Float64).fill_nan(None))
 
 

@@ -11,20 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from analysis.content.classes import CLASSES, RELATIONS, class_codes
+from analysis.content.tables import CONTENT
 from analysis.probe.collect import Maker, ProbedSample, Tables
 from analysis.probe.rows import ProbeRows
-
-CONTENT: dict[str, pl.DataType | type[pl.DataType]] = {
-    "sample": pl.Int32,
-    "layer": pl.Int16,
-    "token_class": pl.String,
-    "queries": pl.Int32,
-    "weight": pl.Float64,
-    "selections": pl.Float64,
-    "expected_selections": pl.Float64,
-    "attention_mass": pl.Float64,
-    "attention_expected": pl.Float64,
-}
 
 
 def content_collector(classes: NDArray[np.int8] | None, dense: bool = False) -> Maker:
@@ -117,7 +106,7 @@ class _Content:
             for layer in sorted(self.sums)
             for place, kind in enumerate(kinds)
         ]
-        return {"content": pl.DataFrame(rows, schema=CONTENT, orient="row")}
+        return {"content": pl.DataFrame(rows, schema=CONTENT.schema, orient="row")}
 
 
 def _down(weight: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

@@ -7,23 +7,12 @@ from collections.abc import Sequence
 import polars as pl
 import torch
 
+from analysis.budget.tables import SCORE_DRIFT
 from analysis.probe.collect import Collector, Maker, ProbedSample, Tables
 from analysis.probe.rows import ProbeRows
 from analysis.probe.weighted import grouped, means, query_rows
 
-OF_ALL = ("mean", "sd", "zero_share")
-IN_EFFECT = ("threshold", "margin", "selected_mean", "selected_sd", "unselected_mean", "unselected_sd")
-SCORE_DRIFT: dict[str, type[pl.DataType]] = {
-    "sample": pl.Int32,
-    "layer": pl.Int16,
-    "bucket": pl.Int8,
-    "queries": pl.Int32,
-    "weight": pl.Float64,
-    **dict.fromkeys(OF_ALL, pl.Float64),
-    "queries_in_effect": pl.Int32,
-    "weight_in_effect": pl.Float64,
-    **dict.fromkeys(IN_EFFECT, pl.Float64),
-}
+IN_EFFECT = [name for name, weight in SCORE_DRIFT.weights.items() if weight == "weight_in_effect"]
 
 
 def drift_collector() -> Maker:
@@ -47,11 +36,11 @@ class _Drift(Collector):
         """``score_drift``."""
         in_effect = pl.col("margin").is_not_null()
         measured = [
-            *(means(name) for name in (*OF_ALL, *IN_EFFECT)),
+            *(means(name) for name in SCORE_DRIFT.weights),
             in_effect.sum().alias("queries_in_effect"),
             pl.col("weight").filter(in_effect).sum().alias("weight_in_effect"),
         ]
-        return {"score_drift": grouped(self.parts, ("layer", "bucket"), measured, SCORE_DRIFT, self.sample)}
+        return {"score_drift": grouped(self.parts, measured, SCORE_DRIFT, self.sample)}
 
 
 def score_shape(scores: torch.Tensor, up: torch.Tensor, selected: torch.Tensor | None) -> dict[str, torch.Tensor]:

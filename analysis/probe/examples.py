@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import polars as pl
 
-from analysis.content.excerpt import EXAMPLES, shown_positions
+from analysis.content.excerpt import shown_positions
+from analysis.content.tables import EXAMPLES
 from analysis.probe.collect import Maker, ProbedSample, Tables
 from analysis.probe.rows import ProbeRows
 
@@ -62,7 +63,7 @@ class _Examples:
             "recall": np.full(size, recall),
             "outside": np.full(size, selected.sum() - selected[at].sum()),
         }
-        return pl.DataFrame(columns).cast(EXAMPLES)  # type: ignore[arg-type]
+        return pl.DataFrame(columns).cast(EXAMPLES.schema)
 
     def _text(self, token: int) -> str:
         if self.pieces is None or token >= len(self.pieces):
@@ -76,4 +77,4 @@ class _Examples:
         for layer in sorted(self.found):
             ordered = sorted(self.found[layer], key=lambda entry: entry[:2])
             frames.append(ordered[(len(ordered) - 1) // 2][2])
-        return {"examples": pl.concat([pl.DataFrame(schema=EXAMPLES), *frames])}
+        return {"examples": pl.concat([EXAMPLES.empty(), *frames])}

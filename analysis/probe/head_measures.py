@@ -5,23 +5,11 @@ from __future__ import annotations
 import torch
 
 from analysis.features.positions import AXES, RELATIVE_BINS, distance_bins, relative_bins
+from analysis.heads.tables import FOCUS
 from analysis.probe.head_block import HeadBlock
 
 LOCAL_KEYS = 32
 SINK_KEYS = 4
-MASSES = ("local", "sink", "self", "previous", "induction")
-FOCUS = ("mean_distance", *MASSES)
-MEANS: dict[str, tuple[str, ...]] = {
-    "weight": (
-        *("active_share", "positive_share", "own_overlap", "random_overlap", "own_recall", "random_recall"),
-        *("kept", "kept_without", "recall", "recall_with", "recall_without"),
-    ),
-    "scored_weight": ("contribution",),
-    "focus_weight": (*FOCUS, *(f"uniform_{name}" for name in FOCUS)),
-    "against_weight": (*(f"against_{name}" for name in FOCUS), *(f"against_uniform_{name}" for name in FOCUS)),
-}
-"""The means by the column that weights them. Trained weights w[t, j] are often negative: such a head votes keys down,
-and ``against_`` says where those are, while the plain names say where the keys are that a head votes up."""
 
 
 def head_measures(block: HeadBlock, own: torch.Tensor, ids: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -81,7 +69,7 @@ def _focus(block: HeadBlock, ids: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def _columns(block: HeadBlock, ids: torch.Tensor) -> torch.Tensor:
-    """Distance and membership of each key in what MASSES name, [B, K, len(FOCUS)], float64."""
+    """Distance and membership of each key in what FOCUS names, [B, K, len(FOCUS)], float64."""
     distance = block.distance
     key = torch.arange(distance.shape[-1], device=distance.device)
     follows = torch.zeros_like(block.up)

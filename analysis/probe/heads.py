@@ -13,54 +13,15 @@ import torch
 from numpy.typing import NDArray
 
 from analysis.features.positions import AXES, RELATIVE_BINS
+from analysis.heads.tables import HEADS, PAIRS, PROBED, SCORES
 from analysis.probe.collect import Maker, ProbedSample, Tables
 from analysis.probe.head_block import HeadBlock, head_blocks
-from analysis.probe.head_measures import MEANS, head_measures, pair_measures, position_sums
+from analysis.probe.head_measures import head_measures, pair_measures, position_sums
 from analysis.probe.head_sketch import HeadSketch
 from analysis.probe.pruning import pruning_collector, removal_order
 from analysis.probe.rows import ProbeRows
 
-__all__ = ["HEADS", "PAIRS", "POSITIONS", "SCORES", "head_collector", "pruning_collector", "removal_order"]
-
-Schema = dict[str, type[pl.DataType]]
-_PLACE: Schema = {"sample": pl.Int32, "layer": pl.Int16, "indexer_head": pl.Int16}
-HEADS: Schema = {
-    **_PLACE,
-    "queries": pl.Int32,
-    **{name: pl.Float64 for weight, means in MEANS.items() for name in (weight, *means)},
-}
-PAIRS: Schema = {
-    "sample": pl.Int32,
-    "layer": pl.Int16,
-    "head_a": pl.Int16,
-    "head_b": pl.Int16,
-    "weight": pl.Float64,
-    "overlap": pl.Float64,
-    "cosine_weight": pl.Float64,
-    "cosine": pl.Float64,
-    "correlation_weight": pl.Float64,
-    "correlation": pl.Float64,
-}
-SCORES: Schema = {
-    **_PLACE,
-    "group": pl.String,
-    "count": pl.Int64,
-    "mean": pl.Float64,
-    "m2": pl.Float64,
-    "minimum": pl.Float64,
-    "maximum": pl.Float64,
-    "zeros": pl.Int64,
-    "sketch": pl.Binary,
-}
-POSITIONS: Schema = {
-    **_PLACE,
-    "axis": pl.String,
-    "bin": pl.Int32,
-    "queries": pl.Int32,
-    "weight": pl.Float64,
-    "selections": pl.Float64,
-    "expected_selections": pl.Float64,
-}
+__all__ = ["head_collector", "pruning_collector", "removal_order"]
 
 
 def head_collector() -> Maker:
@@ -95,19 +56,13 @@ class _HeadCollector:
                 place = (pl.lit(self._sample, pl.Int32).alias("sample"), pl.lit(layer, pl.Int16).alias("layer"))
                 found.setdefault(name, []).append(frame.select(*place, pl.all()))
         tables = {}
-        for name, schema in _TABLES.items():
-            frames = [pl.DataFrame(schema=schema), *(frame.cast(pl.Schema(schema)) for frame in found.get(name, []))]
-            floats = [column for column, kind in schema.items() if kind == pl.Float64]
-            tables[name] = pl.concat(frames).with_columns(pl.col(floats).fill_nan(None))
+        for name, table in _TABLES.items():
+            frames = [table.empty(), *(frame.cast(table.schema) for frame in found.get(name, []))]
+            tables[name] = pl.concat(frames).with_columns(pl.col(table.floats).fill_nan(None))
         return tables
 
 
-_TABLES = {
-    "indexer_heads": HEADS,
-    "indexer_head_pairs": PAIRS,
-    "indexer_head_scores": SCORES,
-    "indexer_head_positions": POSITIONS,
-}
+_TABLES = {name: table for name, table in PROBED.items() if name != "indexer_pruning"}
 
 
 class _LayerSums:
@@ -117,7 +72,7 @@ class _LayerSums:
         self.heads = heads
         self.queries = 0
         self._weight = 0.0
-        self._means = {name: _Mean((heads,)) for means in MEANS.values() for name in means}
+        self._means = {name: _Mean((heads,)) for name in HEADS.weights}
         self._pairs = {name: _Mean((heads, heads)) for name in ("cosine", "correlation", "overlap")}
         self._bins = int(length - 1).bit_length() + 1
         self._selections = {axis: torch.zeros(heads, self._size(axis), dtype=torch.float64) for axis in AXES}
@@ -141,7 +96,7 @@ class _LayerSums:
         self._scores.add(block)
 
     def tables(self) -> Tables:
-        scores = pl.DataFrame(self._scores.rows(), schema=list(SCORES)[2:], orient="row")
+        scores = pl.DataFrame(self._scores.rows(), schema=list(SCORES.schema)[2:], orient="row")
         return {
             "indexer_heads": self._head_table(),
             "indexer_head_pairs": self._pair_table(),
@@ -154,19 +109,15 @@ class _LayerSums:
             "indexer_head": np.arange(self.heads),
             "queries": np.full(self.heads, self.queries),
         }
-        for weight, means in MEANS.items():
-            columns[weight] = self._means[means[0]].weight
-            columns |= {name: self._means[name].value for name in means}
+        for name, weight in HEADS.weights.items():
+            columns.setdefault(weight, self._means[name].weight)
+            columns[name] = self._means[name].value
         return pl.DataFrame(columns)
 
     def _pair_table(self) -> pl.DataFrame:
         first, second = np.triu_indices(self.heads, 1)
         columns: dict[str, object] = {"head_a": first, "head_b": second}
-        for name, weight in (
-            ("overlap", "weight"),
-            ("cosine", "cosine_weight"),
-            ("correlation", "correlation_weight"),
-        ):
+        for name, weight in PAIRS.weights.items():
             columns[weight] = self._pairs[name].weight[first, second]
             columns[name] = self._pairs[name].value[first, second]
         return pl.DataFrame(columns)

@@ -69,7 +69,7 @@ class PredictionRows:
                 "rest": rows.exp().scatter(-1, tokens, 0.0).sum(-1).cpu().numpy(),
                 **packed(tokens.cpu().numpy(), rows.gather(-1, tokens).cpu().numpy()),
             },
-            schema_overrides=dict(LOGITS),
+            schema_overrides=LOGITS.schema,
         )
         of_next = ("next_token", "token_class", "nll")
         self.parts.append(frame.with_columns(pl.when(pl.Series(known.numpy())).then(pl.col(*of_next))))
@@ -81,4 +81,4 @@ class PredictionRows:
 
     def table(self) -> pl.DataFrame:
         """The rows of the sample, by query."""
-        return pl.concat([pl.DataFrame(schema=LOGITS), *(part.select(*LOGITS) for part in self.parts)])
+        return pl.concat([LOGITS.empty(), *(part.select(*LOGITS.schema) for part in self.parts)])

@@ -10,20 +10,25 @@ from numpy.typing import NDArray
 
 from analysis.probe.collect import Maker, ProbedSample, Tables
 from analysis.probe.rows import ProbeRows
+from indexscope.columns import of, places, table_of
 
 BINS = 48
 """Equal parts of the sequence that a map's keys are summed up in."""
 MOST = 16_384
 """Maps that are kept of all samples together: 3 KiB each at 32 queries, 48 MiB in all."""
-MAPS: dict[str, type[pl.DataType]] = {
-    "sample": pl.Int32,
-    "layer": pl.Int16,
-    "head": pl.Int16,
-    "length": pl.Int32,
-    "query": pl.Int32,
-    "map": pl.Binary,
-    "kept": pl.Binary,
-}
+LENGTH = of(pl.Int32, "tokens", length="Length of the sample.")
+MAPS = table_of(
+    "sample, layer, head, query",
+    "sample layer head query",
+    LENGTH,
+    places("query"),
+    of(
+        pl.Binary,
+        map="48 little-endian float16 numbers: dense attention on 48 equal parts of the sequence.",
+        kept="The same of the selected keys alone; null where the selection leaves nothing out or is not known.",
+    ),
+)
+PROBED = {"attention_maps": MAPS}
 
 
 def map_collector(samples: Sequence[int], most: int = MOST) -> Maker:
@@ -91,4 +96,6 @@ class _Maps:
 
     def tables(self) -> Tables:
         """``attention_maps``."""
-        return {"attention_maps": pl.DataFrame(self.rows, schema=MAPS, orient="row").sort("layer", "head", "query")}
+        return {
+            "attention_maps": pl.DataFrame(self.rows, schema=MAPS.schema, orient="row").sort("layer", "head", "query")
+        }

@@ -15,21 +15,12 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from analysis.heads.tables import PRUNING
 from analysis.probe.collect import Maker, ProbedSample, Tables
 from analysis.probe.head_block import head_blocks
 from analysis.probe.rows import ProbeRows
 
 Order = Mapping[int, NDArray[np.int64]]
-PRUNING: dict[str, type[pl.DataType]] = {
-    "sample": pl.Int32,
-    "layer": pl.Int16,
-    "removed": pl.Int16,
-    "indexer_head": pl.Int16,
-    "queries": pl.Int32,
-    "weight": pl.Float64,
-    "recall": pl.Float64,
-    "overlap": pl.Float64,
-}
 
 
 def removal_order(frame: pl.DataFrame) -> dict[int, NDArray[np.int64]]:
@@ -92,7 +83,7 @@ class _PruningCollector:
                 self._queries[rows.layer] = self._queries.get(rows.layer, 0) + len(block.query)
 
     def tables(self) -> Tables:
-        frames = [pl.DataFrame(schema=PRUNING)]
+        frames = [PRUNING.empty()]
         for layer, (weight, recall, overlap) in sorted(self._sums.items()):
             removed = np.arange(len(weight))
             columns = {
@@ -105,7 +96,7 @@ class _PruningCollector:
                 "recall": recall / weight,
                 "overlap": overlap / weight,
             }
-            frames.append(pl.DataFrame(columns, strict=False).cast(pl.Schema(PRUNING)))
+            frames.append(pl.DataFrame(columns, strict=False).cast(PRUNING.schema))
         return {"indexer_pruning": pl.concat(frames)}
 
 

@@ -22,30 +22,11 @@ from analysis.probe.rounding import ROUNDINGS
 from analysis.probe.rows import probed_queries
 from analysis.probe.stability import TIES
 from analysis.probe.weighted import array, grouped, means
+from analysis.stability.tables import OUTPUT_STABILITY, SELECTION_RERUN
 
 CHUNKS = ("chunk_half", "chunk_odd")
 RERUNS = (*CHUNKS, TIES, *ROUNDINGS)
 """Runs beside the reference: half the chunk, an odd one, ties broken to the latest key, and each rounding."""
-OUTPUT_STABILITY: dict[str, type[pl.DataType]] = {
-    "sample": pl.Int32,
-    "bucket": pl.Int8,
-    "variant": pl.String,
-    "tokens": pl.Int32,
-    "weight": pl.Float64,
-    "kl": pl.Float64,
-    "max_kl": pl.Float64,
-    "top1_equal": pl.Float64,
-    "nll_weight": pl.Float64,
-    "nll_change": pl.Float64,
-}
-SELECTION_RERUN: dict[str, type[pl.DataType]] = {
-    "sample": pl.Int32,
-    "layer": pl.Int16,
-    "variant": pl.String,
-    "queries": pl.Int32,
-    "weight": pl.Float64,
-    "changed": pl.Float64,
-}
 
 
 def rerun_stability(source: Source, samples: Sequence[TokenSequence], queries: int, attempt: Attempt) -> Tables:
@@ -66,8 +47,8 @@ def rerun_stability(source: Source, samples: Sequence[TokenSequence], queries: i
         ``output_stability`` by sample, bucket and variant; ``selection_rerun`` by sample, layer and variant.
     """
     parts: dict[str, list[pl.DataFrame]] = {
-        "output_stability": [pl.DataFrame(schema=OUTPUT_STABILITY)],
-        "selection_rerun": [pl.DataFrame(schema=SELECTION_RERUN)],
+        "output_stability": [OUTPUT_STABILITY.empty()],
+        "selection_rerun": [SELECTION_RERUN.empty()],
     }
     if source.has_indexer and not isinstance(source, TracedModel):
         for sample in samples:
@@ -108,10 +89,9 @@ def _compare(source: Source, sample: TokenSequence, queries: int, chunk: int) ->
     measured = [means("kl"), pl.col("kl").max().alias("max_kl"), means("top1_equal"), means("nll_change")]
     known = pl.col("weight").filter(pl.col("nll_change").is_not_null()).sum().alias("nll_weight")
     tokens = pl.len().alias("tokens")
-    of_outputs = ("bucket", "variant"), [*measured, known, tokens], OUTPUT_STABILITY
     return {
-        "output_stability": grouped(outputs, *of_outputs, sample.index),
-        "selection_rerun": grouped(in_effect, ("layer", "variant"), [means("changed")], SELECTION_RERUN, sample.index),
+        "output_stability": grouped(outputs, [*measured, known, tokens], OUTPUT_STABILITY, sample.index),
+        "selection_rerun": grouped(in_effect, [means("changed")], SELECTION_RERUN, sample.index),
     }
 
 

@@ -9,22 +9,7 @@ import torch
 
 from analysis.probe.collect import Maker, ProbedSample, Tables
 from analysis.probe.rows import ProbeRows
-
-LAYER_SHARING: dict[str, pl.DataType | type[pl.DataType]] = {
-    "sample": pl.Int32,
-    "layer": pl.Int16,
-    "source": pl.Int16,
-    "own": pl.Boolean,
-    "queries": pl.Int32,
-    "weight": pl.Float64,
-    "jaccard": pl.Float64,
-    "overlap": pl.Float64,
-    "recall": pl.Float64,
-    "own_recall": pl.Float64,
-    "oracle_recall": pl.Float64,
-    "random_recall": pl.Float64,
-}
-_MEANS = ("jaccard", "overlap", "recall", "own_recall", "oracle_recall", "random_recall")
+from analysis.sharing.tables import LAYER_SHARING
 
 
 def sharing_collector() -> Maker:
@@ -79,7 +64,7 @@ class _Sharing:
 
     def tables(self) -> Tables:
         """The table ``layer_sharing``."""
-        return {"layer_sharing": pl.DataFrame(self._rows(), schema=LAYER_SHARING, orient="row")}
+        return {"layer_sharing": pl.DataFrame(self._rows(), schema=LAYER_SHARING.schema, orient="row")}
 
     def _rows(self) -> list[tuple[object, ...]]:
         rows: list[tuple[object, ...]] = []

@@ -17,19 +17,10 @@ from analysis.probe.order import choice, own_priority, top
 from analysis.probe.rounding import ROUNDINGS
 from analysis.probe.rows import ProbeRows
 from analysis.probe.weighted import grouped, means, query_rows
+from analysis.stability.tables import SELECTION_STABILITY
 
 TIES = "ties"
 VARIANTS = (TIES, *ROUNDINGS)
-MEASURED = ("changed", "any_changed", "recall_change", "near_tie", "tie_share")
-SELECTION_STABILITY: dict[str, type[pl.DataType]] = {
-    "sample": pl.Int32,
-    "layer": pl.Int16,
-    "bucket": pl.Int8,
-    "variant": pl.String,
-    "queries": pl.Int32,
-    "weight": pl.Float64,
-    **dict.fromkeys(MEASURED, pl.Float64),
-}
 
 
 def stability_collector() -> Maker:
@@ -58,9 +49,8 @@ class _Stability(Collector):
 
     def tables(self) -> Tables:
         """``selection_stability``."""
-        measured = [means(name) for name in MEASURED]
-        keys = ("layer", "bucket", "variant")
-        return {"selection_stability": grouped(self.parts, keys, measured, SELECTION_STABILITY, self.sample)}
+        measured = [means(name) for name in SELECTION_STABILITY.weights]
+        return {"selection_stability": grouped(self.parts, measured, SELECTION_STABILITY, self.sample)}
 
 
 def compare(

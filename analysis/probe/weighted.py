@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.features.buckets import bucket_of
 from analysis.probe.rows import ProbeRows
-
-Schema = Mapping[str, type[pl.DataType]]
+from indexscope.columns import Table
 
 
 def array(values: torch.Tensor) -> NDArray[np.float64]:
@@ -46,20 +45,18 @@ def means(name: str) -> pl.Expr:
     return ((pl.col(name) * pl.col("weight")).sum() / known.sum()).fill_nan(None).alias(name)
 
 
-def grouped(
-    parts: Sequence[pl.DataFrame], keys: Sequence[str], measured: Sequence[pl.Expr], schema: Schema, sample: int
-) -> pl.DataFrame:
+def grouped(parts: Sequence[pl.DataFrame], measured: Sequence[pl.Expr], table: Table, sample: int) -> pl.DataFrame:
     """Rows of single queries as one table of a sample, sorted by its keys.
 
     Args:
         parts: Frames of `query_rows`.
-        keys: What tells groups apart.
         measured: Aggregations beside ``queries`` (their number) and ``weight`` (what they stand for).
-        schema: The table's columns.
+        table: What they are grouped to; its key tells groups apart.
         sample: Index of the sample.
     """
     if not any(part.height for part in parts):
-        return pl.DataFrame(schema=schema)
+        return table.empty()
+    _, *keys = table.key
     counts = (pl.len().alias("queries"), pl.col("weight").sum())
     frame = pl.concat([part for part in parts if part.height]).group_by(*keys).agg(*counts, *measured).sort(*keys)
-    return frame.with_columns(sample=pl.lit(sample)).select(*schema).cast(pl.Schema(schema))
+    return table.shaped(frame.with_columns(sample=pl.lit(sample)))

@@ -7,25 +7,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.probe.maps import BINS, unpacked
+from analysis.prototypes.tables import EXAMPLE_MAPS, EXAMPLES
 
 KEYS = ("sample", "layer", "head")
-EXAMPLES: dict[str, pl.DataType | type[pl.DataType]] = {
-    "example": pl.String,
-    "sample": pl.Int32,
-    "layer": pl.Int16,
-    "head": pl.Int16,
-    "lost": pl.Float64,
-    "recall": pl.Float64,
-    "of_maps": pl.Int32,
-}
-MAPS: dict[str, pl.DataType | type[pl.DataType]] = {
-    "example": pl.String,
-    "length": pl.Int32,
-    "query": pl.Int32,
-    "in_effect": pl.Boolean,
-    "dense": pl.Array(pl.Float32, BINS),
-    "sparse": pl.Array(pl.Float32, BINS),
-}
 
 
 def examples(maps: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -68,8 +52,8 @@ def examples(maps: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         sparse=pl.Series(_sparse(dense, own["kept"].to_list()), dtype=pl.Array(pl.Float32, BINS)),
     )
     return (
-        found.select(*EXAMPLES).cast(EXAMPLES),  # type: ignore[arg-type]
-        shown.select(*MAPS).cast(MAPS),  # type: ignore[arg-type]
+        EXAMPLES.shaped(found),
+        EXAMPLE_MAPS.shaped(shown),
     )
 
 

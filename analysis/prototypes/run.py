@@ -9,26 +9,11 @@ import polars as pl
 from analysis.metrics.stream import Sharded
 from analysis.probe.maps import unpacked
 from analysis.prototypes import examples as chosen
+from analysis.prototypes.tables import MAPS, PROTOTYPES, RESULTS
 from analysis.settings import PrototypeSettings
+from indexscope.columns import empty
 
 KEYS = ("sample", "layer", "head")
-PROTOTYPES: dict[str, pl.DataType | type[pl.DataType]] = {
-    "cluster": pl.Int16,
-    "rank": pl.Int16,
-    "sample": pl.Int32,
-    "layer": pl.Int16,
-    "head": pl.Int16,
-    "pattern_type": pl.String,
-    "distance": pl.Float64,
-}
-MAPS: dict[str, pl.DataType | type[pl.DataType]] = {
-    "cluster": pl.Int16,
-    "rank": pl.Int16,
-    "length": pl.Int32,
-    "query": pl.Int32,
-    "attention": pl.Array(pl.Float32, 48),
-}
-SCHEMAS = {"prototypes": PROTOTYPES, "maps": MAPS, "examples": chosen.EXAMPLES, "example_maps": chosen.MAPS}
 
 
 def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: PrototypeSettings) -> dict[str, pl.DataFrame]:
@@ -45,12 +30,12 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: PrototypeSetti
         sequence. examples and example_maps: see `examples`.
     """
     if not isinstance(features, Mapping) or "attention_maps" not in features:
-        return {name: pl.DataFrame(schema=schema) for name, schema in SCHEMAS.items()}
+        return empty(RESULTS)
     maps = features["attention_maps"]
     examples, example_maps = chosen.examples(maps)
     found = {"examples": examples, "example_maps": example_maps}
     if maps.is_empty() or "clustering.assignments" not in features:
-        return {"prototypes": pl.DataFrame(schema=PROTOTYPES), "maps": pl.DataFrame(schema=MAPS), **found}
+        return empty(RESULTS) | found
     kept = features["clustering.assignments"].join(maps.select(KEYS).unique(), on=KEYS, how="semi")
     nearest = (
         kept.sort("cluster", "distance", *KEYS)
@@ -58,9 +43,9 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: PrototypeSetti
         .filter(pl.col("rank") < settings.of_each)
     )
     drawn = nearest.select("cluster", "rank", *KEYS).join(maps, on=KEYS).sort("cluster", "rank", "query")
-    attention = pl.Series("attention", unpacked(drawn["map"].to_list()), dtype=pl.Array(pl.Float32, 48))
+    attention = pl.Series("attention", unpacked(drawn["map"].to_list()), dtype=MAPS.schema["attention"])
     return {
-        "prototypes": nearest.select(*PROTOTYPES).cast(PROTOTYPES),  # type: ignore[arg-type]
-        "maps": drawn.with_columns(attention).select(*MAPS).cast(MAPS),  # type: ignore[arg-type]
+        "prototypes": PROTOTYPES.shaped(nearest),
+        "maps": MAPS.shaped(drawn.with_columns(attention)),
         **found,
     }

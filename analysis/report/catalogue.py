@@ -6,10 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from analysis.metrics import REGISTRY
-from analysis.metrics.headline import HEADLINE as KEY_METRICS
 from analysis.metrics.registry import all_families
 
-__all__ = ["KEY_METRICS", "LAYER_METRICS", "Group", "grouped", "is_cost", "meaning", "units", "wanted"]
 # Columns of the layer tables, where the layer has them.
 LAYER_METRICS = (
     "selection_recall",

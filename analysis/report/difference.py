@@ -9,8 +9,9 @@ from typing import Any
 import polars as pl
 
 from analysis.comparison import ROUNDING
+from analysis.metrics.headline import HEADLINE
 from analysis.metrics.registry import REGISTRY
-from analysis.report.catalogue import KEY_METRICS, grouped
+from analysis.report.catalogue import grouped
 from analysis.report.judgement import Kind, judge
 from analysis.report.markdown_table import table
 from analysis.report.names import markdown, plain
@@ -86,9 +87,7 @@ def reading(row: Mapping[str, Any]) -> tuple[Kind, str]:
 
 def headline(frame: pl.DataFrame) -> pl.DataFrame:
     """The rows that a reader asks for first: the headline metrics, and whatever is established as better or worse."""
-    kept = [
-        row["metric"] in KEY_METRICS or reading(row)[0] in ("better", "worse") for row in frame.iter_rows(named=True)
-    ]
+    kept = [row["metric"] in HEADLINE or reading(row)[0] in ("better", "worse") for row in frame.iter_rows(named=True)]
     return frame.filter(pl.Series(kept, dtype=pl.Boolean))
 
 

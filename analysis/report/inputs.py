@@ -8,16 +8,16 @@ from typing import Any, Literal
 
 import polars as pl
 
-from analysis.comparison import COMPARISONS, LENGTH_COMPARISONS
+from analysis.compared import COMPARISONS, LENGTH_COMPARISONS
 from analysis.gates import GATES
-from analysis.metrics.summary import METRICS
+from analysis.metrics.tables import METRICS
 
 Level = Literal["better", "worse", "mixed", "equivalent", "unchanged", "none"]
 
-METRICS_SCHEMA: Mapping[str, Any] = {"model": pl.String, **METRICS}
-COMPARISONS_SCHEMA: Mapping[str, Any] = COMPARISONS
-GATES_SCHEMA: Mapping[str, Any] = GATES
-LENGTHS_SCHEMA: Mapping[str, Any] = LENGTH_COMPARISONS
+METRICS_SCHEMA: Mapping[str, Any] = {"model": pl.String, **METRICS.schema}
+COMPARISONS_SCHEMA: Mapping[str, Any] = COMPARISONS.schema
+GATES_SCHEMA: Mapping[str, Any] = GATES.schema
+LENGTHS_SCHEMA: Mapping[str, Any] = LENGTH_COMPARISONS.schema
 CAUSALITY_SCHEMA: Mapping[str, Any] = {"model": pl.String, "passed": pl.Boolean, "max_logit_change": pl.Float64}
 
 

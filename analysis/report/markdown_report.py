@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from analysis.report.catalogue import KEY_METRICS
+from analysis.metrics.headline import HEADLINE
 from analysis.report.comment import Comment, table
 from analysis.report.definitions import DEFINITIONS
 from analysis.report.inputs import ModelPage, ReportInput
@@ -107,7 +107,7 @@ def _headline(report: ReportInput) -> list[str]:
     for page in report.candidates:
         overall = report.own_comparisons(page.name).filter(pl.col("layer").is_null())
         found = {row["metric"]: compared(row) for row in overall.iter_rows(named=True)}
-        cells = [_short(found[metric]) for metric in KEY_METRICS if metric in found]
+        cells = [_short(found[metric]) for metric in HEADLINE if metric in found]
         if cells:
             blocks.append(f"### {markdown(plain(page.name))} against the baseline")
             heads = ("metric", "baseline", "candidate", "difference", f"{percent(report.confidence)} CI", "reading")

@@ -10,7 +10,8 @@ from typing import Any
 import polars as pl
 
 from analysis.efficiency.reference import THIS
-from analysis.report.catalogue import KEY_METRICS, LAYER_METRICS, grouped, meaning, paired, wanted
+from analysis.metrics.headline import HEADLINE
+from analysis.report.catalogue import LAYER_METRICS, grouped, meaning, paired, wanted
 from analysis.report.inputs import ModelPage, ReportInput
 from analysis.report.judgement import Judgement, judge
 from analysis.report.names import plain
@@ -120,7 +121,7 @@ def key_rows(report: ReportInput) -> tuple[tuple[Compared, tuple[Compared | None
         overall = report.own_comparisons(page.name).filter(pl.col("layer").is_null())
         per_candidate.append({row["metric"]: compared(row) for row in overall.iter_rows(named=True)})
     found = []
-    for metric in KEY_METRICS:
+    for metric in HEADLINE:
         entries = tuple(rows.get(metric) for rows in per_candidate)
         first = next((entry for entry in entries if entry is not None), None)
         if first is not None:

@@ -9,42 +9,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.metrics.stream import Sharded
-from analysis.metrics.summary import METRICS, finite_or_null, summarise
-from analysis.metrics.sums import PER_SAMPLE, layered, per_sample
+from analysis.metrics.summary import finite_or_null, summarise
+from analysis.metrics.sums import layered, per_sample
 from analysis.settings import SharingSettings
 from analysis.sharing.replicates import Halves, halves
 from analysis.sharing.reuse import Reuse, reuse
 from analysis.sharing.schedule import METHODS, Schedule, schedule_losses, schedules, sources
+from analysis.sharing.tables import RESULTS, SCHEDULES, SIMILARITY
 from analysis.statistics import Array, interval
-
-SIMILARITY: dict[str, pl.DataType | type[pl.DataType]] = {
-    "layer": pl.Int16,
-    "source": pl.Int16,
-    "jaccard": pl.Float64,
-    "overlap": pl.Float64,
-    "recall": pl.Float64,
-    "own_recall": pl.Float64,
-    "random_recall": pl.Float64,
-    "loss": pl.Float64,
-    "ci_low": pl.Float64,
-    "ci_high": pl.Float64,
-    "n": pl.Int32,
-}
-SCHEDULES: dict[str, pl.DataType | type[pl.DataType]] = {
-    "indexers": pl.Int16,
-    "method": pl.String,
-    "layers": pl.String,
-    "loss": pl.Float64,
-    "ci_low": pl.Float64,
-    "ci_high": pl.Float64,
-    "loss_held_out": pl.Float64,
-    "held_out_ci_low": pl.Float64,
-    "held_out_ci_high": pl.Float64,
-    "worst_layer": pl.Int16,
-    "worst_loss": pl.Float64,
-    "indexer_share": pl.Float64,
-    "n": pl.Int32,
-}
+from indexscope.columns import empty
 
 
 def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: SharingSettings) -> dict[str, pl.DataFrame]:
@@ -69,12 +42,7 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: SharingSetting
     """
     own = reuse(features)
     if own is None or len(own.layers) < 2:
-        return {
-            "similarity": pl.DataFrame(schema=SIMILARITY),
-            "schedules": pl.DataFrame(schema=SCHEDULES),
-            "metrics": pl.DataFrame(schema=METRICS),
-            "per_sample": pl.DataFrame(schema=PER_SAMPLE),
-        }
+        return empty(RESULTS)
     drawn = halves(own, settings)
     following = np.flatnonzero(own.own[1:]) + 1
     parts = {
@@ -105,7 +73,7 @@ def _similarity(own: Reuse, drawn: Halves, settings: SharingSettings) -> pl.Data
         "ci_high": high,
         "n": n,
     }
-    frame = pl.DataFrame(columns).cast(SIMILARITY)  # type: ignore[arg-type]
+    frame = pl.DataFrame(columns).cast(SIMILARITY.schema)
     return frame.with_columns(finite_or_null(*names, "loss", "ci_low", "ci_high"))
 
 
@@ -118,9 +86,8 @@ def _schedules(own: Reuse, drawn: Halves, settings: SharingSettings) -> pl.DataF
             # Even samples are judged by the schedule that odd ones chose, and the other way round.
             swapped = [found[method][place] if found else None for found in cross[::-1]]
             rows.append(_schedule_row(own, drawn, method, chosen[method][place], swapped, settings))
-    frame = pl.DataFrame(rows, schema=SCHEDULES, orient="row", strict=False)
-    floats = [name for name, kind in SCHEDULES.items() if kind == pl.Float64]
-    return frame.with_columns(finite_or_null(*floats))
+    frame = pl.DataFrame(rows, schema=SCHEDULES.schema, orient="row", strict=False)
+    return frame.with_columns(finite_or_null(*SCHEDULES.floats))
 
 
 def _known(loss: Array, own: NDArray[np.bool_]) -> dict[str, list[Schedule]] | None:

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
+from analysis.stability.tables import FRAGILITY
+
 TIES, MARGINS, ROBUST = "ties", "small margins", "robust"
-FRAGILITY: dict[str, type[pl.DataType]] = {
-    "layer": pl.Int16,
-    "changed_ties": pl.Float64,
-    "changed_fp8": pl.Float64,
-    "tie_share": pl.Float64,
-    "margin": pl.Float64,
-    "reason": pl.String,
-    "n": pl.Int32,
-}
 
 
 def fragility(variants: pl.DataFrame, margins: pl.DataFrame, threshold: float) -> pl.DataFrame:
@@ -42,4 +35,4 @@ def fragility(variants: pl.DataFrame, margins: pl.DataFrame, threshold: float) -
         .then(pl.lit(TIES))
         .otherwise(pl.lit(MARGINS))
     )
-    return frame.with_columns(reason=reason).select(*FRAGILITY).cast(pl.Schema(FRAGILITY))
+    return FRAGILITY.shaped(frame.with_columns(reason=reason))

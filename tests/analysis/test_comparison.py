@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from analysis import clustering, distribution, efficiency, length, positional
-from analysis.comparison import LENGTH_COMPARISONS, combine, compare, compare_lengths
+from analysis.compared import LENGTH_COMPARISONS
+from analysis.comparison import combine, compare, compare_lengths
 from analysis.settings import (
     ClusteringSettings,
     ComparisonSettings,
@@ -224,7 +225,7 @@ def test_a_comparison_by_length_is_that_of_studies_of_the_lengths() -> None:
     tables = {"a": planted.features(seed=1), "b": planted.features(seed=1, shift=0.05)}
     found = {name: length.run(own, LengthSettings(resamples=20)) for name, own in tables.items()}
     rows = compare_lengths({name: own["by_sample"] for name, own in found.items()}, "a", SETTINGS)
-    assert rows.columns == list(LENGTH_COMPARISONS)
+    assert rows.columns == list(LENGTH_COMPARISONS.schema)
     assert {"nll", "selection_recall", "recall_of_oracle", "normalized_entropy"} <= set(rows["metric"])
     assert "oracle_recall" not in rows["metric"], "it is there for recall_of_oracle to derive from"
     keys = ["metric", "length", "kind"]
@@ -252,5 +253,5 @@ def test_at_the_longest_length_a_comparison_by_length_is_the_comparison() -> Non
 
 def test_a_comparison_by_length_has_no_rows_without_candidates_or_features() -> None:
     empty = length.run({}, LengthSettings(resamples=20))["by_sample"]
-    assert compare_lengths({"a": empty}, "a", SETTINGS).columns == list(LENGTH_COMPARISONS)
+    assert compare_lengths({"a": empty}, "a", SETTINGS).columns == list(LENGTH_COMPARISONS.schema)
     assert compare_lengths({"a": empty, "b": empty}, "a", SETTINGS).is_empty()

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.comparison import COMPARISONS
+from analysis.compared import COMPARISONS
 from analysis.gates import ALIASES, evaluate, parse_rule
 from analysis.metrics import REGISTRY
-from analysis.metrics.summary import METRICS
+from analysis.metrics.tables import METRICS
 from indexscope.errors import IndexscopeError
 
 
@@ -43,12 +43,12 @@ def comparisons(*candidates: str) -> pl.DataFrame:
         for candidate in candidates
         for layer in (None, 0)
     ]
-    return pl.DataFrame(rows, schema=COMPARISONS)
+    return pl.DataFrame(rows, schema=COMPARISONS.schema)
 
 
 def metrics(*models: str) -> pl.DataFrame:
     rows = [(model, "selection_recall", None, 0.79, "share", 0.75, 0.83, 64) for model in models]
-    return pl.DataFrame(rows, schema={"model": pl.String, **METRICS}, orient="row")
+    return pl.DataFrame(rows, schema={"model": pl.String, **METRICS.schema}, orient="row")
 
 
 def verdict(rule: str) -> tuple[float | None, bool]:
@@ -97,7 +97,9 @@ def layered(*differences: float | None) -> pl.DataFrame:
         }
         for layer, own in enumerate(differences)
     ]
-    return pl.concat([comparisons("light").filter(pl.col("layer").is_null()), pl.DataFrame(rows, schema=COMPARISONS)])
+    return pl.concat(
+        [comparisons("light").filter(pl.col("layer").is_null()), pl.DataFrame(rows, schema=COMPARISONS.schema)]
+    )
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def table(selected: Selected, unit: str = "token", eligible: int | None = None) 
     rows = []
     for row, keys in selected.items():
         rows.append((*row, unit, row[3] + 1 if eligible is None else eligible, len(keys), written(sorted(keys))))
-    return pl.DataFrame(rows, schema=SELECTIONS, orient="row").sort(ROW)
+    return pl.DataFrame(rows, schema=SELECTIONS.schema, orient="row").sort(ROW)
 
 
 def written(keys: list[int]) -> bytes:
@@ -169,11 +169,11 @@ def test_tables_of_other_queries_are_refused(other: pl.DataFrame, reason: str) -
 )
 def test_damaged_rows_are_one_clear_error(damage: dict[str, object]) -> None:
     row = {**dict(zip(ROW, (3, 2, 0, 5), strict=True)), "unit": "token", "eligible": 6, "selected": 2, "keys": b"\0\5"}
-    assert with_keys(pl.DataFrame([row], schema=SELECTIONS))["keys"].to_list() == [[0, 5]]
+    assert with_keys(pl.DataFrame([row], schema=SELECTIONS.schema))["keys"].to_list() == [[0, 5]]
     with pytest.raises(
         IndexscopeError, match="1 rows hold no selection, the first is sample 3, layer 2, group 0, query 5"
     ):
-        with_keys(pl.DataFrame([row | damage], schema=SELECTIONS))
+        with_keys(pl.DataFrame([row | damage], schema=SELECTIONS.schema))
 
 
 def test_a_table_of_something_else_is_refused() -> None:
@@ -202,4 +202,4 @@ def test_every_column_is_documented() -> None:
     section = STORAGE.read_text(encoding="utf-8").split("### Selected keys")[1].split("\n## ")[0]
     documented = [name for line in section.splitlines() if line.startswith("| `") for name in
                   re.findall(r"`(\w+)`", line.split("|")[1])]  # fmt: skip
-    assert sorted(documented) == sorted(SELECTIONS)
+    assert sorted(documented) == sorted(SELECTIONS.schema)

@@ -9,18 +9,14 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
+from analysis.compared import COMPARISONS, JUDGED
 from analysis.margins import Margin, read_margin
 from analysis.settings import ComparisonSettings
-from analysis.verdicts import INFERRED, JUDGED, with_verdicts
+from analysis.verdicts import with_verdicts
+from indexscope.columns import names
 
-COLUMNS = {
-    "candidate": pl.String,
-    "metric": pl.String,
-    "layer": pl.Int16,
-    **dict.fromkeys(("baseline", "difference", "ci_low", "ci_high"), pl.Float64),
-    "n": pl.Int32,
-    **INFERRED,
-}
+ADDED = names(JUDGED)
+COLUMNS = {name: kind for name, kind in COMPARISONS.schema.items() if name not in (*ADDED, "unit", "value")}
 
 
 def row(metric: str, difference: float, half: float | None, **more: Any) -> dict[str, Any]:
@@ -78,7 +74,7 @@ def test_every_word_follows_from_its_definition(
 def test_an_unknown_difference_has_no_verdict() -> None:
     lost = dict.fromkeys(("difference", "ci_low", "ci_high", "tost_low", "tost_high", "p"))
     one = judged(row("nll", 0.1, 0.01) | lost).row(0, named=True)
-    assert [one[name] for name in JUDGED if name != "margin"] == [None] * 5
+    assert [one[name] for name in ADDED if name != "margin"] == [None] * 5
     single = judged(row("nll", 0.1, None, n=1)).row(0, named=True)
     assert single["verdict"] is single["better"] is None
 

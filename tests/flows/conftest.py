@@ -25,6 +25,8 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.cli import main
+from flows.plan import Plan
+from storage.store import StepKey
 from tests.s3 import bucket, endpoint  # noqa: F401 - fixtures
 from tests.tiny import save_model
 
@@ -64,6 +66,13 @@ def prefect_server() -> Iterator[None]:
     still = temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
     with prefect_test_harness(server_startup_timeout=120), still:
         yield
+
+
+def address(plan: Plan, step: str, model: str = "") -> StepKey:
+    """Where a result of a plan lies."""
+    node = plan.graph.of(step, model)
+    assert node is not None
+    return node.key
 
 
 def run_command(*arguments: object) -> Run:
@@ -124,7 +133,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make loading a model an error."""
-    from tasks import models
+    from tasks.common import models
 
     def refuse(*_: object) -> None:
         raise AssertionError("a model was loaded")

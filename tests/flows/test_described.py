@@ -7,7 +7,8 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
-from storage.schemas import described, schema
+from storage.parquet import decode, encode
+from tasks.common.tables import declared
 
 
 def described_tables(store: Path) -> set[tuple[str, str]]:
@@ -17,14 +18,16 @@ def described_tables(store: Path) -> set[tuple[str, str]]:
         kind, table = str(file.relative_to(store).parent.parent.parent), file.parent.name
         if kind == "user_features":  # described by the study's own files
             continue
-        known = schema(kind, table)
-        assert known is not None, f"{kind}/{table} is not described"
+        known = declared().get((kind, table))
+        assert known is not None, f"{kind}/{table} is not declared"
+        # Types, as files give them back.
+        assert pl.read_parquet(file).schema == decode(encode(known.empty(), known), table).schema, f"{kind}/{table}"
         seen.add((kind, table))
         for field in pq.read_schema(file):
             column = known.column(field.name)
             assert column is not None, f"{kind}/{table}: {field.name} is not described"
-            assert (field.metadata or {}).get(b"description") == column.description.encode()
-            assert (field.metadata or {}).get(b"unit", b"").decode() == column.unit
+            found = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+            assert {key: found[key] for key in found if not key.startswith("PARQUET:")} == column.metadata
         if known.key:
             key = pl.read_parquet(file).select(known.key)
             assert not key.is_duplicated().any(), f"{kind}/{table}"
@@ -35,4 +38,4 @@ def described_tables(store: Path) -> set[tuple[str, str]]:
 def test_every_column_of_a_study_is_described_and_rows_are_told_apart(done: Path) -> None:
     seen = described_tables(done / ".indexscope")
     # Metrics of a study's own: tests/flows/test_plugins.py.
-    assert seen == {known for known in described() if known[0] != "analyses/custom"}
+    assert seen == {known for known in declared() if known[0] != "analyses/custom"}

@@ -16,15 +16,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from flows.config import Study
-from flows.jobs import address_of_report
 from flows.load import load_study
 from flows.plan import make_plan
 from flows.provenance import settled
-from tasks.catalogue import ALL_ANALYSES, POOLED, READS
+from tasks.common.registry import STEPS
 from tests.tiny import save_model
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "keys.md"
-STEPS = ("extract", "measure", "probe", "user_features", *ALL_ANALYSES, "compare", "report")
 #: One of each kind, so that the study has the steps of its own metrics.
 METRICS = """\
 from indexscope.metrics import feature, metric
@@ -39,7 +37,9 @@ def first_keys(frame):
 """
 EVERY = frozenset(STEPS)
 #: Fitted on all models of a study, and what reads that.
-SHARED = (*POOLED, *(name for name, reads in READS.items() if set(reads) & set(POOLED)))
+SHARED = ("clustering", "prototypes")
+#: What there is one of in a study: it holds all models.
+OF_STUDY = frozenset(name for name, step in STEPS.items() if step.per == "study")
 #: Another value of every setting that is no name of a file.
 OTHER: dict[str, Any] = {
     "name": "another",
@@ -149,7 +149,7 @@ def documented() -> dict[str, frozenset[str]]:
     """The table of the document: the steps whose keys each setting is part of."""
     lines = [line for line in DOCUMENT.read_text().splitlines() if line.count("|") == len(STEPS) + 2]
     head, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    assert tuple(head[1:]) == STEPS
+    assert tuple(head[1:]) == tuple(STEPS)
     found = {}
     for name, *cells in rows:
         assert set(cells) <= {"x", ""}
@@ -159,15 +159,10 @@ def documented() -> dict[str, frozenset[str]]:
 
 def addresses(study: Study) -> dict[str, Any]:
     """The digest of every step; of those that are made per model, of each."""
-    plan = make_plan(study)
-    per_model = {
-        "extract": [model.features.digest for model in plan.models],
-        "measure": [model.measures.digest for model in plan.models],
-        "probe": [model.probe.digest for model in plan.models],
-        "user_features": [model.user_features and model.user_features.digest for model in plan.models],
-        **{name: [model.analyses[name].digest for model in plan.models] for name in ALL_ANALYSES},
-    }
-    return {**per_model, "compare": plan.comparison.digest, "report": address_of_report(plan).digest}
+    found: dict[str, Any] = {name: [] for name in STEPS}
+    for node in make_plan(study).graph:
+        found[node.step.name].append(node.key.digest)
+    return found
 
 
 def changed(before: dict[str, Any], after: dict[str, Any]) -> frozenset[str]:
@@ -218,7 +213,7 @@ def test_where_a_checkpoint_lies_does_not_count_and_what_is_in_it_does(folder: P
     save_file(tensors, weights, metadata={"format": "pt"})
     retrained = addresses(load_study(folder / "study.yaml"))
     assert changed(before, retrained) == EVERY
-    alone = ("extract", "measure", "user_features", *(step for step in ALL_ANALYSES if step not in SHARED))
+    alone = [name for name in STEPS if name not in (*OF_STUDY, *SHARED)]
     assert [retrained[step][1] for step in alone] == [before[step][1] for step in alone], "the candidate is what it was"
     for step in SHARED:
         assert retrained[step][1] != before[step][1], "fitted on the baseline too"
@@ -229,10 +224,10 @@ def test_which_candidates_there_are_counts_for_clustering_comparison_and_report_
 ) -> None:
     save_model(folder / "models" / "third", heads=2, seed=1)
     after = addresses(rewritten(folder, candidates=["models/light", "models/third"]))
-    for step in ("extract", "measure", "probe", "user_features", *ALL_ANALYSES):
+    for step in [name for name in STEPS if name not in OF_STUDY]:
         assert (after[step][:2] == before[step]) is (step not in SHARED), step
         assert len(set(after[step])) == 3
-    assert after["compare"] != before["compare"]
+    assert all(after[step] != before[step] for step in OF_STUDY)
 
 
 def test_where_data_lies_and_under_which_key_does_not_count_and_its_ids_do(
@@ -307,16 +302,19 @@ def test_the_code_that_makes_a_result_counts_by_its_version(
     inputs: Path, before: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = load_study(inputs / "study.yaml")
-    of_probe = {"probe", *(name for name, reads in READS.items() if reads == ("probe",))}
+    of_probe = {"probe", "budget", "heads", "sharing", "content", "stability"}
+    of_features = {"extract", "distribution", "clustering", "positional", "efficiency", "length", "custom"}
+    side_by_side = {"choices", "divergence", "compare", "report"}
     versions = {
-        "analysis.features.FEATURES_VERSION": EVERY - of_probe - {"user_features"},
+        "analysis.features.FEATURES_VERSION": of_features | side_by_side | {"prototypes", "advice", "transitions"},
         "analysis.custom.extract.USER_FEATURES_VERSION": {"user_features", "custom", "compare", "report"},
         "analysis.custom.VERSION": {"custom", "compare", "report"},
-        "analysis.probe.PROBE_VERSION": of_probe | {"prototypes", "advice", "compare", "report"},
-        "tasks.keys.MEASURES_VERSION": {"measure", "efficiency", "advice", "compare", "report"},
-        "analysis.clustering.VERSION": {"clustering", "prototypes", "compare", "report"},
-        "tasks.keys.COMPARISON_VERSION": {"compare", "report"},
-        "tasks.keys.REPORT_VERSION": {"report"},
+        "analysis.probe.PROBE_VERSION": of_probe | side_by_side | {"prototypes", "advice"},
+        "analysis.capture.profile.PROFILE_VERSION": {"profile", "efficiency", "advice", "compare", "report"},
+        "analysis.clustering.VERSION": {"clustering", "prototypes", "transitions", "compare", "report"},
+        "analysis.choices.VERSION": {"choices", "report"},
+        "analysis.comparison.VERSION": {"compare", "report"},
+        "tasks.report.VERSION": {"report"},
         "storage.keys.SCHEMA_VERSION": EVERY,
     }
     for name, expected in versions.items():
@@ -331,12 +329,13 @@ def test_the_report_follows_the_versions_it_shows_and_features_do_not(
 ) -> None:
     monkeypatch.setattr("flows.provenance.versions", lambda: {"torch": "99"})
     plan = make_plan(load_study(inputs / "study.yaml"))
-    assert settled(plan)["versions"] == {"torch": "99"}
+    assert settled(plan, plan.graph.nodes)["versions"] == {"torch": "99"}
     assert changed(before, addresses(load_study(inputs / "study.yaml"))) == {"report"}
 
 
 def test_what_the_features_key_leaves_out_changes_no_byte_of_them(inputs: Path) -> None:
     from analysis.features import extract_samples
+    from analysis.features.columns import FEATURES
     from analysis.settings import ExtractSettings
     from storage.model_loading import load_model
     from storage.parquet import encode
@@ -350,8 +349,8 @@ def test_what_the_features_key_leaves_out_changes_no_byte_of_them(inputs: Path) 
     made = []
     for chosen in (settings, settings.model_copy(update={name: OTHER[f"extract.{name}"] for name in left_out})):
         tables = extract_samples(model, plan.samples[:3], chosen)
-        made.append({name: encode(frame, "features", name) for name, frame in tables.items()})
+        made.append({name: encode(frame, FEATURES[name]) for name, frame in tables.items()})
     assert made[0] == made[1]
     torch.manual_seed(5)  # nor does the state of a random generator
     tables = extract_samples(model, plan.samples[:3], settings)
-    assert {name: encode(frame, "features", name) for name, frame in tables.items()} == made[0]
+    assert {name: encode(frame, FEATURES[name]) for name, frame in tables.items()} == made[0]

@@ -12,15 +12,16 @@ import pytest
 from prefect.client.orchestration import get_client
 from safetensors.torch import load_file, save_file
 
-from flows import steps
+from flows.engine.graph import Node
+from flows.engine.make import Engine
 from flows.load import load_study
 from flows.outcome import TOLD, failure_lines
 from flows.plan import Plan, make_plan, without
 from flows.references import record_of
 from flows.remaining import remaining
-from flows.work import Failure, ModelsFailed, UnitsFailed
+from flows.work import Failure, ModelsFailed, UnitsFailed, run_each
 from storage.studies import read_records
-from tests.flows.conftest import run_command
+from tests.flows.conftest import address, run_command
 from tests.flows.test_study import fresh, told
 
 BOTH = "candidates=[./models/bad, ./models/light]"
@@ -55,11 +56,11 @@ def test_a_broken_candidate_costs_the_others_nothing_and_is_missing_wherever_the
     assert fresh(run.out) == ["report"]
     assert {name.partition(" ")[2] for name in told(run.out)} == {"base", "light", ""}
     error, missing, small, gate, last = run.err
-    assert error.startswith("error: bad shard-00000: ") and "NaN" in error
-    assert missing.startswith("warning: bad is missing, so this report is not complete: bad shard-00000: ")
+    assert error.startswith("error: audit bad: ") and "NaN" in error
+    assert missing.startswith("warning: bad is missing, so this report is not complete: audit bad: ")
     assert small.startswith("warning: The study is too small to settle light")
     assert gate == "gate failed: loss (bad)"
-    assert last.startswith(f"kept: 30 of 53 units in {done / '.indexscope'}; ")
+    assert last.startswith(f"kept: 32 of 59 units in {done / '.indexscope'}; ")
     assert last.endswith("; the report is without bad; mend that and run the same command again")
     folder = Path(run.out[-1])
     report = json.loads((folder / "report.json").read_text())
@@ -94,14 +95,14 @@ def test_a_broken_candidate_costs_the_others_nothing_and_is_missing_wherever_the
     assert diff.code == 0 and json.loads(diff.out[0])["warnings"][0].startswith("bad is missing")
     assert run_command("diff", folder, done / "study.yaml").code == 0
     export = run_command("export", done / "study.yaml", done / "features.csv")
-    assert (export.code, export.err[0].partition(";")[0]) == (2, "error: bad: has 0 of 3 shards in the store")
+    assert (export.code, export.err[0].partition(";")[0]) == (2, "error: bad: has no shard in the store")
 
     mend(done)
     run = run_command("study", done / "study.yaml", "--set", BOTH, "--set", GATE)
     assert run.code == 0, run.err
     made = fresh(run.out)
     assert not [name for name in made if name.endswith((" base", " light")) and name.split()[0] not in CLUSTERED]
-    assert {"extract bad", "measure bad", "probe bad", "advice bad", "compare", "report"} <= set(made)
+    assert {"audit bad", "extract bad", "profile bad", "probe bad", "advice bad", "compare", "report"} <= set(made)
     rows = json.loads(run_command("history", done / "study.yaml", "--json").out[0])["runs"]
     assert (rows[2]["missing"], rows[2]["changed"]) == ([], "bad has a result again")
 
@@ -117,9 +118,12 @@ def test_a_plan_without_a_candidate_has_the_addresses_of_a_study_that_never_had_
     )
     both, never = planned(folder, BOTH), planned(folder)
     left = without(both, {"bad": "it broke"})
-    assert both.models[0].analyses["clustering"] != never.models[0].analyses["clustering"]
+    assert [node.key for node in left.graph if node.step.name != "report"] == [
+        node.key for node in never.graph if node.step.name != "report"
+    ]
+    for step, model in (("clustering", "base"), ("compare", "")):
+        assert address(both, step, model) != address(never, step, model)
     assert left.models == never.models
-    assert left.comparison == never.comparison != both.comparison
     assert left.missing == {"bad": "it broke"} and left.study is both.study
 
 
@@ -129,18 +133,15 @@ class Steps:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.given: list[tuple[str, list[str]]] = []
         self.failing: dict[str, dict[str, UnitsFailed]] = {}
-        for name in ("extract", "analyze", "compare", "report"):
-            monkeypatch.setattr(steps, name, self.step(name))
+        monkeypatch.setattr("flows.study._made", lambda plan, command, *_: self.make(command, plan))
+        monkeypatch.setattr("flows.study._report", lambda plan: self.make("report", plan))
 
-    def step(self, name: str) -> Any:
-        def step(plan: Plan, *_: object) -> str:
-            self.given.append((name, [model.name for model in plan.models]))
-            there = {model.name for model in plan.models}
-            if failed := {model: why for model, why in self.failing.get(name, {}).items() if model in there}:
-                raise ModelsFailed(failed)
-            return name
-
-        return step
+    def make(self, command: str, plan: Plan) -> str:
+        self.given.append((command, [model.name for model in plan.models]))
+        there = {model.name for model in plan.models}
+        if failed := {model: why for model, why in self.failing.get(command, {}).items() if model in there}:
+            raise ModelsFailed(failed)
+        return command
 
 
 def failure(model: str, bad_input: bool = False, count: int = 1) -> UnitsFailed:
@@ -155,9 +156,9 @@ def test_a_model_that_falls_out_late_is_left_out_of_all_that_follows(
     fake.failing = {step: {"light": failure("light")}}
     plan = planned(folder)
     with remaining(plan) as left:
-        assert left.attempt(steps.extract) == "extract"
-        assert left.attempt(lambda plan: getattr(steps, step)(plan)) is None
-        assert left.attempt(lambda plan: getattr(steps, step)(plan)) == step
+        assert left.attempt(lambda plan: fake.make("extract", plan)) == "extract"
+        assert left.attempt(lambda plan: fake.make(step, plan)) is None
+        assert left.attempt(lambda plan: fake.make(step, plan)) == step
         left.made()
         assert all(record.is_running(record.seen) for record in read_records(plan.store)), "both are spared by a gc"
     assert [names for _, names in fake.given] == [["base", "light"], ["base", "light"], ["base"]]
@@ -177,7 +178,7 @@ def test_without_a_baseline_nothing_is_compared_and_the_last_line_says_what_is_k
     assert run.err[:-1] == [*shown, *([] if bad_input else ["error: and 5 more"])]
     remedy = "mend that and run the same command again" if bad_input else "to resume, run the same command again"
     # The report's address holds the folder, which has been copied.
-    assert run.err[-1].startswith("kept: 35 of 36 units in ") and run.err[-1].endswith(f".indexscope; {remedy}")
+    assert run.err[-1].startswith("kept: 40 of 41 units in ") and run.err[-1].endswith(f".indexscope; {remedy}")
 
 
 def test_a_model_whose_worker_died_leaves_the_next_one_a_runner_of_its_own(
@@ -185,43 +186,42 @@ def test_a_model_whose_worker_died_leaves_the_next_one_a_runner_of_its_own(
 ) -> None:
     runners: list[object] = []
 
-    def extract(plan: Plan, model: Any, runner: object, reason: str) -> None:
+    def make(self: Engine, node: Node, damages: object, reason: str, runner: object) -> None:
         runners.append(runner)
-        if model.name == "base":
-            raise UnitsFailed("extract base", [Failure("base shard-00000", "died", lost_worker=True)], 3)
+        if node.title == "audit base":
+            raise UnitsFailed("audit base", [Failure("audit base", "died", lost_worker=True)], 1)
 
-    monkeypatch.setattr(steps, "_extract", extract)
-    for name in ("_measure", "_probe"):
-        monkeypatch.setattr(steps, name, lambda *_: None)
+    monkeypatch.setattr(Engine, "_sharded", make)
+    plan = planned(folder)
     with pytest.raises(ModelsFailed) as failed:
-        steps.extract(planned(folder))
+        plan.engine.make(plan.graph.some(["extract"]))
     assert list(failed.value.failures) == ["base"]
-    assert len(runners) == 2 and runners[0] is not runners[1]
+    assert len(runners) == 5 and runners[0] is not runners[1] and len({*map(id, runners[1:])}) == 1
 
 
 def test_a_failing_analysis_of_one_model_leaves_the_analyses_of_the_others(
     done: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = replace(planned(done), refresh=frozenset({"budget", "prototypes"}))
-    real = steps.run_each
     seen: list[str] = []
 
-    def run_each(task: Any, jobs: Any, *more: Any) -> list[Any]:
+    def some_fail(jobs: Any, *more: Any) -> list[Any]:
         seen.extend(job.title for job in jobs)
-        results = real(task, jobs, *more)
+        results = run_each(jobs, *more)
         return [
             Failure(job.title, "no") if job.title == "budget light" else r for job, r in zip(jobs, results, strict=True)
         ]
 
-    monkeypatch.setattr(steps, "run_each", run_each)
+    monkeypatch.setattr("flows.engine.make.run_each", some_fail)
     known: set[Any] = set()
     with pytest.raises(ModelsFailed) as failed:
-        steps.analyze(plan, known)
+        plan.engine.make(plan.graph.some(["analyze"]), known)
     assert failed.value.failures["light"].reason == "1 of 10 units failed (analyze light); budget light failed: no"
     assert "advice base" in seen and "advice light" not in seen
-    assert plan.models[0].analyses["advice"] in known and plan.models[1].analyses["budget"] not in known
+    assert address(plan, "advice", "base") in known and address(plan, "budget", "light") not in known
     seen.clear()
-    steps.analyze(without(plan, {"light": "no"}), known)
+    left = without(plan, {"light": "no"})
+    left.engine.make(left.graph.some(["analyze"]), known)
     assert seen == ["clustering base", "prototypes base"], "what pools features is made anew, and nothing else"
 
 
@@ -229,17 +229,16 @@ def test_a_store_that_refuses_ends_the_study_at_once_since_no_other_model_would_
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from indexscope import IndexscopeError
-    from tasks import step
+    from tasks.common import step
 
     def full(self: Any, key: Any, *_: object, **__: object) -> None:
         raise IndexscopeError(self.location(key), "cannot be written (No space left on device)", "free some space")
 
     monkeypatch.setattr(step.Store, "commit", full)
-    monkeypatch.setattr("analysis.features.extract_samples", lambda *_: {})
     run = run_command("extract", folder / "study.yaml")
     assert run.code == 2
     assert len(run.err) == 2 and "No space left on device" in run.err[0]
-    assert run.err[1].startswith("kept: 0 of 10 units in ")
+    assert run.err[1].startswith("kept: 0 of 12 units in ")
 
 
 def test_one_mistake_met_in_many_units_is_told_once() -> None:
@@ -254,7 +253,7 @@ def test_a_defect_is_one_line_that_names_the_file_with_the_traceback(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a defect at https://me:secret@host/x")
 
-    monkeypatch.setattr(steps, "extract", broken)
+    monkeypatch.setattr("flows.study._made", broken)
     run = run_command("study", done / "study.yaml")
     assert (run.code, run.out, len(run.err)) == (70, [], 1)
     start = "internal error: ZeroDivisionError: a defect at https://***@host/x; please report it with "

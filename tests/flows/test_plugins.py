@@ -15,9 +15,9 @@ import yaml
 from flows.load import load_study
 from flows.plan import make_plan
 from storage.parquet import units
-from storage.schemas import described
 from storage.store import StepKey
-from tests.flows.conftest import Run, run_command
+from tasks.common.tables import declared
+from tests.flows.conftest import Run, address, run_command
 from tests.flows.test_described import described_tables
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "plugins.md"
@@ -99,7 +99,7 @@ def test_own_metrics_are_in_the_report_with_intervals(extended: tuple[Path, Run]
 
 
 def test_every_column_of_a_study_with_own_metrics_is_described(extended: tuple[Path, Run]) -> None:
-    assert described_tables(extended[0] / ".indexscope") == set(described())
+    assert described_tables(extended[0] / ".indexscope") == set(declared())
 
 
 @pytest.mark.usefixtures("no_model")
@@ -128,18 +128,20 @@ def test_a_change_of_a_metric_recomputes_what_follows_from_it_and_runs_no_model(
 
 
 def test_only_the_content_of_a_file_counts(own: Path) -> None:
-    before = make_plan(load_study(own / "study.yaml")).models[0]
-    moved = make_plan(load_study(named(own, renamed=EXAMPLE))).models[0]
-    assert (moved.user_features, moved.analyses) == (before.user_features, before.analyses)
-    after = make_plan(load_study(named(own, renamed=EXAMPLE + "\n"))).models[0]
-    assert after.features == before.features and after.probe == before.probe
-    assert after.user_features != before.user_features
-    assert {name for name, key in after.analyses.items() if key != before.analyses[name]} == {"custom"}
+    def of_model(study: Path) -> dict[str, StepKey]:
+        nodes = make_plan(load_study(study)).graph
+        return {node.step.name: node.key for node in nodes if node.model and node.model.name == "base"}
+
+    before = of_model(own / "study.yaml")
+    assert of_model(named(own, renamed=EXAMPLE)) == before
+    after = of_model(named(own, renamed=EXAMPLE + "\n"))
+    assert {name for name, key in after.items() if key != before[name]} == {"user_features", "custom"}
 
 
 def test_a_file_without_features_runs_no_model(folder: Path) -> None:
     plan = make_plan(load_study(named(folder, own=METRIC.format(KNOWN))))
-    assert [model.user_features for model in plan.models] == [None, None]
+    assert "custom" in {node.step.name for node in plan.graph}
+    assert "user_features" not in {node.step.name for node in plan.graph}
 
 
 @pytest.mark.parametrize("kind", ["threads", "processes"])
@@ -149,9 +151,8 @@ def test_own_features_are_weighted_means_that_the_table_holds(own: Path, kind: s
         run = run_command("study", study, "--set", "runner.kind=processes", "--refresh", "user_features")
         assert run.code == 0, run.err
     plan = make_plan(load_study(study))
-    key = plan.models[0].user_features
-    assert isinstance(key, StepKey)
-    table = plan.store.read(key, "user_attention", plan.units)
+    key = address(plan, "user_features", "base")
+    table = plan.store.read(key, "user_attention", [name for name, _ in plan.shards])
     file = next(Path(plan.store.location(key), "user_attention").glob("*.parquet"))
     assert units(file.read_bytes()) == {"even_mass": "share", "even_mass_queries": "queries"}
     assert table.columns == ["sample", "layer", "head", "bucket", "even_mass", "even_mass_queries"]

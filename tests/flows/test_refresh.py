@@ -118,7 +118,7 @@ def test_results_of_an_older_store_schema_are_computed_anew_and_this_is_said(
     run = run_command("study", folder / "study.yaml", "--set", "candidates=[]")
     assert run.code == 0, run.err
     told = f"store schema changed {SCHEMA_VERSION - 1} → {SCHEMA_VERSION}"
-    for step in ("extract base", "measure base", "clustering base", "compare", "report"):
+    for step in ("extract base", "profile base", "clustering base", "compare", "report"):
         assert any(line.startswith(step) and told in line for line in run.out), (step, run.out)
     assert not any("cached" in line for line in run.out)
     assert {file: file.read_bytes() for file in before} == before, "what the older one wrote stays for it"

@@ -16,11 +16,13 @@ from flows.plan import make_plan
 from flows.references import record_of
 from storage.store import Store
 from storage.studies import read_records
-from tasks.catalogue import ANALYSES
+from tasks.common.registry import made_by
 from tests.flows.conftest import run_command
 
-#: Of two models: three shards, measures, probe and every analysis; the comparison and the report.
-UNITS = 2 * (3 + 2 + len(ANALYSES)) + 2
+#: The study has no metrics of its own.
+ANALYSES = [name for name in made_by("analyze") if name != "custom"]
+#: Of two models: three shards, audit, profile, probe and every analysis; four comparisons and the report.
+UNITS = 2 * (3 + 3 + len(ANALYSES)) + 5
 
 
 def files_of(store: Path) -> set[str]:
@@ -53,7 +55,12 @@ def test_gc_shows_then_deletes_what_a_change_left_and_nothing_that_a_rerun_needs
     as_json = json.loads(run_command("gc", store, "--keep-days", "0", "--delete", "--json").out[0])
     kinds = sorted(part["step"].rpartition("/")[0] for part in as_json["steps"])
     assert as_json["deleted"] is True
-    assert kinds == ["analyses/clustering"] * 2 + ["analyses/prototypes"] * 2 + ["comparisons"] + ["reports"] * 2
+    assert kinds == ["analyses/clustering"] * 2 + ["analyses/prototypes"] * 2 + [
+        "comparisons",
+        "reports",
+        "reports",
+        "transitions",
+    ]
     left = files_of(store)
     assert left < both and original - left and any("features" in name for name in left)
     again = run_command("study", done / "study.yaml", "--set", "analyses.clustering.clusters=3")
@@ -68,7 +75,7 @@ def test_a_run_is_on_record_with_all_that_it_made(done: Path) -> None:
     assert record.study == "tiny" and list(record.models) == ["base", "light"]
     listed = {str(path.parent.relative_to(done / ".indexscope")) for path in done.rglob("manifest.json")}
     assert (
-        len(record.steps) == 2 * (3 + len(ANALYSES)) + 2 and set(record.steps) < listed
+        len(record.steps) == 2 * (4 + len(ANALYSES)) + 5 and set(record.steps) < listed
     )  # and the report of the place that was copied
     # The same run again keeps to its record.
     rerun(done)
@@ -100,7 +107,9 @@ def test_export_holds_every_value_of_the_store(done: Path, tmp_path: Path) -> No
     plan = make_plan(load_study(done / "study.yaml"))
     compared = 0
     for model in plan.models:
-        tables = plan.store.read_all(model.features)
+        features = plan.graph.of("extract", model.name)
+        assert features is not None
+        tables = plan.store.read_all(features.key)
         # A new column of the features must be exported, or be named here.
         numbers = {
             (table, column)

@@ -15,15 +15,19 @@ from prefect.client.orchestration import get_client
 from flows.load import load_study
 from flows.plan import make_plan
 from storage.datasets import load_samples
-from tasks import extract, probe, step
-from tasks.catalogue import waves
+from tasks.common import step
+from tasks.common.registry import made_by
 from tests.flows.conftest import Run, run_command
 
+#: Analyses that read others.
+LATER = ("prototypes", "advice")
+FIRST = [name for name in made_by("analyze") if name not in (*LATER, "custom")]
 STEPS = [
-    *(f"{step} {model}" for model in ("base", "light") for step in ("extract", "measure", "probe")),
-    *(f"{step} {model}" for wave in waves() for model in ("base", "light") for step in wave),
-    "compare",
-    "report",
+    *("audit base", "audit light"),
+    *(f"{step} {model}" for model in ("base", "light") for step in ("extract", "probe", "profile")),
+    *(f"{step} {model}" for step in FIRST for model in ("base", "light")),
+    *(f"{step} {model}" for step in LATER for model in ("base", "light")),
+    *("choices", "divergence", "transitions", "compare", "report"),
 ]
 
 
@@ -39,7 +43,8 @@ def test_study_prints_a_line_a_step_and_the_report_folder_last(first_run: tuple[
     folder, run = first_run
     assert run.code == 0, run.err
     assert list(told(run.out)) == STEPS
-    assert run.out[0].startswith("extract base: 3 shards, 3 computed in ")
+    assert run.out[0].startswith("audit base: computed in ")
+    assert told(run.out)["extract base"].startswith("3 shards, 3 computed in ")
     report = Path(run.out[-1])
     assert report == folder / "reports" / "tiny"
     assert {file.name for file in report.iterdir()} == {"report.html", "report.json", "report.md", "report.junit.xml"}
@@ -57,7 +62,6 @@ def test_same_study_again_does_no_model_work_and_says_so(done: Path) -> None:
     before = (done / "reports" / "tiny" / "report.html").read_bytes()
     run = run_command("study", done / "study.yaml")
     assert run.code == 0, run.err
-    assert run.out[0] == "extract base: 3 shards, 3 cached"
     assert told(run.out) == {name: "3 shards, 3 cached" if "extract" in name else "cached" for name in STEPS}
     assert (done / "reports" / "tiny" / "report.html").read_bytes() == before
 
@@ -70,9 +74,7 @@ def test_prefect_shows_cached_units_as_cached_under_readable_names(done: Path) -
     assert flow.name == "extract study"
     # Task runs reach the database through a queue, so the last ones may still be on their way.
     assert set(runs) <= {f"extract {model} shard-{n:05d}" for model in ("base", "light") for n in range(3)} | {
-        f"{unit} {model} {name}"
-        for model in ("base", "light")
-        for unit, name in (("measure", "model"), ("probe", "probe"))
+        f"{unit} {model}" for model in ("base", "light") for unit in ("audit", "profile", "probe")
     }
     assert set(runs.values()) <= {"Cached", "Pending", "Running"}
 
@@ -84,14 +86,15 @@ def test_number_of_clusters_reruns_clustering_and_what_follows_alone(done: Path)
     assert run.code == 0, run.err
     assert fresh(run.out) == [
         *("clustering base", "clustering light", "prototypes base", "prototypes light"),
-        *("compare", "report"),
+        *("transitions", "compare", "report"),
     ]
 
 
 def test_deleted_file_recomputes_its_shard_alone(done: Path) -> None:
     run_command("study", done / "study.yaml")
-    plan = make_plan(load_study(done / "study.yaml"))
-    file = done / ".indexscope" / plan.models[1].features.path / "attention" / "shard-00001.parquet"
+    features = make_plan(load_study(done / "study.yaml")).graph.of("extract", "light")
+    assert features is not None
+    file = done / ".indexscope" / features.key.path / "attention" / "shard-00001.parquet"
     before = pl.read_parquet(file)
     file.unlink()
     run = run_command("study", done / "study.yaml")
@@ -117,9 +120,9 @@ def test_failed_shard_keeps_the_rest_and_the_same_command_resumes(
     monkeypatch.setattr(features, "extract_samples", fail)
     run = run_command("study", folder / "study.yaml")
     assert run.code == 3
-    assert "error: base shard-00001 failed: RuntimeError: out of luck" in run.err
-    assert "error: light shard-00001 failed: RuntimeError: out of luck" in run.err
-    assert run.err[-1] == f"kept: 4 of 36 units in {folder / '.indexscope'}; to resume, run the same command again"
+    assert "error: extract base shard-00001 failed: RuntimeError: out of luck" in run.err
+    assert "error: extract light shard-00001 failed: RuntimeError: out of luck" in run.err
+    assert run.err[-1] == f"kept: 6 of 41 units in {folder / '.indexscope'}; to resume, run the same command again"
     assert not (folder / "reports").exists()
     monkeypatch.setattr(features, "extract_samples", real)
     run = run_command("extract", folder / "study.yaml")
@@ -128,8 +131,7 @@ def test_failed_shard_keeps_the_rest_and_the_same_command_resumes(
 
 
 def test_passing_io_error_is_tried_again_and_bad_input_is_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for task in (extract.extract_shard, extract.measure_model, probe.probe_model):
-        monkeypatch.setattr(task, "retry_delay_seconds", [0, 0])
+    monkeypatch.setattr(step.make_unit, "retry_delay_seconds", [0, 0])
     tries: list[int] = []
     real = step.Store.commit
 
@@ -141,7 +143,7 @@ def test_passing_io_error_is_tried_again_and_bad_input_is_not(folder: Path, monk
 
     monkeypatch.setattr(step.Store, "commit", flaky)
     assert run_command("extract", folder / "study.yaml", "--set", "candidates=[]").code == 0
-    assert len(tries) == 2 + 3 + 1 + 1
+    assert len(tries) == 2 + 3 + 1 + 1 + 1
 
 
 def test_failed_gate_exits_1_and_still_prints_the_folder(done: Path) -> None:
@@ -194,10 +196,10 @@ def test_worker_processes_give_the_same_tables(done: Path, folder: Path) -> None
     file = folder / "study.yaml"
     run = run_command("extract", file, "--set", "runner.kind=processes", "--set", "candidates=[]")
     assert run.code == 0, run.err
-    plan = make_plan(load_study(file))
+    features = make_plan(load_study(file)).graph.of("extract", "base")
+    assert features is not None
     left, right = (
-        pl.read_parquet(where / ".indexscope" / plan.models[0].features.path / "tokens" / "*.parquet")
-        for where in (folder, done)
+        pl.read_parquet(where / ".indexscope" / features.key.path / "tokens" / "*.parquet") for where in (folder, done)
     )
     assert left.drop("nll", "dense_nll").equals(right.drop("nll", "dense_nll"))
     assert (left["nll"] - right["nll"]).abs().max() < 1e-5  # type: ignore[operator]
@@ -220,7 +222,7 @@ def test_diff_compares_finished_reports_and_fails_on_a_rule(done: Path, tmp_path
 def test_ls_shows_every_step_of_the_store(done: Path) -> None:
     run = run_command("ls", done / ".indexscope")
     assert run.code == 0
-    for kind in ("features", "models", "analyses/clustering", "comparisons", "reports"):
+    for kind in ("features", "audits", "profiles", "analyses/clustering", "comparisons", "reports"):
         assert any(line.startswith(kind) for line in run.out), kind
     rows = json.loads("\n".join(run_command("ls", done / ".indexscope", "--json").out))
     assert {row["state"] for row in rows} == {"complete"}

@@ -24,6 +24,10 @@ def test_a_study_too_short_for_its_indexer_says_so_on_stderr(folder: Path, monke
     monkeypatch.setattr(capture, "audit_causality", leaks)
     run = run_command("study", folder / "study.yaml", "--set", "dataset.max_length=10")
     assert run.code == 0
+    failed = "note: FAILED: later tokens moved an earlier logit by up to 3.5, or are attended to; "
+    told = [place for place, line in enumerate(run.out) if failed in line]
+    first = next(place for place, line in enumerate(run.out) if line.startswith("extract "))
+    assert len(told) == 2 and max(told) < first, "of both models, before either is extracted"
     lines = [line.replace("\u202f", " ") for line in run.err if line.startswith("warning: ")]
     assert len(lines) == 5
     for line, model in zip(lines[:2], ("base", "light"), strict=True):

@@ -373,7 +373,7 @@ def _clustering(kind: Kind, name: str) -> dict[str, pl.DataFrame]:
     return {
         "clusters": pl.DataFrame(columns),
         "choice": pl.DataFrame(choice).with_columns(chosen=pl.col("k") == 5),
-        "pattern_types": pl.DataFrame(types, schema=TYPED, orient="row"),
+        "pattern_types": pl.DataFrame(types, schema=TYPED.schema, orient="row"),
     }
 
 

@@ -39,6 +39,6 @@ def output_frames(model: str, place: int, samples: int, buckets: int = 10) -> di
         if to == "baseline" or group[0] == POSITION
     ]
     return {
-        "divergence": pl.DataFrame(whole, schema=DIVERGENCE, orient="row"),
-        "divergence_by": pl.DataFrame(by, schema=BY, orient="row"),
+        "divergence": pl.DataFrame(whole, schema=DIVERGENCE.schema, orient="row"),
+        "divergence_by": pl.DataFrame(by, schema=BY.schema, orient="row"),
     }

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from analysis import sharing
-from analysis.prototypes.examples import EXAMPLES
+from analysis.prototypes.tables import EXAMPLES
 from analysis.report import ReportInput
 from analysis.settings import SharingSettings
 from tests.analysis.sharing.test_sharing import table
@@ -202,7 +202,7 @@ def _prototypes(layers: int, heads: int, random: np.random.Generator) -> dict[st
     return {
         "prototypes": pl.DataFrame(chosen, schema=list(names), orient="row"),
         "maps": frame,
-        "examples": pl.DataFrame(found, schema=list(EXAMPLES), orient="row"),
+        "examples": pl.DataFrame(found, schema=list(EXAMPLES.schema), orient="row"),
         "example_maps": example_maps,
     }
 

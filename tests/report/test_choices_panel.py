@@ -10,11 +10,12 @@ import pytest
 
 from analysis import plots
 from analysis.choices import choices
+from analysis.choices.tables import COMPARED
 from analysis.report.panels.choices import PANEL
 from analysis.selections import sampled_queries
 from analysis.settings import ComparisonSettings
-from storage.schemas import schema
 from tests.analysis.choices.made import attended, names, selections, token_kinds
+from tests.declared import check
 
 Tables = dict[str, pl.DataFrame]
 
@@ -110,8 +111,6 @@ def test_the_worst_samples_are_listed_by_name_with_their_excerpts() -> None:
     assert not bins.open and {len(row) for row in bins.rows} == {len(bins.columns)}
 
 
-def test_every_column_is_described() -> None:
+def test_frames_are_as_declared() -> None:
     for name, frame in planted(2).items():
-        described = schema("comparisons", name)
-        assert described is not None and {column.name for column in described.columns} == set(frame.columns)
-        assert frame.height == frame.unique(subset=list(described.key)).height
+        check(frame, COMPARED[name])

@@ -20,8 +20,7 @@ from analysis.diff import (
     premises,
     within,
 )
-from analysis.metrics.summary import METRICS
-from analysis.metrics.sums import PER_SAMPLE
+from analysis.metrics.tables import METRICS, PER_SAMPLE
 from analysis.report import build_json
 from analysis.report.difference import blocks, headline, left_out, markdown_difference, reading, unmatched
 from analysis.settings import ComparisonSettings
@@ -189,8 +188,8 @@ def frames(values: list[float]) -> dict[str, pl.DataFrame]:
     """What is compared of a model whose nll is given by sample, a thousand tokens each."""
     rows = [("nll", None, sample, value, 1000.0) for sample, value in enumerate(values)]
     return {
-        "per_sample": pl.DataFrame(rows, schema=PER_SAMPLE, orient="row"),
-        "metrics": pl.DataFrame(schema=METRICS),
+        "per_sample": pl.DataFrame(rows, schema=PER_SAMPLE.schema, orient="row"),
+        "metrics": METRICS.empty(),
     }
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from analysis.content.excerpt import EXAMPLES
+from analysis.content.tables import EXAMPLES
 from analysis.report import render
 from analysis.report.inputs import ModelPage
 from analysis.report.names import visible
@@ -44,7 +44,7 @@ def examples(tokens: list[str], layer: int = 0, sample: int = 5, skipped: int = 
         )
         for place, token in enumerate(tokens)
     ]
-    return pl.DataFrame(rows, schema=EXAMPLES, orient="row")
+    return pl.DataFrame(rows, schema=EXAMPLES.schema, orient="row")
 
 
 def page(frame: pl.DataFrame) -> ModelPage:

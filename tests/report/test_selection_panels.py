@@ -20,9 +20,10 @@ from analysis.report.panels.budget import PANEL as BUDGET
 from analysis.report.panels.panel import Panel
 from analysis.report.panels.stability import PANEL as STABILITY
 from analysis.settings import BudgetSettings, ExtractSettings, StabilitySettings
-from storage.schemas import schema
+from tasks.common.tables import declared
 from tests.analysis.conftest import tiny_dsa, tiny_llama
 from tests.analysis.samples import samples
+from tests.declared import check
 
 MAKERS = (budget_collector(), drift_collector(), stability_collector())
 Tables = dict[str, pl.DataFrame]
@@ -99,18 +100,10 @@ def test_one_sample_has_no_intervals_but_a_panel(sparse) -> None:
         assert "n = 1 samples" in words and "nan" not in words.lower() and "None" not in words
 
 
-def test_every_column_is_described_and_rows_are_told_apart_and_sorted(sparse, dense) -> None:
+def test_frames_are_as_declared(sparse, dense) -> None:
     for tables in (sparse, dense):
         results = {("probes", name): table for name, table in tables.items()}
         for analysis, frames in analysed(tables).items():
             results |= {(f"analyses/{analysis}", name): frame for name, frame in frames.items()}
-        for place, frame in results.items():
-            known = schema(*place)
-            assert known is not None, place
-            assert [column.name for column in known.columns if column.name in frame.columns], place
-            assert {column.name for column in known.columns} == set(frame.columns), place
-            keys = frame.select(known.key)
-            assert not keys.is_duplicated().any(), place
-            if known.ordered:
-                # Tables of several samples come sample by sample.
-                assert keys.equals(keys.sort(*known.key, nulls_last=False)), place
+        for (kind, name), frame in results.items():
+            check(frame, declared()[kind, name])

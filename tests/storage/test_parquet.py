@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from analysis.features.columns import TOKENS
 from indexscope.errors import IndexscopeError
 from storage.parquet import LAYOUT, decode, decode_parts, encode
 
@@ -95,7 +96,7 @@ def test_a_reader_skips_row_groups_by_their_statistics() -> None:
 def test_bytes_of_a_described_table_are_equal_for_equal_frames(rows: list[tuple[object, ...]]) -> None:
     frame = frame_of(rows).rename({"value": "nll"})
     again = frame.select(pl.all().shuffle(seed=1)).clear().vstack(frame)
-    assert encode(frame, "features", "tokens") == encode(again, "features", "tokens")
+    assert encode(frame, TOKENS) == encode(again, TOKENS)
 
 
 @given(ROWS, st.integers(1, 12))

@@ -10,13 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis.features import extract_samples
-from analysis.metrics import REGISTRY
+from analysis.features.columns import FEATURES, TOKENS
 from analysis.settings import ExtractSettings
 from storage.model_loading import load_model
 from storage.parquet import decode, encode, units
 from storage.samples import Sample
-from storage.schemas import described, schema
 from storage.store import Store, step_key
+from tasks.common.tables import declared
+from tests.declared import check
 from tests.storage.conftest import _model
 
 KEY = step_key("features", {"checkpoint": "tiny"})
@@ -34,7 +35,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(folder / "store")
     for number in range(2):
         tables = extract_samples(model, samples[2 * number : 2 * number + 2], ExtractSettings(dense_reference=True))
-        store.commit(KEY, f"shard-{number:05}", tables, label="tiny")
+        store.commit(KEY, f"shard-{number:05}", tables, label="tiny", described=FEATURES)
     return store
 
 
@@ -48,8 +49,7 @@ def test_every_column_of_features_carries_what_is_known_of_it(stored: Store) -> 
     seen = set()
     for table, file in files(stored):
         seen.add(table)
-        known = schema("features", table)
-        assert known is not None
+        known = FEATURES[table]
         for field in pq.read_schema(file):
             column = known.column(field.name)
             assert column is not None, f"{table}.{field.name} is not described"
@@ -63,41 +63,28 @@ def test_every_column_of_features_carries_what_is_known_of_it(stored: Store) -> 
     assert seen == TABLES
 
 
-def test_rows_are_told_apart_and_sorted_by_the_key(stored: Store) -> None:
+def test_features_are_as_declared(stored: Store) -> None:
     checked = 0
     for table, file in files(stored):
-        known = schema("features", table)
-        assert known is not None and known.ordered
-        key = pl.read_parquet(file).select(known.key)
-        assert key.rows() == sorted(set(key.rows()))
-        checked += key.height > 1
+        frame = pl.read_parquet(file)
+        check(frame, FEATURES[table])
+        checked += frame.height > 1
     assert checked == 2 * len(TABLES)
-
-
-def test_units_and_weights_are_those_of_the_metrics() -> None:
-    compared = 0
-    for metric in REGISTRY.values():
-        known = schema("features", getattr(metric, "table", "") or "")
-        column = known and known.column(getattr(metric, "column", "") or "")
-        if column and metric.name == column.name:
-            assert (column.unit, column.weight) == (metric.unit, metric.weight), metric.name
-            compared += 1
-    assert compared >= 30
 
 
 def test_units_are_read_back_from_bytes() -> None:
     frame = pl.DataFrame({"sample": [0], "bucket": [1], "tokens": [1], "nll": [0.5], "other": [1.0]})
-    assert units(encode(frame, "features", "tokens")) == {"tokens": "tokens", "nll": "nats"}
-    assert units(encode(frame, "features", "unknown")) == {}
-    assert decode(encode(frame, "features", "tokens"), "here").equals(frame)
+    assert units(encode(frame, TOKENS)) == {"tokens": "tokens", "nll": "nats"}
+    assert units(encode(frame)) == {}
+    assert decode(encode(frame, TOKENS), "here").equals(frame)
 
 
 def test_descriptions_are_sentences_and_names_are_unique() -> None:
-    for place, table in described().items():
+    for place, table in declared().items():
         names = [column.name for column in table.columns]
         assert len(set(names)) == len(names), place
         assert set(table.key) <= set(names), place
         for column in table.columns:
-            assert column.description[0].isupper() or column.description[0].isdigit(), (place, column.name)
-            assert column.description.endswith("."), (place, column.name)
+            assert column.meaning[0].isupper() or column.meaning[0].isdigit(), (place, column.name)
+            assert column.meaning.endswith("."), (place, column.name)
             assert not column.weight or column.weight in names, (place, column.name)

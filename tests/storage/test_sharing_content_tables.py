@@ -1,4 +1,4 @@
-"""The tables of sharing and content hold the columns that are described, in the order that is told."""
+"""The tables of sharing and content are as they are declared."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from analysis.probe.examples import example_collector
 from analysis.probe.run import collect_samples
 from analysis.probe.sharing import sharing_collector
 from analysis.settings import ContentSettings, ExtractSettings, SharingSettings
-from storage.schemas import schema
+from tasks.common.tables import declared
 from tests.analysis.conftest import tiny_dsa
 from tests.analysis.samples import samples
+from tests.declared import check
 
 
 @pytest.fixture(scope="module")
@@ -33,24 +34,11 @@ def tables() -> dict[tuple[str, str], pl.DataFrame]:
     }
 
 
-def test_every_column_is_described_and_floats_have_units(tables: dict[tuple[str, str], pl.DataFrame]) -> None:
+def test_frames_are_as_declared_and_floats_have_units(tables: dict[tuple[str, str], pl.DataFrame]) -> None:
     assert len(tables) == 11
-    for place, frame in tables.items():
-        known = schema(*place)
-        assert known is not None, place
+    for (kind, name), frame in tables.items():
         assert frame.height > 0
-        assert {column.name for column in known.columns} == set(frame.columns), place
-        for name, kind in frame.schema.items():
-            column = known.column(name)
-            assert column is not None
-            assert column.unit or not kind.is_float() or place[1] == "per_sample", (place, name)
-
-
-def test_keys_tell_rows_apart_and_order_those_that_say_so(tables: dict[tuple[str, str], pl.DataFrame]) -> None:
-    for place, frame in tables.items():
-        known = schema(*place)
-        assert known is not None
-        rows = frame.select(known.key).rows()
-        assert len(set(rows)) == len(rows), place
-        if known.ordered:
-            assert rows == sorted(rows), place
+        table = declared()[kind, name]
+        check(frame, table)
+        for column in table.columns:
+            assert column.unit or not frame[column.name].dtype.is_float() or name == "per_sample", column

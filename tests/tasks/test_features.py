@@ -13,7 +13,7 @@ from analysis import distribution
 from analysis.metrics.stream import Sharded, shards
 from analysis.settings import DistributionSettings
 from storage.store import AHEAD, DamagedUnit, StepKey, Store, step_key
-from tasks.features import StoredFeatures
+from tasks.common.features import StoredFeatures
 from tests.analysis import planted
 
 SAMPLES = 9

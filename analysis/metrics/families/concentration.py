@@ -8,9 +8,7 @@ from analysis.metrics.metric import Family, Metric, attention_metric
 def _top(k: int) -> Metric:
     return attention_metric(
         f"top_{k}_mass",
-        "share",
         "neither",
-        f"Attention on the {k} most attended keys.",
         f"mean over heads and queries of the sum of the {k} largest p[h,t,.] (of all n_t where n_t < {k})",
         misleads=f"Queries with at most {k} keys count as 1, so that short contexts raise it; attention sinks alone "
         "can hold most of it.",
@@ -24,9 +22,7 @@ FAMILY = Family(
     metrics=(
         attention_metric(
             "max_weight",
-            "share",
             "neither",
-            "Largest attention weight of a query.",
             "mean over heads and queries of max over s of p[h,t,s]",
             range="1/n_t to 1",
             misleads="The first queries have few keys and large weights; a sink that takes nearly everything makes a "
@@ -38,9 +34,7 @@ FAMILY = Family(
         _top(64),
         attention_metric(
             "top_k_mass",
-            "share",
             "neither",
-            "Attention on as many most attended keys as the indexer may select.",
             "mean over heads and queries of the sum of the k largest p[h,t,.]; k = index_topk, or extract.top_k for a "
             "model without an indexer",
             misleads="Chosen for each head by itself, as no joint selection can: an upper bound of recall that is not "
@@ -48,9 +42,7 @@ FAMILY = Family(
         ),
         attention_metric(
             "keys_for_95",
-            "share",
             "neither",
-            "Share of the eligible keys that it takes to hold 95 % of the attention.",
             "mean over heads and queries of (smallest m whose m largest p[h,t,.] sum to >= 0.95) / n_t",
             range="above 0, at most 1",
             misleads="Relative to n_t: a head that needs 20 keys needs all of a short context and a hundredth of a "

@@ -11,9 +11,7 @@ FAMILY = Family(
     metrics=(
         attention_metric(
             "attention_entropy",
-            "nats",
             "neither",
-            "Entropy of the dense attention.",
             "mean over heads and queries of -sum over s in E_t of p[h,t,s] ln p[h,t,s]",
             range="0 to ln n_t",
             misleads="Grows with n_t, so that a longer dataset has more of it with the same attention; heads of very "
@@ -21,19 +19,15 @@ FAMILY = Family(
         ),
         attention_metric(
             "normalized_entropy",
-            "share",
             "neither",
-            "Entropy as a share of its largest possible value; 1 is uniform attention.",
             "mean over heads and queries with n_t > 1 of the row's entropy / ln n_t",
-            weight="queries_multi",
+            meaning="Entropy as a share of its largest possible value; 1 is uniform attention.",
             misleads="Dividing by ln n_t does not remove the length: a head that attends a fixed number of keys has "
             "an ever lower value in longer contexts.",
         ),
         attention_metric(
             "effective_keys",
-            "keys",
             "neither",
-            "Number of keys that uniform attention of the same entropy would have.",
             "mean over heads and queries of exp(the row's entropy)",
             range="1 to n_t",
             misleads="A mean of exponentials: a few queries with nearly uniform attention over thousands of keys can "
@@ -41,10 +35,9 @@ FAMILY = Family(
         ),
         attention_metric(
             "participation",
-            "keys",
             "neither",
-            "Effective number of keys by the second moment, which weighs large weights more than entropy does.",
             "mean over heads and queries of 1 / sum over s of p[h,t,s]^2",
+            meaning="Effective number of keys by the second moment, which weighs large weights more than entropy does.",
             range="1 to n_t",
             misleads="Says how many large weights there are and nothing about the tail, which may hold a third of the "
             "mass; always at most effective_keys.",

@@ -24,9 +24,7 @@ FAMILY = Family(
     metrics=(
         attention_metric(
             "local_mass",
-            "share",
             "neither",
-            "Attention on the nearest keys, the query's own included.",
             "mean over heads and queries of sum over s with 0 <= t - s < w of p[h,t,s]",
             misleads="Short contexts lie within the window: up to w keys it is 1 whatever the head does. Compare by "
             "bucket.",
@@ -44,9 +42,7 @@ FAMILY = Family(
         ),
         attention_metric(
             "sink_mass",
-            "share",
             "neither",
-            "Attention on the first keys of the sequence.",
             "mean over heads and queries of sum over s < 4 (extract.sink_keys) of p[h,t,s]",
             source="Xiao et al. 2023, Efficient Streaming Language Models with Attention Sinks",
             misleads="Early queries have little else to attend to than the first keys, so that uniform attention "
@@ -55,26 +51,20 @@ FAMILY = Family(
         ),
         attention_metric(
             "self_mass",
-            "share",
             "neither",
-            "Attention on the query's own token.",
             "mean over heads and queries of p[h,t,t]",
             misleads="The first query has only itself, and short contexts raise it; uniform attention gives 1/n_t.",
         ),
         attention_metric(
             "previous_mass",
-            "share",
             "neither",
-            "Attention on the token just before the query.",
             "mean over heads and queries of p[h,t,t-1], 0 for t = 0",
             misleads="A mean over heads: one previous-token head among sixteen gives 0.06. Uniform attention gives "
             "1/n_t, so short contexts raise it.",
         ),
         attention_metric(
             "mean_distance",
-            "tokens",
             "neither",
-            "How far back the attention reaches on average.",
             "mean over heads and queries of sum over s of p[h,t,s] (t - s)",
             range="0 to n_t - 1",
             misleads="A mixture of sink and local attention has a mean distance at which there is no attention at "
@@ -82,9 +72,7 @@ FAMILY = Family(
         ),
         attention_metric(
             "induction_mass",
-            "share",
             "neither",
-            "Attention on tokens that followed an earlier copy of the query's token.",
             "mean over heads and queries of sum over s <= t with x[s-1] = x[t] of p[h,t,s]",
             source="Olsson et al. 2022, In-context Learning and Induction Heads",
             misleads="Text that repeats itself has many such keys, so that uniform attention already reaches a large "

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.metrics.metric import Derived, Family, Metric, Ratio
+from analysis.metrics.metric import Derived, Family, Metric, Ratio, column_metric
 
 FAMILY = Family(
     order=10,
     title="Quality",
     about="Prediction of the next token over the tokens of the dataset, each token weighing the same.",
     metrics=(
-        Metric(
+        column_metric(
+            "tokens",
             "nll",
-            "nats",
             "lower",
-            "Negative log-likelihood of the next token, with the model's own selection.",
             "mean over tokens of -ln p_model(x[t+1] | x[<=t])",
-            Ratio("tokens", "nll", "tokens"),
+            meaning="Negative log-likelihood of the next token, with the model's own selection.",
             per_layer=False,
             range="≥ 0",
             misleads="Depends on tokenizer and text, so that only models with the same tokenizer on the same samples "
@@ -35,25 +34,23 @@ FAMILY = Family(
             misleads="Differences look larger at high loss: the same change in nats is a bigger change in perplexity. "
             "Not comparable between tokenizers.",
         ),
-        Metric(
+        column_metric(
+            "tokens",
             "accuracy",
-            "share",
             "higher",
-            "Share of tokens whose most likely prediction is the true next token.",
             "mean over tokens of [argmax p_model(. | x[<=t]) = x[t+1]]",
-            Ratio("tokens", "accuracy", "tokens"),
+            meaning="Share of tokens whose most likely prediction is the true next token.",
             per_layer=False,
             range="0 to 1",
             misleads="Frequent easy tokens (whitespace, word endings) make up most of it, so that losses on the rare "
             "tokens that need far context hardly show.",
         ),
-        Metric(
+        column_metric(
+            "tokens",
             "dense_nll",
-            "nats",
             "lower",
-            "The same model's negative log-likelihood when every eligible key is selected.",
             "nll of a second run with S_t = E_t in every layer",
-            Ratio("tokens", "dense_nll", "tokens"),
+            meaning="The same model's negative log-likelihood when every eligible key is selected.",
             per_layer=False,
             range="≥ 0",
             misleads="A model trained with its selection has not seen dense attention and may predict worse with it, "

@@ -14,9 +14,7 @@ FAMILY = Family(
     metrics=(
         indexer_metric(
             "selection_recall",
-            "share",
             "higher",
-            "Dense attention of the head mean that falls on selected keys.",
             "mean over queries in effect of sum over s in S_t of (1/H) sum_h p[h,t,s]",
             source="DeepSeek-V3.2-Exp technical report (the indexer is trained towards the head-summed attention)",
             misleads="Rises with k_t / n_t by itself: short contexts flatter it (read random_recall and oracle_recall "
@@ -25,18 +23,14 @@ FAMILY = Family(
         ),
         indexer_metric(
             "oracle_recall",
-            "share",
             "neither",
-            "What the best possible selection of the same size would hold.",
             "mean over queries in effect of the sum of the k_t largest (1/H) sum_h p[h,t,s]",
             misleads="Best for the mean over heads: a head whose attention differs from the others may lose far more. "
             "It bounds selection_recall and not the quality of the output.",
         ),
         indexer_metric(
             "random_recall",
-            "share",
             "neither",
-            "What a random selection of the same size would hold on average.",
             "mean over queries in effect of k_t / n_t",
             range="above 0, below 1",
             misleads="The expectation of a random choice of tokens: a selector that only takes sinks and the nearest "
@@ -55,30 +49,25 @@ FAMILY = Family(
         ),
         indexer_metric(
             "oracle_overlap",
-            "share",
             "higher",
-            "Share of the oracle's keys that the indexer also selects.",
             "mean over queries in effect of |S_t and O_t| / k_t, O_t the k_t keys with the largest head-mean attention",
             misleads="Counts keys that hold next to no attention as much as those that hold most of it: a low overlap "
             "with a high recall means that the tail is chosen otherwise, which costs little.",
         ),
         attention_metric(
             "head_recall",
-            "share",
             "higher",
-            "Dense attention of each head that falls on selected keys; its mean over heads is selection_recall.",
             "mean over heads and queries in effect of sum over s in S_t of p[h,t,s]",
-            weight="queries_in_effect",
+            meaning="Dense attention of each head that falls on selected keys; its mean over heads is "
+            "selection_recall.",
             misleads="The mean hides heads that the joint selection serves badly; look at the map of heads. Its mean "
             "over heads is selection_recall and no news.",
         ),
         attention_metric(
             "output_error",
-            "ratio",
             "lower",
-            "Relative change of a head's attention output when only selected keys are attended.",
             "mean over heads and queries in effect of ||o_sparse - o_dense|| / ||o_dense||",
-            weight="queries_in_effect",
+            meaning="Relative change of a head's attention output when only selected keys are attended.",
             range="≥ 0",
             misleads="Relative to the norm of the dense output: a head with an output near zero has a large error "
             "that the model may not notice, and errors of heads can cancel after the output projection.",

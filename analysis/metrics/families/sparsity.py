@@ -11,9 +11,7 @@ FAMILY = Family(
     metrics=(
         attention_metric(
             "sparsity_ratio",
-            "share",
             "neither",
-            "Share of eligible keys with a negligible attention weight.",
             "mean over heads and queries of |{s in E_t : p[h,t,s] < tau}| / n_t",
             misleads="With n_t above 1/tau keys even uniform attention falls below tau everywhere and has ratio 1, so "
             "that long contexts look sparse by themselves; read it by bucket, beside entropy.",

@@ -14,7 +14,7 @@ from analysis import advice
 from analysis.advice.allocation import allocate, envelope, recall_at, recall_of
 from analysis.advice.sharing import reuse_words
 from analysis.efficiency.flops import flops, shape
-from analysis.metrics.summary import METRICS
+from analysis.metrics.tables import METRICS
 from analysis.settings import AdviceSettings
 from tests.analysis import planted
 
@@ -29,7 +29,7 @@ def facts() -> pl.DataFrame:
 def metrics(indexer: float = 3000.0, attention: float = 1000.0) -> pl.DataFrame:
     rows = [("indexer_flops", None, indexer, "FLOPs/token", None, None, None)]
     rows.append(("attention_flops", None, attention, "FLOPs/token", None, None, None))
-    return pl.DataFrame(rows, schema=METRICS, orient="row")
+    return pl.DataFrame(rows, schema=METRICS.schema, orient="row")
 
 
 def pruning(losses: dict[tuple[int | None, int], tuple[float, float]]) -> pl.DataFrame:

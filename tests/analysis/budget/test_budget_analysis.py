@@ -13,9 +13,8 @@ from polars.testing import assert_frame_equal
 
 from analysis import budget
 from analysis.budget.curve import fixed
+from analysis.budget.tables import KEYS_NEEDED, RECALL_AT_K, SCORE_DRIFT
 from analysis.metrics.sums import from_per_sample
-from analysis.probe.budget import KEYS_NEEDED, RECALL_AT_K
-from analysis.probe.drift import SCORE_DRIFT
 from analysis.settings import BudgetSettings
 from analysis.statistics import ratio
 
@@ -45,8 +44,8 @@ def probe(
                          "kept": float(min(k, length))}
                     )  # fmt: skip
     return {
-        "keys_needed": pl.DataFrame(needed, schema=KEYS_NEEDED),
-        "recall_at_k": pl.DataFrame(curve, schema=RECALL_AT_K),
+        "keys_needed": pl.DataFrame(needed, schema=KEYS_NEEDED.schema),
+        "recall_at_k": pl.DataFrame(curve, schema=RECALL_AT_K.schema),
     }
 
 
@@ -204,6 +203,6 @@ def test_drift_is_a_mean_over_the_queries_that_it_is_of() -> None:
                          2.0 if sample else None)}
         for sample in (0, 1)
     ]  # fmt: skip
-    found = budget.run({"score_drift": pl.DataFrame(rows, schema=SCORE_DRIFT)}, SETTINGS)["drift"]
+    found = budget.run({"score_drift": pl.DataFrame(rows, schema=SCORE_DRIFT.schema)}, SETTINGS)["drift"]
     assert row(found, quantity="mean")["value"] == 0.5 and row(found, quantity="mean")["n"] == 2
     assert row(found, quantity="threshold")["value"] == 2.0 and row(found, quantity="threshold")["n"] == 1

@@ -22,7 +22,7 @@ def selections(selected: Selected, unit: str = "token", eligible: int | None = N
     for cell, keys in selected.items():
         data = encode_rows(np.array(sorted(keys), dtype=np.int64), np.array([len(keys)]))[0]
         rows.append((*cell, unit, cell[3] + 1 if eligible is None else eligible, len(keys), data))
-    return pl.DataFrame(rows, schema=SELECTIONS, orient="row").sort(ROW)
+    return pl.DataFrame(rows, schema=SELECTIONS.schema, orient="row").sort(ROW)
 
 
 def attended(
@@ -37,7 +37,7 @@ def attended(
         data = packed(keys, mass[keys], np.array([len(keys)]))
         rests = float(mass[rest[chosen]].sum()), float(mass[rest[~chosen]].sum())
         rows.append((sample, layer, query, len(keys), *rests, data["keys"][0], data["mass"][0]))
-    return pl.DataFrame(rows, schema=ATTENDED, orient="row").sort("sample", "layer", "query")
+    return pl.DataFrame(rows, schema=ATTENDED.schema, orient="row").sort("sample", "layer", "query")
 
 
 def token_kinds(samples: Mapping[int, Sequence[int]], classes: Sequence[int] | None) -> pl.DataFrame:
@@ -46,7 +46,7 @@ def token_kinds(samples: Mapping[int, Sequence[int]], classes: Sequence[int] | N
     for sample, ids in samples.items():
         codes = None if classes is None else np.asarray(classes)[list(ids)]
         rows.append((sample, len(ids), *packed_kinds(codes, np.array(ids, dtype=np.int64))))
-    return pl.DataFrame(rows, schema=TOKEN_KINDS, orient="row")
+    return pl.DataFrame(rows, schema=TOKEN_KINDS.schema, orient="row")
 
 
 def names(samples: Sequence[int]) -> pl.DataFrame:

@@ -13,6 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 from analysis import clustering
 from analysis.clustering.kmeans import fit
 from analysis.clustering.pattern_types import TYPES
+from analysis.clustering.tables import ASSIGNMENTS
 from analysis.clustering.transitions import transitions
 from analysis.clustering.whitening import whitening
 from analysis.settings import BootstrapSettings, ClusteringSettings
@@ -164,7 +165,7 @@ def test_types_keep_their_names_when_they_come_back_from_a_store() -> None:
     """As words that are numbered by who came first, or as plain words; and each model's in another order."""
     before, after, settings = many(1), many(2), BootstrapSettings(resamples=10)
     expected = transitions({"base": one(before), "light": one(after)}, "base", settings)
-    back = [decode(encode(rows, "analyses/clustering", "assignments"), "file") for rows in (after, before)]
+    back = [decode(encode(rows, ASSIGNMENTS), "file") for rows in (after, before)]
     for first, second in ((back[1], back[0]), (back[1], after.cast({"pattern_type": pl.String}))):
         found = transitions({"base": one(first), "light": one(second)}, "base", settings)
         for name in expected:

@@ -32,7 +32,7 @@ def normal(values: Array) -> Array:
 
 def together(*samples: pl.DataFrame) -> pl.DataFrame:
     """Tables of several samples as one."""
-    return pl.concat([pl.DataFrame(schema=LOGITS), *samples])
+    return pl.concat([LOGITS.empty(), *samples])
 
 
 def tokens(nll: list[list[float]], dense: float | None = None) -> pl.DataFrame:

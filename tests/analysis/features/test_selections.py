@@ -62,7 +62,7 @@ def test_whatever_is_selected_comes_back_however_it_was_cut(
         for t in queries
     ]
     assert with_keys(found).select("sample", "layer", "group", "query", "eligible", "keys").rows() == expected
-    assert found.schema == pl.Schema(SELECTIONS)
+    assert found.schema == SELECTIONS.schema
     assert found["unit"].unique().to_list() == ["token"]
 
 

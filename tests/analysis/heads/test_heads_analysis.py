@@ -15,14 +15,15 @@ from polars.testing import assert_frame_equal
 
 from analysis import heads
 from analysis.heads.sums import effective_heads
+from analysis.heads.tables import PROBED, RESULTS
 from analysis.heads.words import words
 from analysis.metrics.sums import from_per_sample
 from analysis.probe.heads import head_collector
 from analysis.settings import HeadsSettings
-from storage.schemas import schema
 from tests.analysis.heads import planted_heads
 from tests.analysis.heads.planted_heads import join_tables, noisy, roles
 from tests.analysis.probe.head_rows import collected, probe_rows
+from tests.declared import check
 
 Frames = dict[str, pl.DataFrame]
 SETTINGS = HeadsSettings(resamples=100)
@@ -292,9 +293,7 @@ def test_no_tables_give_empty_frames_of_the_same_columns(found: Frames, tables: 
             assert empty[name].schema == frame.schema, name
 
 
-def test_every_column_is_described(found: Frames, tables: Frames) -> None:
-    for kind, frames in (("analyses/heads", found), ("probes", tables)):
+def test_frames_are_as_declared(found: Frames, tables: Frames) -> None:
+    for declared, frames in ((RESULTS, found), (PROBED, tables)):
         for name, frame in frames.items():
-            described = schema(kind, name)
-            assert described is not None, name
-            assert {column.name for column in described.columns} == set(frame.columns), name
+            check(frame, declared[name])

@@ -13,7 +13,7 @@ from transformers import DeepseekV32ForCausalLM
 from analysis import distribution, length
 from analysis.features import extract_samples
 from analysis.length.extent import extent
-from analysis.length.lengths import LENGTHS
+from analysis.length.tables import LENGTHS
 from analysis.metrics.blocks import BLOCK
 from analysis.settings import DistributionSettings, ExtractSettings, LengthSettings
 from storage.samples import Sample
@@ -172,4 +172,4 @@ def test_no_tables_give_empty_frames() -> None:
     for name, frame in full.items():
         assert empty[name].is_empty()
         assert empty[name].schema == frame.schema, name
-    assert dict(full["lengths"].schema) == LENGTHS
+    assert dict(full["lengths"].schema) == LENGTHS.schema

@@ -123,3 +123,8 @@ def test_the_documentation_command_prints_it() -> None:
     command = [sys.executable, "-X", "utf8", "-m", "analysis.metrics.document"]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode()
     assert printed.splitlines() == document().splitlines()
+
+
+def test_declarations_need_no_torch() -> None:
+    code = "import sys, analysis.metrics, analysis.features.columns; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -34,7 +34,7 @@ def planted(seed: int, queries: int, keys: int, layer: int) -> ProbeRows:
 def test_the_most_attended_keys_and_all_others_add_up_to_the_attention() -> None:
     rows = [planted(layer, 12, 40, layer) for layer in (0, 2)]
     table = collected(10, rows)["attended"]
-    assert table.schema == pl.Schema(ATTENDED) and table.height == 24
+    assert table.schema == ATTENDED.schema and table.height == 24
     found = unpacked(table)
     for place, row in enumerate(table.iter_rows(named=True)):
         own = rows[row["layer"] // 2]

@@ -13,10 +13,11 @@ from analysis import content
 from analysis.capture.journal import Journal
 from analysis.capture.protocol import as_source
 from analysis.content.classes import CLASSES, RELATIONS
+from analysis.content.tables import CONTENT
 from analysis.features.attempt import Attempt
 from analysis.features.extract import extract_samples
 from analysis.probe.collect import ProbedSample
-from analysis.probe.content import CONTENT, content_collector
+from analysis.probe.content import content_collector
 from analysis.probe.rows import ProbeRows, probed_queries
 from analysis.probe.run import collect_samples
 from analysis.settings import ContentSettings, ExtractSettings
@@ -72,7 +73,7 @@ def test_queries_that_select_everything_and_dense_layers_do_not_count() -> None:
     assert found["layer"].unique().to_list() == [0] and found["weight"].sum() == 0
     assert found.select(COUNTS).sum().row(0) == (0, 0, 0, 0)
     empty = collected([4, 4, 4], [chunk[1]])
-    assert empty.is_empty() and dict(empty.schema) == CONTENT
+    assert empty.is_empty() and dict(empty.schema) == CONTENT.schema
     assert all(frame.is_empty() for frame in content.run({"content": found}, ContentSettings()).values())
 
 

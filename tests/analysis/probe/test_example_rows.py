@@ -9,7 +9,7 @@ import torch
 from analysis import content
 from analysis.capture.journal import Journal
 from analysis.capture.protocol import as_source
-from analysis.content.excerpt import EXAMPLES
+from analysis.content.tables import EXAMPLES
 from analysis.features.attempt import Attempt
 from analysis.probe.collect import ProbedSample
 from analysis.probe.examples import example_collector
@@ -65,7 +65,7 @@ def test_only_chosen_samples_and_queries_in_effect_are_shown() -> None:
         assert collected(10, [chunk]).is_empty()
     other = example_collector(None, [5])(ProbedSample(4, "planted", torch.arange(10)))
     other.add([planted_rows(0, [9], np.eye(1, 10, dtype=bool), np.full((1, 10), 0.1))])
-    assert dict(other.tables()["examples"].schema) == EXAMPLES and other.tables()["examples"].is_empty()
+    assert dict(other.tables()["examples"].schema) == EXAMPLES.schema and other.tables()["examples"].is_empty()
 
 
 def test_half_characters_from_a_tokenizer_do_not_break_the_table() -> None:

@@ -16,8 +16,9 @@ from analysis.capture import CapturedModel
 from analysis.capture.journal import Journal
 from analysis.features.attempt import Attempt
 from analysis.features.extract import extract_samples
+from analysis.heads.tables import HEADS, PAIRS, POSITIONS, SCORES
 from analysis.probe.collect import ProbedSample, Tables
-from analysis.probe.heads import HEADS, PAIRS, POSITIONS, SCORES, head_collector, pruning_collector
+from analysis.probe.heads import head_collector, pruning_collector
 from analysis.probe.rows import ProbeRows
 from analysis.probe.run import collect_samples
 from analysis.settings import ExtractSettings
@@ -213,10 +214,10 @@ def test_layers_without_heads_of_their_own_give_empty_tables() -> None:
     bare = ProbeRows(**{**vars(random_rows(0)), "head_scores": None})
     found = collected(head_collector(), [[bare]], tokens(0, 40))
     for name, schema in (
-        ("indexer_heads", HEADS),
-        ("indexer_head_pairs", PAIRS),
-        ("indexer_head_scores", SCORES),
-        ("indexer_head_positions", POSITIONS),
+        ("indexer_heads", HEADS.schema),
+        ("indexer_head_pairs", PAIRS.schema),
+        ("indexer_head_scores", SCORES.schema),
+        ("indexer_head_positions", POSITIONS.schema),
     ):
         assert found[name].is_empty()
         assert found[name].schema == pl.Schema(schema)

@@ -44,7 +44,7 @@ def test_what_is_kept_is_what_the_model_predicts(kind: str, request: pytest.Fixt
     model = request.getfixturevalue(kind)
     expected, truth, positions = plain(model)
     table = probed(model, 4096)
-    assert dict(table.schema) == dict(LOGITS)
+    assert dict(table.schema) == LOGITS.schema
     assert table["query"].to_list() == positions
     assert table["next_token"].to_list() == [None if token < 0 else token for token in truth]
     assert table["top_token"].to_list() == expected.argmax(-1).tolist()

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.heads.tables import PRUNING
 from analysis.probe.heads import head_collector, pruning_collector, removal_order
-from analysis.probe.pruning import PRUNING
 from tests.analysis.probe.head_rows import chances, collected, probe_rows, random_rows
 
 IDS = torch.zeros(64, dtype=torch.int64)
@@ -87,5 +87,5 @@ def test_removing_no_head_gives_what_all_heads_give() -> None:
 def test_layers_without_an_order_are_left_out() -> None:
     found = collected(pruning_collector({}), [[random_rows(0)]], IDS)["indexer_pruning"]
     assert found.is_empty()
-    assert found.schema == pl.Schema(PRUNING)
+    assert found.schema == PRUNING.schema
     assert removal_order(collected(head_collector(), [], IDS)["indexer_heads"]) == {}

@@ -15,8 +15,9 @@ from analysis.features.attempt import Attempt
 from analysis.probe.collect import ProbedSample
 from analysis.probe.rows import ProbeRows
 from analysis.probe.run import collect_samples
-from analysis.probe.sharing import LAYER_SHARING, sharing_collector
+from analysis.probe.sharing import sharing_collector
 from analysis.settings import ExtractSettings
+from analysis.sharing.tables import LAYER_SHARING
 from tests.analysis.capture.tiny_families import FAMILIES
 from tests.analysis.probe.rows_of import planted_rows
 from tests.analysis.samples import samples
@@ -71,7 +72,7 @@ def test_dense_layers_are_left_out_and_sharing_ones_flagged() -> None:
     chunk = [planted_rows(0, [9], some, p), planted_rows(1, [9], None, p), planted_rows(2, [9], some, p, own=False)]
     assert collected(chunk).select("layer", "source", "own").rows() == [(0, 0, True), (2, 0, False), (2, 2, False)]
     empty = collected([planted_rows(0, [9], None, p)])
-    assert empty.is_empty() and dict(empty.schema) == {name: kind for name, kind in LAYER_SHARING.items()}
+    assert empty.is_empty() and dict(empty.schema) == {name: kind for name, kind in LAYER_SHARING.schema.items()}
 
 
 @settings(deadline=None, max_examples=30)
@@ -87,7 +88,7 @@ def test_any_rows_agree_with_a_slow_reference_in_any_chunks(seed: int) -> None:
         [planted_rows(layer, query[1:], selected[layer][1:], p[layer][1:], weight[1:]) for layer in range(3)],
     ]
     one, two = collected(whole), collected(*parts)
-    means = [name for name in LAYER_SHARING if name not in ("sample", "layer", "source", "own")]
+    means = [name for name in LAYER_SHARING.schema if name not in ("sample", "layer", "source", "own")]
     for layer in range(3):
         for source in range(layer + 1):
             expected = reference(p[layer], selected[layer], selected[source], query, weight)

@@ -13,11 +13,12 @@ from analysis.capture.journal import Journal
 from analysis.capture.protocol import as_source
 from analysis.features.attempt import Attempt
 from analysis.probe.collect import Maker, ProbedSample
-from analysis.probe.maps import BINS, map_collector, pooled, unpacked
+from analysis.probe.maps import map_collector, pooled, unpacked
 from analysis.probe.rows import ProbeRows
 from analysis.probe.run import collect_samples
 from analysis.prototypes.examples import examples
 from analysis.prototypes.run import KEYS
+from analysis.prototypes.tables import BINS
 from analysis.settings import ExtractSettings, PrototypeSettings
 from storage.samples import Sample
 

@@ -11,11 +11,9 @@ from polars.testing import assert_frame_equal
 
 from analysis import sharing
 from analysis.metrics.stream import Sharded
-from analysis.metrics.summary import METRICS
-from analysis.metrics.sums import PER_SAMPLE
-from analysis.probe.sharing import LAYER_SHARING
+from analysis.metrics.tables import METRICS, PER_SAMPLE
 from analysis.settings import SharingSettings
-from analysis.sharing.run import SCHEDULES, SIMILARITY
+from analysis.sharing.tables import LAYER_SHARING, SCHEDULES, SIMILARITY
 from tests.analysis.planted import shuffled
 
 SETTINGS = SharingSettings(resamples=200)
@@ -32,7 +30,7 @@ def table(losses: np.ndarray, weights: Sequence[float], own: Sequence[bool] | No
                 values = (1 - lost, 1 - lost / 2, 0.9 - lost, 0.9, 0.95, 0.1) if weights[sample] else (None,) * 6
                 kept = own is None or own[layer]
                 rows.append((sample, layer, source, kept, int(weights[sample]), weights[sample], *values))
-    return pl.DataFrame(rows, schema=LAYER_SHARING, orient="row")
+    return pl.DataFrame(rows, schema=LAYER_SHARING.schema, orient="row")
 
 
 def random_table(samples: int = 11, layers: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray, pl.DataFrame]:
@@ -170,8 +168,13 @@ def test_shards_and_the_order_of_rows_change_nothing() -> None:
 
 
 def test_models_without_a_probe_or_indexer_give_empty_frames_of_the_right_shape() -> None:
-    schemas = {"similarity": SIMILARITY, "schedules": SCHEDULES, "metrics": METRICS, "per_sample": PER_SAMPLE}
-    for features in ({}, {"layer_sharing": pl.DataFrame(schema=LAYER_SHARING)}):
+    schemas = {
+        "similarity": SIMILARITY.schema,
+        "schedules": SCHEDULES.schema,
+        "metrics": METRICS.schema,
+        "per_sample": PER_SAMPLE.schema,
+    }
+    for features in ({}, {"layer_sharing": LAYER_SHARING.empty()}):
         found = sharing.run(features, SETTINGS)
         assert {name: dict(frame.schema) for name, frame in found.items()} == schemas
         assert all(frame.is_empty() for frame in found.values())

@@ -8,15 +8,16 @@ import polars as pl
 import pytest
 
 from analysis import stability
+from analysis.budget.tables import SCORE_DRIFT
 from analysis.capture import CapturedModel
 from analysis.capture.journal import Journal
 from analysis.features.attempt import Attempt
 from analysis.metrics import REGISTRY, Computed
-from analysis.probe.drift import SCORE_DRIFT
-from analysis.probe.rerun import OUTPUT_STABILITY, RERUNS, SELECTION_RERUN, rerun_stability
+from analysis.probe.rerun import RERUNS, rerun_stability
 from analysis.probe.run import collect_samples
-from analysis.probe.stability import SELECTION_STABILITY, VARIANTS, stability_collector
+from analysis.probe.stability import VARIANTS, stability_collector
 from analysis.settings import ExtractSettings, StabilitySettings
+from analysis.stability.tables import OUTPUT_STABILITY, SELECTION_RERUN, SELECTION_STABILITY
 from tests.analysis.conftest import tiny_dsa
 from tests.analysis.samples import samples
 
@@ -34,7 +35,7 @@ def probe(
         for variant, layers in changed.items() for layer, share in layers.items()
         for sample, weight in enumerate(weights)
     ]  # fmt: skip
-    return {"selection_stability": pl.DataFrame(rows, schema=SELECTION_STABILITY)}
+    return {"selection_stability": pl.DataFrame(rows, schema=SELECTION_STABILITY.schema)}
 
 
 def test_changes_are_weighted_over_queries_samples_and_layers() -> None:
@@ -51,7 +52,7 @@ def test_a_layer_is_fragile_by_the_larger_of_its_changes_and_robust_below_the_th
     tables = probe(shares, (1.0,))
     drift = {"sample": 0, "layer": 1, "bucket": 7, "queries": 2, "weight": 2.0, "margin": 0.05,
              "queries_in_effect": 2, "weight_in_effect": 2.0}  # fmt: skip
-    tables["score_drift"] = pl.DataFrame([drift], schema=SCORE_DRIFT)
+    tables["score_drift"] = pl.DataFrame([drift], schema=SCORE_DRIFT.schema)
     found = stability.run(tables, SETTINGS)["fragility"]
     assert found["reason"].to_list() == ["ties", "small margins", "robust", "ties"]
     assert found["margin"].to_list() == [None, 0.05, None, None]
@@ -69,8 +70,8 @@ def test_outputs_have_no_layers_and_the_last_token_has_no_likelihood() -> None:
     reruns = [{"sample": 0, "layer": 2, "variant": "int8", "queries": 2, "weight": 2.0, "changed": 0.5}]
     found = stability.run(
         {
-            "output_stability": pl.DataFrame(rows, schema=OUTPUT_STABILITY),
-            "selection_rerun": pl.DataFrame(reruns, schema=SELECTION_RERUN),
+            "output_stability": pl.DataFrame(rows, schema=OUTPUT_STABILITY.schema),
+            "selection_rerun": pl.DataFrame(reruns, schema=SELECTION_RERUN.schema),
         },
         SETTINGS,
     )

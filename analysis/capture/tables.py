@@ -1,0 +1,91 @@
+"""The tables of what is measured once of a model."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from indexscope.columns import of, table_of
+
+_WIDTHS = of(pl.Int32, "channels", key_width="Width of a key of a head.", value_width="Width of a value of a head.")
+FACTS = table_of(
+    "model",
+    "",
+    of(pl.String, family="Name of the architecture."),
+    of(
+        pl.Int64,
+        "parameters",
+        parameters="Parameters of the whole model.",
+        indexer_parameters="Parameters of all indexers.",
+        attention_parameters="Parameters of all attention modules without their indexers.",
+    ),
+    of(pl.Int32, layers="Layers of the model.", attention_heads="Attention heads of a layer."),
+    _WIDTHS,
+    of(pl.Int32, indexer_layers="Layers with an indexer of their own.", indexer_heads="Heads of an indexer."),
+    of(pl.Int32, "channels", indexer_dim="Width of a key of the indexer."),
+    of(pl.Int32, "keys", index_topk="Entries that the indexer may select for a query."),
+    of(
+        pl.String,
+        entry="What an indexer scores: a token, or a pooled block of tokens.",
+        dtype="Type of the weights as run.",
+        device="Where the model ran.",
+    ),
+    of(pl.Int32, "queries", chunk="Queries that are captured at a time."),
+)
+LAYERS = table_of(
+    "layer",
+    "layer",
+    of(pl.Int32, attention_heads="Attention heads of the layer."),
+    _WIDTHS,
+    of(
+        pl.Int32,
+        "keys",
+        window="Last keys that are eligible; null where all up to the query are.",
+        attention_chunk="Keys of a chunk, of which a query sees its own up to itself; null without chunks.",
+    ),
+    of(pl.Boolean, selects="Whether the layer attends to the selection of an indexer, its own or a shared one."),
+)
+PROFILE = table_of(
+    "component, length",
+    "component length",
+    of(pl.Int32, "tokens", length="Length of the sequence."),
+    of(pl.Int32, repeats="How often it was timed."),
+    of(
+        pl.Float64,
+        "ms",
+        milliseconds="Median time.",
+        milliseconds_low="5th percentile of the times.",
+        milliseconds_high="95th percentile of the times.",
+    ),
+    of(
+        pl.Int64,
+        "bytes",
+        peak_bytes="Largest memory of one call above what was alive before it; weights are not in it.",
+    ),
+    of(
+        pl.Float64,
+        "FLOPs",
+        flops_formula="Operations that are needed, by formula: eligible pairs, selected ones in sparse layers.",
+        flops_executed="Operations that the code executes, by formula: every pair, masked ones included.",
+        flops_counted="Operations as torch counts them: matrix products; no softmax, topk or elementwise work.",
+    ),
+    ordered=False,
+)
+AUDIT = table_of(
+    "model",
+    "",
+    of(pl.Boolean, passed="Whether no later token moved an earlier prediction."),
+    of(
+        pl.Float64,
+        "logit",
+        max_logit_change="Largest change that was seen.",
+        tolerance="Largest change that is rounding.",
+    ),
+    of(pl.Int32, "tokens", positions_checked="Positions that were compared."),
+    of(
+        pl.Int64,
+        "triples",
+        future_selected="Layer, query and later key that is attended; null where it cannot be seen.",
+    ),
+)
+AUDITED = {"audit": AUDIT}
+PROFILED = {"facts": FACTS, "layers": LAYERS, "profile": PROFILE}

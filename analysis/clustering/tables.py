@@ -1,0 +1,127 @@
+"""The tables of clusters and pattern types, and of how they moved between models."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from analysis.clustering.pattern_types import TYPED, TYPES
+from analysis.metrics.tables import METRICS
+from indexscope.columns import SAMPLES, interval, of, table_of
+
+_OF = of(pl.String, of="What is followed: cluster, or type for the pattern types by rules.")
+CLUSTERS = table_of(
+    "cluster",
+    "cluster",
+    of(pl.String, name="The pattern that it is named for."),
+    of(pl.Int64, "maps", size="Maps in the cluster."),
+    of(pl.Float64, "share", share="Share of all maps."),
+    interval("share"),
+    SAMPLES,
+    of(
+        pl.Float64,
+        "share",
+        normalized_entropy="The centre's normalised entropy.",
+        max_weight="The centre's largest attention weight.",
+        local_mass="The centre's attention on the nearest keys.",
+        sink_mass="The centre's attention on the first keys.",
+        self_mass="The centre's attention on the query's own token.",
+        previous_mass="The centre's attention on the token before.",
+        induction_mass="The centre's attention on tokens that followed an earlier copy.",
+        vertical_mass="The centre's attention on columns.",
+        slash_mass="The centre's attention on diagonals.",
+        block_mass="The centre's attention on whole aligned blocks.",
+        reach="The centre's reach of attention, relative to the eligible keys.",
+    ),
+)
+# 19 bytes a row: of all that the clustering keeps, this alone grows with samples, layers and heads.
+ASSIGNMENTS = table_of(
+    "sample, layer, head",
+    "sample layer head",
+    of(pl.Int16, cluster="The cluster that the map belongs to."),
+    of(pl.Float32, "whitened distance", distance="Distance of the map from the centre of its cluster."),
+    of(pl.Enum(TYPES), pattern_type="The map's pattern type by rules."),
+    of(pl.Float32, "share", margin="The smallest change of an evidence that would change the type."),
+)
+CHOICE = table_of(
+    "number of clusters",
+    "k",
+    of(pl.Int32, "clusters", k="Number of clusters that was tried."),
+    of(pl.Float64, "score", silhouette="How well the clusters are separated, from -1 to 1."),
+    interval("score", "silhouette_low", "silhouette_high"),
+    of(pl.Int32, "samples", n="Samples of the rows that silhouette and agreement were judged on."),
+    of(pl.Float64, "squared distance", inertia="Sum of squared distances from the centres."),
+    of(pl.Boolean, chosen="Whether it was chosen."),
+    of(
+        pl.Float64,
+        "adjusted Rand index",
+        seeds_mean="Agreement of fits with other seeds, mean over pairs.",
+        seeds_min="The least agreement of fits with other seeds.",
+        halves_mean="Agreement of fits on two halves of the samples, mean over splits.",
+        halves_min="The least agreement of fits on two halves of the samples.",
+    ),
+)
+DIRECTIONS = table_of(
+    "direction",
+    "direction",
+    of(pl.Int32, direction="Direction of the correlation matrix of the fitted rows, 0 the one of most variance."),
+    of(pl.Float64, "variances of a feature", variance="Variance along the direction."),
+    of(pl.Boolean, kept="Whether distances take it in: its variance is 0.05 or more."),
+    of(
+        pl.Float64,
+        "loading",
+        normalized_entropy="Weight of the normalised entropy.",
+        max_weight="Weight of the largest attention weight.",
+        local_mass="Weight of the attention on the nearest keys.",
+        sink_mass="Weight of the attention on the first keys.",
+        self_mass="Weight of the attention on the query's own token.",
+        previous_mass="Weight of the attention on the previous token.",
+        induction_mass="Weight of the attention on induction keys.",
+        vertical_mass="Weight of the attention in columns.",
+        slash_mass="Weight of the attention at one distance.",
+        block_mass="Weight of the attention on whole aligned blocks.",
+        reach="Weight of the reach.",
+    ),
+)
+AGREEMENT = table_of(
+    "cluster, pattern type",
+    "cluster pattern_type",
+    of(pl.Enum(TYPES), pattern_type="The pattern type by rules."),
+    of(pl.Float64, "share", share="Share of the cluster's maps."),
+    interval("share"),
+    of(pl.Int64, "maps", count="Maps of the cluster that have the type."),
+    of(pl.Int32, "samples", n="Samples that have maps in the cluster."),
+)
+TRANSITIONS = table_of(
+    "candidate, layer, cluster or type, before, after",
+    "candidate layer of before after",
+    _OF,
+    of(
+        pl.String,
+        before="The cluster or type of the maps in the baseline.",
+        after="Their cluster or type in the candidate.",
+    ),
+    of(pl.Float64, "share", share="Share of the layer's maps with that before."),
+    interval("share"),
+    of(pl.Int64, "maps", count="Maps that went this way."),
+    of(pl.Int32, "samples", n="Samples that have maps in the layer with that before."),
+    ordered=False,
+)
+MOVED = table_of(
+    "candidate, layer, cluster or type",
+    "candidate layer of",
+    _OF,
+    of(pl.Float64, "share", moved="Share of maps that are in another cluster or of another type than in the baseline."),
+    interval(whose="the"),
+    of(pl.Int32, "samples", n="Samples that both models have."),
+    ordered=False,
+)
+RESULTS = {
+    "metrics": METRICS,
+    "assignments": ASSIGNMENTS,
+    "choice": CHOICE,
+    "directions": DIRECTIONS,
+    "agreement": AGREEMENT,
+    "clusters": CLUSTERS,
+    "pattern_types": TYPED,
+}
+COMPARED = {"transitions": TRANSITIONS, "moved": MOVED}

@@ -1,0 +1,62 @@
+"""The tables of what indexer and attention cost, measured and by formula."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from analysis.metrics.tables import BOTH
+from indexscope.columns import SAMPLES, interval, of, places, table_of
+
+_DIMENSIONS = of(pl.String, dimensions="Whose dimensions: those of this checkpoint, or of DeepSeek-V3.2.")
+LATENCY = table_of(
+    "component, length",
+    "component length",
+    of(pl.Int64, "tokens", length="Length of the sequence."),
+    of(pl.Float64, "ms", ms="Median time.", low="5th percentile of the times.", high="95th percentile of the times."),
+    of(pl.Float64, "share", time_share="Share of the whole model's median time; selection is part of indexer."),
+    of(pl.Int64, "bytes", peak_bytes="Largest memory of one call above what was alive before it."),
+    ordered=False,
+)
+PROJECTION = table_of(
+    "dimensions, length, component",
+    "dimensions length component",
+    _DIMENSIONS,
+    of(pl.Int64, "tokens", length="Length of the context."),
+    places("component"),
+    of(pl.Float64, "FLOPs", flops="Operations of one prefill of that length by formula, all layers together."),
+    ordered=False,
+)
+BREAK_EVEN = table_of(
+    "dimensions",
+    "dimensions",
+    _DIMENSIONS,
+    of(
+        pl.Int64,
+        "tokens",
+        length="Shortest prefill at which indexer and sparse attention need less than dense attention.",
+    ),
+    ordered=False,
+)
+PATTERNS_PARETO = table_of(
+    "level, layer, head, pattern type",
+    "level layer head pattern_type",
+    of(pl.String, level="What the row is of: layer, head or pattern type."),
+    places("layer", "head"),
+    of(pl.String, pattern_type="The pattern type; null at the other levels."),
+    of(pl.Float64, "share", cost="Share of the eligible keys that hold 95 % of the attention."),
+    interval("share", "cost_low", "cost_high"),
+    of(pl.Float64, "share", quality="Dense attention that falls on selected keys."),
+    interval("share", "quality_low", "quality_high"),
+    of(pl.Float64, "ratio", output_error="Relative change of the output by the selection."),
+    interval("ratio", "output_error_low", "output_error_high"),
+    of(pl.Boolean, on_front="Whether no other row of the level costs at most as much and keeps at least as much."),
+    SAMPLES,
+    ordered=False,
+)
+RESULTS = {
+    **BOTH,
+    "latency": LATENCY,
+    "projection": PROJECTION,
+    "break_even": BREAK_EVEN,
+    "patterns_pareto": PATTERNS_PARETO,
+}

@@ -1,0 +1,25 @@
+"""The tables that all analyses share: estimates of metrics, and what they are made of by sample."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from indexscope.columns import interval, of, table_of
+
+METRICS = table_of(
+    "metric, layer",
+    "metric layer",
+    of(pl.Float64, "in the column unit", value="The metric's value."),
+    of(pl.String, unit="Unit of the value."),
+    interval(whose="the"),
+    of(pl.Int32, "samples", n="Samples that the value is of."),
+    ordered=False,
+)
+PER_SAMPLE = table_of(
+    "metric, layer, sample",
+    "metric layer sample",
+    of(pl.Float64, "as the metric", "weight", value="The metric's value in the sample."),
+    of(pl.Float64, weight="What the value is weighted by when samples are put together."),
+    ordered=False,
+)
+BOTH = {"metrics": METRICS, "per_sample": PER_SAMPLE}

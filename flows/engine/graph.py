@@ -1,0 +1,204 @@
+"""The steps of a study as a graph: which results there are, at which addresses, and what each is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+
+from storage.store import JSON, StepKey, step_key
+from tasks.common.declared import COMMANDS, RESULT, Given, Reads, Source, Step
+from tasks.common.models import Checkpoint
+
+#: What ends the name of an input that is read of every model.
+OF_EACH = " of each"
+#: What a result is told that only the run knows, by its step and the results before it.
+Late = Callable[[Step, Sequence["Node"]], Mapping[str, JSON]]
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One result of a study.
+
+    Attributes:
+        step: Its declaration.
+        model: The model, for a result of one.
+        given: What it is made with.
+        key: Its address.
+        units: The units that make it complete.
+        label: What its manifest is labelled with.
+        read: What it is made from, in the order of the declaration.
+    """
+
+    step: Step
+    model: Checkpoint | None
+    given: Given
+    key: StepKey
+    units: tuple[str, ...]
+    label: str
+    read: tuple[tuple[Reads, tuple[Node, ...]], ...]
+
+    @cached_property
+    def made_from(self) -> tuple[Node, ...]:
+        """What it is made from, each once."""
+        return tuple({node.key: node for _, nodes in self.read for node in nodes}.values())
+
+    @cached_property
+    def sources(self) -> tuple[Source, ...]:
+        """The same as a task is told of it."""
+        return tuple(replace(node.source, of_each=read.of_each) for read, nodes in self.read for node in nodes)
+
+    @property
+    def title(self) -> str:
+        """What people call it: the step, and the model's name where there is one result a model."""
+        return f"{self.step.name} {self.model.name}" if self.model else self.step.name
+
+    @property
+    def source(self) -> Source:
+        """What a step that reads it is told."""
+        return Source(self.step.name, self.model.name if self.model else "", self.key, self.units)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All results of a study, each after those that it is made from."""
+
+    nodes: tuple[Node, ...]
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    @cached_property
+    def _by_key(self) -> dict[StepKey, list[Node]]:
+        found: dict[StepKey, list[Node]] = {}
+        for node in self.nodes:
+            found.setdefault(node.key, []).append(node)
+        return found
+
+    def at(self, key: StepKey) -> Node | None:
+        """A result by its address; of two models with equal results, the first model's."""
+        return next(iter(self._by_key.get(key, ())), None)
+
+    def of(self, step: str, model: str = "") -> Node | None:
+        """A result by its step and model; None where the study has none."""
+        named = (node for node in self.nodes if node.step.name == step)
+        return next((node for node in named if (node.model.name if node.model else "") == model), None)
+
+    def some(self, commands: Iterable[str]) -> list[Node]:
+        """The results that some commands make."""
+        wanted = set(commands)
+        return [node for node in self.nodes if node.step.command in wanted]
+
+
+def expand(
+    steps: Sequence[Step],
+    models: Sequence[Checkpoint],
+    given: Given,
+    study: str,
+    shards: Sequence[str],
+    late: Late = lambda step, nodes: {},
+) -> Graph:
+    """Make the graph of a study.
+
+    Args:
+        steps: Declarations, in any order; what reads another comes after it here.
+        models: The baseline, then the candidates.
+        given: What the study is given.
+        study: Its name, which labels its results.
+        shards: Names of the shards.
+        late: Further inputs of a step.
+
+    Raises:
+        ValueError: Steps read each other in a circle, or one that is not declared.
+    """
+    made: dict[tuple[str, str], Node] = {}
+    for step in in_order(resolved([step for step in steps if step.wanted(given)])):
+        for model in models if step.per == "model" else [None]:
+            read = tuple((read, tuple(_read(read, model, models, made))) for read in step.reads)
+            own = given if model is None else replace(given, checkpoint=model.fingerprint)
+            inputs = {**_addresses(read, model, models), **step.settings(own), **late(step, list(made.values()))}
+            key = step_key(step.kind, {**inputs, "version": step.version()})
+            units = tuple(shards) if step.sharded else (RESULT,)
+            label = f"{study}: {model.name}" if model else study
+            made[step.name, model.name if model else ""] = Node(step, model, own, key, units, label, read)
+    return Graph(tuple(made.values()))
+
+
+def resolved(steps: Sequence[Step]) -> list[Step]:
+    """Steps that name each step that they read, where they name a command."""
+    made_by = {f"[{step.command}]": [one for one in steps if one.command == step.command] for step in steps}
+
+    def named(read: Reads) -> list[Reads]:
+        return [replace(read, step=one.name) for one in made_by[read.step]] if read.step in made_by else [read]
+
+    return [replace(step, reads=tuple(one for read in step.reads for one in named(read))) for step in steps]
+
+
+def in_order(steps: Sequence[Step]) -> list[Step]:
+    """Steps in the order of the commands, each after those that it reads; otherwise in the order given.
+
+    Raises:
+        ValueError: They read each other in a circle, one that is not there, or what a later command makes.
+    """
+    named = {step.name: step for step in steps}
+    sorter: TopologicalSorter[str] = TopologicalSorter()
+    for step in steps:
+        known = [read.step for read in step.reads if read.step in named]
+        absent = [read.step for read in step.reads if read.step not in named and not read.optional]
+        if absent:
+            raise ValueError(f"step {step.name} reads {absent[0]}, which is not declared")
+        late = [name for name in known if COMMANDS.index(named[name].command) > COMMANDS.index(step.command)]
+        if late:
+            raise ValueError(f"step {step.name} reads {late[0]}, which a later command makes")
+        sorter.add(step.name, *known)
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        raise ValueError(f"steps read each other in a circle: {' → '.join(error.args[1])}") from None
+    place = {name: number for number, name in enumerate(named)}
+    order: list[Step] = []
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready(), key=place.__getitem__)
+        order += [named[name] for name in ready]
+        sorter.done(*ready)
+    return sorted(order, key=lambda step: COMMANDS.index(step.command))
+
+
+def levels(nodes: Sequence[Node]) -> list[list[Node]]:
+    """Results in groups that may be made side by side: none of a group is made from another of it."""
+    depth: dict[Node, int] = {}
+    for node in nodes:  # sources come first
+        depth[node] = 1 + max((depth[source] for source in node.made_from if source in depth), default=-1)
+    return [[node for node in nodes if depth[node] == level] for level in range(max(depth.values(), default=-1) + 1)]
+
+
+def _read(
+    read: Reads, model: Checkpoint | None, models: Sequence[Checkpoint], made: Mapping[tuple[str, str], Node]
+) -> list[Node]:
+    """The results that one line of a declaration means; those of each model once each, in an order without names."""
+    if (read.step, "") in made:
+        return [made[read.step, ""]]
+    if model is not None and not read.of_each:
+        return [made[read.step, model.name]] if (read.step, model.name) in made else []
+    found = [made[read.step, one.name] for one in models if (read.step, one.name) in made]
+    if model is None:
+        return found
+    return sorted({node.key: node for node in found}.values(), key=lambda node: node.key.digest)
+
+
+def _addresses(
+    read: Sequence[tuple[Reads, Sequence[Node]]], model: Checkpoint | None, models: Sequence[Checkpoint]
+) -> dict[str, JSON]:
+    """What a result is made from, by address. Names of models count where they are part of the result."""
+    inputs: dict[str, JSON] = {}
+    of_models: dict[str, dict[str, JSON]] = {one.name: {"name": one.name} for one in models}
+    for line, nodes in read:
+        for node in nodes:
+            if line.of_each and model is not None:
+                inputs[f"{line.step}{OF_EACH}"] = [one.key.digest for one in nodes]
+            elif model is None and node.model is not None:
+                of_models[node.model.name][line.step] = node.key.digest
+            else:
+                inputs[line.step] = node.key.digest
+    return inputs if model is not None else {"models": list(of_models.values()), **inputs}

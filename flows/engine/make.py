@@ -1,0 +1,250 @@
+"""Making the results of a graph through Prefect: in order, explained, mended where damaged, and told of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+from prefect.task_runners import TaskRunner
+
+from flows.config import RunnerSettings
+from flows.engine.contents import Contents
+from flows.engine.graph import Graph, Node, levels
+from flows.engine.reasons import NOVEL, why
+from flows.narrate import damage_lines, say, summary
+from flows.work import Failure, ModelsFailed, UnitsFailed, pool, run_each, started, threads
+from indexscope.metrics import MetricsFile
+from storage.samples import Sample
+from storage.store import DamagedUnit, StepKey, Store
+from tasks.common.declared import Job, Parcel
+from tasks.common.step import described
+from tasks.common.unit import StepRecord, Target
+
+Shards = Mapping[str, Sequence[Sample]]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What is needed to make the results of a graph.
+
+    Attributes:
+        graph: The results.
+        store: Where they go.
+        runner: How work is spread.
+        shards: Samples of each shard, by name.
+        refresh: Steps to compute even if the store has them.
+        tokenizer: Folder of the tokenizer that made the samples; None where they came as ids.
+        metrics: Files of the study's own metrics.
+        more: What only some steps are told.
+    """
+
+    graph: Graph
+    store: Store
+    runner: RunnerSettings
+    shards: Shards
+    refresh: frozenset[str] = frozenset()
+    tokenizer: str | None = None
+    metrics: tuple[MetricsFile, ...] = ()
+    more: Callable[[Node], Any] = lambda node: None
+
+    def make(self, nodes: Sequence[Node], done: set[StepKey] | None = None) -> None:
+        """Make results, of which those that run models come first and one model after the other.
+
+        Args:
+            nodes: Some of the graph, in its order.
+            done: What this run has been through already, which is left out; what it goes through now is added.
+
+        Raises:
+            ModelsFailed: Results of some models failed; those of the others were still worked on.
+            UnitsFailed: A result of the whole study failed.
+        """
+        known: set[StepKey] = set() if done is None else done
+        failed: dict[str, UnitsFailed] = {}
+        left = [node for node in nodes if node.key not in known]
+        self._models([node for node in left if node.step.runs_model], failed, known)
+        self._results([node for node in left if not node.step.runs_model], failed, known)
+        if failed:
+            raise ModelsFailed(failed)
+
+    def _models(self, nodes: Sequence[Node], failed: dict[str, UnitsFailed], known: set[StepKey]) -> None:
+        """One runner serves all models: a worker holds one at a time. One of which a worker died serves no more."""
+        if not nodes:
+            return
+        contents = Contents(self.store)
+        busy = any(node.step.name in self.refresh or not self._has(node) for node in nodes)
+        with ExitStack() as running:
+            runner = running.enter_context(started(pool(self.runner, busy)))
+            for node in _one_model_after_the_other(nodes):
+                if _owner(node) in failed:
+                    continue
+                reason = self._announced(node, contents)
+                if node.step.sharded:
+                    self.store.prepare(node.key, node.label, node.units)
+                try:
+                    self._sharded(node, {unit: "" for unit in node.units}, reason, runner)
+                except UnitsFailed as failure:
+                    failed[_owner(node)] = failure
+                    if any(unit.lost_worker for unit in failure.failures):
+                        running.close()
+                        runner = running.enter_context(started(pool(self.runner, busy)))
+                else:
+                    known.add(node.key)
+
+    def _sharded(self, node: Node, damages: Mapping[str, str], reason: str, runner: TaskRunner[Any]) -> None:
+        """Make some units of a result that runs a model; what was wrong with each is told."""
+        jobs = [self._job(node, unit, reason, damage=damage) for unit, damage in damages.items()]
+        found = run_each(jobs, runner, node.title)
+        if failures := [one for one in found if isinstance(one, Failure)]:
+            raise UnitsFailed(node.title, failures, len(jobs))
+        self._told(node, found)
+
+    def _results(self, nodes: Sequence[Node], failed: dict[str, UnitsFailed], known: set[StepKey]) -> None:
+        """Results of one unit each, made in threads from others, level by level."""
+        for level in levels(nodes):
+            ready = [node for node in level if _owner(node) not in failed]
+            failures: dict[str, list[Failure]] = {}
+            try:
+                for node, failure in zip(ready, self._each(ready), strict=True):
+                    if failure is not None:
+                        failures.setdefault(_owner(node), []).append(failure)
+                    else:
+                        known.add(node.key)
+            except ModelsFailed as more:
+                raise ModelsFailed({**failed, **more.failures}) from more
+            for owner, found in failures.items():
+                total = sum(_owner(node) == owner for node in ready)
+                title = " ".join(filter(None, [ready[0].step.command, owner]))
+                if not owner:
+                    raise UnitsFailed(title, found, total)
+                failed[owner] = UnitsFailed(title, found, total)
+
+    def _each(self, nodes: Sequence[Node], damage: str = "") -> list[Failure | None]:
+        """Make results side by side; a damaged unit among what they read is made anew first.
+
+        Returns:
+            What failed, in their order; None where nothing did.
+        """
+        if not nodes:
+            return []
+        contents = Contents(self.store)
+        reasons = {node.key: "" if damage else self._announced(node, contents) for node in nodes}
+        places = {node.key: node for node in nodes}
+
+        def job_of(node: Node, contents: Contents) -> Job:
+            return self._job(node, node.units[0], reasons[node.key], contents.made_from(node), damage)
+
+        def again(job: Job) -> Job:
+            return job_of(places[job.target.key], Contents(self.store))
+
+        with started(threads(self.runner.workers)) as runner:
+            jobs = [job_of(node, contents) for node in nodes]
+            results = run_each(jobs, runner, nodes[0].step.command, self.mend, again)
+        for node, result in zip(nodes, results, strict=True):
+            if isinstance(result, StepRecord):
+                self._told(node, [result])
+        return [result if isinstance(result, Failure) else None for result in results]
+
+    def mend(self, found: DamagedUnit) -> None:
+        """Discard what is damaged of a result, which was met while it was read, and make it anew.
+
+        Raises:
+            ModelsFailed: It is a model's, and could not be made anew.
+            UnitsFailed: It is the study's, and could not.
+        """
+        node = self.graph.at(found.key)
+        if node is None:
+            raise found
+        damages = {found.unit: described(self.store, found)}
+        for unit in node.units:
+            if unit not in damages and (problem := self._problem(node.key, unit)):
+                damages[unit] = problem
+        for unit in damages:
+            self.store.discard(node.key, unit)
+        try:
+            if node.step.runs_model:
+                with started(pool(self.runner, busy=True)) as runner:
+                    self._sharded(node, damages, "", runner)
+            elif failures := [failure for failure in self._each([node], damages[found.unit]) if failure is not None]:
+                raise UnitsFailed(node.title, failures, 1)
+        except UnitsFailed as failure:
+            if not _owner(node):
+                raise
+            raise ModelsFailed({_owner(node): failure}) from failure
+
+    def _job(self, node: Node, unit: str, reason: str, made_from: str | None = None, damage: str = "") -> Job:
+        step = node.step
+        samples = self.shards[unit] if step.sharded else step.samples(self._samples, node.given)
+        target = Target(
+            self.store.url,
+            node.key,
+            unit,
+            node.label,
+            alone=not step.sharded,
+            refresh=step.name in self.refresh and not damage,
+            made_from=made_from,
+            why=reason,
+            damage=damage,
+        )
+        return Job(
+            step.name,
+            target,
+            replace(node.given, declared=()),  # functions of a file that only `metrics` brings to a worker
+            node.sources,
+            node.model,
+            Parcel(tuple(samples)),
+            self.runner.workers if step.sharded else 1,
+            self.tokenizer,
+            self.metrics,
+            Parcel(self.more(node)),
+        )
+
+    @property
+    def _samples(self) -> list[Sample]:
+        return [sample for part in self.shards.values() for sample in part]
+
+    def _problem(self, key: StepKey, unit: str) -> str:
+        """What is wrong with a unit of which the marker is there, every byte read."""
+        record = self.store.record(key, unit)
+        if record is None:
+            return "its files are not as committed" if self.store.unit_status(key, unit) == "damaged" else ""
+        try:
+            for table in record.tables:
+                self.store.read(key, table, [unit])
+        except DamagedUnit as damage:
+            return described(self.store, damage)
+        return ""
+
+    def _has(self, node: Node) -> bool:
+        return all(status == "committed" for status in self.store.unit_statuses(node.key, node.units).values())
+
+    def why(self, node: Node, contents: Contents) -> str:
+        """Why a result would be made now; empty if it would not."""
+        return why(node, self.graph, self.store, self.refresh, contents, self.metrics)
+
+    def _announced(self, node: Node, contents: Contents) -> str:
+        """Say why a result is made, if there is more to say than that it is new."""
+        reason = self.why(node, contents)
+        if reason and reason != NOVEL:
+            say(f"{node.title}: {reason}")
+        return reason
+
+    def _told(self, node: Node, records: Iterable[StepRecord | Failure]) -> None:
+        """Tell what became of a result, and each note of the units made now, once; older ones are in the report."""
+        made = [record for record in records if isinstance(record, StepRecord)]
+        for line in damage_lines(node.title, made):
+            say(line)
+        say(summary(node.title, made, node.step.noun))
+        for note in dict.fromkeys(note for record in made if not record.cached for note in record.notes):
+            say(f"{node.title}: note: {note}")
+
+
+def _owner(node: Node) -> str:
+    return node.model.name if node.model else ""
+
+
+def _one_model_after_the_other(nodes: Sequence[Node]) -> list[Node]:
+    """What comes first of all models, then all else of each model, since a worker holds one model at a time."""
+    models = list(dict.fromkeys(_owner(node) for node in nodes))
+    return sorted(nodes, key=lambda node: (not node.step.first, models.index(_owner(node))))

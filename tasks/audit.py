@@ -1,0 +1,72 @@
+"""The causality audit of a model: seconds, and before everything else, since it may make the rest worthless."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from indexscope import IndexscopeError
+from indexscope.errors import is_out_of_memory
+from storage.store import JSON, Store
+from tasks.common.declared import Given, Job, Made, Step
+from tasks.common.running import LOOKED_AT, running
+
+if TYPE_CHECKING:
+    import polars as pl
+    from transformers import PreTrainedModel
+
+    from analysis.capture.journal import Journal
+
+#: Tokens; an audit that does not fit even at half of them is a failure.
+SHORTEST = 64
+
+
+def _settings(given: Given) -> dict[str, JSON]:
+    return {
+        "checkpoint": given.checkpoint,
+        "dataset": given.dataset,
+        "settings": given.extract.model_dump(mode="json", include={"dtype"}),
+        "device": given.device,
+    }
+
+
+def _compute(job: Job, _: Store) -> Made:
+    with running(job) as (model, journal, facts):
+        table = _audit(model, [sample.input_ids for sample in job.samples.value], journal)
+        if table["passed"][0] is False:
+            moved = f"later tokens moved an earlier logit by up to {table['max_logit_change'][0]:.3g}"
+            journal.note(f"FAILED: {moved}, or are attended to; no number of this model can be used")
+        return Made({"audit": table}, facts())
+
+
+def _audit(model: PreTrainedModel, sequences: Sequence[Sequence[int]], journal: Journal) -> pl.DataFrame:
+    """The audit, on beginnings of the sequences where the model's own forward needs too much memory."""
+    from analysis.capture.audit import audit_causality
+    from analysis.capture.memory import let_go
+
+    longest = max(map(len, sequences))
+    while True:
+        try:
+            return audit_causality(model, [sequence[:longest] for sequence in sequences])
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if longest < SHORTEST:
+                remedy = "use another device, a smaller dtype or fewer workers"
+                raise IndexscopeError("causality audit", "does not fit into memory", remedy) from error
+        let_go(model.device)
+        longest //= 2
+        journal.note(f"out of memory in the causality audit; it goes on with the first {longest} tokens of each sample")
+
+
+STEP = Step(
+    "audit",
+    "extract",
+    "audits",
+    _compute,
+    runs_model=True,
+    first=True,
+    samples=lambda samples, given: samples[:LOOKED_AT],
+    settings=_settings,
+    declares=("analysis.capture.tables:AUDITED",),
+)

@@ -1,0 +1,1 @@
+"""What all steps share: their declaration, the Prefect task that makes a unit, loaded models, and stored tables."""

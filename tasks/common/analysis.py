@@ -1,0 +1,43 @@
+"""Steps that analyse what one model's other steps made: `analysis.<name>.run` with the settings of that name."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from storage.store import JSON, Store
+from tasks.common.declared import Given, Job, Made, Reads, Step
+from tasks.common.features import StoredFeatures
+
+
+def analysis(name: str, *reads: Reads, place: int) -> Step:
+    """The declaration of an analysis.
+
+    Args:
+        name: Folder of the question in `analysis`, and name of its settings.
+        reads: The steps whose tables it gets; those of each model of the study come as a list of their own.
+        place: Where it stands among the analyses.
+    """
+
+    def settings(given: Given) -> dict[str, JSON]:
+        return {"settings": getattr(given.analyses, name).model_dump(mode="json")}
+
+    def compute(job: Job, store: Store) -> Made:
+        own = [(source.key, source.units) for source in job.sources if not source.of_each]
+        each = [StoredFeatures(store, [(source.key, source.units)]) for source in job.sources if source.of_each]
+        run = import_module(f"analysis.{name}").run
+        return Made(run(StoredFeatures(store, own), getattr(job.given.analyses, name), *([each] if each else [])))
+
+    def version() -> int:
+        return int(getattr(import_module(f"analysis.{name}"), "VERSION", 1))
+
+    return Step(
+        name,
+        "analyze",
+        f"analyses/{name}",
+        compute,
+        reads,
+        settings=settings,
+        version=version,
+        place=place,
+        declares=(f"analysis.{name}.tables:RESULTS",),
+    )

@@ -1,0 +1,52 @@
+"""Steps that hold what the models of a study select and predict beside each other: `analysis.<folder>`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from storage.store import JSON, Store
+from tasks.common.declared import Given, Job, Made, Reads, Step
+from tasks.common.features import StoredFeatures
+from tasks.common.unit import Tables
+
+Stored = Mapping[str, Mapping[str, Any]]
+
+
+def comparing(name: str, function: str, place: int) -> Step:
+    """The declaration of a comparison of selections and predictions.
+
+    Args:
+        name: The step's name, and the folder of the question in `analysis`.
+        function: What is called there with the tables of each model, the baseline's name and the settings.
+        place: Where it stands among the comparisons.
+    """
+
+    def settings(given: Given) -> dict[str, JSON]:
+        return {"settings": given.comparison.model_dump(mode="json")}
+
+    def compute(job: Job, store: Store) -> Made:
+        steps: dict[str, list[Any]] = {}
+        for source in job.sources:
+            steps.setdefault(source.model, []).append((source.key, source.units))
+        stored: Stored = {model: StoredFeatures(store, own, ("selections",)) for model, own in steps.items()}
+        compare: Callable[[Stored, str, Any], Tables] = getattr(import_module(f"analysis.{name}"), function)
+        return Made(compare(stored, next(iter(stored)), job.given.comparison))
+
+    def version() -> int:
+        return int(getattr(import_module(f"analysis.{name}"), "VERSION", 1))
+
+    reads = (Reads("extract"), Reads("probe"))
+    return Step(
+        name,
+        "compare",
+        name,
+        compute,
+        reads,
+        per="study",
+        settings=settings,
+        version=version,
+        place=place,
+        declares=(f"analysis.{name}.tables:COMPARED",),
+    )

@@ -1,0 +1,193 @@
+"""What a step of a study is. A step is declared once, in a file of this folder; the engine makes the rest from that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+from analysis.settings import AnalysisSettings, ComparisonSettings, ExtractSettings, ProbeSettings
+from indexscope.columns import Table
+from indexscope.metrics import Declared, MetricsFile
+from storage.samples import Sample
+from storage.store import JSON, StepKey, Store
+from tasks.common.models import Checkpoint
+from tasks.common.unit import Tables, Target
+
+T = TypeVar("T")
+Command = Literal["extract", "analyze", "compare", "report"]
+#: The commands in the order of the work: a step reads what its own makes, or one before it.
+COMMANDS: tuple[Command, ...] = ("extract", "analyze", "compare", "report")
+Per = Literal["model", "study"]
+#: The unit of a step that has only one.
+RESULT = "result"
+
+
+class Parcel(Generic[T]):
+    """Carries a value past Prefect, which would walk through every token of every sample in search of futures."""
+
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a study is given, as far as it determines results: no path, no name, no time.
+
+    Attributes:
+        extract: How models are run.
+        probe: How closely some queries are looked at.
+        analyses: Settings of the analyses.
+        comparison: Settings of the comparison.
+        shard_size: Samples a shard.
+        device: Type of the device.
+        dataset: Fingerprint of the samples.
+        vocabulary: What the token ids mean to a reader, by its hash; None without a tokenizer.
+        declared: The study's own metrics.
+        checkpoint: Fingerprint of the model; "" for what is made once a study.
+    """
+
+    extract: ExtractSettings
+    probe: ProbeSettings
+    analyses: AnalysisSettings
+    comparison: ComparisonSettings
+    shard_size: int
+    device: str
+    dataset: str
+    vocabulary: str | None = None
+    declared: tuple[Declared, ...] = ()
+    checkpoint: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A step that another one reads.
+
+    Attributes:
+        step: Its name.
+        model: The model's name; "" for a step that is made once a study.
+        key: Its address.
+        units: The units that make it complete.
+        of_each: Whether it is read of every model of the study.
+    """
+
+    step: str
+    model: str
+    key: StepKey
+    units: tuple[str, ...]
+    of_each: bool = False
+
+
+@dataclass(frozen=True)
+class Reads:
+    """One step that a step is made from.
+
+    Attributes:
+        step: Its name, or the name of a command in brackets for all that it makes: "[analyze]".
+        of_each: Of every model of the study, where the reader belongs to one: what is fitted on all of them together.
+        optional: Only where the study has it.
+    """
+
+    step: str
+    of_each: bool = False
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """One unit of a step: small but for the samples, picklable, and without a model in it.
+
+    Attributes:
+        step: The step's name.
+        target: Where the result goes.
+        given: What the study is given.
+        sources: What it reads, in the order of the declaration.
+        checkpoint: The model; None for what is made once a study.
+        samples: The unit's samples, for a step that runs the model.
+        workers: How many such jobs share the cores.
+        tokenizer: Folder of the tokenizer that made the samples; None where they came as ids.
+        metrics: Files of the study's own metrics.
+        more: What only this step is told, such as a report's provenance.
+    """
+
+    step: str
+    target: Target
+    given: Given
+    sources: tuple[Source, ...] = ()
+    checkpoint: Checkpoint | None = None
+    samples: Parcel[Sequence[Sample]] = field(default_factory=lambda: Parcel(()))
+    workers: int = 1
+    tokenizer: str | None = None
+    metrics: tuple[MetricsFile, ...] = ()
+    more: Parcel[Any] = field(default_factory=lambda: Parcel(None))
+
+    @property
+    def title(self) -> str:
+        """What Prefect calls the run."""
+        unit = "" if self.target.alone else f" {self.target.unit}"
+        return f"{self.step} {self.checkpoint.name}{unit}" if self.checkpoint else self.step
+
+    def of(self, step: str, of_each: bool = False) -> list[Source]:
+        """The sources of one step: one of each model, where it is read of several."""
+        return [source for source in self.sources if source.step == step and source.of_each == of_each]
+
+
+@dataclass
+class Made:
+    """What a step made.
+
+    Attributes:
+        tables: Frames by table.
+        facts: Kept in the commit marker. A list of ``notes`` is for the user.
+        described: What the columns of a table mean, where that is known of this result only.
+    """
+
+    tables: Tables
+    facts: dict[str, JSON] = field(default_factory=dict)
+    described: Mapping[str, Table] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Step:
+    """The declaration of a step.
+
+    Attributes:
+        name: What ``--refresh`` and the narration call it.
+        command: The command that makes it.
+        kind: Its folder in the store.
+        compute: Its one call into analysis.
+        reads: The steps that it is made from.
+        per: Whether there is one result for each model, or one for the study.
+        runs_model: Whether it loads the model.
+        sharded: One unit for each shard of samples; else one for all.
+        first: Before the other steps of any model: what would make all their work worthless.
+        place: Where it stands among the steps of its command, in tables, reports and narration: in the order in which a
+            reader asks.
+        samples: Which samples a step of one unit is given.
+        settings: What its bytes depend on besides its sources, as JSON.
+        version: Raise it when the same inputs would give other bytes.
+        wanted: Whether a study has it.
+        declares: Where its tables are declared, as "module:name" of a mapping by table; imported when it is asked for,
+            since what declares a table may compute it.
+    """
+
+    name: str
+    command: Command
+    kind: str
+    compute: Callable[[Job, Store], Made]
+    reads: tuple[Reads, ...] = ()
+    per: Per = "model"
+    runs_model: bool = False
+    sharded: bool = False
+    first: bool = False
+    place: int = 100
+    samples: Callable[[Sequence[Sample], Given], Sequence[Sample]] = lambda samples, given: ()
+    settings: Callable[[Given], Mapping[str, JSON]] = lambda given: {}
+    version: Callable[[], int] = lambda: 1
+    wanted: Callable[[Given], bool] = lambda given: True
+    declares: tuple[str, ...] = ()
+
+    @property
+    def noun(self) -> str:
+        """What the narration calls its units."""
+        return "shard" if self.sharded else "result"

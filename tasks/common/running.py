@@ -1,0 +1,47 @@
+"""What the steps that run a model share: the model, its notes, and a worker's share of the cores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from storage.store import JSON
+from tasks.common.declared import Job
+from tasks.common.models import borrow, share_cores
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from analysis.capture.journal import Journal
+
+#: Sequences that the causality audit may choose from, and whose longest the profile is told.
+LOOKED_AT = 8
+
+
+@contextmanager
+def running(job: Job) -> Iterator[tuple[PreTrainedModel, Journal, Callable[[], dict[str, JSON]]]]:
+    """The job's model with its share of the cores.
+
+    Yields:
+        The model, a journal that tells Prefect at once, and what the commit marker keeps of that journal.
+    """
+    from analysis.capture.journal import Journal
+
+    assert job.checkpoint is not None
+    share_cores(job.workers)
+    journal = Journal(tell)
+
+    def facts() -> dict[str, JSON]:
+        return {"notes": list(journal.notes), **({"chunks": sorted(journal.chunks)} if journal.chunks else {})}
+
+    yield borrow(job.checkpoint, job.given.extract), journal, facts
+
+
+def tell(note: str) -> None:
+    """Put a note into Prefect's log at once; the narration gets it with the record, across process borders too."""
+    from prefect.exceptions import MissingContextError
+    from prefect.logging import get_run_logger
+
+    with suppress(MissingContextError):
+        get_run_logger().warning(note)

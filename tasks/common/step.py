@@ -1,0 +1,149 @@
+"""The one Prefect task: believe the store, else make a unit of a step and commit it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_run_logger
+from prefect.states import Completed
+from prefect.tasks import exponential_backoff
+
+from indexscope import IndexscopeError
+from indexscope.columns import Table
+from storage.store import JSON, DamagedUnit, Store, UnitRecord
+from tasks.common.declared import Job, Made
+from tasks.common.parent import end_with_parent
+from tasks.common.registry import STEPS
+from tasks.common.tables import tables_of
+from tasks.common.unit import MADE_FROM, StepRecord, Target, is_stale
+from tasks.common.versions import versions
+
+#: Failures of disk or network that trying again does not mend.
+LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+#: Units on a local disk up to this size (bytes) are read and compared with their checksums before they count as cached:
+#: that takes a fraction of what Prefect takes to run a task. Larger units and units in a bucket are known by their
+#: sizes until they are read; every read compares checksums.
+CHECKED = 64 * 2**20
+
+
+def may_pass(_task: object, _run: object, state: State[Any]) -> bool:
+    """Whether a failure may pass by itself: disk and network do, bad input and full memory do not."""
+    return isinstance(state.data, OSError) and not isinstance(state.data, LASTING)
+
+
+@task(
+    task_run_name="{job.title}",
+    retries=2,
+    retry_delay_seconds=exponential_backoff(2),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=may_pass,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def make_unit(job: Job) -> StepRecord | State[StepRecord]:
+    """Make one unit of a step, unless the store has it whole."""
+    step = STEPS[job.step]
+    return perform(job.target, lambda store: step.compute(job, store), lambda: tables_of(step))
+
+
+def task_of(job: Job) -> Task[Any, Any]:
+    """The task of a job under its step's name, as Prefect shows it."""
+    return make_unit.with_options(name=job.step)
+
+
+def start_worker(quiet: bool) -> None:
+    """Set up a worker process: it ends with its parent, and its logs go to Prefect rather than the terminal."""
+    end_with_parent()
+    if quiet:
+        for name in ("prefect.flow_runs", "prefect.task_runs"):
+            logging.getLogger(name).propagate = False
+
+
+def perform(
+    target: Target, compute: Callable[[Store], Made], tables: Callable[[], Mapping[str, Table]] = dict
+) -> StepRecord | State[StepRecord]:
+    """Return the record of a unit, computing and committing it unless the store has it whole.
+
+    Args:
+        target: Where the result goes.
+        compute: Makes the unit.
+        tables: Gives the tables as they are declared, where what is made does not say.
+
+    Prefect's own cache is not used: a cached state of Prefect's can outlive the Parquet file that it stands for, a
+    commit marker cannot. Prefect shows "Cached" exactly when the unit is committed and intact.
+    """
+    store = Store(target.store)
+    known, damage = _known(store, target)
+    if known is not None and not target.refresh and not is_stale(known, target.made_from):
+        if target.alone:
+            store.prepare(target.key, target.label, [target.unit])  # writes only where the manifest is gone or torn
+        return Completed(name="Cached", message="the store has it", data=record_of(known, cached=True))
+    start = time.perf_counter()
+    try:
+        made = compute(store)
+    except IndexscopeError:
+        raise  # one line says it all
+    except Exception:
+        # Prefect logs no traceback where a retry condition says no, so a defect could not be found again.
+        with suppress(MissingContextError):
+            get_run_logger().exception("%s %s failed", target.label, target.unit)
+        raise
+    seconds = round(time.perf_counter() - start, 3)
+    if target.alone:
+        store.prepare(target.key, target.label, [target.unit])
+    extra: dict[str, JSON] = {"seconds": seconds, "versions": versions(), **made.facts}
+    if target.made_from is not None:
+        extra[MADE_FROM] = target.made_from
+    if known is not None or damage:
+        store.discard(target.key, target.unit)  # not before there is something to take its place
+    unit = store.commit(target.key, target.unit, made.tables, target.label, extra, made.described or tables())
+    same = None if known is None else known.files == unit.files
+    record = replace(record_of(unit, cached=False), damage=damage, same=same)
+    return Completed(message=_because(target, damage), data=record)
+
+
+def _known(store: Store, target: Target) -> tuple[UnitRecord | None, str]:
+    """The record of a unit that is committed and intact, or what is wrong with it."""
+    if target.damage:
+        return None, target.damage
+    known = store.record(target.key, target.unit)
+    if known is None:
+        damaged = store.unit_status(target.key, target.unit) == "damaged"
+        return None, "its files are not as committed" if damaged else ""
+    try:
+        if store.folder.is_local and known.bytes <= CHECKED:
+            for table in known.tables:
+                store.read(target.key, table, [target.unit])
+    except DamagedUnit as damage:
+        return None, described(store, damage)
+    return known, ""
+
+
+def described(store: Store, damage: DamagedUnit) -> str:
+    """What is wrong with a unit, with the file named from its step on."""
+    return f"{damage.where.removeprefix(store.location(damage.key)).lstrip('/')} {damage.reason}"
+
+
+def _because(target: Target, damage: str) -> str:
+    return f"computed: {reason}" if (reason := damage or target.why) else "computed"
+
+
+def record_of(unit: UnitRecord, cached: bool) -> StepRecord:
+    """What the commit marker says of a unit."""
+    seconds, notes = unit.extra.get("seconds"), unit.extra.get("notes")
+    return StepRecord(
+        unit.unit,
+        unit.rows,
+        float(seconds) if isinstance(seconds, (int, float)) else 0.0,
+        cached,
+        tuple(map(str, notes)) if isinstance(notes, list) else (),
+    )

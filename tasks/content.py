@@ -1,0 +1,8 @@
+"""Which kinds of tokens are selected."""
+
+from __future__ import annotations
+
+from tasks.common.analysis import analysis
+from tasks.common.declared import Reads
+
+STEP = analysis("content", Reads("probe"), place=80)

@@ -1,0 +1,8 @@
+"""What the indexer costs and saves."""
+
+from __future__ import annotations
+
+from tasks.common.analysis import analysis
+from tasks.common.declared import Reads
+
+STEP = analysis("efficiency", Reads("extract"), Reads("profile"), place=40)

@@ -1,0 +1,8 @@
+"""What single indexer heads are for."""
+
+from __future__ import annotations
+
+from tasks.common.analysis import analysis
+from tasks.common.declared import Reads
+
+STEP = analysis("heads", Reads("probe"), place=60)

@@ -1,0 +1,8 @@
+"""Every metric at every context length."""
+
+from __future__ import annotations
+
+from tasks.common.analysis import analysis
+from tasks.common.declared import Reads
+
+STEP = analysis("length", Reads("extract"), place=100)

@@ -1,0 +1,8 @@
+"""Which places an indexer prefers, beyond what chance gives."""
+
+from __future__ import annotations
+
+from tasks.common.analysis import analysis
+from tasks.common.declared import Reads
+
+STEP = analysis("positional", Reads("extract"), place=30)

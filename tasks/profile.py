@@ -1,0 +1,59 @@
+"""What a model is made of, and what its parts cost on this machine: facts, layers, latency, memory, operations."""
+
+from __future__ import annotations
+
+from storage.store import JSON, Store
+from tasks.common.declared import Given, Job, Made, Step
+from tasks.common.running import LOOKED_AT, running
+
+
+def _settings(given: Given) -> dict[str, JSON]:
+    relevant = {"chunk", "batch", "dtype", "profile_lengths", "profile_repeats"}
+    return {
+        "checkpoint": given.checkpoint,
+        "dataset": given.dataset,
+        "settings": given.extract.model_dump(mode="json", include=relevant),
+        "device": given.device,
+    }
+
+
+def _compute(job: Job, _: Store) -> Made:
+    from analysis.capture import CapturedModel
+    from analysis.capture.facts import model_facts
+    from analysis.capture.layers import layer_facts
+    from analysis.capture.profile import profile_model
+    from analysis.features.attempt import Attempt
+
+    settings = job.given.extract
+    with running(job) as (model, journal, facts):
+        source = CapturedModel(model)
+        for note in source.notes:
+            journal.note(note)
+        longest = max(len(sample.input_ids) for sample in job.samples.value)
+        chunk = Attempt(source, settings, journal).chunk(settings.batch, longest)
+        tables = {
+            "facts": model_facts(model).with_columns(chunk=chunk),
+            "layers": layer_facts(source),
+            "profile": profile_model(model, settings, journal),
+        }
+        return Made(tables, facts())
+
+
+def _version() -> int:
+    from analysis.capture.profile import PROFILE_VERSION
+
+    return PROFILE_VERSION
+
+
+STEP = Step(
+    "profile",
+    "extract",
+    "profiles",
+    _compute,
+    runs_model=True,
+    samples=lambda samples, given: samples[:LOOKED_AT],
+    settings=_settings,
+    version=_version,
+    declares=("analysis.capture.tables:PROFILED",),
+    place=30,
+)

@@ -1,0 +1,8 @@
+"""How far selections hold under other chunks, ties and precisions."""
+
+from __future__ import annotations
+
+from tasks.common.analysis import analysis
+from tasks.common.declared import Reads
+
+STEP = analysis("stability", Reads("probe"), place=90)

@@ -1,0 +1,121 @@
+"""The graph that follows from declarations: order, addresses, and what each result is made from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from flows.engine.graph import Graph, Node, in_order, levels, resolved
+from tasks.common.declared import Reads, Step
+from tasks.common.models import Checkpoint
+from tasks.common.registry import STEPS
+from tests.flows.engine.fakes import BASE, GIVEN, LIGHT, graph, step
+
+
+def names(nodes: Graph | list[Node]) -> list[str]:
+    return [node.title for node in nodes]
+
+
+def digests(found: Graph) -> dict[str, str]:
+    return {node.title: node.key.digest for node in found}
+
+
+CHAIN = [
+    step("third", "analyze", "second"),
+    step("second", "analyze", "first"),
+    step("first", "analyze", "extract"),
+    step("beside", "analyze", "extract"),
+    step("extract", "extract", sharded=True),
+]
+
+
+def test_what_reads_another_comes_after_it_however_deep() -> None:
+    assert [one.name for one in in_order(CHAIN)] == ["extract", "first", "beside", "second", "third"]
+    found = levels(graph(CHAIN, [BASE]).some(["analyze"]))
+    assert [names(level) for level in found] == [["first base", "beside base"], ["second base"], ["third base"]]
+
+
+def test_a_circle_and_a_step_that_is_not_there_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"circle: (a → b|b → a)"):
+        in_order([step("a", "analyze", "b"), step("b", "analyze", "a")])
+    with pytest.raises(ValueError, match="step a reads b, which is not declared"):
+        in_order([step("a", "analyze", "b")])
+    with pytest.raises(ValueError, match="step a reads b, which a later command makes"):
+        in_order([step("a", "extract", "b"), step("b", "analyze")])
+
+
+def test_a_step_may_read_all_that_a_command_makes() -> None:
+    compare = step("compare", "compare", "[analyze]", per="study")
+    (found,) = [one for one in resolved([*CHAIN, compare]) if one.name == "compare"]
+    assert [read.step for read in found.reads] == ["third", "second", "first", "beside"]
+    node = graph([*CHAIN, compare]).of("compare")
+    assert node is not None
+    assert [(source.step, source.model) for source in node.sources][:2] == [("third", "base"), ("third", "light")]
+    assert len(node.made_from) == 8
+
+
+def test_a_model_s_result_reads_its_own_model_and_what_is_fitted_on_all_reads_every_one() -> None:
+    found = graph([*CHAIN, step("fitted", "analyze", "extract", Reads("extract", of_each=True))])
+    own, fitted = found.of("first", "light"), found.of("fitted", "light")
+    assert own is not None and fitted is not None
+    assert names(list(own.made_from)) == ["extract light"]
+    assert next((source.model, source.of_each) for source in fitted.sources) == ("light", False)
+    assert {source.model for source in fitted.sources if source.of_each} == {"base", "light"}
+    assert len(fitted.made_from) == 2, "each once"
+
+
+def test_names_and_order_of_models_count_only_where_they_are_part_of_a_result() -> None:
+    steps = [*CHAIN, step("fitted", "analyze", Reads("extract", of_each=True), settings=lambda given: {})]
+    steps += [step("compare", "compare", "first", per="study")]
+    there = digests(graph(steps))
+    back = digests(graph(steps, [LIGHT, BASE]))
+    assert {name: back[name] for name in there if name != "compare"} == {
+        name: digest for name, digest in there.items() if name != "compare"
+    }
+    assert back["compare"] != there["compare"]
+    renamed = digests(graph(steps, [BASE, replace(LIGHT, name="other")]))
+    assert renamed["third other"] == there["third light"] and renamed["compare"] != there["compare"]
+
+
+def test_a_change_reaches_everything_that_is_made_from_it_and_nothing_else() -> None:
+    steps = [*CHAIN, step("compare", "compare", "third", per="study")]
+    before = digests(graph(steps))
+    newer = [replace(one, version=lambda: 2) if one.name == "first" else one for one in steps]
+    after = digests(graph(newer))
+    changed = {name.split()[0] for name in before if before[name] != after[name]}
+    assert changed == {"first", "second", "third", "compare"}
+
+
+def test_two_models_of_one_checkpoint_share_their_results() -> None:
+    twin = Checkpoint("twin", "/elsewhere", BASE.fingerprint)
+    found = graph([*CHAIN, step("fitted", "analyze", Reads("extract", of_each=True))], [BASE, twin])
+    first, second = found.of("third", "base"), found.of("third", "twin")
+    assert first is not None and second is not None and first.key == second.key
+    assert found.at(second.key) is first
+    fitted = found.of("fitted", "base")
+    assert fitted is not None and len(fitted.sources) == 1
+
+
+def test_a_step_that_a_study_does_not_want_is_left_out_with_what_only_may_read_it() -> None:
+    never = replace(step("plugin", "extract"), wanted=lambda given: False)
+    found = graph([*CHAIN, never, step("reader", "analyze", "extract", Reads("plugin", optional=True))])
+    reader = found.of("reader", "base")
+    assert found.of("plugin", "base") is None
+    assert reader is not None and [source.step for source in reader.sources] == ["extract"]
+    with pytest.raises(ValueError, match="reads plugin"):
+        graph([*CHAIN, never, step("reader", "analyze", "plugin")])
+
+
+def test_the_audit_comes_first_and_every_declared_step_has_its_place() -> None:
+    assert next(iter(STEPS)) == "audit" and STEPS["audit"].first
+    assert list(STEPS)[-1] == "report"
+    found = graph(list(STEPS.values()))
+    assert {node.step.name for node in found} == set(STEPS) - {"user_features", "custom"}, "no metrics of its own"
+    seen: set[str] = set()
+    for node in found:
+        assert {one.title for one in node.made_from} <= seen
+        seen.add(node.title)
+    kinds: list[Step] = list(STEPS.values())
+    assert len({one.kind for one in kinds}) == len(kinds), "a folder of the store each"
+    assert GIVEN.checkpoint == ""
