@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.varint import decode_rows, encode_rows
+from indexscope.analysis.varint import decode_rows, encode_rows
 from indexscope.columns import of, table_of
 from indexscope.errors import IndexscopeError
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.length.tables import KIND, LENGTH
+from indexscope.analysis.length.tables import KIND, LENGTH
 from indexscope.columns import Column, Table, interval, of, table_of
 
-#: What `analysis.verdicts` takes beside the difference and its interval.
+#: What `indexscope.analysis.verdicts` takes beside the difference and its interval.
 INFERRED: tuple[Column, ...] = (
     *of(
         pl.Float64,

@@ -10,18 +10,18 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.compared import COMPARISONS, INFERRED, LENGTH_COMPARISONS
-from analysis.inference import detectable, effect_sizes, p_values
-from analysis.length.by_sample import cumulative
-from analysis.length.lengths import AT, UP_TO
-from analysis.metrics.headline import HEADLINE
-from analysis.metrics.registry import REGISTRY
-from analysis.metrics.summary import finite_or_null, with_derived
-from analysis.metrics.sums import Cell, Sums, from_per_sample
-from analysis.metrics.tables import METRICS, PER_SAMPLE
-from analysis.settings import ComparisonSettings
-from analysis.statistics import Array, bootstrap_ratios, interval, ratio, standard_error
-from analysis.verdicts import with_verdicts
+from indexscope.analysis.compared import COMPARISONS, INFERRED, LENGTH_COMPARISONS
+from indexscope.analysis.inference import detectable, effect_sizes, p_values
+from indexscope.analysis.length.by_sample import cumulative
+from indexscope.analysis.length.lengths import AT, UP_TO
+from indexscope.analysis.metrics.headline import HEADLINE
+from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.metrics.summary import finite_or_null, with_derived
+from indexscope.analysis.metrics.sums import Cell, Sums, from_per_sample
+from indexscope.analysis.metrics.tables import METRICS, PER_SAMPLE
+from indexscope.analysis.settings import ComparisonSettings
+from indexscope.analysis.statistics import Array, bootstrap_ratios, interval, ratio, standard_error
+from indexscope.analysis.verdicts import with_verdicts
 from indexscope.columns import names
 from indexscope.errors import IndexscopeError
 
@@ -82,8 +82,8 @@ def compare(models: Mapping[str, Frames], baseline: str, settings: ComparisonSet
         candidate, metric, layer (null for all), unit, baseline, value, difference (value - baseline), ci_low, ci_high,
         n (samples that both models have weight for; repeats for timings; null for counts); better, verdict, no_worse,
         margin, p_adjusted and corrected (see ``with_verdicts``); standard_error, effect, p, mde (see
-        ``analysis.inference``), tost_low and tost_high (the interval of coverage 1 - 2a, which the margin is held
-        against). A metric that only one of the two has is listed with null for the other.
+        ``indexscope.analysis.inference``), tost_low and tost_high (the interval of coverage 1 - 2a, which the margin is
+        held against). A metric that only one of the two has is listed with null for the other.
 
     Raises:
         IndexscopeError: The baseline is not among the models, or a candidate was measured on other samples.

@@ -12,7 +12,7 @@ from typing import Literal, Protocol, cast
 
 import polars as pl
 
-from analysis.metrics.registry import REGISTRY
+from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.columns import of, places, table_of
 from indexscope.errors import IndexscopeError
 

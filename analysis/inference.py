@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln, nctdtrinc, ndtri, stdtr, stdtrit
 
-from analysis.statistics import FEWEST_FOR_PERCENTILES, Array, expansion, ratio, standard_error
+from indexscope.analysis.statistics import FEWEST_FOR_PERCENTILES, Array, expansion, ratio, standard_error
 
 #: Probability with which the minimum detectable effect would be detected.
 POWER = 0.8

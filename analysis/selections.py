@@ -1,8 +1,8 @@
 """The stored selections of sampled queries: which queries, how a table of them is read, and two models side by side.
 
-Keys are written as in `analysis.varint`. With zstd that is 0.34 to 1.0 bytes a key, at most 8 % above log2 C(n_t, k_t)
-bits where the selection is random. Bitmaps are 12 % smaller at 512 tokens, but 11 % larger at 4,096 and 55 % at
-131,072; Parquet's own lists of gaps are 31 to 58 % larger.
+Keys are written as in `indexscope.analysis.varint`. With zstd that is 0.34 to 1.0 bytes a key, at most 8 % above log2
+C(n_t, k_t) bits where the selection is random. Bitmaps are 12 % smaller at 512 tokens, but 11 % larger at 4,096 and
+55 % at 131,072; Parquet's own lists of gaps are 31 to 58 % larger.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analysis.varint import decode_rows
+from indexscope.analysis.varint import decode_rows
 from indexscope.columns import of, places, table_of
 from indexscope.errors import IndexscopeError
 

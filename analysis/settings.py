@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
-from analysis.margins import read_margin
+from indexscope.analysis.margins import read_margin
 from indexscope.settings import Frozen
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 from scipy.stats import false_discovery_control
 
-from analysis.margins import read_margin
-from analysis.metrics.headline import HEADLINE
-from analysis.metrics.registry import REGISTRY
-from analysis.settings import ComparisonSettings
+from indexscope.analysis.margins import read_margin
+from indexscope.analysis.metrics.headline import HEADLINE
+from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.settings import ComparisonSettings
 
 
 def with_verdicts(rows: pl.DataFrame, settings: ComparisonSettings) -> pl.DataFrame:
@@ -29,8 +29,8 @@ def with_verdicts(rows: pl.DataFrame, settings: ComparisonSettings) -> pl.DataFr
 
     *p_adjusted*: p after Benjamini and Hochberg (1995, Journal of the Royal Statistical Society B 57) within the
     family, and *corrected*: whether it is at most a. With it, at most a of what is called different is so by chance, on
-    average. Families, for each candidate: the headline metrics (`analysis.metrics.headline`) over all layers; all other
-    metrics over all layers; and each metric's layers.
+    average. Families, for each candidate: the headline metrics (`indexscope.analysis.metrics.headline`) over all
+    layers; all other metrics over all layers; and each metric's layers.
 
     Args:
         rows: candidate, metric, layer, baseline, difference, ci_low, ci_high, n and the columns of INFERRED.

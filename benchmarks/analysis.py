@@ -33,9 +33,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from store_scale import attention, peak_mebibytes, write_unit
 
-from analysis.features.columns import FEATURES
-from storage import parquet
-from storage.store import Store, step_key
+from indexscope.analysis.features.columns import FEATURES
+from indexscope.storage import parquet
+from indexscope.storage.store import Store, step_key
 
 KEY = step_key("features", {"simulated": "analyses"})
 MODEL = step_key("models", {"simulated": "analyses"})
@@ -192,7 +192,7 @@ def names(shards: int) -> list[str]:
 
 def bare(store: Store) -> int:
     """The same columns of the attention table, summed by bare polars; returns the rows of the answer."""
-    from analysis.metrics import REGISTRY, Ratio
+    from indexscope.analysis.metrics import REGISTRY, Ratio
 
     rules = {n: m.rule for n, m in REGISTRY.items() if isinstance(m.rule, Ratio) and m.rule.table == "attention"}
     sums = [(pl.col(rule.value) * pl.col(rule.weight)).sum().alias(name) for name, rule in rules.items()]
@@ -203,11 +203,11 @@ def bare(store: Store) -> int:
 
 def analyse(name: str, store: Store, shards: int) -> dict[str, int]:
     """Run one analysis; returns the rows of its tables."""
-    from tasks.common.features import StoredFeatures
+    from indexscope.tasks.common.features import StoredFeatures
 
-    settings = getattr(import_module("analysis.settings"), ANALYSES[name])()
+    settings = getattr(import_module("indexscope.analysis.settings"), ANALYSES[name])()
     features = StoredFeatures(store, [(KEY, names(shards)), (MODEL, ("model",))])
-    tables: Mapping[str, pl.DataFrame] = import_module(f"analysis.{name}").run(features, settings)
+    tables: Mapping[str, pl.DataFrame] = import_module(f"indexscope.analysis.{name}").run(features, settings)
     rows = {table: frame.height for table, frame in tables.items()}
     if name == "distribution":
         store.commit(RESULTS, "result", tables, "simulated")
@@ -216,9 +216,9 @@ def analyse(name: str, store: Store, shards: int) -> dict[str, int]:
 
 def compare(store: Store) -> dict[str, int]:
     """Compare the model with itself, as the study's task does."""
-    from analysis import comparison
-    from analysis.settings import ComparisonSettings
-    from tasks.common.results import StoredModels
+    from indexscope.analysis import comparison
+    from indexscope.analysis.settings import ComparisonSettings
+    from indexscope.tasks.common.results import StoredModels
 
     models = StoredModels(store, {name: {"distribution": RESULTS} for name in ("baseline", "candidate")})
     return {"comparisons": comparison.compare(models, "baseline", ComparisonSettings()).height}

@@ -34,11 +34,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from storage.history import HISTORY
-from storage.json_types import JSON, plain_json
-from storage.store import Store
-from storage.studies import STUDIES
-from storage.verify import Finding, verify
+from indexscope.storage.history import HISTORY
+from indexscope.storage.json_types import JSON, plain_json
+from indexscope.storage.store import Store
+from indexscope.storage.studies import STUDIES
+from indexscope.storage.verify import Finding, verify
 
 INDEXSCOPE = Path(sys.executable).with_name("indexscope")
 SMALL = (

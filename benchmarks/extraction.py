@@ -44,8 +44,8 @@ USUAL_LIMIT = 4096
 def build(name: str, dtype: str, device: str) -> Any:
     """One of MODELS."""
     if name == "dsa":
-        from storage.checkpoints import resolve
-        from storage.model_loading import load_model
+        from indexscope.storage.checkpoints import resolve
+        from indexscope.storage.model_loading import load_model
 
         model = load_model(resolve("builtin:baseline"), dtype, device)
         # Time does not ask whether the model was trained for such lengths; extraction would refuse them.
@@ -63,10 +63,10 @@ def build(name: str, dtype: str, device: str) -> Any:
 
 def runner(method: str, model: Any, options: argparse.Namespace) -> Callable[[int], object]:
     """The work of one method on one sequence of a given length."""
-    from analysis.capture import CapturedModel, capture_sparse
-    from analysis.features import extract_samples
-    from analysis.settings import ExtractSettings
-    from storage.samples import Sample
+    from indexscope.analysis.capture import CapturedModel, capture_sparse
+    from indexscope.analysis.features import extract_samples
+    from indexscope.analysis.settings import ExtractSettings
+    from indexscope.storage.samples import Sample
 
     def tokens(length: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(0)

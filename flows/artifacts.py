@@ -27,8 +27,8 @@ from prefect.artifacts import (
 from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 
-from analysis.report.names import markdown, plain
-from flows.config import Study
+from indexscope.analysis.report.names import markdown, plain
+from indexscope.flows.config import Study
 
 #: Columns of the comparison that a table of artifacts has room for.
 SHOWN = ("candidate", "metric", "unit", "baseline", "value", "difference", "ci_low", "ci_high", "n", "better")
@@ -107,7 +107,7 @@ def figures_of(html: str, title: str) -> str:
         html: Text of ``report.html``.
         title: The study's name, escaped.
     """
-    from analysis.plots import as_image
+    from indexscope.analysis.plots import as_image
 
     found: list[str] = []
     for identifier in FIGURES:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flows.leaves import differences, flat, shown
-from storage.json_types import JSON
+from indexscope.flows.leaves import differences, flat, shown
+from indexscope.storage.json_types import JSON
 
 #: Differences that are told; the others are counted.
 TOLD = 4

@@ -9,12 +9,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from flows.difference_cli import register as register_difference
-from flows.errors import internal_error, lines_of
-from flows.interrupt import INTERRUPTED, listening, tell_interrupted
-from flows.store_cli import register
-from flows.terminal import lasting_output
 from indexscope import IndexscopeError, __version__
+from indexscope.flows.difference_cli import register as register_difference
+from indexscope.flows.errors import internal_error, lines_of
+from indexscope.flows.interrupt import INTERRUPTED, listening, tell_interrupted
+from indexscope.flows.store_cli import register
+from indexscope.flows.terminal import lasting_output
 from indexscope.foreign import reading
 
 BAD_INPUT, INTERNAL = 2, 70
@@ -58,7 +58,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write a commented study file with every setting, its meaning and its default."""
-    from flows.template import study_template
+    from indexscope.flows.template import study_template
 
     try:
         told = reading(file, "give another place", "cannot be written", passing=FileExistsError)
@@ -115,7 +115,7 @@ def serve(
     name: Annotated[str | None, typer.Option(help="Name of the deployment; by default the file's.")] = None,
 ) -> None:
     """Serve a study as a Prefect deployment, on a schedule or for runs started from Prefect."""
-    from flows.serving import serve_study
+    from indexscope.flows.serving import serve_study
 
     serve_study(file, cron, overrides or [], name)
 
@@ -129,7 +129,7 @@ def list_store(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """List what a store holds, one line a step."""
-    from flows.store_table import print_store
+    from indexscope.flows.store_table import print_store
 
     print_store(store, as_json)
 
@@ -142,16 +142,16 @@ def train_demo(
     folder: Annotated[Path, typer.Argument(readable=False, help="Where to put the models.")] = Path("demo-models"),
 ) -> None:
     """Train the built-in models from nothing; takes an hour or two."""
-    from flows.preflight import check_prefect
-    from storage.writable import refuse_unwritable
+    from indexscope.flows.preflight import check_prefect
+    from indexscope.storage.writable import refuse_unwritable
 
     refuse_unwritable(folder, "FOLDER")
     check_prefect()
-    from flows.local_server import temporary_server
+    from indexscope.flows.local_server import temporary_server
 
     with temporary_server() as ready:
         ready()
-        from flows.train_demo import train_demo as train_flow
+        from indexscope.flows.train_demo import train_demo as train_flow
 
         train_flow(folder)
 
@@ -211,26 +211,28 @@ def _with(overrides: list[str] | None, full: bool) -> list[str]:
 
 
 def _run(name: str, file: Path | None, overrides: list[str], refresh: list[str] | None) -> None:
-    from flows.run import run_flow
+    from indexscope.flows.run import run_flow
 
     outcome = run_flow(name, None if file is None else str(file), overrides, refresh)
     _complain(list(outcome.messages), outcome.code)
     if outcome.folder is not None:
-        from flows.narrate import short  # here: it imports Prefect, whose settings `run_flow` has checked first
+        from indexscope.flows.narrate import (
+            short,  # here: it imports Prefect, whose settings `run_flow` has checked first
+        )
 
         typer.echo(short(outcome.folder))
     raise typer.Exit(outcome.code)
 
 
 def _show_plan(file: Path | None, overrides: list[str], refresh: list[str] | None) -> None:
-    from flows.load import load_study
-    from flows.preflight import check_folders
-    from flows.refresh import chosen
+    from indexscope.flows.load import load_study
+    from indexscope.flows.preflight import check_folders
+    from indexscope.flows.refresh import chosen
 
     read = load_study(file, overrides)
     check_folders(read, "study")
-    from flows.plan import make_plan
-    from flows.plan_table import print_plan
+    from indexscope.flows.plan import make_plan
+    from indexscope.flows.plan_table import print_plan
 
     print_plan(make_plan(read, chosen(refresh or [], "study")))
 

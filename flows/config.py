@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from analysis.settings import AnalysisSettings, ComparisonSettings, ExtractSettings, ProbeSettings
+from indexscope.analysis.settings import AnalysisSettings, ComparisonSettings, ExtractSettings, ProbeSettings
 from indexscope.settings import Frozen
-from storage.dataset_settings import DatasetSettings
-from storage.fingerprints import FingerprintMode
+from indexscope.storage.dataset_settings import DatasetSettings
+from indexscope.storage.fingerprints import FingerprintMode
 
 
 def _printable(text: str) -> str:

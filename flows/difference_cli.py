@@ -42,8 +42,8 @@ def diff_reports(
     ] = None,
 ) -> None:
     """Print the differences between two sides, B minus A. Options that name something may be repeated."""
-    from flows.differences import Wanted, print_differences
-    from flows.sides import read_sides
+    from indexscope.flows.differences import Wanted, print_differences
+    from indexscope.flows.sides import read_sides
 
     if as_json and as_markdown:
         raise IndexscopeError("--json, --markdown", "exclude each other", "choose one")

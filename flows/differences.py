@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
-from analysis.diff import (
+from indexscope import IndexscopeError
+from indexscope.analysis.diff import (
     Outcome,
     check_rules,
     chosen_pairs,
@@ -25,8 +26,8 @@ from analysis.diff import (
     same_data,
     within,
 )
-from analysis.metrics.registry import REGISTRY
-from analysis.report.difference import (
+from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.report.difference import (
     Block,
     Line,
     blocks,
@@ -37,12 +38,11 @@ from analysis.report.difference import (
     reading,
     unmatched,
 )
-from analysis.report.names import plain
-from analysis.report.numbers import count, known, number
-from analysis.settings import ComparisonSettings
-from flows.sides import Side
-from flows.tables import emit, fits, new_console, new_table, written
-from indexscope import IndexscopeError
+from indexscope.analysis.report.names import plain
+from indexscope.analysis.report.numbers import count, known, number
+from indexscope.analysis.settings import ComparisonSettings
+from indexscope.flows.sides import Side
+from indexscope.flows.tables import emit, fits, new_console, new_table, written
 
 COLOURS = {"better": "green", "worse": "red", "different": "cyan"}
 #: Columns that a narrow terminal goes without, the first first.

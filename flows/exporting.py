@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Collection
 
 from indexscope import IndexscopeError
-from storage.export import Measure
+from indexscope.storage.export import Measure
 
 #: Columns that no metric is the plain mean of.
 OTHERS = (
@@ -29,7 +29,7 @@ OTHERS = (
 
 def measures() -> tuple[Measure, ...]:
     """Everything that can be exported: table by table, and in the order of the metrics' documentation."""
-    from analysis.metrics import REGISTRY
+    from indexscope.analysis.metrics import REGISTRY
 
     means = [
         Measure(metric.table, metric.column, metric.unit, metric.weight)

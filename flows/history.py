@@ -8,17 +8,17 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from analysis.history import Run, Stretch, kept, stretches
-from flows.changes import inputs_of, told_changes
-from flows.config import Study, identity_of
 from indexscope import IndexscopeError
-from storage.history import FinishedRun, add_run, finished, read_runs
-from storage.keys import SCHEMA_VERSION
-from storage.store import StepKey, Store
-from storage.studies import StudyRecord, read_records
+from indexscope.analysis.history import Run, Stretch, kept, stretches
+from indexscope.flows.changes import inputs_of, told_changes
+from indexscope.flows.config import Study, identity_of
+from indexscope.storage.history import FinishedRun, add_run, finished, read_runs
+from indexscope.storage.keys import SCHEMA_VERSION
+from indexscope.storage.store import StepKey, Store
+from indexscope.storage.studies import StudyRecord, read_records
 
 REPORTS = "reports/"
-#: The part of what is kept that `flows.changes` reads.
+#: The part of what is kept that `indexscope.flows.changes` reads.
 INPUTS = "inputs"
 
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from analysis.history import Stretch
-    from analysis.report.history_rows import Cell, Series
-    from storage.store import Store
+    from indexscope.analysis.history import Stretch
+    from indexscope.analysis.report.history_rows import Cell, Series
+    from indexscope.storage.store import Store
 
 HEADS = ("run", "when (UTC)", "what changed", "gates", "report")
 STYLES = {"better": "green", "worse": "red"}
@@ -63,8 +63,8 @@ def show_history(
 
     Runs that followed each other with one result are one row.
     """
-    from analysis.history import known_metrics
-    from flows.history import history_of, past
+    from indexscope.analysis.history import known_metrics
+    from indexscope.flows.history import history_of, past
 
     store, identity, name = _chosen(source, study)
     runs = past(store, identity)
@@ -78,7 +78,7 @@ def show_history(
     reports = {run.result: run.report.rpartition("/")[2][:8] if run.report in kept else "collected" for run in runs}
     with known_metrics(history):
         shown = _Shown(name, history, rows, _series(history, metric or [], model or [], as_json), reports)
-    from flows.tables import emit
+    from indexscope.flows.tables import emit
 
     if as_json:
         print(json.dumps(_json(shown, store.url, identity), ensure_ascii=False, allow_nan=False))
@@ -90,14 +90,14 @@ def show_history(
 
 def _chosen(source: str, name: str | None) -> tuple[Store, str, str]:
     """The store, the identity of a study in it, and its name."""
-    from flows.store_cli import existing_store
-    from storage.history import studies
-    from storage.store import Store
-    from storage.studies import read_records
+    from indexscope.flows.store_cli import existing_store
+    from indexscope.storage.history import studies
+    from indexscope.storage.store import Store
+    from indexscope.storage.studies import read_records
 
     if Path(source).suffix in (".yaml", ".yml"):
-        from flows.config import identity_of
-        from flows.load import load_study
+        from indexscope.flows.config import identity_of
+        from indexscope.flows.load import load_study
 
         study = load_study(source)
         return Store(study.store), identity_of(study), study.name
@@ -127,8 +127,8 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def _series(history: Sequence[Stretch], metrics: list[str], models: list[str], every: bool) -> list[Series]:
-    from analysis.history import default_metrics, main_models, models_of
-    from analysis.report.history_rows import series_of
+    from indexscope.analysis.history import default_metrics, main_models, models_of
+    from indexscope.analysis.report.history_rows import series_of
 
     known = list(dict.fromkeys(name for stretch in reversed(history) for name in models_of(stretch)))
     for name in models:
@@ -144,7 +144,7 @@ def _series(history: Sequence[Stretch], metrics: list[str], models: list[str], e
 
 
 def _near(history: Sequence[Stretch], metric: str) -> str:
-    from analysis.history.numbers import METRIC
+    from indexscope.analysis.history.numbers import METRIC
 
     numbers = [stretch.run.numbers for stretch in history if stretch.run.numbers is not None]
     names = {row[METRIC.index("name")] for one in numbers for row in one["metrics"]}
@@ -153,8 +153,8 @@ def _near(history: Sequence[Stretch], metric: str) -> str:
 
 
 def _print(shown: _Shown) -> None:
-    from analysis.report.names import plain
-    from flows.tables import emit, fits, new_console, show
+    from indexscope.analysis.report.names import plain
+    from indexscope.flows.tables import emit, fits, new_console, show
 
     if not shown.rows:
         newest = shown.history[-1].dates[-1]
@@ -177,7 +177,7 @@ def _print(shown: _Shown) -> None:
 
 
 def _table(shown: _Shown, heads: Sequence[str], series: Sequence[Series]) -> Table:
-    from flows.tables import new_table
+    from indexscope.flows.tables import new_table
 
     table = new_table(*heads, *map(_head, series))
     for stretch in shown.rows:
@@ -186,7 +186,7 @@ def _table(shown: _Shown, heads: Sequence[str], series: Sequence[Series]) -> Tab
 
 
 def _told(shown: _Shown, stretch: Stretch) -> tuple[str, ...]:
-    from analysis.report.history_rows import change_text, date, gates_text
+    from indexscope.analysis.report.history_rows import change_text, date, gates_text
 
     when = date(stretch.dates[0])
     if len(stretch.dates) > 1:
@@ -200,14 +200,14 @@ def _head(one: Series) -> str:
 
 
 def _cell(one: Series, stretch: Stretch) -> Cell | None:
-    from analysis.report.history_rows import cell
+    from indexscope.analysis.report.history_rows import cell
 
     return cell(one.points.get(stretch.number))
 
 
 def _plain(one: Cell | None) -> str:
-    from analysis.report.history_rows import sign
-    from analysis.report.numbers import DASH
+    from indexscope.analysis.report.history_rows import sign
+    from indexscope.analysis.report.numbers import DASH
 
     if one is None:
         return DASH
@@ -224,16 +224,16 @@ def _styled(one: Cell | None) -> Text:
 
 
 def _breaks(shown: _Shown) -> list[str]:
-    from analysis.history import breaks
-    from analysis.report.history_rows import break_text
-    from analysis.report.names import plain
+    from indexscope.analysis.history import breaks
+    from indexscope.analysis.report.history_rows import break_text
+    from indexscope.analysis.report.names import plain
 
     found = [f"gate {plain(one.gate)} ({one.rule}) {break_text(one)}" for one in breaks(shown.history)]
     return found or (["no gate has broken"] if any(stretch.gates for stretch in shown.history) else [])
 
 
 def _markdown(shown: _Shown) -> str:
-    from analysis.report.names import markdown, plain
+    from indexscope.analysis.report.names import markdown, plain
 
     heads = [*HEADS, *(f"{markdown(plain(one.model))}: {_head(one)}" for one in shown.series)]
     rows = [
@@ -250,7 +250,7 @@ def _markdown(shown: _Shown) -> str:
 
 
 def _json(shown: _Shown, url: str, identity: str) -> dict[str, Any]:
-    from analysis.report.history_rows import breaks_json, point_json
+    from indexscope.analysis.report.history_rows import breaks_json, point_json
 
     rows = [
         {

@@ -3,7 +3,8 @@
 Python runs a signal's handler between two steps of the main thread, which may be in the middle of an import or a long
 computation. What C does at once is to wake the thread here: it tells in one line, silences what would follow, and ends
 the process after a moment of grace, in which the main thread unwinds, closes what it has open and tells Prefect. Child
-processes watch their parent (`flows.child`, `tasks.common.step.start_worker`), so none outlives it.
+processes watch their parent (`indexscope.flows.child`, `indexscope.tasks.common.step.start_worker`), so none outlives
+it.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from storage.json_types import JSON
+from indexscope.storage.json_types import JSON
 
 
 def differences(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> list[tuple[str, JSON, JSON]]:

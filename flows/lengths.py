@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from analysis.report.effect import (
+from indexscope.analysis.report.effect import (
     LITTLE,
     TIMES,
     hardly_in_effect,
@@ -14,9 +14,9 @@ from analysis.report.effect import (
     selects_everything,
     share_in_effect,
 )
-from storage.checkpoints import CheckpointInfo
-from storage.dataset_settings import DatasetSettings
-from storage.samples import Sample
+from indexscope.storage.checkpoints import CheckpointInfo
+from indexscope.storage.dataset_settings import DatasetSettings
+from indexscope.storage.samples import Sample
 
 #: Samples that length does not cost a study: with fewer, no interval would say much.
 ENOUGH = 16

@@ -12,12 +12,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from analysis.settings import MARGINS
-from flows.config import ModelRef, Study
-from flows.errors import StudyError
-from flows.problems import problems_of
-from flows.study_yaml import LONGEST_STUDY, REMEDY, parse_yaml
 from indexscope import IndexscopeError
+from indexscope.analysis.settings import MARGINS
+from indexscope.flows.config import ModelRef, Study
+from indexscope.flows.errors import StudyError
+from indexscope.flows.problems import problems_of
+from indexscope.flows.study_yaml import LONGEST_STUDY, REMEDY, parse_yaml
 from indexscope.foreign import read_file, reading
 from indexscope.metrics import read
 from indexscope.secrets import refuse_secrets
@@ -177,8 +177,8 @@ def _check_metrics(study: Study, title: str) -> None:
     margins = [name for name in study.comparison.margins if name not in MARGINS]
     if not study.gates and not margins:
         return
-    from analysis.gates import known_metric, parse_gate  # here, so that a plain study is read without polars
-    from tasks.common.own_metrics import own_metrics
+    from indexscope.analysis.gates import known_metric, parse_gate  # here, so that a plain study is read without polars
+    from indexscope.tasks.common.own_metrics import own_metrics
 
     problems = []
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import httpx
 
-from flows import child
 from indexscope import IndexscopeError
+from indexscope.flows import child
 
 HOST, PORT = "127.0.0.1", 4200
 PATIENCE = 120.0
@@ -85,7 +85,7 @@ def temporary_server() -> Iterator[Callable[[], None]]:
         A function that waits for the server, which starts while the caller does something else, and has everything in
         this process use that one, threads and worker processes too: each would start another.
     """
-    from flows import prefect_setup  # isort: skip - before prefect
+    from indexscope.flows import prefect_setup  # isort: skip - before prefect
     from prefect.context import refresh_global_settings_context
     from prefect.settings import PREFECT_API_URL
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-from storage.store import JSON
-from tasks.common.models import cores
+from indexscope.storage.store import JSON
+from indexscope.tasks.common.models import cores
 
 CPUINFO = Path("/proc/cpuinfo")
 

@@ -11,7 +11,7 @@ from prefect.logging import get_run_logger
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from tasks.common.unit import StepRecord
+from indexscope.tasks.common.unit import StepRecord
 
 
 def say(line: str) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.errors import lines_of
-from flows.narrate import short
-from flows.plan import Plan
-from flows.work import ModelsFailed, UnitsFailed
 from indexscope import IndexscopeError
+from indexscope.flows.errors import lines_of
+from indexscope.flows.narrate import short
+from indexscope.flows.plan import Plan
+from indexscope.flows.work import ModelsFailed, UnitsFailed
 
 DONE, GATE_FAILED, BAD_INPUT, UNITS_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 #: Lines told of failed units; the others are counted.

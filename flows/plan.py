@@ -8,22 +8,29 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from flows.config import ModelRef, Study
-from flows.engine.graph import Graph, Node, expand
-from flows.engine.make import Engine
-from flows.lengths import Cut, cut, effect_warnings
-from flows.provenance import cover, settled
 from indexscope import IndexscopeError
+from indexscope.flows.config import ModelRef, Study
+from indexscope.flows.engine.graph import Graph, Node, expand
+from indexscope.flows.engine.make import Engine
+from indexscope.flows.lengths import Cut, cut, effect_warnings
+from indexscope.flows.provenance import cover, settled
 from indexscope.metrics import MetricsFile, read
-from storage.checkpoints import CheckpointInfo, describe, fingerprint, load_tokenizer, resolve, resolve_device
-from storage.datasets import dataset_fingerprint, load_samples, shard
-from storage.samples import Sample
-from storage.store import JSON, Store
-from storage.vocabulary import vocabulary_fingerprint
-from tasks.common.declared import COMMANDS, Given, Step
-from tasks.common.models import Checkpoint
-from tasks.common.own_metrics import own_metrics
-from tasks.common.registry import STEPS
+from indexscope.storage.checkpoints import (
+    CheckpointInfo,
+    describe,
+    fingerprint,
+    load_tokenizer,
+    resolve,
+    resolve_device,
+)
+from indexscope.storage.datasets import dataset_fingerprint, load_samples, shard
+from indexscope.storage.samples import Sample
+from indexscope.storage.store import JSON, Store
+from indexscope.storage.vocabulary import vocabulary_fingerprint
+from indexscope.tasks.common.declared import COMMANDS, Given, Step
+from indexscope.tasks.common.models import Checkpoint
+from indexscope.tasks.common.own_metrics import own_metrics
+from indexscope.tasks.common.registry import STEPS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -117,7 +124,7 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
 
     Args:
         study: What is to be done.
-        refresh: Names of the steps that are to be computed even if the store has them; see `flows.refresh`.
+        refresh: Names of the steps that are to be computed even if the store has them; see `indexscope.flows.refresh`.
 
     Raises:
         IndexscopeError: A checkpoint or the dataset cannot be used, or the models do not fit the dataset or each other.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from flows.plan import Plan
-from flows.status import status
-from flows.tables import new_table, show
+from indexscope.flows.plan import Plan
+from indexscope.flows.status import status
+from indexscope.flows.tables import new_table, show
 
 
 def print_plan(plan: Plan) -> None:

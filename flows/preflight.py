@@ -8,12 +8,12 @@ import warnings
 from contextlib import redirect_stderr
 from typing import TYPE_CHECKING, Any
 
-from flows.config import Study, report_folder
 from indexscope import IndexscopeError
-from storage.writable import refuse_unwritable
+from indexscope.flows.config import Study, report_folder
+from indexscope.storage.writable import refuse_unwritable
 
 if TYPE_CHECKING:
-    from flows.plan import Plan
+    from indexscope.flows.plan import Plan
 
 #: Seconds that a server has to connect, and again to answer.
 PATIENCE = 3.0
@@ -43,7 +43,7 @@ def check_store(plan: Plan, command: str) -> None:
     Raises:
         IndexscopeError: It lacks something and cannot be written.
     """
-    from flows.status import is_complete
+    from indexscope.flows.status import is_complete
 
     try:
         refuse_unwritable(plan.study.store, "store")
@@ -71,7 +71,7 @@ def check_prefect() -> None:
 
 def _settings() -> Any:
     """Prefect's settings: environment, profile and files together."""
-    from flows import prefect_setup  # noqa: F401 - before prefect
+    from indexscope.flows import prefect_setup  # noqa: F401 - before prefect
 
     try:
         with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # this program has words of its own for it

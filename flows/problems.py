@@ -14,8 +14,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from flows.config import Study
 from indexscope import IndexscopeError
+from indexscope.flows.config import Study
 
 
 def problems_of(error: ValidationError, title: str, overridden: Sequence[str] = ()) -> list[IndexscopeError]:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from flows.engine.graph import Node
-from flows.machine import machine
-from storage.store import JSON, UnitRecord
-from tasks.common.versions import versions
-from tasks.report import Cover, GateRule, ReportedModel
+from indexscope.flows.engine.graph import Node
+from indexscope.flows.machine import machine
+from indexscope.storage.store import JSON, UnitRecord
+from indexscope.tasks.common.versions import versions
+from indexscope.tasks.report import Cover, GateRule, ReportedModel
 
 if TYPE_CHECKING:
-    from flows.plan import Plan
+    from indexscope.flows.plan import Plan
 
 #: Settings that change no number.
 INCIDENTAL = {"store", "report", "runner"}

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from flows.artifacts import show_report
-from flows.config import Study
-from flows.history import remember
-from flows.narrate import say
 from indexscope.errors import one_line
-from storage.reports import write_report
-from storage.store import StepKey, Store
-from tasks.common.declared import RESULT
+from indexscope.flows.artifacts import show_report
+from indexscope.flows.config import Study
+from indexscope.flows.history import remember
+from indexscope.flows.narrate import say
+from indexscope.storage.reports import write_report
+from indexscope.storage.store import StepKey, Store
+from indexscope.tasks.common.declared import RESULT
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def publish(store: Store, key: StepKey, folder: str, study: Study) -> Finished:
     The history is no input of the stored report, which stays what the study's inputs make it: the section on it is
     added to the files here.
     """
-    from analysis.report.over_time import with_history
+    from indexscope.analysis.report.over_time import with_history
 
     stored = {row["name"]: row["content"] for row in store.read(key, "files", [RESULT]).iter_rows(named=True)}
     comparisons = store.read(key, "summary", [RESULT])

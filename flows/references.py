@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from flows.config import identity_of as identity_of
-from flows.narrate import say
-from flows.plan import Plan
-from storage.studies import StudyRecord, in_use, new_record
+from indexscope.flows.config import identity_of as identity_of
+from indexscope.flows.narrate import say
+from indexscope.flows.plan import Plan
+from indexscope.storage.studies import StudyRecord, in_use, new_record
 
 
 @contextmanager

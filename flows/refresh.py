@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Mapping, Sequence
 
 from indexscope import IndexscopeError
-from tasks.common.declared import COMMANDS
-from tasks.common.registry import made_by
+from indexscope.tasks.common.declared import COMMANDS
+from indexscope.tasks.common.registry import made_by
 
 #: Steps of each command, in the order of the work.
 OF_COMMAND: Mapping[str, tuple[str, ...]] = {

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
-from flows.plan import Plan, without
-from flows.references import on_record
-from flows.work import ModelsFailed, UnitsFailed
+from indexscope.flows.plan import Plan, without
+from indexscope.flows.references import on_record
+from indexscope.flows.work import ModelsFailed, UnitsFailed
 
 T = TypeVar("T")
 

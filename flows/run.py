@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flows.load import load_study
-from flows.preflight import check_folders, check_prefect, check_store
-from flows.refresh import chosen
+from indexscope.flows.load import load_study
+from indexscope.flows.preflight import check_folders, check_prefect, check_store
+from indexscope.flows.refresh import chosen
 
 if TYPE_CHECKING:
-    from flows.outcome import Outcome
+    from indexscope.flows.outcome import Outcome
 
 
 def run_flow(name: str, file: str | None, overrides: list[str], refresh: list[str] | None = None) -> Outcome:
     """Run one of the flows.
 
     Args:
-        name: A key of `flows.study.FLOWS`.
+        name: A key of `indexscope.flows.study.FLOWS`.
         file: The study file; None is the built-in study.
         overrides: ``key.key=value`` settings that go before the file's.
         refresh: Steps to compute even if the store has them.
@@ -29,12 +29,12 @@ def run_flow(name: str, file: str | None, overrides: list[str], refresh: list[st
     steps = chosen(refresh or [], name)
     check_folders(study, name)
     check_prefect()
-    from flows.local_server import temporary_server
+    from indexscope.flows.local_server import temporary_server
 
     with temporary_server() as ready:
-        from flows.outcome import Outcome
-        from flows.plan import prepare_plan
-        from flows.study import FLOWS
+        from indexscope.flows.outcome import Outcome
+        from indexscope.flows.plan import prepare_plan
+        from indexscope.flows.study import FLOWS
 
         check_store(prepare_plan(study, steps), name)
         ready()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from flows.load import load_study
-from flows.local_server import SERVED, scheduling_server
-from flows.preflight import check_folders, check_prefect
 from indexscope import IndexscopeError
+from indexscope.flows.load import load_study
+from indexscope.flows.local_server import SERVED, scheduling_server
+from indexscope.flows.preflight import check_folders, check_prefect
 
 
 def serve_study(file: Path, cron: str | None, overrides: list[str], name: str | None) -> None:
@@ -23,7 +23,7 @@ def serve_study(file: Path, cron: str | None, overrides: list[str], name: str | 
     check_folders(study, "study")
     check_prefect()
     _check(cron)
-    from flows.study import study_flow
+    from indexscope.flows.study import study_flow
 
     os.environ[SERVED] = "1"  # its runs are processes of their own
     with scheduling_server() as url:

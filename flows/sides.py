@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from indexscope import IndexscopeError
-from storage.export import choose_study
-from storage.keys import StepKey, key_at
-from storage.reports import REPORT, parse_report, read_report
-from storage.store import Store
-from storage.studies import StudyRecord, read_records, record_files
-from tasks.common.registry import STEPS, made_by
-from tasks.common.results import RESULT, StoredModels
+from indexscope.storage.export import choose_study
+from indexscope.storage.keys import StepKey, key_at
+from indexscope.storage.reports import REPORT, parse_report, read_report
+from indexscope.storage.store import Store
+from indexscope.storage.studies import StudyRecord, read_records, record_files
+from indexscope.tasks.common.registry import STEPS, made_by
+from indexscope.tasks.common.results import RESULT, StoredModels
 
 if TYPE_CHECKING:
     import polars as pl
@@ -98,8 +98,8 @@ def _of_report(source: str, study: str | None) -> Side:
 
 def _of_study(source: str, name: str | None) -> Side:
     """A study's newest finished run in its store; the report that was written, where the store has none."""
-    from flows.config import identity_of
-    from flows.load import load_study
+    from indexscope.flows.config import identity_of
+    from indexscope.flows.load import load_study
 
     study = load_study(source, gates=False)
     if name not in (None, study.name):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from flows.interrupt import listening
+from indexscope.flows.interrupt import listening
 
 
 def main() -> NoReturn:
     """Run the command line."""
     with listening(to_the_end=True):
-        from flows.cli import main as command
+        from indexscope.flows.cli import main as command
 
         command()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from flows.engine.contents import Contents
-from flows.engine.graph import Node
-from flows.engine.make import Engine
-from flows.plan import Plan
-from storage.checkpoints import CheckpointInfo
-from storage.samples import Sample
+from indexscope.flows.engine.contents import Contents
+from indexscope.flows.engine.graph import Node
+from indexscope.flows.engine.make import Engine
+from indexscope.flows.plan import Plan
+from indexscope.storage.checkpoints import CheckpointInfo
+from indexscope.storage.samples import Sample
 
 
 @dataclass(frozen=True)

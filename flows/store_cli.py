@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.history_cli import show_history
+from indexscope.flows.history_cli import show_history
 
 if TYPE_CHECKING:
-    from storage.collect import Garbage, Survey
-    from storage.store import Store
-    from storage.studies import StudyRecord
+    from indexscope.storage.collect import Garbage, Survey
+    from indexscope.storage.store import Store
+    from indexscope.storage.studies import StudyRecord
 
 #: Exit code of verify and import when something is not as it was committed.
 DAMAGED = 1
@@ -40,10 +40,10 @@ def verify_store(
     as_json: Json = False,
 ) -> None:
     """Read every byte of a store and compare it with what was committed. Exits with 1 if something differs."""
-    from flows.narrate import progress
-    from flows.tables import size_text
-    from storage.keys import StepKey
-    from storage.verify import Finding, verify
+    from indexscope.flows.narrate import progress
+    from indexscope.flows.tables import size_text
+    from indexscope.storage.keys import StepKey
+    from indexscope.storage.verify import Finding, verify
 
     opened = existing_store(store)
     findings: list[dict[str, Any]] = []
@@ -90,7 +90,7 @@ def collect_garbage(
     """
     from datetime import timedelta
 
-    from storage.collect import collect, survey
+    from indexscope.storage.collect import collect, survey
 
     opened = existing_store(store)
     found = survey(opened, timedelta(days=keep_days), forget or [])
@@ -115,10 +115,10 @@ def export_features(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write a study's features, its own among them, as one tidy file: one row a value, with its weight and unit."""
-    from flows.exporting import chosen
-    from flows.tables import size_text
-    from storage.export import export
-    from storage.own_features import own_features
+    from indexscope.flows.exporting import chosen
+    from indexscope.flows.tables import size_text
+    from indexscope.storage.export import export
+    from indexscope.storage.own_features import own_features
 
     opened, record = _study(source, study)
     paths, own = own_features(opened, record)
@@ -138,9 +138,9 @@ def import_store(
 
     What both have stays as it is here.
     """
-    from flows.tables import size_text
-    from storage.merge import merge
-    from storage.store import Store
+    from indexscope.flows.tables import size_text
+    from indexscope.storage.merge import merge
+    from indexscope.storage.store import Store
 
     merged = merge(existing_store(source), Store(store), lambda line: typer.echo(line, err=True))
     for unit in merged.damaged:
@@ -167,7 +167,7 @@ def existing_store(url: str, or_empty: bool = False) -> Store:
         IndexscopeError: There is no such folder, or it holds nothing.
     """
     from indexscope import IndexscopeError
-    from storage.store import Store
+    from indexscope.storage.store import Store
 
     store = Store(url)
     remedy = "give the folder or URL of a store"
@@ -180,14 +180,14 @@ def existing_store(url: str, or_empty: bool = False) -> Store:
 
 def _study(source: str, name: str | None) -> tuple[Store, StudyRecord]:
     """The store and the newest run of a study file, or of a study in a store."""
-    from storage.export import choose_study
-    from storage.store import Store
+    from indexscope.storage.export import choose_study
+    from indexscope.storage.store import Store
 
     if Path(source).suffix not in (".yaml", ".yml"):
         store = existing_store(source)
         return store, choose_study(store, name)
-    from flows.config import identity_of
-    from flows.load import load_study
+    from indexscope.flows.config import identity_of
+    from indexscope.flows.load import load_study
 
     study = load_study(source, gates=False)
     store = Store(study.store)
@@ -195,7 +195,7 @@ def _study(source: str, name: str | None) -> tuple[Store, StudyRecord]:
 
 
 def _print_collection(found: Survey, deleted: list[Garbage] | None) -> None:
-    from flows.tables import new_table, show, size_text
+    from indexscope.flows.tables import new_table, show, size_text
 
     parts = list(found.garbage) if deleted is None else deleted
     if parts:

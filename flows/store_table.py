@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from flows.store_cli import existing_store
-from flows.tables import new_table, show, size_text
+from indexscope.flows.store_cli import existing_store
+from indexscope.flows.tables import new_table, show, size_text
 
 
 def print_store(url: str, as_json: bool) -> None:

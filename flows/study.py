@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows import prefect_setup  # isort: skip - before anything of prefect
+from indexscope.flows import prefect_setup  # isort: skip - before anything of prefect
 
 import os
 from collections.abc import Mapping
@@ -13,20 +13,20 @@ from prefect import Flow, flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
-from flows.config import report_folder
-from flows.load import load_study
-from flows.local_server import SERVED
-from flows.narrate import say
-from flows.outcome import DONE, GATE_FAILED, UNITS_FAILED, Outcome, at_work, concluded, failure_lines, kept
-from flows.plan import Plan, take_plan
-from flows.publish import Finished, publish
-from flows.references import on_record
-from flows.refresh import chosen
-from flows.remaining import remaining
-from flows.work import UnitsFailed
 from indexscope import IndexscopeError
-from storage.store import DamagedUnit, StepKey
-from tasks.common.parent import end_with_parent
+from indexscope.flows.config import report_folder
+from indexscope.flows.load import load_study
+from indexscope.flows.local_server import SERVED
+from indexscope.flows.narrate import say
+from indexscope.flows.outcome import DONE, GATE_FAILED, UNITS_FAILED, Outcome, at_work, concluded, failure_lines, kept
+from indexscope.flows.plan import Plan, take_plan
+from indexscope.flows.publish import Finished, publish
+from indexscope.flows.references import on_record
+from indexscope.flows.refresh import chosen
+from indexscope.flows.remaining import remaining
+from indexscope.flows.work import UnitsFailed
+from indexscope.storage.store import DamagedUnit, StepKey
+from indexscope.tasks.common.parent import end_with_parent
 
 __all__ = ["FLOWS", "analyze_flow", "compare_flow", "extract_flow", "prefect_setup", "report_flow", "study_flow"]
 

@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from flows.config import Study
-from flows.problems import submodel
+from indexscope.flows.config import Study
+from indexscope.flows.problems import submodel
 
 WIDTH = 110
 HEAD = """\

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import flows.prefect_setup  # noqa: F401 - before prefect  # isort: skip
+import indexscope.flows.prefect_setup  # noqa: F401 - before prefect  # isort: skip
 from prefect import flow
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from analysis.demo.recipe import DemoRecipe
-from storage.demo_models import BODY
-from tasks.common.train import make_body, make_tokenizer, make_variant
+from indexscope.analysis.demo.recipe import DemoRecipe
+from indexscope.storage.demo_models import BODY
+from indexscope.tasks.common.train import make_body, make_tokenizer, make_variant
 
 
 @flow(name="train-demo", validate_parameters=False)

@@ -17,16 +17,16 @@ from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
-from flows.artifacts import progress_artifact
-from flows.config import RunnerSettings
-from flows.interrupt import settle
-from flows.narrate import progress
 from indexscope import IndexscopeError
 from indexscope.errors import one_line
-from storage.store import DamagedUnit
-from tasks.common.declared import Job
-from tasks.common.step import start_worker, task_of
-from tasks.common.unit import StepRecord
+from indexscope.flows.artifacts import progress_artifact
+from indexscope.flows.config import RunnerSettings
+from indexscope.flows.interrupt import settle
+from indexscope.flows.narrate import progress
+from indexscope.storage.store import DamagedUnit
+from indexscope.tasks.common.declared import Job
+from indexscope.tasks.common.step import start_worker, task_of
+from indexscope.tasks.common.unit import StepRecord
 
 
 @dataclass(frozen=True)

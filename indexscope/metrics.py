@@ -128,8 +128,8 @@ def feature(
 ) -> Callable[[Function], Function]:
     """Declare a feature of attention, measured while the model runs.
 
-    The function takes `analysis.features.rows.AttentionRows`, and must leave it as it is. It returns a tensor
-    [batch, heads, queries], or [batch, queries] for ``per="query"``; NaN where it is not defined. Its mean over
+    The function takes `indexscope.analysis.features.rows.AttentionRows`, and must leave it as it is. It returns a
+    tensor [batch, heads, queries], or [batch, queries] for ``per="query"``; NaN where it is not defined. Its mean over
     queries is the metric.
 
     Args:

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, TypeVar
 
 import polars as pl
 
-from analysis.metrics.metric import Computed
-from analysis.metrics.registry import REGISTRY
-from analysis.metrics.tables import METRICS, PER_SAMPLE
-from analysis.report.numbers import number, span
+from indexscope.analysis.metrics.metric import Computed
+from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.metrics.tables import METRICS, PER_SAMPLE
+from indexscope.analysis.report.numbers import number, span
 from interpretability.results import Result
 
 Frames = Mapping[str, pl.DataFrame]

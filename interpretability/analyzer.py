@@ -13,12 +13,12 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from analysis.clustering.given import cluster_given
-from analysis.clustering.pattern_types import RULES, type_shares
-from analysis.clustering.rows import pattern_rows
-from analysis.plots.clusters import cluster_map
-from analysis.plots.drawing import Drawing
-from analysis.settings import ClusteringSettings, ExtractSettings
+from indexscope.analysis.clustering.given import cluster_given
+from indexscope.analysis.clustering.pattern_types import RULES, type_shares
+from indexscope.analysis.clustering.rows import pattern_rows
+from indexscope.analysis.plots.clusters import cluster_map
+from indexscope.analysis.plots.drawing import Drawing
+from indexscope.analysis.settings import ClusteringSettings, ExtractSettings
 from interpretability.content import ContentAnalysis, analyze
 from interpretability.efficiency import EfficiencyMetrics, OptimalPatterns, efficiency, optimal
 from interpretability.house import HouseStyle
@@ -272,8 +272,8 @@ class PatternAnalyzer(HouseStyle):
             pattern: Attention p, [S, S], float32, a row a query.
 
         Returns:
-            The pipeline's features of a map (`analysis.clustering.rows.FEATURES`; without reach, the last of them, for
-            maps that are not causal), 1-D.
+            The pipeline's features of a map (`indexscope.analysis.clustering.rows.FEATURES`; without reach, the last of
+            them, for maps that are not causal), 1-D.
         """
         causal, ids = (self.causal, None) if self._at_hand is None else self._at_hand
         maps = as_maps(pattern, causal)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from analysis.comparison import combine, compare
-from analysis.report.numbers import number, span
-from analysis.settings import ComparisonSettings
+from indexscope.analysis.comparison import combine, compare
+from indexscope.analysis.report.numbers import number, span
+from indexscope.analysis.settings import ComparisonSettings
 from interpretability.analyses import IndexerAnalysis
 from interpretability.results import Result
 

@@ -10,13 +10,13 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from analysis.content import run
-from analysis.content.classes import CLASSES, token_classes
-from analysis.features.given import given_chunk
-from analysis.probe.collect import ProbedSample
-from analysis.probe.content import content_collector
-from analysis.probe.rows import ProbeRows
-from analysis.settings import ContentSettings
+from indexscope.analysis.content import run
+from indexscope.analysis.content.classes import CLASSES, token_classes
+from indexscope.analysis.features.given import given_chunk
+from indexscope.analysis.probe.collect import ProbedSample
+from indexscope.analysis.probe.content import content_collector
+from indexscope.analysis.probe.rows import ProbeRows
+from indexscope.analysis.settings import ContentSettings
 from interpretability.inputs import Maps
 from interpretability.results import Result
 

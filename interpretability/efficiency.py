@@ -9,13 +9,13 @@ import numpy as np
 import polars as pl
 import torch
 
-from analysis.clustering.rows import pattern_rows
-from analysis.efficiency.pareto import pareto
-from analysis.efficiency.patterns import patterns_pareto
-from analysis.metrics.families.cost import score
-from analysis.metrics.sums import Features
-from analysis.settings import EfficiencySettings
-from analysis.statistics import Array, ratio
+from indexscope.analysis.clustering.rows import pattern_rows
+from indexscope.analysis.efficiency.pareto import pareto
+from indexscope.analysis.efficiency.patterns import patterns_pareto
+from indexscope.analysis.metrics.families.cost import score
+from indexscope.analysis.metrics.sums import Features
+from indexscope.analysis.settings import EfficiencySettings
+from indexscope.analysis.statistics import Array, ratio
 from interpretability.inputs import Maps
 from interpretability.measures import BOOTSTRAP
 from interpretability.outputs import LIKELIHOOD, Quality

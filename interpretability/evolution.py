@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis.clustering.pattern_types import type_shares
-from analysis.clustering.rows import pattern_rows
-from analysis.settings import ExtractSettings
+from indexscope.analysis.clustering.pattern_types import type_shares
+from indexscope.analysis.clustering.rows import pattern_rows
+from indexscope.analysis.settings import ExtractSettings
 from interpretability.inputs import Maps, as_maps, whole
 from interpretability.measures import BOOTSTRAP, NUMBERS, measure, tables_of
 from interpretability.patterns import counts, typed

@@ -12,8 +12,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from analysis.plots.drawing import Drawing
-from analysis.plots.style import WIDTH, house_style, new_figure, styled
+from indexscope.analysis.plots.drawing import Drawing
+from indexscope.analysis.plots.style import WIDTH, house_style, new_figure, styled
 
 SUFFIXES = (".png", ".svg", ".pdf")
 DPI = 150

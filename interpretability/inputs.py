@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis.capture.trace import SUM_TOLERANCE, selection_mask
+from indexscope.analysis.capture.trace import SUM_TOLERANCE, selection_mask
 
 Weights = torch.Tensor | NDArray[Any]
 Selection = torch.Tensor | NDArray[Any]

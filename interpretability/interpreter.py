@@ -13,19 +13,21 @@ import polars as pl
 from matplotlib.figure import Figure
 from transformers import PreTrainedTokenizerBase
 
-from analysis import budget, content, distribution, heads, positional
-from analysis.capture.journal import Journal
-from analysis.comparison import combine
-from analysis.content.classes import token_classes
-from analysis.features import extract_samples
-from analysis.features.attempt import Attempt
-from analysis.probe import Vocabulary, probe_samples
-from analysis.probe.budget import budget_collector
-from analysis.probe.collect import Maker
-from analysis.probe.content import content_collector
-from analysis.probe.run import collect_samples
-from analysis.settings import AnalysisSettings, ExtractSettings, ProbeSettings
 from indexscope import IndexscopeError
+from indexscope.analysis import budget, content, distribution, heads, positional
+from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.comparison import combine
+from indexscope.analysis.content.classes import token_classes
+from indexscope.analysis.features import extract_samples
+from indexscope.analysis.features.attempt import Attempt
+from indexscope.analysis.probe import Vocabulary, probe_samples
+from indexscope.analysis.probe.budget import budget_collector
+from indexscope.analysis.probe.collect import Maker
+from indexscope.analysis.probe.content import content_collector
+from indexscope.analysis.probe.run import collect_samples
+from indexscope.analysis.settings import AnalysisSettings, ExtractSettings, ProbeSettings
+from indexscope.storage.samples import Sample
+from indexscope.storage.vocabulary import vocabulary_pieces
 from interpretability.analyses import (
     SAMPLES,
     IndexerHeads,
@@ -37,8 +39,6 @@ from interpretability.batches import digest, read_batch, read_dataset
 from interpretability.house import finish
 from interpretability.models import Subject, watched
 from interpretability.pictures import draw_analysis
-from storage.samples import Sample
-from storage.vocabulary import vocabulary_pieces
 
 EXTRACT = ExtractSettings(dense_reference=False, selection_queries=0)
 PROBE = ProbeSettings(samples=None, rerun_samples=0, top_logits=0, attended_keys=0)
@@ -62,7 +62,7 @@ class IndexerInterpreter:
             what head analysis does not read.
 
     Example:
-        >>> from storage.checkpoints import load_model, resolve
+        >>> from indexscope.storage.checkpoints import load_model, resolve
         >>> import torch
         >>> model = load_model(resolve("builtin:light"))
         >>> ids = torch.arange(2 * 160).view(2, 160) * 37 % 512

@@ -10,8 +10,13 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from analysis.comparison import combine
 from indexscope import IndexscopeError
+from indexscope.analysis.comparison import combine
+from indexscope.storage.export import choose_study
+from indexscope.storage.keys import StepKey, key_at
+from indexscope.storage.reports import REPORT, read_report
+from indexscope.storage.store import Store
+from indexscope.storage.studies import StudyRecord, read_records, record_files
 from interpretability.analyses import (
     SAMPLES,
     IndexerAnalysis,
@@ -21,11 +26,6 @@ from interpretability.analyses import (
     TokenSelection,
 )
 from interpretability.interpreter import SCORE_TABLES, of_numbers, plain_errors
-from storage.export import choose_study
-from storage.keys import StepKey, key_at
-from storage.reports import REPORT, read_report
-from storage.store import Store
-from storage.studies import StudyRecord, read_records, record_files
 
 #: Where a study keeps its results unless its file says otherwise, beside the folder of its reports.
 DEFAULT_STORE = ".indexscope"

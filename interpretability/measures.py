@@ -8,10 +8,10 @@ from typing import Any
 import polars as pl
 import torch
 
-from analysis.features.given import given_tables
-from analysis.metrics.summary import summarise
-from analysis.metrics.sums import Features, join, table_sums
-from analysis.settings import BootstrapSettings, ExtractSettings
+from indexscope.analysis.features.given import given_tables
+from indexscope.analysis.metrics.summary import summarise
+from indexscope.analysis.metrics.sums import Features, join, table_sums
+from indexscope.analysis.settings import BootstrapSettings, ExtractSettings
 from interpretability.inputs import Maps
 from interpretability.results import Result
 

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from analysis.capture import CapturedModel, LayerTrace, Source, Trace, TracedModel, as_source
-from analysis.capture.indexer import TOPK, Seen, WatchTopk, index_topk, indexers
-from analysis.capture.site import heads_of
-from analysis.capture.trace import selection_mask
 from indexscope import IndexscopeError
+from indexscope.analysis.capture import CapturedModel, LayerTrace, Source, Trace, TracedModel, as_source
+from indexscope.analysis.capture.indexer import TOPK, Seen, WatchTopk, index_topk, indexers
+from indexscope.analysis.capture.site import heads_of
+from indexscope.analysis.capture.trace import selection_mask
 
 #: Token ids of a model that does not tell its vocabulary are not checked against one.
 ANY = 2**31 - 1

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.clustering.pattern_types import TYPES, classify
-from analysis.clustering.rows import FEATURES
+from indexscope.analysis.clustering.pattern_types import TYPES, classify
+from indexscope.analysis.clustering.rows import FEATURES
 
 #: Queries from position 16 on are what patterns are judged by.
 SHORTEST = 17

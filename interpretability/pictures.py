@@ -7,12 +7,12 @@ from collections.abc import Callable
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis.plots import forest, lift_curves, lift_map, recall_by_layer, score_bands, score_histograms
-from analysis.plots.budget import recall_curves
-from analysis.plots.content import content_lift
-from analysis.plots.indexer_heads import head_similarity, pruning_curves
-from analysis.plots.stacked import Part, stacked
 from indexscope import IndexscopeError
+from indexscope.analysis.plots import forest, lift_curves, lift_map, recall_by_layer, score_bands, score_histograms
+from indexscope.analysis.plots.budget import recall_curves
+from indexscope.analysis.plots.content import content_lift
+from indexscope.analysis.plots.indexer_heads import head_similarity, pruning_curves
+from indexscope.analysis.plots.stacked import Part, stacked
 from interpretability.analyses import IndexerHeads, PositionalBias, RelevanceDistribution, TokenSelection
 from interpretability.compare import IndexerComparison
 from interpretability.results import Result

@@ -9,8 +9,8 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from analysis.probe.maps import pooled
-from analysis.settings import ExtractSettings
+from indexscope.analysis.probe.maps import pooled
+from indexscope.analysis.settings import ExtractSettings
 from interpretability.inputs import Maps, as_maps, as_selection
 from interpretability.measures import AttentionMeasures, by_part, measure, tables_of
 from interpretability.results import Result

@@ -11,13 +11,13 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from indexscope.errors import IndexscopeError
 from indexscope.foreign import reading
-from storage.fingerprints import fingerprint
-from storage.hub import download_model, is_hub_name
-from storage.model_config import check_config
-from storage.model_loading import load_model, resolve_device
-from storage.quiet import quiet
-from storage.safetensors_header import read_header
-from storage.weight_files import read_config, read_object, weight_files
+from indexscope.storage.fingerprints import fingerprint
+from indexscope.storage.hub import download_model, is_hub_name
+from indexscope.storage.model_config import check_config
+from indexscope.storage.model_loading import load_model, resolve_device
+from indexscope.storage.quiet import quiet
+from indexscope.storage.safetensors_header import read_header
+from indexscope.storage.weight_files import read_config, read_object, weight_files
 
 __all__ = ["CheckpointInfo", "describe", "fingerprint", "load_model", "load_tokenizer", "resolve", "resolve_device"]
 

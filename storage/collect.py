@@ -14,12 +14,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from indexscope.errors import IndexscopeError
-from storage.files import STALE_SECONDS, TEMPORARY, Folder
-from storage.history import history_files
-from storage.keys import DIGEST_LENGTH, NAME
-from storage.records import marker_file, parse_manifest
-from storage.store import READERS, Store
-from storage.studies import ALIVE, Notice, StudyRecord, named, read_records
+from indexscope.storage.files import STALE_SECONDS, TEMPORARY, Folder
+from indexscope.storage.history import history_files
+from indexscope.storage.keys import DIGEST_LENGTH, NAME
+from indexscope.storage.records import marker_file, parse_manifest
+from indexscope.storage.store import READERS, Store
+from indexscope.storage.studies import ALIVE, Notice, StudyRecord, named, read_records
 
 MANIFEST, COMMITS, LOCK = "manifest.json", "_commits/", ".lock"
 #: Files deleted between two looks at the clock.

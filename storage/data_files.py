@@ -15,7 +15,7 @@ from fsspec.core import url_to_fs
 
 from indexscope.errors import IndexscopeError
 from indexscope.foreign import reading
-from storage.hub import find_dataset, is_hub_name
+from indexscope.storage.hub import find_dataset, is_hub_name
 
 Format = Literal["parquet", "jsonl", "text"]
 PARQUET = (".parquet", ".pq")

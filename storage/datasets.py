@@ -26,12 +26,12 @@ from transformers import PreTrainedTokenizerBase
 
 from indexscope.errors import IndexscopeError
 from indexscope.foreign import reading
-from storage.data_files import data_files
-from storage.dataset_settings import DatasetSettings
-from storage.documents import Document, documents
-from storage.packing import Packer, Piece, TokenDocument, truncated
-from storage.samples import Sample, dataset_fingerprint, shard
-from storage.stdlib import stdlib_documents
+from indexscope.storage.data_files import data_files
+from indexscope.storage.dataset_settings import DatasetSettings
+from indexscope.storage.documents import Document, documents
+from indexscope.storage.packing import Packer, Piece, TokenDocument, truncated
+from indexscope.storage.samples import Sample, dataset_fingerprint, shard
+from indexscope.storage.stdlib import stdlib_documents
 
 __all__ = ["DatasetSettings", "Sample", "dataset_fingerprint", "load_samples", "shard"]
 

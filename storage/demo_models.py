@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from storage.quiet import quiet
-from storage.stdlib import Document
+from indexscope.storage.quiet import quiet
+from indexscope.storage.stdlib import Document
 
 BODY = "body.safetensors"
 

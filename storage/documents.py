@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from indexscope.errors import IndexscopeError
 from indexscope.foreign import reading
-from storage.data_files import DataFile, Format
+from indexscope.storage.data_files import DataFile, Format
 
 PRETOKENIZED = "input_ids"
 #: Rows of Parquet held at once.

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 from indexscope.errors import IndexscopeError
 from indexscope.foreign import reading, words
 from indexscope.metrics import PER_HEAD, PER_QUERY
-from storage.files import TEMPORARY
-from storage.keys import key_at
-from storage.store import StepKey, Store
-from storage.studies import StudyRecord, named, read_records
+from indexscope.storage.files import TEMPORARY
+from indexscope.storage.keys import key_at
+from indexscope.storage.store import StepKey, Store
+from indexscope.storage.studies import StudyRecord, named, read_records
 
 #: What tells rows apart, in the order of the file's columns.
 PLACE: dict[str, type[pl.DataType]] = {

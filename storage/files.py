@@ -21,8 +21,8 @@ from fsspec.implementations.local import LocalFileSystem
 from indexscope.errors import IndexscopeError
 from indexscope.foreign import reading, words
 from indexscope.secrets import refuse_secrets
-from storage.locks import file_lock
-from storage.remote import explained
+from indexscope.storage.locks import file_lock
+from indexscope.storage.remote import explained
 
 TEMPORARY = ".tmp"
 #: A temporary file older than this belongs to a run that died.

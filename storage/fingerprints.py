@@ -12,9 +12,9 @@ from typing import BinaryIO, Literal
 
 from indexscope.errors import IndexscopeError
 from indexscope.foreign import COPY_AGAIN, reading
-from storage.json_types import JSON, canonical_json
-from storage.safetensors_header import TensorEntry, read_header
-from storage.weight_files import read_config, weight_files
+from indexscope.storage.json_types import JSON, canonical_json
+from indexscope.storage.safetensors_header import TensorEntry, read_header
+from indexscope.storage.weight_files import read_config, weight_files
 
 #: How much of a checkpoint is hashed.
 FingerprintMode = Literal["sampled", "full"]

@@ -15,9 +15,9 @@ from typing import Any
 
 from indexscope import __version__
 from indexscope.foreign import json_object
-from storage.json_types import JSON, canonical_json, is_sealed, sealed_json
-from storage.keys import NAME
-from storage.store import Store
+from indexscope.storage.json_types import JSON, canonical_json, is_sealed, sealed_json
+from indexscope.storage.keys import NAME
+from indexscope.storage.store import Store
 
 HISTORY = "_history"
 #: Layout of these files; that of the store's tables may change without them.
@@ -54,7 +54,7 @@ def add_run(
     Args:
         store: The store.
         study: The study's name.
-        identity: What tells it from others of that name, as in `storage.studies`.
+        identity: What tells it from others of that name, as in `indexscope.storage.studies`.
         report: Path of the report's step.
         numbers: What is to be kept of the report.
         ended: When the run ended.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 from indexscope.errors import IndexscopeError
-from storage.files import Folder
-from storage.records import parse_manifest, parse_marker
+from indexscope.storage.files import Folder
+from indexscope.storage.records import parse_manifest, parse_marker
 
 COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "kind": pl.String,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from storage.json_types import JSON, canonical_json, plain_json
+from indexscope.storage.json_types import JSON, canonical_json, plain_json
 
 #: Version of the store's layout and of the tables in it. It is part of every digest.
 SCHEMA_VERSION = 1

@@ -12,14 +12,14 @@ from typing import Literal
 
 from indexscope.errors import IndexscopeError
 from indexscope.foreign import words
-from storage.collect import steps_in
-from storage.files import Folder
-from storage.history import history_files, is_whole
-from storage.keys import SCHEMA_VERSION, StepKey
-from storage.records import FileRecord, Manifest, UnitRecord, marker_file, parse_marker, table_file
-from storage.store import READERS, Store
-from storage.studies import StudyRecord, in_use, new_record, read_records
-from storage.verify import is_of
+from indexscope.storage.collect import steps_in
+from indexscope.storage.files import Folder
+from indexscope.storage.history import history_files, is_whole
+from indexscope.storage.keys import SCHEMA_VERSION, StepKey
+from indexscope.storage.records import FileRecord, Manifest, UnitRecord, marker_file, parse_marker, table_file
+from indexscope.storage.store import READERS, Store
+from indexscope.storage.studies import StudyRecord, in_use, new_record, read_records
+from indexscope.storage.verify import is_of
 
 Fate = Literal["copied", "present", "differs", "damaged"]
 

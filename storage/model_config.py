@@ -12,7 +12,7 @@ from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING, get_hf_quantize
 
 from indexscope.errors import IndexscopeError
 from indexscope.foreign import reading, words
-from storage.quiet import quiet
+from indexscope.storage.quiet import quiet
 
 #: Keys that count something, of whatever family; a model has at least one of each.
 COUNTS = (

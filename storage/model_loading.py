@@ -17,10 +17,10 @@ from transformers.models.auto.modeling_auto import (
 
 from indexscope.errors import IndexscopeError, is_out_of_memory
 from indexscope.foreign import COPY_AGAIN, words
-from storage.model_config import check_config
-from storage.quiet import quiet
-from storage.safetensors_header import read_header
-from storage.weight_files import read_config, weight_files
+from indexscope.storage.model_config import check_config
+from indexscope.storage.quiet import quiet
+from indexscope.storage.safetensors_header import read_header
+from indexscope.storage.weight_files import read_config, weight_files
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

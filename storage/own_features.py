@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from storage import parquet
-from storage.export import Measure
-from storage.keys import StepKey, key_at
-from storage.records import table_file
-from storage.store import JSON, Store
-from storage.studies import StudyRecord
+from indexscope.storage import parquet
+from indexscope.storage.export import Measure
+from indexscope.storage.keys import StepKey, key_at
+from indexscope.storage.records import table_file
+from indexscope.storage.store import JSON, Store
+from indexscope.storage.studies import StudyRecord
 
 #: Inputs that features and own features of one model share, and no other model's have.
 _SHARED = ("checkpoint", "dataset", "device", "shard_size")

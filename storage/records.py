@@ -9,8 +9,8 @@ from typing import Any, Literal
 from indexscope import __version__
 from indexscope.errors import IndexscopeError
 from indexscope.foreign import json_object
-from storage.json_types import JSON, is_sealed, sealed_json
-from storage.keys import NAME, SCHEMA_VERSION
+from indexscope.storage.json_types import JSON, is_sealed, sealed_json
+from indexscope.storage.keys import NAME, SCHEMA_VERSION
 
 UnitStatus = Literal["committed", "missing", "damaged"]
 

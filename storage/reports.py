@@ -12,7 +12,7 @@ from indexscope import __version__
 from indexscope.errors import IndexscopeError
 from indexscope.foreign import parse_json, reading
 from indexscope.layout import REPORT_SCHEMA
-from storage.files import Staged, open_store
+from indexscope.storage.files import Staged, open_store
 
 REPORT = "report.json"
 #: The parts of report.json and the type of each.

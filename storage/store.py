@@ -21,12 +21,12 @@ import polars as pl
 
 from indexscope.columns import Table
 from indexscope.errors import IndexscopeError
-from storage import parquet
-from storage.files import Folder, Staged, open_store
-from storage.inventory import inventory
-from storage.json_types import JSON, canonical_json, plain_json
-from storage.keys import SCHEMA_VERSION, StepKey, check_name, step_key
-from storage.records import (
+from indexscope.storage import parquet
+from indexscope.storage.files import Folder, Staged, open_store
+from indexscope.storage.inventory import inventory
+from indexscope.storage.json_types import JSON, canonical_json, plain_json
+from indexscope.storage.keys import SCHEMA_VERSION, StepKey, check_name, step_key
+from indexscope.storage.records import (
     FileRecord,
     Manifest,
     UnitRecord,
@@ -343,7 +343,7 @@ class Store:
         return sorted(str(name).rstrip("/").rpartition("/")[2] for name in names)
 
     def list_steps(self) -> pl.DataFrame:
-        """What the store holds, one row a step; see `storage.inventory`."""
+        """What the store holds, one row a step; see `indexscope.storage.inventory`."""
         return inventory(self.folder)
 
     def _records(self, key: StepKey, units: Sequence[str] | None) -> list[UnitRecord]:

@@ -19,11 +19,11 @@ from typing import Any
 from indexscope import __version__
 from indexscope.errors import IndexscopeError
 from indexscope.foreign import json_object, reading
-from storage.files import Folder
-from storage.json_types import canonical_json, is_sealed, pretty_json, sealed_json
-from storage.keys import NAME, SCHEMA_VERSION
-from storage.records import refuse_newer
-from storage.store import Store
+from indexscope.storage.files import Folder
+from indexscope.storage.json_types import canonical_json, is_sealed, pretty_json, sealed_json
+from indexscope.storage.keys import NAME, SCHEMA_VERSION
+from indexscope.storage.records import refuse_newer
+from indexscope.storage.store import Store
 
 STUDIES = "_studies"
 COLLECTING = f"{STUDIES}/_collecting"

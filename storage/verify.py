@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from indexscope.errors import IndexscopeError
 from indexscope.foreign import words
-from storage.collect import steps_in
-from storage.files import Folder
-from storage.history import HISTORY, history_files, is_whole
-from storage.keys import SCHEMA_VERSION, step_key
-from storage.records import FileRecord, Manifest, marker_file, parse_manifest, parse_marker, table_file
-from storage.store import MANIFEST, READERS, Store
-from storage.studies import STUDIES, read_record, record_files
+from indexscope.storage.collect import steps_in
+from indexscope.storage.files import Folder
+from indexscope.storage.history import HISTORY, history_files, is_whole
+from indexscope.storage.keys import SCHEMA_VERSION, step_key
+from indexscope.storage.records import FileRecord, Manifest, marker_file, parse_manifest, parse_marker, table_file
+from indexscope.storage.store import MANIFEST, READERS, Store
+from indexscope.storage.studies import STUDIES, read_record, record_files
 
 #: Bytes of a file in memory at a time; with `READERS` files at once, what a verification needs.
 PIECE = 2**22

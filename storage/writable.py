@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from indexscope.errors import IndexscopeError
-from storage.files import open_store
+from indexscope.storage.files import open_store
 
 REMEDY = "choose a folder that you may write to"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks.common.analysis import analysis
-from tasks.common.declared import Reads
+from indexscope.tasks.common.analysis import analysis
+from indexscope.tasks.common.declared import Reads
 
 STEP = analysis(
     "advice", Reads("profile"), Reads("budget"), Reads("heads"), Reads("sharing"), Reads("efficiency"), place=120

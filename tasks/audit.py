@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from indexscope import IndexscopeError
 from indexscope.errors import is_out_of_memory
-from storage.store import JSON, Store
-from tasks.common.declared import Given, Job, Made, Step
-from tasks.common.running import LOOKED_AT, running
+from indexscope.storage.store import JSON, Store
+from indexscope.tasks.common.declared import Given, Job, Made, Step
+from indexscope.tasks.common.running import LOOKED_AT, running
 
 if TYPE_CHECKING:
     import polars as pl
     from transformers import PreTrainedModel
 
-    from analysis.capture.journal import Journal
+    from indexscope.analysis.capture.journal import Journal
 
 #: Tokens; an audit that does not fit even at half of them is a failure.
 SHORTEST = 64
@@ -41,8 +41,8 @@ def _compute(job: Job, _: Store) -> Made:
 
 def _audit(model: PreTrainedModel, sequences: Sequence[Sequence[int]], journal: Journal) -> pl.DataFrame:
     """The audit, on beginnings of the sequences where the model's own forward needs too much memory."""
-    from analysis.capture.audit import audit_causality
-    from analysis.capture.memory import let_go
+    from indexscope.analysis.capture.audit import audit_causality
+    from indexscope.analysis.capture.memory import let_go
 
     longest = max(map(len, sequences))
     while True:
@@ -68,5 +68,5 @@ STEP = Step(
     first=True,
     samples=lambda samples, given: samples[:LOOKED_AT],
     settings=_settings,
-    declares=("analysis.capture.tables:AUDITED",),
+    declares=("indexscope.analysis.capture.tables:AUDITED",),
 )

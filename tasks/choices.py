@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tasks.common.comparing import comparing
+from indexscope.tasks.common.comparing import comparing
 
 STEP = comparing("choices", "choices", 30)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from storage.store import JSON, Store
-from tasks.common.declared import RESULT, Given, Job, Made, Reads, Step
-from tasks.common.own_metrics import own_metrics
-from tasks.common.results import StoredModels, by_model
+from indexscope.storage.store import JSON, Store
+from indexscope.tasks.common.declared import RESULT, Given, Job, Made, Reads, Step
+from indexscope.tasks.common.own_metrics import own_metrics
+from indexscope.tasks.common.results import StoredModels, by_model
 
 
 def settings(given: Given) -> dict[str, JSON]:
@@ -14,7 +14,7 @@ def settings(given: Given) -> dict[str, JSON]:
 
 
 def _compute(job: Job, store: Store) -> Made:
-    from analysis.comparison import compare, compare_lengths
+    from indexscope.analysis.comparison import compare, compare_lengths
 
     models, settings = by_model(job.sources), job.given.comparison
     baseline = next(iter(models))
@@ -25,7 +25,7 @@ def _compute(job: Job, store: Store) -> Made:
 
 
 def _version() -> int:
-    from analysis.comparison import VERSION
+    from indexscope.analysis.comparison import VERSION
 
     return VERSION
 
@@ -39,6 +39,6 @@ STEP = Step(
     per="study",
     settings=settings,
     version=_version,
-    declares=("analysis.compared:COMPARED",),
+    declares=("indexscope.analysis.compared:COMPARED",),
     place=10,
 )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from storage.store import JSON, Store
-from tasks.common.declared import Given, Job, Made, Reads, Step
-from tasks.common.features import StoredFeatures
-from tasks.common.own_metrics import code_of, own_metrics
+from indexscope.storage.store import JSON, Store
+from indexscope.tasks.common.declared import Given, Job, Made, Reads, Step
+from indexscope.tasks.common.features import StoredFeatures
+from indexscope.tasks.common.own_metrics import code_of, own_metrics
 
 
 def _settings(given: Given) -> dict[str, JSON]:
@@ -14,7 +14,7 @@ def _settings(given: Given) -> dict[str, JSON]:
 
 
 def _compute(job: Job, store: Store) -> Made:
-    from analysis.custom import run
+    from indexscope.analysis.custom import run
 
     features = StoredFeatures(store, [(source.key, source.units) for source in job.sources])
     with own_metrics(job.metrics) as declared:
@@ -22,7 +22,7 @@ def _compute(job: Job, store: Store) -> Made:
 
 
 def _version() -> int:
-    from analysis import custom
+    from indexscope.analysis import custom
 
     return custom.VERSION
 
@@ -36,6 +36,6 @@ STEP = Step(
     settings=_settings,
     version=_version,
     wanted=lambda given: bool(given.declared),
-    declares=("analysis.custom.tables:RESULTS",),
+    declares=("indexscope.analysis.custom.tables:RESULTS",),
     place=130,
 )

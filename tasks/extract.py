@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from storage.store import JSON, Store
-from tasks.common.declared import Given, Job, Made, Step
-from tasks.common.running import running
+from indexscope.storage.store import JSON, Store
+from indexscope.tasks.common.declared import Given, Job, Made, Step
+from indexscope.tasks.common.running import running
 
 
 def _settings(given: Given) -> dict[str, JSON]:
@@ -23,7 +23,7 @@ def _settings(given: Given) -> dict[str, JSON]:
 
 
 def _compute(job: Job, _: Store) -> Made:
-    from analysis.features import extract_samples
+    from indexscope.analysis.features import extract_samples
 
     with running(job) as (model, journal, facts):
         tables = extract_samples(model, job.samples.value, job.given.extract, journal, job.workers)
@@ -31,7 +31,7 @@ def _compute(job: Job, _: Store) -> Made:
 
 
 def _version() -> int:
-    from analysis.features import FEATURES_VERSION
+    from indexscope.analysis.features import FEATURES_VERSION
 
     return FEATURES_VERSION
 
@@ -45,6 +45,6 @@ STEP = Step(
     sharded=True,
     settings=_settings,
     version=_version,
-    declares=("analysis.features.columns:FEATURES",),
+    declares=("indexscope.analysis.features.columns:FEATURES",),
     place=10,
 )

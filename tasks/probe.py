@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from storage.samples import spread
-from storage.store import JSON, Store
-from tasks.common.declared import Given, Job, Made, Step
-from tasks.common.running import running
+from indexscope.storage.samples import spread
+from indexscope.storage.store import JSON, Store
+from indexscope.tasks.common.declared import Given, Job, Made, Step
+from indexscope.tasks.common.running import running
 
 
 def _settings(given: Given) -> dict[str, JSON]:
@@ -22,9 +22,9 @@ def _settings(given: Given) -> dict[str, JSON]:
 
 
 def _compute(job: Job, _: Store) -> Made:
-    from analysis.probe import Vocabulary, probe_samples
-    from storage.checkpoints import load_tokenizer
-    from storage.vocabulary import vocabulary_pieces
+    from indexscope.analysis.probe import Vocabulary, probe_samples
+    from indexscope.storage.checkpoints import load_tokenizer
+    from indexscope.storage.vocabulary import vocabulary_pieces
 
     with running(job) as (model, journal, facts):
         tokenizer = None if job.tokenizer is None else load_tokenizer(Path(job.tokenizer))
@@ -35,7 +35,7 @@ def _compute(job: Job, _: Store) -> Made:
 
 
 def _version() -> int:
-    from analysis.probe import PROBE_VERSION
+    from indexscope.analysis.probe import PROBE_VERSION
 
     return PROBE_VERSION
 
@@ -50,14 +50,14 @@ STEP = Step(
     settings=_settings,
     version=_version,
     declares=(
-        "analysis.budget.tables:PROBED",
-        "analysis.stability.tables:PROBED",
-        "analysis.sharing.tables:PROBED",
-        "analysis.content.tables:PROBED",
-        "analysis.attended:PROBED",
-        "analysis.heads.tables:PROBED",
-        "analysis.probe.maps:PROBED",
-        "analysis.predictions:PROBED",
+        "indexscope.analysis.budget.tables:PROBED",
+        "indexscope.analysis.stability.tables:PROBED",
+        "indexscope.analysis.sharing.tables:PROBED",
+        "indexscope.analysis.content.tables:PROBED",
+        "indexscope.analysis.attended:PROBED",
+        "indexscope.analysis.heads.tables:PROBED",
+        "indexscope.analysis.probe.maps:PROBED",
+        "indexscope.analysis.predictions:PROBED",
     ),
     place=20,
 )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from storage.store import JSON, Store
-from tasks.common.declared import Given, Job, Made, Step
-from tasks.common.running import LOOKED_AT, running
+from indexscope.storage.store import JSON, Store
+from indexscope.tasks.common.declared import Given, Job, Made, Step
+from indexscope.tasks.common.running import LOOKED_AT, running
 
 
 def _settings(given: Given) -> dict[str, JSON]:
@@ -18,11 +18,11 @@ def _settings(given: Given) -> dict[str, JSON]:
 
 
 def _compute(job: Job, _: Store) -> Made:
-    from analysis.capture import CapturedModel
-    from analysis.capture.facts import model_facts
-    from analysis.capture.layers import layer_facts
-    from analysis.capture.profile import profile_model
-    from analysis.features.attempt import Attempt
+    from indexscope.analysis.capture import CapturedModel
+    from indexscope.analysis.capture.facts import model_facts
+    from indexscope.analysis.capture.layers import layer_facts
+    from indexscope.analysis.capture.profile import profile_model
+    from indexscope.analysis.features.attempt import Attempt
 
     settings = job.given.extract
     with running(job) as (model, journal, facts):
@@ -40,7 +40,7 @@ def _compute(job: Job, _: Store) -> Made:
 
 
 def _version() -> int:
-    from analysis.capture.profile import PROFILE_VERSION
+    from indexscope.analysis.capture.profile import PROFILE_VERSION
 
     return PROFILE_VERSION
 
@@ -54,6 +54,6 @@ STEP = Step(
     samples=lambda samples, given: samples[:LOOKED_AT],
     settings=_settings,
     version=_version,
-    declares=("analysis.capture.tables:PROFILED",),
+    declares=("indexscope.analysis.capture.tables:PROFILED",),
     place=30,
 )

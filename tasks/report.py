@@ -8,12 +8,12 @@ from typing import Literal
 
 import polars as pl
 
-from storage.store import JSON, Store
-from tasks.common.declared import RESULT, Job, Made, Reads, Step
-from tasks.common.features import ANALYSES
-from tasks.common.own_metrics import own_metrics
-from tasks.common.results import read_analyses
-from tasks.common.unit import Tables
+from indexscope.storage.store import JSON, Store
+from indexscope.tasks.common.declared import RESULT, Job, Made, Reads, Step
+from indexscope.tasks.common.features import ANALYSES
+from indexscope.tasks.common.own_metrics import own_metrics
+from indexscope.tasks.common.results import read_analyses
+from indexscope.tasks.common.unit import Tables
 
 #: Raise it when the same inputs would give another report.
 VERSION = 9
@@ -61,11 +61,11 @@ def _compute(job: Job, store: Store) -> Made:
 
 
 def _rendered(job: Job, cover: Cover, store: Store) -> Tables:
-    from analysis.choices import choice_metrics
-    from analysis.comparison import combine
-    from analysis.divergence import output_metrics
-    from analysis.gates import evaluate
-    from analysis.report import ModelPage, ReportInput, render
+    from indexscope.analysis.choices import choice_metrics
+    from indexscope.analysis.comparison import combine
+    from indexscope.analysis.divergence import output_metrics
+    from indexscope.analysis.gates import evaluate
+    from indexscope.analysis.report import ModelPage, ReportInput, render
 
     def table(step: str, name: str, model: str = "") -> pl.DataFrame:
         (source,) = [source for source in job.of(step) if source.model == model]
@@ -121,5 +121,5 @@ STEP = Step(
     (Reads("audit"), Reads("profile"), Reads("[analyze]"), Reads("[compare]")),
     per="study",
     version=lambda: VERSION,
-    declares=("analysis.report.stored:REPORTED",),
+    declares=("indexscope.analysis.report.stored:REPORTED",),
 )

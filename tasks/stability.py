@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.common.analysis import analysis
-from tasks.common.declared import Reads
+from indexscope.tasks.common.analysis import analysis
+from indexscope.tasks.common.declared import Reads
 
 STEP = analysis("stability", Reads("probe"), place=90)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 
 import polars as pl
 
-from storage.store import JSON, StepKey, Store
-from tasks.common.declared import RESULT, Given, Job, Made, Reads, Step
+from indexscope.storage.store import JSON, StepKey, Store
+from indexscope.tasks.common.declared import RESULT, Given, Job, Made, Reads, Step
 
 
 class _Parts(Iterable[pl.DataFrame]):
@@ -25,7 +25,7 @@ def _settings(given: Given) -> dict[str, JSON]:
 
 
 def _compute(job: Job, store: Store) -> Made:
-    from analysis.clustering.transitions import transitions
+    from indexscope.analysis.clustering.transitions import transitions
 
     assignments = {source.model: _Parts(store, source.key, "assignments") for source in job.of("clustering")}
     return Made(transitions(assignments, next(iter(assignments)), job.given.comparison))
@@ -39,6 +39,6 @@ STEP = Step(
     (Reads("clustering"),),
     per="study",
     settings=_settings,
-    declares=("analysis.clustering.tables:COMPARED",),
+    declares=("indexscope.analysis.clustering.tables:COMPARED",),
     place=20,
 )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from storage.store import JSON, Store
-from tasks.common.declared import Given, Job, Made, Step
-from tasks.common.own_metrics import code_of, declared_in
-from tasks.common.running import running
+from indexscope.storage.store import JSON, Store
+from indexscope.tasks.common.declared import Given, Job, Made, Step
+from indexscope.tasks.common.own_metrics import code_of, declared_in
+from indexscope.tasks.common.running import running
 
 
 def _settings(given: Given) -> dict[str, JSON]:
@@ -22,8 +22,8 @@ def _settings(given: Given) -> dict[str, JSON]:
 
 
 def _compute(job: Job, _: Store) -> Made:
-    from analysis.custom.extract import extract_user_features
-    from analysis.custom.tables import feature_tables
+    from indexscope.analysis.custom.extract import extract_user_features
+    from indexscope.analysis.custom.tables import feature_tables
 
     declared = [one for one in declared_in(job.metrics) if one.is_feature]
     with running(job) as (model, journal, facts):
@@ -32,7 +32,7 @@ def _compute(job: Job, _: Store) -> Made:
 
 
 def _version() -> int:
-    from analysis.custom.extract import USER_FEATURES_VERSION
+    from indexscope.analysis.custom.extract import USER_FEATURES_VERSION
 
     return USER_FEATURES_VERSION
 

@@ -8,11 +8,11 @@ from threading import Barrier
 
 import pytest
 
-from analysis.gates import parse_rule
-from analysis.metrics import REGISTRY
 from indexscope import IndexscopeError
+from indexscope.analysis.gates import parse_rule
+from indexscope.analysis.metrics import REGISTRY
 from indexscope.metrics import load, read
-from tasks.common.own_metrics import own_metrics
+from indexscope.tasks.common.own_metrics import own_metrics
 
 HEAD = "from indexscope.metrics import feature, metric\n"
 FEATURE = HEAD + '@feature(unit="share", meaning="Mine.")\ndef mine(rows):\n    return rows.n\n'

@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from analysis.features.columns import FEATURES
-from storage.store import Store, step_key
-from tasks.common.tables import document
+from indexscope.analysis.features.columns import FEATURES
+from indexscope.storage.store import Store, step_key
+from indexscope.tasks.common.tables import document
 
 TEXT = (Path(__file__).parents[1] / "docs" / "storage.md").read_text(encoding="utf-8")
 BLOCKS = [block for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL) if "selections" not in block]

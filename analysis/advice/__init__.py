@@ -1,6 +1,6 @@
 """What the data says to change, and what each change is expected to lose and to save."""
 
-from analysis.advice.run import run
+from indexscope.analysis.advice.run import run
 
 VERSION = 1
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from analysis.statistics import Array
+from indexscope.analysis.statistics import Array
 
 Curves = Mapping[int, tuple[Array, Array]]
 """Layer to budgets (keys, increasing from above 0) and the recall of each."""

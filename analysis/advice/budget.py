@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from analysis.advice.allocation import Curves, allocate, recall_of
-from analysis.advice.change import Change, Frames, best, counted, listed, rows_of
-from analysis.advice.costs import LONG, Costs
-from analysis.efficiency.flops import attended_pairs
-from analysis.settings import AdviceSettings
+from indexscope.analysis.advice.allocation import Curves, allocate, recall_of
+from indexscope.analysis.advice.change import Change, Frames, best, counted, listed, rows_of
+from indexscope.analysis.advice.costs import LONG, Costs
+from indexscope.analysis.efficiency.flops import attended_pairs
+from indexscope.analysis.settings import AdviceSettings
 
 #: Fewer keys are worth a recommendation from one in a hundred on.
 WORTH = 0.99

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from analysis.advice.change import Frames, rows_of
-from analysis.efficiency.flops import attended_pairs, flops, shape
-from analysis.efficiency.reference import THIS
+from indexscope.analysis.advice.change import Frames, rows_of
+from indexscope.analysis.efficiency.flops import attended_pairs, flops, shape
+from indexscope.analysis.efficiency.reference import THIS
 
 LONG = 65_536
 

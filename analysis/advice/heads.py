@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.advice.change import Change, Frames, best, counted, listed, rows_of
-from analysis.advice.costs import Costs
-from analysis.settings import AdviceSettings
+from indexscope.analysis.advice.change import Change, Frames, best, counted, listed, rows_of
+from indexscope.analysis.advice.costs import Costs
+from indexscope.analysis.settings import AdviceSettings
 
 CAVEAT = (
     "Losses were measured layer by layer without retraining; of the heads' own projections nothing is counted as saved."

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.advice.budget import by_layer, smaller_everywhere
-from analysis.advice.change import Change, Frames, rows_of
-from analysis.advice.costs import long_costs, study_costs
-from analysis.advice.heads import fewer_heads
-from analysis.advice.sharing import fewer_indexers
-from analysis.advice.tables import ADVICE
-from analysis.metrics.summary import finite_or_null
-from analysis.settings import AdviceSettings
+from indexscope.analysis.advice.budget import by_layer, smaller_everywhere
+from indexscope.analysis.advice.change import Change, Frames, rows_of
+from indexscope.analysis.advice.costs import long_costs, study_costs
+from indexscope.analysis.advice.heads import fewer_heads
+from indexscope.analysis.advice.sharing import fewer_indexers
+from indexscope.analysis.advice.tables import ADVICE
+from indexscope.analysis.metrics.summary import finite_or_null
+from indexscope.analysis.settings import AdviceSettings
 
 _SMALLEST_LOSS = 1e-9
 

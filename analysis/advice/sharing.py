@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from analysis.advice.change import Change, Frames, best, counted, listed, rows_of
-from analysis.advice.costs import Costs
-from analysis.settings import AdviceSettings
+from indexscope.analysis.advice.change import Change, Frames, best, counted, listed, rows_of
+from indexscope.analysis.advice.costs import Costs
+from indexscope.analysis.settings import AdviceSettings
 
 
 def fewer_indexers(

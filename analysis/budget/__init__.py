@@ -1,6 +1,6 @@
 """How many keys each layer would need, fixed for all queries or chosen for each, and how its scores drift."""
 
-from analysis.budget.run import run
+from indexscope.analysis.budget.run import run
 
 VERSION = 1
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from analysis.budget.curve import Curve, fixed
-from analysis.budget.tables import BUDGETS, KEYS_NEEDED
-from analysis.metrics.ratios import Cells, cells
-from analysis.metrics.summary import finite_or_null
-from analysis.settings import BootstrapSettings
-from analysis.statistics import Array, interval, ratio
+from indexscope.analysis.budget.curve import Curve, fixed
+from indexscope.analysis.budget.tables import BUDGETS, KEYS_NEEDED
+from indexscope.analysis.metrics.ratios import Cells, cells
+from indexscope.analysis.metrics.summary import finite_or_null
+from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics import Array, interval, ratio
 
 OWN, FIXED, BY_LAYER = "model", "fixed", "fixed by layer"
 INDEXER, ORACLE = "adaptive indexer", "adaptive oracle"

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.budget.tables import RECALL_AT_K
-from analysis.metrics.ratios import cells
-from analysis.statistics import Array, ratio
+from indexscope.analysis.budget.tables import RECALL_AT_K
+from indexscope.analysis.metrics.ratios import cells
+from indexscope.analysis.statistics import Array, ratio
 
 
 def completed(sums: pl.DataFrame) -> pl.DataFrame:

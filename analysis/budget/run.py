@@ -6,15 +6,15 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from analysis.budget.budgets import needed, own_rows, target_rows
-from analysis.budget.curve import completed, curve
-from analysis.budget.saving import linearised_saving
-from analysis.budget.tables import CURVE, DRIFT, KEYS_NEEDED, RECALL_AT_K, RESULTS, SCORE_DRIFT
-from analysis.metrics.ratios import Cells, ratio_table, sample_sums, with_all_layers
-from analysis.metrics.stream import Sharded, shards
-from analysis.metrics.summary import summarise
-from analysis.metrics.sums import Sums, join, per_sample
-from analysis.settings import BudgetSettings
+from indexscope.analysis.budget.budgets import needed, own_rows, target_rows
+from indexscope.analysis.budget.curve import completed, curve
+from indexscope.analysis.budget.saving import linearised_saving
+from indexscope.analysis.budget.tables import CURVE, DRIFT, KEYS_NEEDED, RECALL_AT_K, RESULTS, SCORE_DRIFT
+from indexscope.analysis.metrics.ratios import Cells, ratio_table, sample_sums, with_all_layers
+from indexscope.analysis.metrics.stream import Sharded, shards
+from indexscope.analysis.metrics.summary import summarise
+from indexscope.analysis.metrics.sums import Sums, join, per_sample
+from indexscope.analysis.settings import BudgetSettings
 from indexscope.columns import empty
 
 TARGET = 0.95

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.budget.curve import Curve, fixed
-from analysis.metrics.ratios import Cells
-from analysis.metrics.sums import Cell, Sums
-from analysis.statistics import ratio
+from indexscope.analysis.budget.curve import Curve, fixed
+from indexscope.analysis.metrics.ratios import Cells
+from indexscope.analysis.metrics.sums import Cell, Sums
+from indexscope.analysis.statistics import ratio
 
 METRIC = "adaptive_saving_95"
 

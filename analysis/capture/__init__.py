@@ -1,11 +1,11 @@
 """Run a model and see its attention and its indexer, exactly as the model computes them."""
 
-from analysis.capture.chunk import AttentionChunk, Entries, Observer
-from analysis.capture.model import CapturedModel, own_attention
-from analysis.capture.observers import capture_dense, capture_sparse
-from analysis.capture.protocol import TracedModel, as_source
-from analysis.capture.source import Source
-from analysis.capture.trace import LayerTrace, Trace
+from indexscope.analysis.capture.chunk import AttentionChunk, Entries, Observer
+from indexscope.analysis.capture.model import CapturedModel, own_attention
+from indexscope.analysis.capture.observers import capture_dense, capture_sparse
+from indexscope.analysis.capture.protocol import TracedModel, as_source
+from indexscope.analysis.capture.source import Source
+from indexscope.analysis.capture.trace import LayerTrace, Trace
 
 __all__ = [
     "AttentionChunk",

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from analysis.capture.chunk import AttentionChunk
-from analysis.capture.model import CapturedModel, own_attention
-from analysis.capture.observers import capture_sparse
-from analysis.capture.protocol import Traceable, TracedModel
-from analysis.capture.tables import AUDIT
-from analysis.capture.trace import LayerTrace, eligible_keys, selection_mask
 from indexscope import IndexscopeError
+from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.capture.model import CapturedModel, own_attention
+from indexscope.analysis.capture.observers import capture_sparse
+from indexscope.analysis.capture.protocol import Traceable, TracedModel
+from indexscope.analysis.capture.tables import AUDIT
+from indexscope.analysis.capture.trace import LayerTrace, eligible_keys, selection_mask
 
 SAMPLES = 3
 # Leaks of a selection are at queries with n_t < k, so a prefix shows them; what lies beyond it costs S^2 memory.

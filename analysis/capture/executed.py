@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from analysis.capture.indexer import first_attribute, index_dim, index_heads
+from indexscope.analysis.capture.indexer import first_attribute, index_dim, index_heads
 
 #: Matrices that are applied to every token; the others of two dimensions are embeddings and tables.
 MATRICES = ("weight", "fn", "hc_fn")
@@ -44,7 +44,7 @@ def executed_flops(
     Args:
         projections: FLOPs a token, from `token_flops`.
         indexers: The model's indexers.
-        layers: As `analysis.capture.layers.layer_facts` gives them.
+        layers: As `indexscope.analysis.capture.layers.layer_facts` gives them.
         length: Tokens L.
 
     Returns:

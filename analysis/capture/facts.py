@@ -7,11 +7,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from analysis.capture.chunk import AttentionChunk
-from analysis.capture.indexer import index_dim, index_heads, index_topk, indexers
-from analysis.capture.model import CapturedModel
-from analysis.capture.observers import capture_sparse
-from analysis.capture.tables import FACTS
+from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.capture.indexer import index_dim, index_heads, index_topk, indexers
+from indexscope.analysis.capture.model import CapturedModel
+from indexscope.analysis.capture.observers import capture_sparse
+from indexscope.analysis.capture.tables import FACTS
 
 
 def model_facts(model: PreTrainedModel) -> pl.DataFrame:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from analysis.capture.chunk import EntryKind
-from analysis.capture.indexer import Seen, indexers
-from analysis.capture.readers import (
+from indexscope.analysis.capture.chunk import EntryKind
+from indexscope.analysis.capture.indexer import Seen, indexers
+from indexscope.analysis.capture.readers import (
     read_blocks,
     read_compressed,
     read_groups,
@@ -19,7 +19,7 @@ from analysis.capture.readers import (
     read_tokens,
     read_unknown,
 )
-from analysis.capture.site import Reading, Site
+from indexscope.analysis.capture.site import Reading, Site
 
 Arguments = dict[str, Any]
 

@@ -15,12 +15,12 @@ from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask, sdpa_mask
 
-from analysis.capture.chunk import AttentionChunk, Observer
-from analysis.capture.families import DENSE, Family
-from analysis.capture.indexer import Seen
-from analysis.capture.observers import capture_sparse
-from analysis.capture.site import Site
 from indexscope import IndexscopeError
+from indexscope.analysis.capture.chunk import AttentionChunk, Observer
+from indexscope.analysis.capture.families import DENSE, Family
+from indexscope.analysis.capture.indexer import Seen
+from indexscope.analysis.capture.observers import capture_sparse
+from indexscope.analysis.capture.site import Site
 
 NAME = "indexscope"
 ADDITIVE = "indexscope_additive"

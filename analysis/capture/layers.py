@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import polars as pl
 import torch
 
-from analysis.capture.chunk import AttentionChunk
-from analysis.capture.observers import capture_sparse
-from analysis.capture.source import Source
-from analysis.capture.tables import LAYERS
+from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.capture.observers import capture_sparse
+from indexscope.analysis.capture.source import Source
+from indexscope.analysis.capture.tables import LAYERS
 
 #: What configurations call a window and the chunks of a chunked attention (llama4).
 WINDOWS = ("sliding_window", "sliding_window_size", "attention_window_size")

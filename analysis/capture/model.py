@@ -14,13 +14,13 @@ import torch
 from torch import nn
 from transformers import DynamicCache, PreTrainedModel
 
-from analysis.capture.chunk import AttentionChunk, Observer
-from analysis.capture.families import family_of
-from analysis.capture.indexer import Seen, WatchTopk, arguments_of, index_topk, indexers
-from analysis.capture.interface import ADDITIVE, NAME, layer_of, running
-from analysis.capture.observers import capture_sparse
-from analysis.capture.whole import continues, in_chunks
 from indexscope import IndexscopeError
+from indexscope.analysis.capture.chunk import AttentionChunk, Observer
+from indexscope.analysis.capture.families import family_of
+from indexscope.analysis.capture.indexer import Seen, WatchTopk, arguments_of, index_topk, indexers
+from indexscope.analysis.capture.interface import ADDITIVE, NAME, layer_of, running
+from indexscope.analysis.capture.observers import capture_sparse
+from indexscope.analysis.capture.whole import continues, in_chunks
 
 WATCHED = "_indexscope_watched"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.capture.chunk import AttentionChunk
 
 
 def capture_dense(chunk: AttentionChunk) -> torch.Tensor:

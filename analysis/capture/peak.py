@@ -11,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from analysis.capture.spans import Parts, spans
+from indexscope.analysis.capture.spans import Parts, spans
 
 _WHOLE = (torch.ops.prim.device.default,)
 

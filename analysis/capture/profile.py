@@ -14,20 +14,20 @@ import polars as pl
 import torch
 from transformers import PreTrainedModel
 
-from analysis.capture.counter import flop_counter
-from analysis.capture.executed import executed_flops, token_flops
-from analysis.capture.facts import model_facts
-from analysis.capture.indexer import indexers
-from analysis.capture.journal import Journal
-from analysis.capture.layers import layer_facts
-from analysis.capture.memory import available_bytes, let_go, plain_bytes
-from analysis.capture.model import CapturedModel, own_attention
-from analysis.capture.peak import peak_bytes
-from analysis.capture.spans import SELECTION, Parts, spans, synchronise
-from analysis.capture.tables import PROFILE
-from analysis.capture.widths import widths_of
-from analysis.efficiency.flops import flops, shape
-from analysis.settings import ExtractSettings
+from indexscope.analysis.capture.counter import flop_counter
+from indexscope.analysis.capture.executed import executed_flops, token_flops
+from indexscope.analysis.capture.facts import model_facts
+from indexscope.analysis.capture.indexer import indexers
+from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.capture.layers import layer_facts
+from indexscope.analysis.capture.memory import available_bytes, let_go, plain_bytes
+from indexscope.analysis.capture.model import CapturedModel, own_attention
+from indexscope.analysis.capture.peak import peak_bytes
+from indexscope.analysis.capture.spans import SELECTION, Parts, spans, synchronise
+from indexscope.analysis.capture.tables import PROFILE
+from indexscope.analysis.capture.widths import widths_of
+from indexscope.analysis.efficiency.flops import flops, shape
+from indexscope.analysis.settings import ExtractSettings
 from indexscope.errors import is_out_of_memory
 
 #: Raise it when facts, layers or profile of the same model change.
@@ -61,8 +61,8 @@ def profile_model(model: PreTrainedModel, settings: ExtractSettings, journal: Jo
         A row for each component and length: indexer (its whole forward, topk included), selection (topk inside the
         indexers, a part of indexer, timed in forwards of its own), attention (without its indexer) and model. Median,
         5th and 95th percentile of the milliseconds over all layers. peak_bytes: the largest memory of one call, see
-        `analysis.capture.peak`. FLOPs, a multiply-add is 2: flops_formula is what the model needs (eligible pairs, of
-        which sparse layers attend the selected), flops_executed what transformers' code does (every pair,
+        `indexscope.analysis.capture.peak`. FLOPs, a multiply-add is 2: flops_formula is what the model needs (eligible
+        pairs, of which sparse layers attend the selected), flops_executed what transformers' code does (every pair,
         masked ones included), and flops_counted what torch's counter saw, which agrees with flops_executed to 1 %. None
         of them knows elementwise work, softmax or topk, so that selection has none.
     """
@@ -136,8 +136,8 @@ def flops_formula(
 ) -> dict[str, float]:
     """FLOPs that one prefill needs by formula, all layers together.
 
-    Projections as `token_flops` counts them, pairs as `analysis.efficiency.flops` does (eligible keys, of which sparse
-    layers attend the selected); NaN where it has no formula.
+    Projections as `token_flops` counts them, pairs as `indexscope.analysis.efficiency.flops` does (eligible keys, of
+    which sparse layers attend the selected); NaN where it has no formula.
     """
     pairs = flops(shape(pl.DataFrame([facts]), layers=layers), length)
     indexer = float(pairs.indexer)

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from analysis.capture.chunk import AttentionChunk, Observer
-from analysis.capture.model import CapturedModel
-from analysis.capture.source import Source
-from analysis.capture.trace import LayerTrace, Trace, check_trace, eligible_keys, selection_mask
 from indexscope import IndexscopeError
+from indexscope.analysis.capture.chunk import AttentionChunk, Observer
+from indexscope.analysis.capture.model import CapturedModel
+from indexscope.analysis.capture.source import Source
+from indexscope.analysis.capture.trace import LayerTrace, Trace, check_trace, eligible_keys, selection_mask
 
 
 @runtime_checkable

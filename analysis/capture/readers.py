@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from analysis.capture.chunk import Entries, EntryKind
-from analysis.capture.indexer import Seen
-from analysis.capture.site import Reading, Site, heads_of
+from indexscope.analysis.capture.chunk import Entries, EntryKind
+from indexscope.analysis.capture.indexer import Seen
+from indexscope.analysis.capture.site import Reading, Site, heads_of
 
 
 def read_tokens(site: Site, seen: Seen | None) -> Reading:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from analysis.capture.chunk import Entries
-from analysis.capture.indexer import Seen
 from indexscope import IndexscopeError
+from indexscope.analysis.capture.chunk import Entries
+from indexscope.analysis.capture.indexer import Seen
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Site:
     def refuse(self, reason: str) -> IndexscopeError:
         """The error for an attention that does not follow the shape its reader expects."""
         where = f"{type(self.module).__name__} ({self.path})"
-        return IndexscopeError(where, reason, "capture it through analysis.capture.protocol")
+        return IndexscopeError(where, reason, "capture it through indexscope.analysis.capture.protocol")
 
     def query_positions(self) -> torch.Tensor:
         """Index of each query's token in the sequence, [queries]."""

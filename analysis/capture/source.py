@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from analysis.capture.chunk import Observer
+from indexscope.analysis.capture.chunk import Observer
 
 
 class Source(Protocol):

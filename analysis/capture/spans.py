@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from analysis.capture.indexer import TOPK
+from indexscope.analysis.capture.indexer import TOPK
 
 Parts = Mapping[str, Sequence[nn.Module]]
 Mark = Callable[[str], None]

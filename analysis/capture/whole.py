@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from analysis.capture.chunk import AttentionChunk, Observer
-from analysis.capture.indexer import indexers
+from indexscope.analysis.capture.chunk import AttentionChunk, Observer
+from indexscope.analysis.capture.indexer import indexers
 
 CONTINUES = frozenset(
     {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from analysis.capture.chunk import AttentionChunk
-from analysis.capture.memory import Widths
-from analysis.capture.observers import capture_sparse
-from analysis.capture.source import Source
+from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.capture.memory import Widths
+from indexscope.analysis.capture.observers import capture_sparse
+from indexscope.analysis.capture.source import Source
 
 
 def widths_of(source: Source) -> Widths:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.choices.pairs import Integers, Pairs
-from analysis.content.classes import CLASSES, RELATIONS
-from analysis.positional.lift import label
-from analysis.statistics import Array
+from indexscope.analysis.choices.pairs import Integers, Pairs
+from indexscope.analysis.content.classes import CLASSES, RELATIONS
+from indexscope.analysis.positional.lift import label
+from indexscope.analysis.statistics import Array
 
 TENTHS = 10
 DISTANCE, RELATIVE, KIND = "distance", "relative", "kind"
@@ -67,7 +67,7 @@ def binned(pairs: Pairs, kinds: Kinds) -> Iterator[Binned]:
     Args:
         pairs: The block.
         kinds: Of the samples whose tokens are known: class codes (None without a tokenizer) and the first position of
-            the same token, see `analysis.attended.unpacked_kinds`.
+            the same token, see `indexscope.analysis.attended.unpacked_kinds`.
     """
     tokens = (pairs.rows["unit"] == "token").to_numpy()
     query, n = (pairs.rows[name].to_numpy().astype(np.int64) for name in ("query", "eligible"))

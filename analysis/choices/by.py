@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from analysis.choices.bins import bin_label
-from analysis.choices.sums import QUANTITIES, Bins, ChoiceSums
-from analysis.choices.tables import BY
-from analysis.metrics.summary import finite_or_null
-from analysis.settings import ComparisonSettings
-from analysis.statistics import Array, bootstrap_ratios, interval, ratio
+from indexscope.analysis.choices.bins import bin_label
+from indexscope.analysis.choices.sums import QUANTITIES, Bins, ChoiceSums
+from indexscope.analysis.choices.tables import BY
+from indexscope.analysis.metrics.summary import finite_or_null
+from indexscope.analysis.settings import ComparisonSettings
+from indexscope.analysis.statistics import Array, bootstrap_ratios, interval, ratio
 
 _COLUMNS = [name for name in BY.schema if name != "candidate"]
 #: An expectation of less than this of a key is the rounding of a difference.

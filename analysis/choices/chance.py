@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 from scipy.stats import hypergeom
 
-from analysis.choices.pairs import Integers
-from analysis.statistics import Array
+from indexscope.analysis.choices.pairs import Integers
+from indexscope.analysis.statistics import Array
 
 
 def jaccard_by_chance(eligible: Integers, before: Integers, after: Integers) -> Array:

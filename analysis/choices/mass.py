@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.attended import SHIFT, Attended, unpacked
-from analysis.choices.pairs import KEPT, Integers, Pairs, stands_for
-from analysis.statistics import Array, ratio
+from indexscope.analysis.attended import SHIFT, Attended, unpacked
+from indexscope.analysis.choices.pairs import KEPT, Integers, Pairs, stands_for
+from indexscope.analysis.statistics import Array, ratio
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.attended import SHIFT
-from analysis.metrics.stream import Sharded, shards
-from analysis.selections import ROW, SELECTIONS, pair_selections
-from analysis.statistics import Array
+from indexscope.analysis.attended import SHIFT
+from indexscope.analysis.metrics.stream import Sharded, shards
+from indexscope.analysis.selections import ROW, SELECTIONS, pair_selections
+from indexscope.analysis.statistics import Array
 
 Integers = NDArray[np.int64]
 TABLE = "selections"
@@ -45,7 +45,7 @@ class Pairs:
 
     @property
     def codes(self) -> Integers:
-        """Row and key as one number, as `analysis.attended` writes them."""
+        """Row and key as one number, as `indexscope.analysis.attended` writes them."""
         return np.asarray((self.row << SHIFT) + self.key)
 
     def count(self, state: int) -> Array:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from analysis.attended import unpacked_kinds
-from analysis.choices.bins import Kinds
-from analysis.choices.by import by_table
-from analysis.choices.pairs import pairs
-from analysis.choices.sums import ChoiceSums
-from analysis.choices.tables import BY, CHOICES, WHERE, WORST, choices_table, where_table, worst_table
-from analysis.settings import ComparisonSettings
+from indexscope.analysis.attended import unpacked_kinds
+from indexscope.analysis.choices.bins import Kinds
+from indexscope.analysis.choices.by import by_table
+from indexscope.analysis.choices.pairs import pairs
+from indexscope.analysis.choices.sums import ChoiceSums
+from indexscope.analysis.choices.tables import BY, CHOICES, WHERE, WORST, choices_table, where_table, worst_table
+from indexscope.analysis.settings import ComparisonSettings
 from indexscope.errors import IndexscopeError
 
 Frames = Mapping[str, pl.DataFrame]
@@ -33,7 +33,7 @@ def choices(models: Mapping[str, Frames], baseline: str, settings: ComparisonSet
     Args:
         models: Model name to its tables ``selections`` and ``samples`` (of the features) and ``attended``,
             ``token_kinds`` and ``examples`` (of the probe; may be missing). Selections are read shard by shard where
-            the tables are `analysis.metrics.stream.Sharded`.
+            the tables are `indexscope.analysis.metrics.stream.Sharded`.
         baseline: Name of the baseline.
         settings: The bootstrap.
 

@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.choices.bins import SIZES, Binned, Kinds, binned, octave
-from analysis.choices.chance import jaccard_by_chance
-from analysis.choices.mass import mass_of
-from analysis.choices.pairs import ADDED, DROPPED, KEPT, Integers, Pairs
-from analysis.statistics import Array, ratio
+from indexscope.analysis.choices.bins import SIZES, Binned, Kinds, binned, octave
+from indexscope.analysis.choices.chance import jaccard_by_chance
+from indexscope.analysis.choices.mass import mass_of
+from indexscope.analysis.choices.pairs import ADDED, DROPPED, KEPT, Integers, Pairs
+from indexscope.analysis.statistics import Array, ratio
 
 ALL, BY_ATTENTION, BY_OWN = "compared", "attended", "attended_own"
 MEASURED: Mapping[str, str] = {

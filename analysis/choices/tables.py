@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from analysis.choices.sums import ALL, BY_ATTENTION, MEASURED, ChoiceSums
-from analysis.metrics.summary import summarise
-from analysis.metrics.sums import Sums, layered
-from analysis.settings import ComparisonSettings
-from analysis.statistics import Array
+from indexscope.analysis.choices.sums import ALL, BY_ATTENTION, MEASURED, ChoiceSums
+from indexscope.analysis.metrics.summary import summarise
+from indexscope.analysis.metrics.sums import Sums, layered
+from indexscope.analysis.settings import ComparisonSettings
+from indexscope.analysis.statistics import Array
 from indexscope.columns import Column, interval, of, places, table_of
 
 _PLACE = of(pl.Int16, layer="Index of the layer, from 0; null for all layers together.")

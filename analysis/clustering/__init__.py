@@ -1,6 +1,6 @@
 """Groups and types of attention patterns."""
 
-from analysis.clustering.run import run
+from indexscope.analysis.clustering.run import run
 
 VERSION = 4
 

@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 from scipy.special import xlogy
 
-from analysis.clustering.pattern_types import TYPES
-from analysis.clustering.tables import AGREEMENT
-from analysis.metrics.ratios import share_table
-from analysis.settings import BootstrapSettings
-from analysis.statistics import Array, ratio, resample_counts
+from indexscope.analysis.clustering.pattern_types import TYPES
+from indexscope.analysis.clustering.tables import AGREEMENT
+from indexscope.analysis.metrics.ratios import share_table
+from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics import Array, ratio, resample_counts
 
 
 def agreement(pairs: Array, settings: BootstrapSettings) -> pl.DataFrame:

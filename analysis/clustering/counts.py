@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.clustering.pattern_types import TYPES
-from analysis.statistics import Array
+from indexscope.analysis.clustering.pattern_types import TYPES
+from indexscope.analysis.statistics import Array
 
 _TYPES, _PAIRS = ("sample", "layer", "pattern_type"), ("sample", "cluster", "pattern_type")
 

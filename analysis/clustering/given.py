@@ -6,19 +6,19 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from analysis.clustering.agreement import agreement
-from analysis.clustering.counts import Counting
-from analysis.clustering.kmeans import fit
-from analysis.clustering.pattern_types import TYPES
-from analysis.clustering.run import clusters_table
-from analysis.settings import ClusteringSettings
-from analysis.statistics import Array
+from indexscope.analysis.clustering.agreement import agreement
+from indexscope.analysis.clustering.counts import Counting
+from indexscope.analysis.clustering.kmeans import fit
+from indexscope.analysis.clustering.pattern_types import TYPES
+from indexscope.analysis.clustering.run import clusters_table
+from indexscope.analysis.settings import ClusteringSettings
+from indexscope.analysis.statistics import Array
 
 
 def cluster_given(
     rows: pl.DataFrame, features: Array, names: Sequence[str], settings: ClusteringSettings
 ) -> dict[str, pl.DataFrame]:
-    """Group maps by any features, as `analysis.clustering.run` groups those of a model.
+    """Group maps by any features, as `indexscope.analysis.clustering.run` groups those of a model.
 
     Args:
         rows: sample, layer, head, pattern_type (of `TYPES`), margin; one row a map.

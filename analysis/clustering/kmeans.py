@@ -11,13 +11,13 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances, silhouette_samples
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from analysis.clustering.nearest import nearest
-from analysis.clustering.stability import STABILITY, stability
-from analysis.clustering.tables import CHOICE
-from analysis.clustering.whitening import Whitening, whitening
-from analysis.metrics.ratios import share_table
-from analysis.settings import ClusteringSettings
-from analysis.statistics import Array
+from indexscope.analysis.clustering.nearest import nearest
+from indexscope.analysis.clustering.stability import STABILITY, stability
+from indexscope.analysis.clustering.tables import CHOICE
+from indexscope.analysis.clustering.whitening import Whitening, whitening
+from indexscope.analysis.metrics.ratios import share_table
+from indexscope.analysis.settings import ClusteringSettings
+from indexscope.analysis.statistics import Array
 
 # Fewer clusters are preferred to a silhouette that is better by no more than this.
 TOLERANCE = 0.01

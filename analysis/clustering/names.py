@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.statistics import Array
+from indexscope.analysis.statistics import Array
 
 # More and less of each feature, in words.
 WORDS = {

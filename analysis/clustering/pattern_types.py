@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.metrics.ratios import share_table
-from analysis.settings import BootstrapSettings
-from analysis.statistics import Array
+from indexscope.analysis.metrics.ratios import share_table
+from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics import Array
 from indexscope.columns import interval, of, table_of
 
 MIXED = "mixed"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.metrics.sums import Features
+from indexscope.analysis.metrics.sums import Features
 
 # Earlier queries see so few keys that any pattern looks like any other: bucket 4 starts at t = 15.
 FIRST_BUCKET = 4

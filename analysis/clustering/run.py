@@ -8,20 +8,20 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 
-from analysis.clustering.agreement import AGREEMENTS, agreement, resampled
-from analysis.clustering.counts import Counting, Counts
-from analysis.clustering.kmeans import Clustering, fit
-from analysis.clustering.names import cluster_names
-from analysis.clustering.pattern_types import TYPES, classify, type_shares
-from analysis.clustering.rows import FEATURES, KEYS, pattern_rows
-from analysis.clustering.sampling import TABLES, chosen_rows
-from analysis.clustering.tables import CLUSTERS, DIRECTIONS, RESULTS
-from analysis.metrics.ratios import share_table
-from analysis.metrics.stream import Sharded, shards
-from analysis.metrics.summary import metrics_frame
-from analysis.metrics.sums import Features
-from analysis.settings import ClusteringSettings
-from analysis.statistics import interval
+from indexscope.analysis.clustering.agreement import AGREEMENTS, agreement, resampled
+from indexscope.analysis.clustering.counts import Counting, Counts
+from indexscope.analysis.clustering.kmeans import Clustering, fit
+from indexscope.analysis.clustering.names import cluster_names
+from indexscope.analysis.clustering.pattern_types import TYPES, classify, type_shares
+from indexscope.analysis.clustering.rows import FEATURES, KEYS, pattern_rows
+from indexscope.analysis.clustering.sampling import TABLES, chosen_rows
+from indexscope.analysis.clustering.tables import CLUSTERS, DIRECTIONS, RESULTS
+from indexscope.analysis.metrics.ratios import share_table
+from indexscope.analysis.metrics.stream import Sharded, shards
+from indexscope.analysis.metrics.summary import metrics_frame
+from indexscope.analysis.metrics.sums import Features
+from indexscope.analysis.settings import ClusteringSettings
+from indexscope.analysis.statistics import interval
 from indexscope.columns import empty
 
 

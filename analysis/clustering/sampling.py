@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.clustering.rows import KEYS, ROWS, pattern_rows
-from analysis.metrics.stream import Sharded, shards
-from analysis.metrics.sums import Features
+from indexscope.analysis.clustering.rows import KEYS, ROWS, pattern_rows
+from indexscope.analysis.metrics.stream import Sharded, shards
+from indexscope.analysis.metrics.sums import Features
 
 TABLES = ("attention", "heads")
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from analysis.statistics import Array
+from indexscope.analysis.statistics import Array
 
 FITS = 5
 STABILITY = ("seeds_mean", "seeds_min", "halves_mean", "halves_min")

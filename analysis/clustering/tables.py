@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.clustering.pattern_types import TYPED, TYPES
-from analysis.metrics.tables import METRICS
+from indexscope.analysis.clustering.pattern_types import TYPED, TYPES
+from indexscope.analysis.metrics.tables import METRICS
 from indexscope.columns import SAMPLES, interval, of, table_of
 
 _OF = of(pl.String, of="What is followed: cluster, or type for the pattern types by rules.")

@@ -8,12 +8,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.clustering.pattern_types import TYPES
-from analysis.clustering.rows import KEYS
-from analysis.clustering.tables import MOVED, TRANSITIONS
-from analysis.metrics.ratios import share_table
-from analysis.settings import BootstrapSettings
-from analysis.statistics import Array
+from indexscope.analysis.clustering.pattern_types import TYPES
+from indexscope.analysis.clustering.rows import KEYS
+from indexscope.analysis.clustering.tables import MOVED, TRANSITIONS
+from indexscope.analysis.metrics.ratios import share_table
+from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics import Array
 
 _INTERVAL = {"ci_low": pl.Float64, "ci_high": pl.Float64}
 LABELS = {"cluster": "cluster", "type": "pattern_type"}

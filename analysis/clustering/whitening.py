@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.statistics import Array
+from indexscope.analysis.statistics import Array
 
 # A direction counts where its variance is at least this share of that of a standardised feature. Whitening divides by
 # the standard deviation: what varies less would be rounding and noise, blown up to the weight of everything else.

@@ -1,6 +1,6 @@
 """What kinds of tokens the indexer selects, beside what chance would select."""
 
-from analysis.content.run import run
+from indexscope.analysis.content.run import run
 
 VERSION = 1
 """Raise it when any number of the analysis would change."""

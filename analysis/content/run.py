@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from analysis.content.tables import EXAMPLES, LIFT, RESULTS
-from analysis.content.tally import Contents, contents
-from analysis.metrics.stream import Sharded, shards
-from analysis.metrics.summary import finite_or_null, summarise
-from analysis.metrics.sums import layered, per_sample
-from analysis.positional.lift import all_cells
-from analysis.settings import ContentSettings
-from analysis.statistics import Array, bootstrap_ratios, interval, ratio
+from indexscope.analysis.content.tables import EXAMPLES, LIFT, RESULTS
+from indexscope.analysis.content.tally import Contents, contents
+from indexscope.analysis.metrics.stream import Sharded, shards
+from indexscope.analysis.metrics.summary import finite_or_null, summarise
+from indexscope.analysis.metrics.sums import layered, per_sample
+from indexscope.analysis.positional.lift import all_cells
+from indexscope.analysis.settings import ContentSettings
+from indexscope.analysis.statistics import Array, bootstrap_ratios, interval, ratio
 from indexscope.columns import empty
 
 

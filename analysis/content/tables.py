@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.metrics.tables import BOTH
+from indexscope.analysis.metrics.tables import BOTH
 from indexscope.columns import interval, of, table_of
 
 _KIND = of(pl.String, token_class="Kind of token; docs/metrics.md defines the kinds.")

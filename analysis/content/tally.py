@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.content.classes import CLASSES, RELATIONS
-from analysis.metrics.stream import Sharded, shards
-from analysis.metrics.sums import column
-from analysis.statistics import Array
+from indexscope.analysis.content.classes import CLASSES, RELATIONS
+from indexscope.analysis.metrics.stream import Sharded, shards
+from indexscope.analysis.metrics.sums import column
+from indexscope.analysis.statistics import Array
 
 KINDS = (*CLASSES, *RELATIONS)
 COUNTS = ("selections", "expected_selections", "attention_mass", "attention_expected")

@@ -1,6 +1,6 @@
 """Metrics that a study declares in files of its own (docs/plugins.md)."""
 
-from analysis.custom.run import run
+from indexscope.analysis.custom.run import run
 
 VERSION = 1
 __all__ = ["VERSION", "run"]

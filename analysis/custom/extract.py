@@ -9,18 +9,18 @@ import polars as pl
 import torch
 from transformers import PreTrainedModel
 
-from analysis.capture import AttentionChunk, capture_sparse
-from analysis.capture.journal import Journal
-from analysis.capture.protocol import Traceable, as_source
-from analysis.capture.source import Source
-from analysis.features.attempt import Attempt
-from analysis.features.buckets import BucketSums, bucket_count, bucket_of
-from analysis.features.columns import ATTENTION
-from analysis.features.extract import batches
-from analysis.features.intake import Finite, TokenSequence, called, check_samples
-from analysis.features.rows import AttentionRows
-from analysis.features.sampling import measured_parts
-from analysis.settings import ExtractSettings
+from indexscope.analysis.capture import AttentionChunk, capture_sparse
+from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.capture.protocol import Traceable, as_source
+from indexscope.analysis.capture.source import Source
+from indexscope.analysis.features.attempt import Attempt
+from indexscope.analysis.features.buckets import BucketSums, bucket_count, bucket_of
+from indexscope.analysis.features.columns import ATTENTION
+from indexscope.analysis.features.extract import batches
+from indexscope.analysis.features.intake import Finite, TokenSequence, called, check_samples
+from indexscope.analysis.features.rows import AttentionRows
+from indexscope.analysis.features.sampling import measured_parts
+from indexscope.analysis.settings import ExtractSettings
 from indexscope.metrics import PER_HEAD, PER_QUERY, Declared
 
 USER_FEATURES_VERSION = 1
@@ -42,7 +42,7 @@ def extract_user_features(
     """Run the model over samples and return the tables of declared features.
 
     Args:
-        model: As for `analysis.features.extract_samples`.
+        model: As for `indexscope.analysis.features.extract_samples`.
         samples: Any lengths; neighbours of equal length share a batch.
         settings: Chunk, batch, and which blocks of queries are measured.
         declared: The features, at least one.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.gates import ALIASES
-from analysis.metrics.metric import Computed, Family, Metric
-from analysis.metrics.registry import REGISTRY
+from indexscope.analysis.gates import ALIASES
+from indexscope.analysis.metrics.metric import Computed, Family, Metric
+from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.metrics import Declared
 
 

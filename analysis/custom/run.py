@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from analysis.metrics.ratios import sample_sums
-from analysis.metrics.stream import shards
-from analysis.metrics.summary import summarise
-from analysis.metrics.sums import Features, Sums, join, layered, per_sample
-from analysis.settings import CustomSettings
+from indexscope.analysis.metrics.ratios import sample_sums
+from indexscope.analysis.metrics.stream import shards
+from indexscope.analysis.metrics.summary import summarise
+from indexscope.analysis.metrics.sums import Features, Sums, join, layered, per_sample
+from indexscope.analysis.settings import CustomSettings
 from indexscope.metrics import Declared
 
 WANTED = "a polars frame with the columns sample, value, weight and, if by layer, layer"
@@ -24,7 +24,7 @@ def run(features: Features, settings: CustomSettings, declared: Sequence[Declare
     Args:
         features: Feature tables, those of the study's own features among them.
         settings: The bootstrap.
-        declared: The metrics; the registry must know them (`analysis.metrics.registry.declared`).
+        declared: The metrics; the registry must know them (`indexscope.analysis.metrics.registry.declared`).
 
     Returns:
         metrics and per_sample. A metric that a model cannot have (its table is not there, or no query is in effect)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from analysis.metrics.tables import BOTH
+from indexscope.analysis.metrics.tables import BOTH
 from indexscope.columns import Column, Table, of, table_of
 from indexscope.metrics import PER_HEAD, PER_QUERY, Declared
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from analysis.demo.evaluate import Evaluation
-from analysis.demo.recipe import DemoRecipe, IndexerVariant
+from indexscope.analysis.demo.evaluate import Evaluation
+from indexscope.analysis.demo.recipe import DemoRecipe, IndexerVariant
 
 NOT_SHOWN = {"variants", "seed"}
 

@@ -36,7 +36,7 @@ class Evaluation:
 
 
 def evaluate(features: Mapping[str, pl.DataFrame]) -> Evaluation:
-    """Sum up feature tables (see analysis.features) over all samples."""
+    """Sum up feature tables (see indexscope.analysis.features) over all samples."""
     tokens = features["tokens"]
 
     def per_token(name: str) -> float:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface, DeepseekV32ForCausalLM
 
-from analysis.demo.recipe import DemoRecipe, demo_config
+from indexscope.analysis.demo.recipe import DemoRecipe, demo_config
 
 Progress = Callable[[int, int, float], None]
 DENSE = "indexscope_dense_training"

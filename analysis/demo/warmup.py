@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from transformers import DeepseekV32ForCausalLM
 
-from analysis.capture import AttentionChunk, CapturedModel
-from analysis.capture.indexer import WatchTopk, indexers
-from analysis.demo.pretrain import Progress
-from analysis.demo.recipe import DemoRecipe, IndexerVariant, demo_config
-from analysis.features.rows import AttentionRows
+from indexscope.analysis.capture import AttentionChunk, CapturedModel
+from indexscope.analysis.capture.indexer import WatchTopk, indexers
+from indexscope.analysis.demo.pretrain import Progress
+from indexscope.analysis.demo.recipe import DemoRecipe, IndexerVariant, demo_config
+from indexscope.analysis.features.rows import AttentionRows
 
 
 def with_indexers(body: dict[str, torch.Tensor], recipe: DemoRecipe, variant: IndexerVariant) -> DeepseekV32ForCausalLM:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from analysis.diff.choice import chosen_metrics, narrowed
-from analysis.diff.definitions import defined
-from analysis.diff.pairs import Pair, chosen_pairs, matched, within
-from analysis.diff.premises import premises, same_data
-from analysis.diff.rows import DIFFERENCES, between, diff, paired_rows
-from analysis.diff.rules import Outcome, check_rules, fail_on
+from indexscope.analysis.diff.choice import chosen_metrics, narrowed
+from indexscope.analysis.diff.definitions import defined
+from indexscope.analysis.diff.pairs import Pair, chosen_pairs, matched, within
+from indexscope.analysis.diff.premises import premises, same_data
+from indexscope.analysis.diff.rows import DIFFERENCES, between, diff, paired_rows
+from indexscope.analysis.diff.rules import Outcome, check_rules, fail_on
 
 __all__ = [
     "DIFFERENCES",

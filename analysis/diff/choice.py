@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 import polars as pl
 
-from analysis.gates import ALIASES
-from analysis.metrics.registry import REGISTRY, all_families
+from indexscope.analysis.gates import ALIASES
+from indexscope.analysis.metrics.registry import REGISTRY, all_families
 from indexscope.errors import IndexscopeError
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from analysis.metrics.metric import KINDS, Better, Computed, Family, Metric
-from analysis.metrics.registry import REGISTRY, declared
+from indexscope.analysis.metrics.metric import KINDS, Better, Computed, Family, Metric
+from indexscope.analysis.metrics.registry import REGISTRY, declared
 
 _TABLES = {kind: table for table, kind in KINDS.items()}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from analysis.diff.pairs import Pair
-from analysis.metrics.registry import REGISTRY
-from analysis.report.names import plain
+from indexscope.analysis.diff.pairs import Pair
+from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.report.names import plain
 from indexscope.errors import one_line
 
 #: Settings that change no number, or none beyond rounding.

@@ -8,10 +8,10 @@ from typing import Any
 
 import polars as pl
 
-from analysis.comparison import ROUNDING, compare
-from analysis.diff.pairs import Pair, Row, matched
-from analysis.metrics.registry import REGISTRY
-from analysis.settings import ComparisonSettings
+from indexscope.analysis.comparison import ROUNDING, compare
+from indexscope.analysis.diff.pairs import Pair, Row, matched
+from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.settings import ComparisonSettings
 
 Frames = Mapping[str, pl.DataFrame]
 Cell = tuple[str, int | None]
@@ -76,7 +76,7 @@ def diff(
 
 
 def paired_rows(base: Frames, own: Frames, settings: ComparisonSettings) -> dict[Cell, Row]:
-    """The comparison of two models of different studies from their values by sample; see `analysis.comparison`.
+    """Compare two models of different studies by their values by sample; see `indexscope.analysis.comparison`.
 
     Args:
         base: Frames ``metrics`` and ``per_sample`` of model a.

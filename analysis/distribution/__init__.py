@@ -1,5 +1,5 @@
 """The metrics of every layer, head and position, and the distributions of the index scores."""
 
-from analysis.distribution.run import run
+from indexscope.analysis.distribution.run import run
 
 __all__ = ["run"]

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from analysis.distribution.tables import BY_BUCKET
-from analysis.distribution.totals import Counts, Totals
-from analysis.metrics.summary import finite_or_null
-from analysis.statistics import Array
+from indexscope.analysis.distribution.tables import BY_BUCKET
+from indexscope.analysis.distribution.totals import Counts, Totals
+from indexscope.analysis.metrics.summary import finite_or_null
+from indexscope.analysis.statistics import Array
 
 
 def by_bucket(tables: Sequence[tuple[Totals, bool]]) -> pl.DataFrame:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from analysis.distribution.tables import BY_HEAD
-from analysis.distribution.totals import Totals
-from analysis.metrics.summary import finite_or_null
+from indexscope.analysis.distribution.tables import BY_HEAD
+from indexscope.analysis.distribution.totals import Totals
+from indexscope.analysis.metrics.summary import finite_or_null
 
 
 def by_head(totals: Totals) -> pl.DataFrame:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.distribution.by_bucket import by_bucket
-from analysis.distribution.by_head import by_head
-from analysis.distribution.scores import Scores, score_histogram, score_moments, score_quantiles
-from analysis.distribution.totals import Totals
-from analysis.metrics.grids import grids
-from analysis.metrics.stream import Sharded, shards
-from analysis.metrics.summary import summarise
-from analysis.metrics.sums import Features, Sums, TableSums, join, per_sample, ratio_metrics
-from analysis.settings import DistributionSettings
+from indexscope.analysis.distribution.by_bucket import by_bucket
+from indexscope.analysis.distribution.by_head import by_head
+from indexscope.analysis.distribution.scores import Scores, score_histogram, score_moments, score_quantiles
+from indexscope.analysis.distribution.totals import Totals
+from indexscope.analysis.metrics.grids import grids
+from indexscope.analysis.metrics.stream import Sharded, shards
+from indexscope.analysis.metrics.summary import summarise
+from indexscope.analysis.metrics.sums import Features, Sums, TableSums, join, per_sample, ratio_metrics
+from indexscope.analysis.settings import DistributionSettings
 
 TABLES = ("tokens", "indexer", "attention")
 

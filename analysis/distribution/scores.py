@@ -13,7 +13,7 @@ import datasketches
 import numpy as np
 import polars as pl
 
-from analysis.distribution.tables import HISTOGRAM, MOMENTS, QUANTILES
+from indexscope.analysis.distribution.tables import HISTOGRAM, MOMENTS, QUANTILES
 
 # Of the merged digest; the extraction's digests have 100.
 COMPRESSION = 4000

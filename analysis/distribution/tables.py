@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.metrics.tables import BOTH
+from indexscope.analysis.metrics.tables import BOTH
 from indexscope.columns import of, table_of
 
 _VALUE = of(pl.Float64, "as the metric", value="The metric's value.")

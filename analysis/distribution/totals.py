@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.metrics.grids import Grid
-from analysis.metrics.metric import Derived, Ratio
-from analysis.metrics.registry import REGISTRY
-from analysis.statistics import Array, ratio
+from indexscope.analysis.metrics.grids import Grid
+from indexscope.analysis.metrics.metric import Derived, Ratio
+from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.statistics import Array, ratio
 
 Counts = NDArray[np.int64]
 

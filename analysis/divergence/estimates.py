@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.settings import BootstrapSettings
-from analysis.statistics import Array, bootstrap_ratios, interval, ratio, resample_counts
+from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics import Array, bootstrap_ratios, interval, ratio, resample_counts
 
 _AT_ONCE = 4_000_000
 """Numbers of resamples x queries that are held at once."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.predictions import Array, Distributions, Integers, row_sums
+from indexscope.analysis.predictions import Array, Distributions, Integers, row_sums
 
 
 def divergences(base: Distributions, other: Distributions) -> tuple[Array, Array]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from analysis.divergence.kl import divergences
-from analysis.predictions import LOGITS, unpacked
+from indexscope.analysis.divergence.kl import divergences
+from indexscope.analysis.predictions import LOGITS, unpacked
 from indexscope.errors import IndexscopeError
 
 ROW = ("sample", "query")

@@ -8,15 +8,24 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.content.classes import CLASSES
-from analysis.divergence.estimates import Estimate, Weighted
-from analysis.divergence.pairs import pairs
-from analysis.divergence.tables import AGAINST, BY, CHANGE_LEVELS, CLASS, DIVERGENCE, KL_LEVELS, POSITION, UNITS
-from analysis.metrics.registry import REGISTRY
-from analysis.metrics.summary import finite_or_null
-from analysis.metrics.tables import METRICS
-from analysis.settings import ComparisonSettings
-from analysis.statistics import Array
+from indexscope.analysis.content.classes import CLASSES
+from indexscope.analysis.divergence.estimates import Estimate, Weighted
+from indexscope.analysis.divergence.pairs import pairs
+from indexscope.analysis.divergence.tables import (
+    AGAINST,
+    BY,
+    CHANGE_LEVELS,
+    CLASS,
+    DIVERGENCE,
+    KL_LEVELS,
+    POSITION,
+    UNITS,
+)
+from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.metrics.summary import finite_or_null
+from indexscope.analysis.metrics.tables import METRICS
+from indexscope.analysis.settings import ComparisonSettings
+from indexscope.analysis.statistics import Array
 from indexscope.columns import Table
 from indexscope.errors import IndexscopeError
 

@@ -1,6 +1,6 @@
 """What indexer and attention cost, by formula and by the clock, and the quality kept for it."""
 
-from analysis.efficiency.run import run
+from indexscope.analysis.efficiency.run import run
 
 VERSION = 3
 

@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
 
-from analysis.metrics.stream import shards
-from analysis.metrics.sums import Features
-from analysis.statistics import Array
+from indexscope.analysis.metrics.stream import shards
+from indexscope.analysis.metrics.sums import Features
+from indexscope.analysis.statistics import Array
 
 
 @dataclass(frozen=True)

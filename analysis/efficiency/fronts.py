@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from analysis.efficiency.pareto import pareto
+from indexscope.analysis.efficiency.pareto import pareto
 
 COST = "indexer_flops"
 

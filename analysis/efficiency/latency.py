@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.efficiency.tables import LATENCY
-from analysis.metrics.registry import REGISTRY
-from analysis.metrics.summary import finite_or_null
-from analysis.metrics.sums import Features
-from analysis.metrics.tables import METRICS
+from indexscope.analysis.efficiency.tables import LATENCY
+from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.metrics.summary import finite_or_null
+from indexscope.analysis.metrics.sums import Features
+from indexscope.analysis.metrics.tables import METRICS
 
 
 def latency(features: Features) -> pl.DataFrame:

@@ -8,14 +8,14 @@ import numpy as np
 import polars as pl
 from scipy.special import stdtrit
 
-from analysis.clustering.pattern_types import classify
-from analysis.clustering.rows import KEYS, pattern_rows
-from analysis.efficiency.pareto import pareto
-from analysis.efficiency.tables import PATTERNS_PARETO
-from analysis.metrics.stream import shards
-from analysis.metrics.summary import finite_or_null
-from analysis.metrics.sums import Features
-from analysis.settings import BootstrapSettings
+from indexscope.analysis.clustering.pattern_types import classify
+from indexscope.analysis.clustering.rows import KEYS, pattern_rows
+from indexscope.analysis.efficiency.pareto import pareto
+from indexscope.analysis.efficiency.tables import PATTERNS_PARETO
+from indexscope.analysis.metrics.stream import shards
+from indexscope.analysis.metrics.summary import finite_or_null
+from indexscope.analysis.metrics.sums import Features
+from indexscope.analysis.settings import BootstrapSettings
 
 #: Value and the column of the attention table that it is the mean of, over queries in effect.
 VALUES = {"cost": "keys_for_95", "quality": "head_recall", "output_error": "output_error"}

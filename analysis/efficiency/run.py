@@ -6,15 +6,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.efficiency.flops import Flops, Shape, flops, shape
-from analysis.efficiency.latency import latency, latency_metrics
-from analysis.efficiency.patterns import patterns_pareto
-from analysis.efficiency.projection import break_even, break_even_length, projection
-from analysis.metrics.stream import shards
-from analysis.metrics.summary import constants, summarise
-from analysis.metrics.sums import Features, Sums, join, layered, per_sample, table_sums
-from analysis.metrics.tables import METRICS, PER_SAMPLE
-from analysis.settings import EfficiencySettings
+from indexscope.analysis.efficiency.flops import Flops, Shape, flops, shape
+from indexscope.analysis.efficiency.latency import latency, latency_metrics
+from indexscope.analysis.efficiency.patterns import patterns_pareto
+from indexscope.analysis.efficiency.projection import break_even, break_even_length, projection
+from indexscope.analysis.metrics.stream import shards
+from indexscope.analysis.metrics.summary import constants, summarise
+from indexscope.analysis.metrics.sums import Features, Sums, join, layered, per_sample, table_sums
+from indexscope.analysis.metrics.tables import METRICS, PER_SAMPLE
+from indexscope.analysis.settings import EfficiencySettings
 
 
 def run(features: Features, settings: EfficiencySettings) -> dict[str, pl.DataFrame]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.metrics.tables import BOTH
+from indexscope.analysis.metrics.tables import BOTH
 from indexscope.columns import SAMPLES, interval, of, places, table_of
 
 _DIMENSIONS = of(pl.String, dimensions="Whose dimensions: those of this checkpoint, or of DeepSeek-V3.2.")

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TypeVar
 
-from analysis.capture.journal import Journal
-from analysis.capture.memory import Widths, available_bytes, choose_chunk, halved, let_go
-from analysis.capture.source import Source
-from analysis.capture.widths import widths_of
-from analysis.settings import ExtractSettings
 from indexscope import IndexscopeError
+from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.capture.memory import Widths, available_bytes, choose_chunk, halved, let_go
+from indexscope.analysis.capture.source import Source
+from indexscope.analysis.capture.widths import widths_of
+from indexscope.analysis.settings import ExtractSettings
 from indexscope.errors import is_out_of_memory
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis.features.kernels.buckets import add_by_bucket
+from indexscope.analysis.features.kernels.buckets import add_by_bucket
 
 
 def bucket_of(position: torch.Tensor) -> torch.Tensor:

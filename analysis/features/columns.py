@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.selections import SELECTIONS
+from indexscope.analysis.selections import SELECTIONS
 from indexscope.columns import Column, names, of, table_of
 
 _COUNTS = of(

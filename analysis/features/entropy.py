@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from analysis.features.rows import AttentionRows
+from indexscope.analysis.features.rows import AttentionRows
 
 
 def entropy(rows: AttentionRows) -> dict[str, torch.Tensor]:

@@ -11,21 +11,27 @@ import polars as pl
 import torch
 from transformers import PreTrainedModel
 
-from analysis.capture import AttentionChunk, capture_dense, capture_sparse
-from analysis.capture.journal import Journal
-from analysis.capture.protocol import Traceable, as_source
-from analysis.capture.source import Source
-from analysis.features.attempt import Attempt
-from analysis.features.buckets import BucketSums, bucket_count, bucket_of
-from analysis.features.columns import SAMPLES
-from analysis.features.intake import Finite, TokenSequence, called, check_samples
-from analysis.features.layer import LayerFeatures
-from analysis.features.quality import next_token_quality
-from analysis.features.sampling import measured_parts
-from analysis.features.selections import SelectionSampler
-from analysis.features.tables import attention_table, heads_table, indexer_table, positions_table, scores_table
-from analysis.settings import ExtractSettings
 from indexscope import IndexscopeError
+from indexscope.analysis.capture import AttentionChunk, capture_dense, capture_sparse
+from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.capture.protocol import Traceable, as_source
+from indexscope.analysis.capture.source import Source
+from indexscope.analysis.features.attempt import Attempt
+from indexscope.analysis.features.buckets import BucketSums, bucket_count, bucket_of
+from indexscope.analysis.features.columns import SAMPLES
+from indexscope.analysis.features.intake import Finite, TokenSequence, called, check_samples
+from indexscope.analysis.features.layer import LayerFeatures
+from indexscope.analysis.features.quality import next_token_quality
+from indexscope.analysis.features.sampling import measured_parts
+from indexscope.analysis.features.selections import SelectionSampler
+from indexscope.analysis.features.tables import (
+    attention_table,
+    heads_table,
+    indexer_table,
+    positions_table,
+    scores_table,
+)
+from indexscope.analysis.settings import ExtractSettings
 
 FEATURES_VERSION = 3
 """Part of every features key: raise it when any number in these tables would change."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import polars as pl
 import torch
 
-from analysis.capture.chunk import AttentionChunk
-from analysis.features.columns import SAMPLES
-from analysis.features.layer import LayerFeatures
-from analysis.features.tables import attention_table, heads_table, indexer_table
-from analysis.settings import ExtractSettings
+from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.features.columns import SAMPLES
+from indexscope.analysis.features.layer import LayerFeatures
+from indexscope.analysis.features.tables import attention_table, heads_table, indexer_table
+from indexscope.analysis.settings import ExtractSettings
 
 
 def given_chunk(weights: torch.Tensor, eligible: torch.Tensor, selected: torch.Tensor | None = None) -> AttentionChunk:

@@ -7,9 +7,9 @@ from typing import Protocol
 
 import torch
 
-from analysis.capture import AttentionChunk
-from analysis.capture.source import Source
 from indexscope import IndexscopeError
+from indexscope.analysis.capture import AttentionChunk
+from indexscope.analysis.capture.source import Source
 
 
 class TokenSequence(Protocol):

@@ -6,23 +6,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis.capture.chunk import AttentionChunk
-from analysis.features.buckets import BucketSums, bucket_count, bucket_of
-from analysis.features.columns import COUNTS, OF_QUERIES_IN_EFFECT, PER_HEAD, PER_QUERY
-from analysis.features.concentration import concentration, sparsity
-from analysis.features.entropy import entropy
-from analysis.features.kernels.block import Options
-from analysis.features.kernels.chunk import Ranges, extract_chunk, ranges_of
-from analysis.features.kernels.ranges import earlier_copies
-from analysis.features.locality import induction, locality
-from analysis.features.positions import RELATIVE_BINS, BinSums, count_positions
-from analysis.features.recall import attend
-from analysis.features.rows import AttentionRows
-from analysis.features.scores import ScoreRows, score_features, sketch_sums
-from analysis.features.shape import MapShape
-from analysis.features.sketch import BINS, GROUPS, ScoreSketch
-from analysis.features.tiles import FIRST_QUERY
-from analysis.settings import ExtractSettings
+from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.features.buckets import BucketSums, bucket_count, bucket_of
+from indexscope.analysis.features.columns import COUNTS, OF_QUERIES_IN_EFFECT, PER_HEAD, PER_QUERY
+from indexscope.analysis.features.concentration import concentration, sparsity
+from indexscope.analysis.features.entropy import entropy
+from indexscope.analysis.features.kernels.block import Options
+from indexscope.analysis.features.kernels.chunk import Ranges, extract_chunk, ranges_of
+from indexscope.analysis.features.kernels.ranges import earlier_copies
+from indexscope.analysis.features.locality import induction, locality
+from indexscope.analysis.features.positions import RELATIVE_BINS, BinSums, count_positions
+from indexscope.analysis.features.recall import attend
+from indexscope.analysis.features.rows import AttentionRows
+from indexscope.analysis.features.scores import ScoreRows, score_features, sketch_sums
+from indexscope.analysis.features.shape import MapShape
+from indexscope.analysis.features.sketch import BINS, GROUPS, ScoreSketch
+from indexscope.analysis.features.tiles import FIRST_QUERY
+from indexscope.analysis.settings import ExtractSettings
 
 # Attention weights that the torch path holds at once: a dozen tensors of this size live side by side.
 _WEIGHTS = {"cpu": 1 << 22, "cuda": 1 << 26}
@@ -31,8 +31,8 @@ _WEIGHTS = {"cpu": 1 << 22, "cuda": 1 << 26}
 class LayerFeatures:
     """Everything that is kept of one layer: sums by bucket, position counts, map shape and score sketches.
 
-    On the CPU compiled kernels do the work where they apply (`analysis.features.kernels.chunk.ranges_of`), torch does
-    it everywhere else; both compute the same features.
+    On the CPU compiled kernels do the work where they apply (`indexscope.analysis.features.kernels.chunk.ranges_of`),
+    torch does it everywhere else; both compute the same features.
 
     Args:
         settings: Thresholds and windows.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from analysis.features.rows import AttentionRows
+from indexscope.analysis.features.rows import AttentionRows
 
 RELATIVE_BINS = 10
 AXES = ("distance", "relative")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from analysis.capture.observers import sink_weight
-from analysis.features.rows import MASKED, AttentionRows, sort_keys
+from indexscope.analysis.capture.observers import sink_weight
+from indexscope.analysis.features.rows import MASKED, AttentionRows, sort_keys
 
 # Below this selected mass, p within S_t has lost its digits and the softmax over S_t is computed afresh.
 TINY_MASS = 1e-6

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.capture.chunk import AttentionChunk
 
 # Finite, so that 0 x masked logit is 0 and not NaN; exp of it is 0 all the same.
 MASKED = -1e30

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from analysis.capture import AttentionChunk
+from indexscope.analysis.capture import AttentionChunk
 
 #: Queries of a block. Blocks are counted from the start of the sequence, so that chunks do not matter.
 BLOCK = 16

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from analysis.features.rows import MASKED, AttentionRows
-from analysis.features.sketch import BINS, KEPT_BITS
+from indexscope.analysis.features.rows import MASKED, AttentionRows
+from indexscope.analysis.features.sketch import BINS, KEPT_BITS
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _divergence(rows: AttentionRows, scores: ScoreRows) -> torch.Tensor:
 
 
 def sketch_sums(scores: ScoreRows, in_effect: torch.Tensor, centre: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """What `analysis.features.sketch.ScoreSketch` keeps, of the scores of queries in effect.
+    """What `indexscope.analysis.features.sketch.ScoreSketch` keeps, of the scores of queries in effect.
 
     Args:
         scores: The index scores.

@@ -1,4 +1,4 @@
-"""The selections of sampled queries, picked up chunk by chunk (see `analysis.selections` for their form)."""
+"""The selections of sampled queries, picked up chunk by chunk (see `indexscope.analysis.selections` for their form)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from analysis.capture.chunk import AttentionChunk
-from analysis.selections import ROW, SELECTIONS, sampled_queries
-from analysis.varint import encode_rows
+from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.selections import ROW, SELECTIONS, sampled_queries
+from indexscope.analysis.varint import encode_rows
 
 
 @dataclass(frozen=True)

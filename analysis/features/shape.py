@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis.features.kernels.block import BlockSums
-from analysis.features.rows import AttentionRows
-from analysis.features.tiles import FIRST_QUERY, PHASES, contrasts, count_queries, strongest
+from indexscope.analysis.features.kernels.block import BlockSums
+from indexscope.analysis.features.rows import AttentionRows
+from indexscope.analysis.features.tiles import FIRST_QUERY, PHASES, contrasts, count_queries, strongest
 
 COLUMNS = 4
 NEAREST_SLASH = 2
@@ -70,8 +70,8 @@ class MapShape:
 
         vertical_mass is what the four most attended keys after the sinks hold; slash_mass what the strongest single
         distance of at least 2 holds, slash_distance; block_mass what is spread over whole aligned blocks of
-        block_size keys (`analysis.features.tiles`), NaN in sequences of fewer than 64 tokens. NaN too where some keys
-        are no tokens.
+        block_size keys (`indexscope.analysis.features.tiles`), NaN in sequences of fewer than 64 tokens. NaN too where
+        some keys are no tokens.
         """
         length = self.by_key.shape[-1]
         if not self.queries.any() or not self.defined or length <= NEAREST_SLASH:

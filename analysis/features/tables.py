@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.features.columns import ATTENTION, COUNTS, HEADS, INDEXER, POSITIONS, SCORES
-from analysis.features.layer import LayerFeatures
-from analysis.features.sketch import GROUPS, ScoreSketch
+from indexscope.analysis.features.columns import ATTENTION, COUNTS, HEADS, INDEXER, POSITIONS, SCORES
+from indexscope.analysis.features.layer import LayerFeatures
+from indexscope.analysis.features.sketch import GROUPS, ScoreSketch
 from indexscope.columns import Table
 
 Layers = Mapping[int, LayerFeatures]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis.features.rows import AttentionRows
+from indexscope.analysis.features.rows import AttentionRows
 
 #: Block sizes that are looked for, in keys. A block has four parts, those of the smallest one 4 keys.
 SIZES = (16, 32, 64, 128, 256, 512)

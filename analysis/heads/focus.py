@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.heads.spread import Spread
-from analysis.heads.tables import FOCUSED, HEADS
-from analysis.heads.words import words
-from analysis.metrics.summary import finite_or_null
-from analysis.settings import BootstrapSettings
-from analysis.statistics import ratio
+from indexscope.analysis.heads.spread import Spread
+from indexscope.analysis.heads.tables import FOCUSED, HEADS
+from indexscope.analysis.heads.words import words
+from indexscope.analysis.metrics.summary import finite_or_null
+from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics import ratio
 
 WEIGHTS = HEADS.weights | dict.fromkeys(("recall_loss", "adds_share", "against_share"), "weight")
 ESTIMATED = tuple(name for name in FOCUSED.schema if f"{name}_ci_low" in FOCUSED.schema)

@@ -1,14 +1,14 @@
-"""Where each indexer head's own selection falls, corrected for exposure as in `analysis.positional`."""
+"""Where each indexer head's own selection falls, corrected for exposure as in `indexscope.analysis.positional`."""
 
 from __future__ import annotations
 
 import polars as pl
 
-from analysis.heads.spread import Spread, estimate
-from analysis.heads.tables import LIFTED
-from analysis.metrics.summary import finite_or_null
-from analysis.positional.lift import label
-from analysis.settings import BootstrapSettings
+from indexscope.analysis.heads.spread import Spread, estimate
+from indexscope.analysis.heads.tables import LIFTED
+from indexscope.analysis.metrics.summary import finite_or_null
+from indexscope.analysis.positional.lift import label
+from indexscope.analysis.settings import BootstrapSettings
 
 
 def lift(positions: pl.DataFrame, settings: BootstrapSettings) -> pl.DataFrame:

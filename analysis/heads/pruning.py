@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.heads.spread import Spread
-from analysis.heads.tables import PRUNED
-from analysis.metrics.summary import finite_or_null
-from analysis.settings import BootstrapSettings
+from indexscope.analysis.heads.spread import Spread
+from indexscope.analysis.heads.tables import PRUNED
+from indexscope.analysis.metrics.summary import finite_or_null
+from indexscope.analysis.settings import BootstrapSettings
 
 
 def pruning(table: pl.DataFrame, settings: BootstrapSettings) -> pl.DataFrame:

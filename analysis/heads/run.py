@@ -6,16 +6,16 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from analysis.heads.focus import focus
-from analysis.heads.lift import lift
-from analysis.heads.pruning import pruning
-from analysis.heads.scores import head_moments, head_quantiles
-from analysis.heads.sums import head_sums, pair_sums
-from analysis.heads.tables import PAIRED, PAIRS, RESULTS
-from analysis.metrics.stream import Sharded, shards
-from analysis.metrics.summary import finite_or_null, summarise
-from analysis.metrics.sums import join, per_sample
-from analysis.settings import HeadsSettings
+from indexscope.analysis.heads.focus import focus
+from indexscope.analysis.heads.lift import lift
+from indexscope.analysis.heads.pruning import pruning
+from indexscope.analysis.heads.scores import head_moments, head_quantiles
+from indexscope.analysis.heads.sums import head_sums, pair_sums
+from indexscope.analysis.heads.tables import PAIRED, PAIRS, RESULTS
+from indexscope.analysis.metrics.stream import Sharded, shards
+from indexscope.analysis.metrics.summary import finite_or_null, summarise
+from indexscope.analysis.metrics.sums import join, per_sample
+from indexscope.analysis.settings import HeadsSettings
 from indexscope.columns import empty
 
 TABLES = ("indexer_heads", "indexer_head_pairs", "indexer_pruning", "indexer_head_positions", "indexer_head_scores")
@@ -31,8 +31,8 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: HeadsSettings)
 
     Returns:
         metrics and per_sample: head_agreement, head_effective, head_redundancy, head_correlation, leave_one_out_loss.
-        focus: `analysis.heads.focus`. pairs: layer, head_a, head_b, cosine, correlation, overlap, n.
-        pruning: `analysis.heads.pruning`. lift: `analysis.heads.lift`.
+        focus: `indexscope.analysis.heads.focus`. pairs: layer, head_a, head_b, cosine, correlation, overlap, n.
+        pruning: `indexscope.analysis.heads.pruning`. lift: `indexscope.analysis.heads.lift`.
         score_moments and score_quantiles: as in the analysis distribution, with the column indexer_head.
     """
     tables, pairs, pair_samples = _read(features)

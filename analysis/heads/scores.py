@@ -1,4 +1,4 @@
-"""Distributions of single heads' scores: those of the index scores (`analysis.distribution.scores`), head by head."""
+"""Distributions of single heads' index scores, as in `indexscope.analysis.distribution.scores`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import polars as pl
 
-from analysis.distribution.scores import Scores, score_moments, score_quantiles
-from analysis.heads.tables import HEAD_MOMENTS, HEAD_QUANTILES
+from indexscope.analysis.distribution.scores import Scores, score_moments, score_quantiles
+from indexscope.analysis.heads.tables import HEAD_MOMENTS, HEAD_QUANTILES
 from indexscope.columns import Table
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.metrics.sums import column
-from analysis.settings import BootstrapSettings
-from analysis.statistics import Array, bootstrap_ratios, interval, ratio
+from indexscope.analysis.metrics.sums import column
+from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics import Array, bootstrap_ratios, interval, ratio
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 from scipy.special import xlogy
 
-from analysis.heads.spread import Spread
-from analysis.metrics.sums import Sums, layered
-from analysis.statistics import Array, ratio
+from indexscope.analysis.heads.spread import Spread
+from indexscope.analysis.metrics.sums import Sums, layered
+from indexscope.analysis.statistics import Array, ratio
 
 
 def head_sums(heads: pl.DataFrame) -> Sums:

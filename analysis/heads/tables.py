@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import polars as pl
 
-from analysis.distribution.tables import MOMENTS, QUANTILES
-from analysis.features.columns import MOMENTS_OF_SCORES
-from analysis.metrics.tables import BOTH
-from analysis.positional.tables import LABEL
+from indexscope.analysis.distribution.tables import MOMENTS, QUANTILES
+from indexscope.analysis.features.columns import MOMENTS_OF_SCORES
+from indexscope.analysis.metrics.tables import BOTH
+from indexscope.analysis.positional.tables import LABEL
 from indexscope.columns import SAMPLES, Column, Table, interval, of, places, table_of
 
 _HEAD = of(pl.Int16, indexer_head="Index of the indexer head within its layer, from 0.")

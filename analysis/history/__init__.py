@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from analysis.history.gates import Break, breaks
-from analysis.history.numbers import kept
-from analysis.history.timeline import Run, Stretch, models_of, stretches
-from analysis.history.trends import Point, default_metrics, known_metrics, main_models, trend
+from indexscope.analysis.history.gates import Break, breaks
+from indexscope.analysis.history.numbers import kept
+from indexscope.analysis.history.timeline import Run, Stretch, models_of, stretches
+from indexscope.analysis.history.trends import Point, default_metrics, known_metrics, main_models, trend
 
 __all__ = [
     "Break",

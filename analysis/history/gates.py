@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from analysis.history.timeline import Stretch
+from indexscope.analysis.history.timeline import Stretch
 
 
 @dataclass(frozen=True)

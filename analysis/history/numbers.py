@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.metrics.registry import REGISTRY
+from indexscope.analysis.metrics.registry import REGISTRY
 
 METRIC = ("model", "name", "unit", "value", "ci_low", "ci_high", "n")
 COMPARISON = ("candidate", "metric", "unit", "difference", "ci_low", "ci_high", "n")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from analysis.history.numbers import GATE, MODEL
+from indexscope.analysis.history.numbers import GATE, MODEL
 
 
 @dataclass(frozen=True)

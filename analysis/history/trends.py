@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.diff import between, defined
-from analysis.gates import parse_rule
-from analysis.history.numbers import COMPARISON, DEFINITION, METRIC
-from analysis.history.timeline import Stretch, models_of
-from analysis.metrics.headline import FOLLOWED
+from indexscope.analysis.diff import between, defined
+from indexscope.analysis.gates import parse_rule
+from indexscope.analysis.history.numbers import COMPARISON, DEFINITION, METRIC
+from indexscope.analysis.history.timeline import Stretch, models_of
+from indexscope.analysis.metrics.headline import FOLLOWED
 from indexscope.errors import IndexscopeError
 
 DIFFERENCE = ".difference"
@@ -58,7 +58,7 @@ def trend(history: Sequence[Stretch], model: str, metric: str) -> list[Point]:
         metric: A metric, or ``<metric>.difference`` for the paired difference of a candidate from the baseline.
 
     Each step is the difference from the stretch before, with an interval as if the two were independent
-    (`analysis.diff.between`): over the same samples it is too wide rather than too narrow.
+    (`indexscope.analysis.diff.between`): over the same samples it is too wide rather than too narrow.
     """
     points: list[Point] = []
     last: Row | None = None

@@ -1,6 +1,6 @@
 """Metrics over context lengths from one extraction, and the length from which the selection loses."""
 
-from analysis.length.run import run
+from indexscope.analysis.length.run import run
 
 VERSION = 2
 

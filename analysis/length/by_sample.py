@@ -6,13 +6,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.length.extent import Extent
-from analysis.length.tables import BY_SAMPLE
-from analysis.metrics.headline import HEADLINE
-from analysis.metrics.metric import Ratio
-from analysis.metrics.registry import REGISTRY
-from analysis.metrics.sums import Sums
-from analysis.statistics import Array, ratio
+from indexscope.analysis.length.extent import Extent
+from indexscope.analysis.length.tables import BY_SAMPLE
+from indexscope.analysis.metrics.headline import HEADLINE
+from indexscope.analysis.metrics.metric import Ratio
+from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.metrics.sums import Sums
+from indexscope.analysis.statistics import Array, ratio
 
 #: Headline metrics that are means of rows, and the means that the others of them derive from.
 KEPT = frozenset(

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from analysis.metrics.blocks import sample_blocks
-from analysis.metrics.stream import Sharded
+from indexscope.analysis.metrics.blocks import sample_blocks
+from indexscope.analysis.metrics.stream import Sharded
 
 
 @dataclass

@@ -8,15 +8,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.length.extent import Extent
-from analysis.length.resampled import Buckets
-from analysis.length.tables import LENGTHS
-from analysis.metrics.metric import Derived
-from analysis.metrics.registry import REGISTRY
-from analysis.metrics.summary import finite_or_null
-from analysis.metrics.sums import Cell
-from analysis.settings import BootstrapSettings
-from analysis.statistics import Array, interval, ratio
+from indexscope.analysis.length.extent import Extent
+from indexscope.analysis.length.resampled import Buckets
+from indexscope.analysis.length.tables import LENGTHS
+from indexscope.analysis.metrics.metric import Derived
+from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.metrics.summary import finite_or_null
+from indexscope.analysis.metrics.sums import Cell
+from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics import Array, interval, ratio
 
 UP_TO, AT = "up to", "at"
 Estimates = tuple[Array, NDArray[np.int64]]

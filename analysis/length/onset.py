@@ -7,14 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from analysis.length.extent import Extent
-from analysis.length.resampled import FOLLOWED, Buckets
-from analysis.length.tables import ONSET
-from analysis.metrics.registry import REGISTRY
-from analysis.metrics.summary import finite_or_null
-from analysis.metrics.sums import Cell
-from analysis.settings import BootstrapSettings
-from analysis.statistics import interval, ratio
+from indexscope.analysis.length.extent import Extent
+from indexscope.analysis.length.resampled import FOLLOWED, Buckets
+from indexscope.analysis.length.tables import ONSET
+from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.metrics.summary import finite_or_null
+from indexscope.analysis.metrics.sums import Cell
+from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics import interval, ratio
 
 ROUNDING = 1e-6
 

@@ -9,14 +9,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.length.by_sample import BySample
-from analysis.length.extent import Extent
-from analysis.metrics.blocks import sample_blocks
-from analysis.metrics.grids import Grid, grids
-from analysis.metrics.stream import Sharded
-from analysis.metrics.sums import Cell, ratio_metrics
-from analysis.settings import BootstrapSettings
-from analysis.statistics import Array, resample_counts
+from indexscope.analysis.length.by_sample import BySample
+from indexscope.analysis.length.extent import Extent
+from indexscope.analysis.metrics.blocks import sample_blocks
+from indexscope.analysis.metrics.grids import Grid, grids
+from indexscope.analysis.metrics.stream import Sharded
+from indexscope.analysis.metrics.sums import Cell, ratio_metrics
+from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics import Array, resample_counts
 
 TABLES = ("tokens", "indexer", "attention")
 #: Metrics that are followed from the first bucket in effect on.

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from analysis.length.by_sample import BySample
-from analysis.length.extent import extent
-from analysis.length.lengths import lengths
-from analysis.length.onset import onset
-from analysis.length.resampled import resampled
-from analysis.length.tables import RESULTS
-from analysis.metrics.stream import Sharded
-from analysis.metrics.summary import metrics_frame
-from analysis.metrics.sums import Cell
-from analysis.metrics.tables import PER_SAMPLE
-from analysis.settings import LengthSettings
+from indexscope.analysis.length.by_sample import BySample
+from indexscope.analysis.length.extent import extent
+from indexscope.analysis.length.lengths import lengths
+from indexscope.analysis.length.onset import onset
+from indexscope.analysis.length.resampled import resampled
+from indexscope.analysis.length.tables import RESULTS
+from indexscope.analysis.metrics.stream import Sharded
+from indexscope.analysis.metrics.summary import metrics_frame
+from indexscope.analysis.metrics.sums import Cell
+from indexscope.analysis.metrics.tables import PER_SAMPLE
+from indexscope.analysis.settings import LengthSettings
 from indexscope.columns import empty
 
 

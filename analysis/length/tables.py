@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.metrics.tables import BOTH
+from indexscope.analysis.metrics.tables import BOTH
 from indexscope.columns import interval, of, places, table_of
 
 #: Which queries a length stands for; the comparison by length has these columns too.

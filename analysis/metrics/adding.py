@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.compiled import exact
-from analysis.statistics import Array
+from indexscope.analysis.compiled import exact
+from indexscope.analysis.statistics import Array
 
 
 @exact

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import polars as pl
 
-from analysis.metrics.stream import Sharded, shards
+from indexscope.analysis.metrics.stream import Sharded, shards
 
 # Sums of floats depend on how they are grouped; a block is always the same samples, a shard is not.
 BLOCK = 256

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.metrics.metric import Ratio
-from analysis.statistics import Array
+from indexscope.analysis.metrics.metric import Ratio
+from indexscope.analysis.statistics import Array
 
 KEYS = ("sample", "layer", "head", "bucket")
 #: Rows that are reduced at once, or those of one sample if they are more: it bounds the memory of a large table.
@@ -54,7 +54,7 @@ def grids(frame: pl.DataFrame, rules: Mapping[str, Ratio], others: Sequence[str]
     Yields:
         For the next samples in increasing order, a grid for each of ``others``.
     """
-    from analysis.metrics.adding import add
+    from indexscope.analysis.metrics.adding import add
 
     columns = list(dict.fromkeys(name for rule in rules.values() for name in _columns(rule) if name))
     wanted = np.array([[columns.index(n) if n else -1 for n in _columns(rule)] for rule in rules.values()], np.int64)

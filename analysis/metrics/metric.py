@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.features.columns import FEATURES
+from indexscope.analysis.features.columns import FEATURES
 
 Array = NDArray[np.float64]
 Better = Literal["higher", "lower", "neither"]

@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.metrics.stream import Sharded, shards
-from analysis.metrics.summary import finite_or_null
-from analysis.settings import BootstrapSettings
-from analysis.statistics import Array, bootstrap_ratios, interval, ratio
+from indexscope.analysis.metrics.stream import Sharded, shards
+from indexscope.analysis.metrics.summary import finite_or_null
+from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics import Array, bootstrap_ratios, interval, ratio
 
 Rules = Mapping[str, str]
 """Column of row means to the column that it is weighted by."""

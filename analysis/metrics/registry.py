@@ -9,8 +9,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 from types import MappingProxyType
 
-from analysis.metrics import families
-from analysis.metrics.metric import Family, Metric
+from indexscope.analysis.metrics import families
+from indexscope.analysis.metrics.metric import Family, Metric
 
 #: The family of the study that is being worked on. A context variable, so that studies in one process do not mix.
 _own: ContextVar[Family | None] = ContextVar("metrics of the study's own files", default=None)

@@ -8,12 +8,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.metrics.metric import Derived
-from analysis.metrics.registry import REGISTRY
-from analysis.metrics.sums import Cell, Sums
-from analysis.metrics.tables import METRICS
-from analysis.settings import BootstrapSettings
-from analysis.statistics import Array, bootstrap_ratios, interval, ratio
+from indexscope.analysis.metrics.metric import Derived
+from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.metrics.sums import Cell, Sums
+from indexscope.analysis.metrics.tables import METRICS
+from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics import Array, bootstrap_ratios, interval, ratio
 
 
 def summarise(sums: Sums, settings: BootstrapSettings) -> pl.DataFrame:

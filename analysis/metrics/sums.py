@@ -9,13 +9,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.metrics.grids import Grid, grids
-from analysis.metrics.grids import column as column
-from analysis.metrics.metric import Ratio
-from analysis.metrics.registry import REGISTRY
-from analysis.metrics.stream import Sharded, shards
-from analysis.metrics.tables import PER_SAMPLE
-from analysis.statistics import Array, ratio
+from indexscope.analysis.metrics.grids import Grid, grids
+from indexscope.analysis.metrics.grids import column as column
+from indexscope.analysis.metrics.metric import Ratio
+from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.metrics.stream import Sharded, shards
+from indexscope.analysis.metrics.tables import PER_SAMPLE
+from indexscope.analysis.statistics import Array, ratio
 
 Features = Mapping[str, pl.DataFrame]
 Cell = tuple[str, int | None]

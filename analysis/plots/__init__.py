@@ -1,17 +1,17 @@
 """The figures of Indexscope: frames in, matplotlib figures out, one house style, no global state."""
 
-from analysis.plots.buckets import metrics_by_position
-from analysis.plots.clusters import cluster_map
-from analysis.plots.cost import cost_by_length
-from analysis.plots.forest import forest
-from analysis.plots.heads import head_maps
-from analysis.plots.patterns import pattern_types_by_layer
-from analysis.plots.positional import lift_curves, lift_map
-from analysis.plots.recall import recall_by_layer
-from analysis.plots.scores import score_bands, score_histograms
-from analysis.plots.svg import as_image, to_svg
-from analysis.plots.tradeoff import quality_against_cost
-from analysis.plots.trends import Marks, metric_trends
+from indexscope.analysis.plots.buckets import metrics_by_position
+from indexscope.analysis.plots.clusters import cluster_map
+from indexscope.analysis.plots.cost import cost_by_length
+from indexscope.analysis.plots.forest import forest
+from indexscope.analysis.plots.heads import head_maps
+from indexscope.analysis.plots.patterns import pattern_types_by_layer
+from indexscope.analysis.plots.positional import lift_curves, lift_map
+from indexscope.analysis.plots.recall import recall_by_layer
+from indexscope.analysis.plots.scores import score_bands, score_histograms
+from indexscope.analysis.plots.svg import as_image, to_svg
+from indexscope.analysis.plots.tradeoff import quality_against_cost
+from indexscope.analysis.plots.trends import Marks, metric_trends
 
 __all__ = [
     "Marks",

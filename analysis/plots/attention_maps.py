@@ -9,9 +9,9 @@ import polars as pl
 from matplotlib.colors import Normalize, PowerNorm, TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from analysis.plots.drawing import Array
-from analysis.plots.pooled_maps import draw_map, note_map, without_future
-from analysis.plots.style import colours, new_figure, styled
+from indexscope.analysis.plots.drawing import Array
+from indexscope.analysis.plots.pooled_maps import draw_map, note_map, without_future
+from indexscope.analysis.plots.style import colours, new_figure, styled
 
 WORDS = {"most": "loses most", "middle": "median", "least": "loses least", "only": "loses"}
 COLUMNS = {"dense": "dense attention", "sparse": "sparse attention", "difference": "sparse less dense"}

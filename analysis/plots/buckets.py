@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis.plots.drawing import note
-from analysis.plots.frames import largest, values
-from analysis.plots.style import legend_above, look, new_figure, short_labels, styled
+from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.frames import largest, values
+from indexscope.analysis.plots.style import legend_above, look, new_figure, short_labels, styled
 
 PREFERRED = ("selection_recall", "normalized_entropy", "sparsity_ratio", "nll")
 

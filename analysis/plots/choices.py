@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from analysis.plots.drawing import note
-from analysis.plots.frames import Array, by_layer, largest, values
-from analysis.plots.lifts import log_two, positive
-from analysis.plots.style import INK, MUTED, colours, legend_above, look, new_figure, styled
+from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.frames import Array, by_layer, largest, values
+from indexscope.analysis.plots.lifts import log_two, positive
+from indexscope.analysis.plots.style import INK, MUTED, colours, legend_above, look, new_figure, styled
 
 _FEW = 24
 """Markers are drawn on lines of at most so many points."""

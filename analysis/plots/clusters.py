@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis.plots.drawing import note
-from analysis.plots.style import INK, SKY, new_figure, short_labels, styled
+from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.style import INK, SKY, new_figure, short_labels, styled
 
 _DESCRIPTION = ("cluster", "name", "size", "share", "ci_low", "ci_high", "n")
 _REACH = 2.5

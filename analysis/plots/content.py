@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from analysis.plots.drawing import note
-from analysis.plots.frames import Array, largest, values
-from analysis.plots.lifts import positive
-from analysis.plots.style import INK, look, new_figure, styled
+from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.frames import Array, largest, values
+from indexscope.analysis.plots.lifts import positive
+from indexscope.analysis.plots.style import INK, look, new_figure, styled
 
 _FOLLOWED = 4
 """Kinds whose lift is drawn layer by layer: those farthest from 1 of those that are surely not 1, if there are any."""

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from analysis.plots.drawing import note
-from analysis.plots.frames import spread, values
-from analysis.plots.style import legend_above, look, new_figure, short_labels, styled
+from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.frames import spread, values
+from indexscope.analysis.plots.style import legend_above, look, new_figure, short_labels, styled
 
 
 @styled

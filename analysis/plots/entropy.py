@@ -7,9 +7,9 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.drawing import note
-from analysis.plots.frames import values
-from analysis.plots.style import INK, MUTED, SKY, look, new_figure, styled
+from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.frames import values
+from indexscope.analysis.plots.style import INK, MUTED, SKY, look, new_figure, styled
 
 #: Heads whose lines are told apart; more are drawn in grey with their mean.
 FEW = 6

@@ -9,10 +9,10 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.drawing import note
-from analysis.plots.frames import values
-from analysis.plots.patterns import stack_types
-from analysis.plots.style import INK, look, new_figure, styled
+from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.frames import values
+from indexscope.analysis.plots.patterns import stack_types
+from indexscope.analysis.plots.style import INK, look, new_figure, styled
 
 _SHARES = {
     "normalized_entropy": "normalised entropy",

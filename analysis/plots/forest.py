@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from analysis.plots.drawing import note
-from analysis.plots.frames import largest
-from analysis.plots.style import GREEN, INK, MUTED, VERMILLION, new_figure, short_labels, styled
+from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.frames import largest
+from indexscope.analysis.plots.style import GREEN, INK, MUTED, VERMILLION, new_figure, short_labels, styled
 
 _LINEAR = 1.0
 _TICKS = (1.0, 10.0, 100.0, 1000.0, 10_000.0)

@@ -9,9 +9,9 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.plots.drawing import note
-from analysis.plots.frames import largest
-from analysis.plots.style import MUTED, colours, new_figure, styled
+from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.frames import largest
+from indexscope.analysis.plots.style import MUTED, colours, new_figure, styled
 
 PREFERRED = ("normalized_entropy", "head_recall")
 

@@ -6,9 +6,9 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.drawing import note
-from analysis.plots.frames import largest, values
-from analysis.plots.style import MUTED, legend_above, look, new_figure, styled
+from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.frames import largest, values
+from indexscope.analysis.plots.style import MUTED, legend_above, look, new_figure, styled
 
 _RECALL = (
     ("selection_recall", "selection recall"),

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from analysis.plots.frames import Array
+from indexscope.analysis.plots.frames import Array
 
 
 def positive(array: Array) -> Array:

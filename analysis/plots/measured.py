@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from analysis.plots.drawing import note
-from analysis.plots.frames import spread, values
-from analysis.plots.style import MUTED, legend_above, look, new_figure, styled
+from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.frames import spread, values
+from indexscope.analysis.plots.style import MUTED, legend_above, look, new_figure, styled
 
 COMPONENTS = ("indexer", "selection", "attention", "model")
 _MIB = 2.0**20
@@ -69,7 +69,7 @@ def patterns_front(patterns: pl.DataFrame) -> Figure | None:
     """Heads and pattern types: share of keys needed against recall, those on the front filled and joined.
 
     Args:
-        patterns: As `analysis.efficiency.patterns.patterns_pareto` gives them.
+        patterns: As `indexscope.analysis.efficiency.patterns.patterns_pareto` gives them.
     """
     levels = [level for level in ("head", "pattern type") if level in set(patterns["level"])]
     if not levels:

@@ -9,9 +9,9 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.drawing import note
-from analysis.plots.frames import largest, values
-from analysis.plots.style import INK, legend_above, look, new_figure, styled
+from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.frames import largest, values
+from indexscope.analysis.plots.style import INK, legend_above, look, new_figure, styled
 
 _AXES = ("position", "token class")
 _LINES = {

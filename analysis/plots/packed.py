@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 
-from analysis.plots.drawing import Array, Drawing, Marks
+from indexscope.analysis.plots.drawing import Array, Drawing, Marks
 
 MANY = 2000
 """A figure with more marks than this is written with four significant digits in place of six."""

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from analysis.plots.drawing import note
-from analysis.plots.style import (
+from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.style import (
     BLUE,
     GREEN,
     INK,

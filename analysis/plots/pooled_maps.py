@@ -12,8 +12,8 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from analysis.plots.drawing import Array, note
-from analysis.plots.style import GRID
+from indexscope.analysis.plots.drawing import Array, note
+from indexscope.analysis.plots.style import GRID
 
 
 def without_future(cells: Array, queries: NDArray[Any], length: int) -> Array:

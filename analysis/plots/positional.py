@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from analysis.plots.drawing import note
-from analysis.plots.frames import largest, values
-from analysis.plots.lifts import log_two, positive
-from analysis.plots.style import INK, MUTED, colours, legend_above, look, new_figure, short_labels, styled
+from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.frames import largest, values
+from indexscope.analysis.plots.lifts import log_two, positive
+from indexscope.analysis.plots.style import INK, MUTED, colours, legend_above, look, new_figure, short_labels, styled
 
 _AXES = (("distance", "distance from query to key (tokens)"), ("relative", "position of the key (0 oldest, 1 newest)"))
 _LARGEST = 4.0

@@ -6,8 +6,8 @@ import polars as pl
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from analysis.plots.pooled_maps import draw_map, note_map, without_future
-from analysis.plots.style import colours, new_figure, styled
+from indexscope.analysis.plots.pooled_maps import draw_map, note_map, without_future
+from indexscope.analysis.plots.style import colours, new_figure, styled
 
 COLUMNS = 4
 AT_MOST = 16

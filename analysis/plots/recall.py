@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.plots.drawing import note
-from analysis.plots.frames import Series, by_layer
-from analysis.plots.style import GRID, MUTED, Look, look, new_figure, short_labels, styled
+from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.frames import Series, by_layer
+from indexscope.analysis.plots.style import GRID, MUTED, Look, look, new_figure, short_labels, styled
 
 
 @styled

@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from analysis.plots.drawing import note
-from analysis.plots.frames import spread, values
-from analysis.plots.style import BLUE, ORANGE, legend_above, new_figure, styled
+from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.frames import spread, values
+from indexscope.analysis.plots.style import BLUE, ORANGE, legend_above, new_figure, styled
 
 _PANELS = 6
 _GROUPS = (("selected", BLUE, "-"), ("unselected", ORANGE, (0, (4, 1.5))))

@@ -15,8 +15,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from analysis.plots.drawing import Array, Drawing, note
-from analysis.plots.style import BLUE, GRID, SKY, VERMILLION, colours, new_figure, styled
+from indexscope.analysis.plots.drawing import Array, Drawing, note
+from indexscope.analysis.plots.style import BLUE, GRID, SKY, VERMILLION, colours, new_figure, styled
 
 COLUMNS = 4
 AT_MOST = 16

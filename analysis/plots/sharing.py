@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from analysis.plots.drawing import note
-from analysis.plots.frames import largest, values
-from analysis.plots.style import GRID, colours, legend_above, look, new_figure, styled
+from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.frames import largest, values
+from indexscope.analysis.plots.style import GRID, colours, legend_above, look, new_figure, styled
 
 _METHODS = (("exact", "exact (band: CI)"), ("greedy", "greedy"), ("even", "evenly spaced"))
 

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from analysis.plots.drawing import note
-from analysis.plots.frames import largest, values
-from analysis.plots.style import legend_above, look, new_figure, styled
+from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.frames import largest, values
+from indexscope.analysis.plots.style import legend_above, look, new_figure, styled
 
 
 @styled

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from matplotlib.figure import Figure
 
-from analysis.plots.drawing import Drawing
-from analysis.plots.style import WIDTH, drawn_into, house_style
+from indexscope.analysis.plots.drawing import Drawing
+from indexscope.analysis.plots.style import WIDTH, drawn_into, house_style
 
 HEADING = 0.34
 """Inches that a heading takes."""

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure, SubFigure
 
-from analysis.plots.drawing import Drawing
+from indexscope.analysis.plots.drawing import Drawing
 from indexscope.errors import one_line
 
 # Okabe & Ito (2008), "Color Universal Design": distinguishable under the common kinds of colour blindness.

@@ -11,8 +11,8 @@ import xml.etree.ElementTree as ElementTree
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from analysis.plots.compact import compact, small_image
-from analysis.plots.style import house_style
+from indexscope.analysis.plots.compact import compact, small_image
+from indexscope.analysis.plots.style import house_style
 
 SVG_NAMESPACE = "http://www.w3.org/2000/svg"
 _FONTS = "'DejaVu Sans', Verdana, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"

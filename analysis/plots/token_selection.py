@@ -15,8 +15,8 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from analysis.plots.drawing import Array, note
-from analysis.plots.style import BLUE, INK, MUTED, VERMILLION, new_figure, styled
+from indexscope.analysis.plots.drawing import Array, note
+from indexscope.analysis.plots.style import BLUE, INK, MUTED, VERMILLION, new_figure, styled
 from indexscope.errors import one_line
 
 #: Characters a line, and their size in inches: DejaVu Sans Mono is 0.602 em wide.

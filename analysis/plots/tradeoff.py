@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.efficiency.fronts import model_front
-from analysis.plots.drawing import note
-from analysis.plots.frames import overall, sample_count
-from analysis.plots.style import MUTED, legend_above, look, new_figure, short_labels, styled
+from indexscope.analysis.efficiency.fronts import model_front
+from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.frames import overall, sample_count
+from indexscope.analysis.plots.style import MUTED, legend_above, look, new_figure, short_labels, styled
 
 _QUALITY = (("nll", "better ↓"), ("selection_recall", "better ↑"))
 

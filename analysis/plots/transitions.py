@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis.plots.drawing import note
-from analysis.plots.style import INK, new_figure, short_labels, styled
+from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.style import INK, new_figure, short_labels, styled
 
 # Kinds up to which a cell has room for its interval.
 _ROOM = 7

@@ -10,8 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, Formatter, ScalarFormatter
 
-from analysis.plots.frames import spread, values
-from analysis.plots.style import GREEN, MUTED, VERMILLION, legend_above, look, new_figure, short_labels, styled
+from indexscope.analysis.plots.frames import spread, values
+from indexscope.analysis.plots.style import (
+    GREEN,
+    MUTED,
+    VERMILLION,
+    legend_above,
+    look,
+    new_figure,
+    short_labels,
+    styled,
+)
 
 _TICKS = 5
 _LARGE = ("FLOPs/token", "FLOPs", "parameters", "bytes", "tokens")

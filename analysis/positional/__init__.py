@@ -1,6 +1,6 @@
 """Whether the indexer prefers some positions over others, corrected for exposure, and more than the attention does."""
 
-from analysis.positional.run import run
+from indexscope.analysis.positional.run import run
 
 VERSION = 3
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.positional.tally import OLDEST_BIN, RECENT_BINS, Crossed
-from analysis.positional.totals import Totals
-from analysis.statistics import Array, ratio
+from indexscope.analysis.positional.tally import OLDEST_BIN, RECENT_BINS, Crossed
+from indexscope.analysis.positional.totals import Totals
+from indexscope.analysis.statistics import Array, ratio
 
 # A bin that is never selected has log2 lift -inf; a factor of 64 either way is as good as never.
 CAP = 6.0

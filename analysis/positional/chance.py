@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 from scipy.stats import binom
 
-from analysis.positional.tally import BINS, RECENT_BINS, Tally
-from analysis.statistics import Array, ratio
+from indexscope.analysis.positional.tally import BINS, RECENT_BINS, Tally
+from indexscope.analysis.statistics import Array, ratio
 
 # From this variance on, selections of a bin are as good as normal.
 _NORMAL = 50.0

@@ -7,12 +7,12 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from analysis.metrics.summary import finite_or_null
-from analysis.positional.tables import LIFT
-from analysis.positional.tally import Tally
-from analysis.positional.totals import Totals
-from analysis.settings import BootstrapSettings
-from analysis.statistics import Array, interval, ratio
+from indexscope.analysis.metrics.summary import finite_or_null
+from indexscope.analysis.positional.tables import LIFT
+from indexscope.analysis.positional.tally import Tally
+from indexscope.analysis.positional.totals import Totals
+from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics import Array, interval, ratio
 
 # With fewer selections (or fewer keys left out) than this by chance, resampled samples do not show their scatter.
 FEW = 10.0

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from analysis.metrics.stream import Sharded, shards
-from analysis.metrics.summary import metrics_frame, summarise
-from analysis.metrics.sums import Cell, Sums, join, layered, per_sample
-from analysis.positional.bias import CAP, Parts, bias_parts
-from analysis.positional.chance import floor
-from analysis.positional.lift import LiftBands, draws
-from analysis.positional.tables import RESULTS
-from analysis.positional.tally import blocks, tally
-from analysis.positional.totals import Totals, totals
-from analysis.settings import PositionalBiasSettings
-from analysis.statistics import Array, resample_counts
+from indexscope.analysis.metrics.stream import Sharded, shards
+from indexscope.analysis.metrics.summary import metrics_frame, summarise
+from indexscope.analysis.metrics.sums import Cell, Sums, join, layered, per_sample
+from indexscope.analysis.positional.bias import CAP, Parts, bias_parts
+from indexscope.analysis.positional.chance import floor
+from indexscope.analysis.positional.lift import LiftBands, draws
+from indexscope.analysis.positional.tables import RESULTS
+from indexscope.analysis.positional.tally import blocks, tally
+from indexscope.analysis.positional.totals import Totals, totals
+from indexscope.analysis.settings import PositionalBiasSettings
+from indexscope.analysis.statistics import Array, resample_counts
 from indexscope.columns import empty
 
 AXES = ("distance", "relative")

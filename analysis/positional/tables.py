@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.metrics.tables import BOTH
+from indexscope.analysis.metrics.tables import BOTH
 from indexscope.columns import SAMPLES, interval, of, table_of
 
 LABEL = of(pl.String, label="The bin in words.")

@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.metrics.blocks import sample_blocks
-from analysis.metrics.stream import Sharded
-from analysis.metrics.sums import column
-from analysis.statistics import Array
+from indexscope.analysis.metrics.blocks import sample_blocks
+from indexscope.analysis.metrics.stream import Sharded
+from indexscope.analysis.metrics.sums import column
+from indexscope.analysis.statistics import Array
 
 #: Distances below 32 are bins 0 to 5; the oldest tenth of E_t is relative bin 0.
 RECENT_BINS = 5

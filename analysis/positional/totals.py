@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from analysis.positional.chance import scatter
-from analysis.positional.tally import BINS, Ids, tally
-from analysis.statistics import Array
+from indexscope.analysis.positional.chance import scatter
+from indexscope.analysis.positional.tally import BINS, Ids, tally
+from indexscope.analysis.statistics import Array
 
 
 @dataclass(frozen=True)

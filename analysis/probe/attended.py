@@ -10,10 +10,10 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from analysis.attended import ATTENDED, LEAST, TOKEN_KINDS, packed, packed_kinds
-from analysis.content.classes import class_codes
-from analysis.probe.collect import Maker, ProbedSample, Tables
-from analysis.probe.rows import ProbeRows
+from indexscope.analysis.attended import ATTENDED, LEAST, TOKEN_KINDS, packed, packed_kinds
+from indexscope.analysis.content.classes import class_codes
+from indexscope.analysis.probe.collect import Maker, ProbedSample, Tables
+from indexscope.analysis.probe.rows import ProbeRows
 
 TIMES, MOST = 4, 4096
 """How many keys ``auto`` keeps, relative to k_t and at most.

@@ -9,11 +9,11 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from analysis.budget.tables import KEYS_NEEDED, RECALL_AT_K
-from analysis.probe.collect import Collector, Maker, ProbedSample, Tables
-from analysis.probe.order import held
-from analysis.probe.rows import ProbeRows
-from analysis.probe.weighted import array, grouped, means, query_rows
+from indexscope.analysis.budget.tables import KEYS_NEEDED, RECALL_AT_K
+from indexscope.analysis.probe.collect import Collector, Maker, ProbedSample, Tables
+from indexscope.analysis.probe.order import held
+from indexscope.analysis.probe.rows import ProbeRows
+from indexscope.analysis.probe.weighted import array, grouped, means, query_rows
 
 TARGETS = (0.90, 0.95, 0.99)
 """Shares of the head-mean attention that a query's keys are to hold."""

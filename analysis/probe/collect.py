@@ -9,7 +9,7 @@ from typing import Protocol
 import polars as pl
 import torch
 
-from analysis.probe.rows import ProbeRows
+from indexscope.analysis.probe.rows import ProbeRows
 
 Tables = dict[str, pl.DataFrame]
 

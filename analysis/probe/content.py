@@ -10,10 +10,10 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from analysis.content.classes import CLASSES, RELATIONS, class_codes
-from analysis.content.tables import CONTENT
-from analysis.probe.collect import Maker, ProbedSample, Tables
-from analysis.probe.rows import ProbeRows
+from indexscope.analysis.content.classes import CLASSES, RELATIONS, class_codes
+from indexscope.analysis.content.tables import CONTENT
+from indexscope.analysis.probe.collect import Maker, ProbedSample, Tables
+from indexscope.analysis.probe.rows import ProbeRows
 
 
 def content_collector(classes: NDArray[np.int8] | None, dense: bool = False) -> Maker:
@@ -24,9 +24,10 @@ def content_collector(classes: NDArray[np.int8] | None, dense: bool = False) -> 
     selector of the same size would take (each eligible key with probability k_t / n_t), attention_mass is the dense
     attention of the head mean on the kind, attention_expected what uniform attention would give (1 / n_t a key).
 
-    Kinds: the classes of `analysis.content.classes.CLASSES`, which part the keys; and three that overlap with them:
-    *induction* (the key's previous token is the query's token, as `induction_mass`: Olsson et al. 2022), *repeated*
-    (the key's token is the query's token and s < t), *first occurrence* (no earlier token of the sample is the same).
+    Kinds: the classes of `indexscope.analysis.content.classes.CLASSES`, which part the keys; and three that overlap
+    with them: *induction* (the key's previous token is the query's token, as `induction_mass`: Olsson et al. 2022),
+    *repeated* (the key's token is the query's token and s < t), *first occurrence* (no earlier token of the sample is
+    the same).
 
     Args:
         classes: Class code of each id of the vocabulary, of `token_classes`; None leaves the classes out. Ids beyond

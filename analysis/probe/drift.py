@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import polars as pl
 import torch
 
-from analysis.budget.tables import SCORE_DRIFT
-from analysis.probe.collect import Collector, Maker, ProbedSample, Tables
-from analysis.probe.rows import ProbeRows
-from analysis.probe.weighted import grouped, means, query_rows
+from indexscope.analysis.budget.tables import SCORE_DRIFT
+from indexscope.analysis.probe.collect import Collector, Maker, ProbedSample, Tables
+from indexscope.analysis.probe.rows import ProbeRows
+from indexscope.analysis.probe.weighted import grouped, means, query_rows
 
 IN_EFFECT = [name for name, weight in SCORE_DRIFT.weights.items() if weight == "weight_in_effect"]
 

@@ -7,10 +7,10 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import polars as pl
 
-from analysis.content.excerpt import shown_positions
-from analysis.content.tables import EXAMPLES
-from analysis.probe.collect import Maker, ProbedSample, Tables
-from analysis.probe.rows import ProbeRows
+from indexscope.analysis.content.excerpt import shown_positions
+from indexscope.analysis.content.tables import EXAMPLES
+from indexscope.analysis.probe.collect import Maker, ProbedSample, Tables
+from indexscope.analysis.probe.rows import ProbeRows
 
 
 def example_collector(pieces: Sequence[str] | None, samples: Collection[int]) -> Maker:
@@ -18,7 +18,7 @@ def example_collector(pieces: Sequence[str] | None, samples: Collection[int]) ->
 
     The query is, among the sample's probed queries in effect in the layer, that of median selection recall (the lower
     of two; the earlier of equals): neither a lucky nor an unlucky one. One row a token that is shown, of at most 160:
-    `analysis.content.excerpt.shown_positions` chooses them.
+    `indexscope.analysis.content.excerpt.shown_positions` chooses them.
 
     Args:
         pieces: Text of each id as it stands inside a text; None writes "id 123".

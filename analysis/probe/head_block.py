@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from analysis.probe.rows import ProbeRows
+from indexscope.analysis.probe.rows import ProbeRows
 
 # Scores (queries x heads x keys) that are held at once; about six float64 tensors of this size live side by side.
 _SCORES = {"cpu": 1 << 20, "cuda": 1 << 24}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from analysis.features.positions import AXES, RELATIVE_BINS, distance_bins, relative_bins
-from analysis.heads.tables import FOCUS
-from analysis.probe.head_block import HeadBlock
+from indexscope.analysis.features.positions import AXES, RELATIVE_BINS, distance_bins, relative_bins
+from indexscope.analysis.heads.tables import FOCUS
+from indexscope.analysis.probe.head_block import HeadBlock
 
 LOCAL_KEYS = 32
 SINK_KEYS = 4

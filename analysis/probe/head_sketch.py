@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis.features.sketch import BINS, GROUPS, KEPT_BITS, ScoreSketch
-from analysis.probe.head_block import HeadBlock
+from indexscope.analysis.features.sketch import BINS, GROUPS, KEPT_BITS, ScoreSketch
+from indexscope.analysis.probe.head_block import HeadBlock
 
 # Heads that are counted at once: a dense count of one group of one head is 1 MiB.
 _AT_ONCE = 8

@@ -12,14 +12,14 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from analysis.features.positions import AXES, RELATIVE_BINS
-from analysis.heads.tables import HEADS, PAIRS, PROBED, SCORES
-from analysis.probe.collect import Maker, ProbedSample, Tables
-from analysis.probe.head_block import HeadBlock, head_blocks
-from analysis.probe.head_measures import head_measures, pair_measures, position_sums
-from analysis.probe.head_sketch import HeadSketch
-from analysis.probe.pruning import pruning_collector, removal_order
-from analysis.probe.rows import ProbeRows
+from indexscope.analysis.features.positions import AXES, RELATIVE_BINS
+from indexscope.analysis.heads.tables import HEADS, PAIRS, PROBED, SCORES
+from indexscope.analysis.probe.collect import Maker, ProbedSample, Tables
+from indexscope.analysis.probe.head_block import HeadBlock, head_blocks
+from indexscope.analysis.probe.head_measures import head_measures, pair_measures, position_sums
+from indexscope.analysis.probe.head_sketch import HeadSketch
+from indexscope.analysis.probe.pruning import pruning_collector, removal_order
+from indexscope.analysis.probe.rows import ProbeRows
 
 __all__ = ["head_collector", "pruning_collector", "removal_order"]
 
@@ -28,7 +28,7 @@ def head_collector() -> Maker:
     """Collectors of what single indexer heads do at queries in effect.
 
     Tables:
-        indexer_heads: Means by sample, layer and indexer head (`analysis.probe.head_measures`).
+        indexer_heads: Means by sample, layer and indexer head (`indexscope.analysis.probe.head_measures`).
         indexer_head_pairs: Cosine, correlation and overlap by sample, layer and pair of heads.
         indexer_head_scores: Moments and sketch of w[t, j] ReLU(q[t, j] · k[s]) of selected and unselected keys.
         indexer_head_positions: Selections of each head's own top k by distance and relative position.

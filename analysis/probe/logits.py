@@ -7,18 +7,19 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from analysis.content.classes import CLASSES, class_codes
-from analysis.features.buckets import bucket_of
-from analysis.predictions import LOGITS, packed
-from analysis.probe.collect import ProbedSample
+from indexscope.analysis.content.classes import CLASSES, class_codes
+from indexscope.analysis.features.buckets import bucket_of
+from indexscope.analysis.predictions import LOGITS, packed
+from indexscope.analysis.probe.collect import ProbedSample
 
 
 class PredictionRows:
     """Collects the table ``logits`` of one sample: the next-token distribution after each sampled query.
 
-    Of each distribution the likeliest tokens are kept, as ids and log-probabilities (`analysis.predictions`), and the
-    probability of all others as one number. ``nll`` and ``top_token`` are of the whole distribution in float64, and
-    ``token_class`` is that of the true next token; it is null, like nll and next_token, after the last token.
+    Of each distribution the likeliest tokens are kept, as ids and log-probabilities
+    (`indexscope.analysis.predictions`), and the probability of all others as one number. ``nll`` and ``top_token`` are
+    of the whole distribution in float64, and ``token_class`` is that of the true next token; it is null, like nll and
+    next_token, after the last token.
 
     Args:
         sample: The sample.

@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.probe.collect import Maker, ProbedSample, Tables
-from analysis.probe.rows import ProbeRows
+from indexscope.analysis.probe.collect import Maker, ProbedSample, Tables
+from indexscope.analysis.probe.rows import ProbeRows
 from indexscope.columns import of, places, table_of
 
 BINS = 48

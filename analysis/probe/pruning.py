@@ -15,10 +15,10 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from analysis.heads.tables import PRUNING
-from analysis.probe.collect import Maker, ProbedSample, Tables
-from analysis.probe.head_block import head_blocks
-from analysis.probe.rows import ProbeRows
+from indexscope.analysis.heads.tables import PRUNING
+from indexscope.analysis.probe.collect import Maker, ProbedSample, Tables
+from indexscope.analysis.probe.head_block import head_blocks
+from indexscope.analysis.probe.rows import ProbeRows
 
 Order = Mapping[int, NDArray[np.int64]]
 

@@ -11,18 +11,18 @@ from collections.abc import Sequence
 import polars as pl
 import torch
 
-from analysis.capture.protocol import TracedModel
-from analysis.capture.source import Source
-from analysis.features.attempt import Attempt
-from analysis.features.buckets import bucket_of
-from analysis.features.intake import TokenSequence, called
-from analysis.probe.collect import Tables
-from analysis.probe.reselect import LayerSelection, Run, run
-from analysis.probe.rounding import ROUNDINGS
-from analysis.probe.rows import probed_queries
-from analysis.probe.stability import TIES
-from analysis.probe.weighted import array, grouped, means
-from analysis.stability.tables import OUTPUT_STABILITY, SELECTION_RERUN
+from indexscope.analysis.capture.protocol import TracedModel
+from indexscope.analysis.capture.source import Source
+from indexscope.analysis.features.attempt import Attempt
+from indexscope.analysis.features.buckets import bucket_of
+from indexscope.analysis.features.intake import TokenSequence, called
+from indexscope.analysis.probe.collect import Tables
+from indexscope.analysis.probe.reselect import LayerSelection, Run, run
+from indexscope.analysis.probe.rounding import ROUNDINGS
+from indexscope.analysis.probe.rows import probed_queries
+from indexscope.analysis.probe.stability import TIES
+from indexscope.analysis.probe.weighted import array, grouped, means
+from indexscope.analysis.stability.tables import OUTPUT_STABILITY, SELECTION_RERUN
 
 CHUNKS = ("chunk_half", "chunk_odd")
 RERUNS = (*CHUNKS, TIES, *ROUNDINGS)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from analysis.capture.chunk import AttentionChunk
-from analysis.capture.observers import capture_sparse
-from analysis.capture.source import Source
-from analysis.probe.order import Choice, choice, own_priority, top
-from analysis.probe.rounding import ROUNDINGS
-from analysis.probe.stability import TIES, latest
+from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.capture.observers import capture_sparse
+from indexscope.analysis.capture.source import Source
+from indexscope.analysis.probe.order import Choice, choice, own_priority, top
+from indexscope.analysis.probe.rounding import ROUNDINGS
+from indexscope.analysis.probe.stability import TIES, latest
 
 
 @dataclass(frozen=True)

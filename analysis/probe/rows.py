@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from analysis.capture.chunk import AttentionChunk
-from analysis.features.rows import AttentionRows
-from analysis.selections import sampled_queries
+from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.features.rows import AttentionRows
+from indexscope.analysis.selections import sampled_queries
 
 
 @dataclass(frozen=True)

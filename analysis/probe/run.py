@@ -11,28 +11,28 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from analysis.capture.chunk import AttentionChunk
-from analysis.capture.journal import Journal
-from analysis.capture.observers import capture_sparse
-from analysis.capture.protocol import Traceable, as_source
-from analysis.capture.source import Source
-from analysis.content.classes import token_classes
-from analysis.features.attempt import Attempt
-from analysis.features.intake import TokenSequence, called, check_samples
-from analysis.probe.attended import attended_collector
-from analysis.probe.budget import budget_collector
-from analysis.probe.collect import Maker, ProbedSample, Tables
-from analysis.probe.content import content_collector
-from analysis.probe.drift import drift_collector
-from analysis.probe.examples import example_collector
-from analysis.probe.heads import head_collector, pruning_collector, removal_order
-from analysis.probe.logits import PredictionRows
-from analysis.probe.maps import map_collector
-from analysis.probe.rerun import rerun_stability
-from analysis.probe.rows import ProbeRows, probe_rows, probed_queries
-from analysis.probe.sharing import sharing_collector
-from analysis.probe.stability import stability_collector
-from analysis.settings import ExtractSettings, ProbeSettings
+from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.capture.observers import capture_sparse
+from indexscope.analysis.capture.protocol import Traceable, as_source
+from indexscope.analysis.capture.source import Source
+from indexscope.analysis.content.classes import token_classes
+from indexscope.analysis.features.attempt import Attempt
+from indexscope.analysis.features.intake import TokenSequence, called, check_samples
+from indexscope.analysis.probe.attended import attended_collector
+from indexscope.analysis.probe.budget import budget_collector
+from indexscope.analysis.probe.collect import Maker, ProbedSample, Tables
+from indexscope.analysis.probe.content import content_collector
+from indexscope.analysis.probe.drift import drift_collector
+from indexscope.analysis.probe.examples import example_collector
+from indexscope.analysis.probe.heads import head_collector, pruning_collector, removal_order
+from indexscope.analysis.probe.logits import PredictionRows
+from indexscope.analysis.probe.maps import map_collector
+from indexscope.analysis.probe.rerun import rerun_stability
+from indexscope.analysis.probe.rows import ProbeRows, probe_rows, probed_queries
+from indexscope.analysis.probe.sharing import sharing_collector
+from indexscope.analysis.probe.stability import stability_collector
+from indexscope.analysis.settings import ExtractSettings, ProbeSettings
 
 PROBE_VERSION = 4
 """Part of every probe's key: raise it when any number in its tables would change."""
@@ -145,7 +145,7 @@ def probe_samples(
     ranked ones is measured on the others, so that a choice is never judged by the samples that it was made on.
 
     Args:
-        model: A causal language model in eval mode, as for `analysis.features.extract_samples`.
+        model: A causal language model in eval mode, as for `indexscope.analysis.features.extract_samples`.
         samples: The samples to probe, at least one.
         settings: Queries a sample, how many samples run again under other precisions, and what is kept of predictions.
         extract: Chunk, precision and device.

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import polars as pl
 import torch
 
-from analysis.probe.collect import Maker, ProbedSample, Tables
-from analysis.probe.rows import ProbeRows
-from analysis.sharing.tables import LAYER_SHARING
+from indexscope.analysis.probe.collect import Maker, ProbedSample, Tables
+from indexscope.analysis.probe.rows import ProbeRows
+from indexscope.analysis.sharing.tables import LAYER_SHARING
 
 
 def sharing_collector() -> Maker:

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 import polars as pl
 import torch
 
-from analysis.probe.collect import Collector, Maker, ProbedSample, Tables
-from analysis.probe.order import choice, own_priority, top
-from analysis.probe.rounding import ROUNDINGS
-from analysis.probe.rows import ProbeRows
-from analysis.probe.weighted import grouped, means, query_rows
-from analysis.stability.tables import SELECTION_STABILITY
+from indexscope.analysis.probe.collect import Collector, Maker, ProbedSample, Tables
+from indexscope.analysis.probe.order import choice, own_priority, top
+from indexscope.analysis.probe.rounding import ROUNDINGS
+from indexscope.analysis.probe.rows import ProbeRows
+from indexscope.analysis.probe.weighted import grouped, means, query_rows
+from indexscope.analysis.stability.tables import SELECTION_STABILITY
 
 TIES = "ties"
 VARIANTS = (TIES, *ROUNDINGS)

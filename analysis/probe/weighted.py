@@ -9,8 +9,8 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from analysis.features.buckets import bucket_of
-from analysis.probe.rows import ProbeRows
+from indexscope.analysis.features.buckets import bucket_of
+from indexscope.analysis.probe.rows import ProbeRows
 from indexscope.columns import Table
 
 

@@ -1,6 +1,6 @@
 """The attention maps that are most like their cluster's centre."""
 
-from analysis.prototypes.run import run
+from indexscope.analysis.prototypes.run import run
 
 VERSION = 3
 

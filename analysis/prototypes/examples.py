@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.probe.maps import BINS, unpacked
-from analysis.prototypes.tables import EXAMPLE_MAPS, EXAMPLES
+from indexscope.analysis.probe.maps import BINS, unpacked
+from indexscope.analysis.prototypes.tables import EXAMPLE_MAPS, EXAMPLES
 
 KEYS = ("sample", "layer", "head")
 

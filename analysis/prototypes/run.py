@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from analysis.metrics.stream import Sharded
-from analysis.probe.maps import unpacked
-from analysis.prototypes import examples as chosen
-from analysis.prototypes.tables import MAPS, PROTOTYPES, RESULTS
-from analysis.settings import PrototypeSettings
+from indexscope.analysis.metrics.stream import Sharded
+from indexscope.analysis.probe.maps import unpacked
+from indexscope.analysis.prototypes import examples as chosen
+from indexscope.analysis.prototypes.tables import MAPS, PROTOTYPES, RESULTS
+from indexscope.analysis.settings import PrototypeSettings
 from indexscope.columns import empty
 
 KEYS = ("sample", "layer", "head")

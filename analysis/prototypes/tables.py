@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.probe.maps import BINS, LENGTH
+from indexscope.analysis.probe.maps import BINS, LENGTH
 from indexscope.columns import Column, of, places, table_of
 
 _PLACE: tuple[Column, ...] = (

@@ -5,10 +5,10 @@ What draws and lays out pages is imported where it is used: a difference of two 
 
 from __future__ import annotations
 
-from analysis.report.inputs import ModelPage, ReportInput
-from analysis.report.json_report import build_json, dump
-from analysis.report.junit import build_junit
-from analysis.report.verdict import Verdict, verdict
+from indexscope.analysis.report.inputs import ModelPage, ReportInput
+from indexscope.analysis.report.json_report import build_json, dump
+from indexscope.analysis.report.junit import build_junit
+from indexscope.analysis.report.verdict import Verdict, verdict
 
 __all__ = [
     "ModelPage",
@@ -25,13 +25,13 @@ __all__ = [
 def render(report: ReportInput) -> dict[str, str]:
     """All files of a report by name; the same input gives the same bytes.
 
-    They hold places for what is added when they are published: see `analysis.report.over_time`.
+    They hold places for what is added when they are published: see `indexscope.analysis.report.over_time`.
 
     Returns:
         Text of ``report.html``, ``report.json``, ``report.md`` and ``report.junit.xml``.
     """
-    from analysis.report.html_report import build_html
-    from analysis.report.markdown_report import build_markdown
+    from indexscope.analysis.report.html_report import build_html
+    from indexscope.analysis.report.markdown_report import build_markdown
 
     return {
         "report.html": build_html(report),

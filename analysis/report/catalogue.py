@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from analysis.metrics import REGISTRY
-from analysis.metrics.registry import all_families
+from indexscope.analysis.metrics import REGISTRY
+from indexscope.analysis.metrics.registry import all_families
 
 # Columns of the layer tables, where the layer has them.
 LAYER_METRICS = (

@@ -8,14 +8,14 @@ from typing import Any
 
 import polars as pl
 
-from analysis.comparison import ROUNDING
-from analysis.metrics.headline import HEADLINE
-from analysis.metrics.registry import REGISTRY
-from analysis.report.catalogue import grouped
-from analysis.report.judgement import Kind, judge
-from analysis.report.markdown_table import table
-from analysis.report.names import markdown, plain
-from analysis.report.numbers import count, decimals, known, number, percent, span
+from indexscope.analysis.comparison import ROUNDING
+from indexscope.analysis.metrics.headline import HEADLINE
+from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.report.catalogue import grouped
+from indexscope.analysis.report.judgement import Kind, judge
+from indexscope.analysis.report.markdown_table import table
+from indexscope.analysis.report.names import markdown, plain
+from indexscope.analysis.report.numbers import count, decimals, known, number, percent, span
 
 #: The words of a reading; "higher" and "lower" stand for a metric without a better direction.
 _WORDS: Mapping[Kind, str] = {

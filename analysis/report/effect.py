@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.report.numbers import count, percent
+from indexscope.analysis.report.numbers import count, percent
 
 #: With a smaller share of queries in effect, dense and sparse runs are mostly the same computation.
 LITTLE = 0.5

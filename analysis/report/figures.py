@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis import plots
-from analysis.efficiency.reference import THIS
-from analysis.report.catalogue import units
-from analysis.report.inputs import ModelPage, ReportInput
-from analysis.report.names import plain
-from analysis.report.numbers import percent
-from analysis.report.pictures import Picture, picture
+from indexscope.analysis import plots
+from indexscope.analysis.efficiency.reference import THIS
+from indexscope.analysis.report.catalogue import units
+from indexscope.analysis.report.inputs import ModelPage, ReportInput
+from indexscope.analysis.report.names import plain
+from indexscope.analysis.report.numbers import percent
+from indexscope.analysis.report.pictures import Picture, picture
 
 
 def study_figures(report: ReportInput) -> list[Picture]:

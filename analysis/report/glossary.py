@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from analysis.metrics import REGISTRY
-from analysis.report.catalogue import wanted
-from analysis.report.inputs import ReportInput
+from indexscope.analysis.metrics import REGISTRY
+from indexscope.analysis.report.catalogue import wanted
+from indexscope.analysis.report.inputs import ReportInput
 
 _SAFE = re.compile(r"[a-z][a-z0-9_]{0,59}")
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from analysis.history import Break, Point, Stretch, breaks, default_metrics, models_of, trend
-from analysis.report.json_report import finite
-from analysis.report.judgement import Judgement, judge
-from analysis.report.names import plain
-from analysis.report.numbers import DASH, decimals, number, span
-from analysis.report.sentences import join
+from indexscope.analysis.history import Break, Point, Stretch, breaks, default_metrics, models_of, trend
+from indexscope.analysis.report.json_report import finite
+from indexscope.analysis.report.judgement import Judgement, judge
+from indexscope.analysis.report.names import plain
+from indexscope.analysis.report.numbers import DASH, decimals, number, span
+from indexscope.analysis.report.sentences import join
 
 
 @dataclass(frozen=True)

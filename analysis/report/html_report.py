@@ -13,21 +13,21 @@ import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis.report.catalogue import meaning
-from analysis.report.definitions import DEFINITIONS
-from analysis.report.embedded import embedded
-from analysis.report.explorer import explorer_data
-from analysis.report.figures import model_figures, study_figures
-from analysis.report.glossary import glossary, slugs
-from analysis.report.inputs import Level, ModelPage, ReportInput
-from analysis.report.names import plain
-from analysis.report.numbers import DASH, count, number, percent, span
-from analysis.report.over_time import LINK, PLACE
-from analysis.report.panelled import Shown, shown_panels
-from analysis.report.pictures import Picture
-from analysis.report.provenance import provenance_groups
-from analysis.report.ranking import RULE
-from analysis.report.tables import (
+from indexscope.analysis.report.catalogue import meaning
+from indexscope.analysis.report.definitions import DEFINITIONS
+from indexscope.analysis.report.embedded import embedded
+from indexscope.analysis.report.explorer import explorer_data
+from indexscope.analysis.report.figures import model_figures, study_figures
+from indexscope.analysis.report.glossary import glossary, slugs
+from indexscope.analysis.report.inputs import Level, ModelPage, ReportInput
+from indexscope.analysis.report.names import plain
+from indexscope.analysis.report.numbers import DASH, count, number, percent, span
+from indexscope.analysis.report.over_time import LINK, PLACE
+from indexscope.analysis.report.panelled import Shown, shown_panels
+from indexscope.analysis.report.pictures import Picture
+from indexscope.analysis.report.provenance import provenance_groups
+from indexscope.analysis.report.ranking import RULE
+from indexscope.analysis.report.tables import (
     RANKING_HEADS,
     Compared,
     LayerTable,
@@ -43,7 +43,7 @@ from analysis.report.tables import (
     projection_rows,
     ranking_rows,
 )
-from analysis.report.verdict import Verdict, verdict
+from indexscope.analysis.report.verdict import Verdict, verdict
 
 _LEVELS: dict[Level, str] = {
     "better": "Better on the headline metrics",
@@ -98,7 +98,7 @@ def build_html(report: ReportInput) -> str:
     are inserted as they are. The page carries a content security policy that allows no request at all.
     """
     environment = Environment(
-        loader=PackageLoader("analysis.report", "templates"),
+        loader=PackageLoader("indexscope.analysis.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import polars as pl
 
-from analysis.compared import COMPARISONS, LENGTH_COMPARISONS
-from analysis.gates import GATES
-from analysis.metrics.tables import METRICS
+from indexscope.analysis.compared import COMPARISONS, LENGTH_COMPARISONS
+from indexscope.analysis.gates import GATES
+from indexscope.analysis.metrics.tables import METRICS
 
 Level = Literal["better", "worse", "mixed", "equivalent", "unchanged", "none"]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import polars as pl
 
-from analysis.metrics.registry import REGISTRY, all_families
-from analysis.report.inputs import COMPARISONS_SCHEMA, GATES_SCHEMA, LENGTHS_SCHEMA, ModelPage, ReportInput
-from analysis.report.ranking import RANKING, ranking
-from analysis.report.verdict import verdict
+from indexscope.analysis.metrics.registry import REGISTRY, all_families
+from indexscope.analysis.report.inputs import COMPARISONS_SCHEMA, GATES_SCHEMA, LENGTHS_SCHEMA, ModelPage, ReportInput
+from indexscope.analysis.report.ranking import RANKING, ranking
+from indexscope.analysis.report.verdict import verdict
 from indexscope.layout import REPORT_SCHEMA
 
 METRIC_KEYS = ("model", "name", "layer", "value", "unit", "ci_low", "ci_high", "n")

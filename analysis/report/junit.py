@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 
-from analysis.report.inputs import ReportInput
-from analysis.report.names import plain
-from analysis.report.verdict import verdict
+from indexscope.analysis.report.inputs import ReportInput
+from indexscope.analysis.report.names import plain
+from indexscope.analysis.report.verdict import verdict
 from indexscope.errors import one_line
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.report.inputs import ReportInput
-from analysis.report.names import plain
-from analysis.report.numbers import known, percent
-from analysis.report.sentences import join
-from analysis.report.warnings import warnings
+from indexscope.analysis.report.inputs import ReportInput
+from indexscope.analysis.report.names import plain
+from indexscope.analysis.report.numbers import known, percent
+from indexscope.analysis.report.sentences import join
+from indexscope.analysis.report.warnings import warnings
 
 FEW_SAMPLES = 10
 

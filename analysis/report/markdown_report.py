@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from analysis.metrics.headline import HEADLINE
-from analysis.report.comment import Comment, table
-from analysis.report.definitions import DEFINITIONS
-from analysis.report.inputs import ModelPage, ReportInput
-from analysis.report.names import markdown, plain
-from analysis.report.numbers import count, known, number, percent
-from analysis.report.over_time import PLACE
-from analysis.report.panels.divergence import candidate_rows
-from analysis.report.ranking import RULE
-from analysis.report.tables import (
+from indexscope.analysis.metrics.headline import HEADLINE
+from indexscope.analysis.report.comment import Comment, table
+from indexscope.analysis.report.definitions import DEFINITIONS
+from indexscope.analysis.report.inputs import ModelPage, ReportInput
+from indexscope.analysis.report.names import markdown, plain
+from indexscope.analysis.report.numbers import count, known, number, percent
+from indexscope.analysis.report.over_time import PLACE
+from indexscope.analysis.report.panels.divergence import candidate_rows
+from indexscope.analysis.report.ranking import RULE
+from indexscope.analysis.report.tables import (
     RANKING_HEADS,
     Compared,
     Measured,
@@ -26,7 +26,7 @@ from analysis.report.tables import (
     measured_sections,
     ranking_rows,
 )
-from analysis.report.verdict import verdict
+from indexscope.analysis.report.verdict import verdict
 from indexscope.errors import one_line
 
 #: Characters of the parts that are not folded.

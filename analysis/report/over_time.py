@@ -14,16 +14,16 @@ import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis import plots
-from analysis.gates import parse_rule
-from analysis.history import Stretch, breaks, default_metrics, known_metrics, main_models
-from analysis.history.trends import DIFFERENCE
-from analysis.report.comment import LONGEST, Comment, size, table
-from analysis.report.history_rows import Cell, Series, as_json, break_text, lines, series_of, sign
-from analysis.report.json_report import dump
-from analysis.report.names import markdown, plain
-from analysis.report.numbers import DASH
-from analysis.report.pictures import Picture
+from indexscope.analysis import plots
+from indexscope.analysis.gates import parse_rule
+from indexscope.analysis.history import Stretch, breaks, default_metrics, known_metrics, main_models
+from indexscope.analysis.history.trends import DIFFERENCE
+from indexscope.analysis.report.comment import LONGEST, Comment, size, table
+from indexscope.analysis.report.history_rows import Cell, Series, as_json, break_text, lines, series_of, sign
+from indexscope.analysis.report.json_report import dump
+from indexscope.analysis.report.names import markdown, plain
+from indexscope.analysis.report.numbers import DASH
+from indexscope.analysis.report.pictures import Picture
 from indexscope.errors import IndexscopeError
 
 #: Where the section and the link to it go; what comes from outside is escaped, so nobody else can write this.
@@ -78,7 +78,7 @@ def _omitted(history: Sequence[Stretch]) -> str:
 
 def _html(history: Sequence[Stretch]) -> str:
     environment = Environment(
-        loader=PackageLoader("analysis.report", "templates"),
+        loader=PackageLoader("indexscope.analysis.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from analysis.report.inputs import ModelPage
-from analysis.report.names import plain, visible
-from analysis.report.panels import PANELS, Passage, TextTable
-from analysis.report.pictures import Picture, picture
+from indexscope.analysis.report.inputs import ModelPage
+from indexscope.analysis.report.names import plain, visible
+from indexscope.analysis.report.panels import PANELS, Passage, TextTable
+from indexscope.analysis.report.pictures import Picture, picture
 
 _LEVELS = 4
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from analysis import plots
-from analysis.plots.drawing import Drawing
-from analysis.plots.packed import packed
+from indexscope.analysis import plots
+from indexscope.analysis.plots.drawing import Drawing
+from indexscope.analysis.plots.packed import packed
 
 
 @dataclass(frozen=True)

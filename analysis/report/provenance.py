@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.report.json_report import finite
-from analysis.report.numbers import DASH
+from indexscope.analysis.report.json_report import finite
+from indexscope.analysis.report.numbers import DASH
 
 _LONGEST_LIST = 12
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis.efficiency.fronts import COST, model_front
-from analysis.report.inputs import ReportInput
-from analysis.report.judgement import judge
-from analysis.report.numbers import known
+from indexscope.analysis.efficiency.fronts import COST, model_front
+from indexscope.analysis.report.inputs import ReportInput
+from indexscope.analysis.report.judgement import judge
+from indexscope.analysis.report.numbers import known
 
 RANKING = {
     "rank": pl.Int32,

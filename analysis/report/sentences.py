@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import polars as pl
 
-from analysis.report.inputs import ModelPage, ReportInput
-from analysis.report.judgement import judge
-from analysis.report.names import plain
-from analysis.report.numbers import decimals, known, number, percent, span
+from indexscope.analysis.report.inputs import ModelPage, ReportInput
+from indexscope.analysis.report.judgement import judge
+from indexscope.analysis.report.names import plain
+from indexscope.analysis.report.numbers import decimals, known, number, percent, span
 
 Outcome = Literal["better", "worse", "equivalent", "inconclusive", "same"]
 _UNSPOKEN = ("share", "ratio", "score", "")

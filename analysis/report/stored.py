@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.compared import COMPARISONS
-from analysis.gates import GATES
+from indexscope.analysis.compared import COMPARISONS
+from indexscope.analysis.gates import GATES
 from indexscope.columns import of, table_of
 
 FILES = table_of("file", "name", of(pl.String, name="Name of the file.", content="Its text."), ordered=False)

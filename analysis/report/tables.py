@@ -9,14 +9,14 @@ from typing import Any
 
 import polars as pl
 
-from analysis.efficiency.reference import THIS
-from analysis.metrics.headline import HEADLINE
-from analysis.report.catalogue import LAYER_METRICS, grouped, meaning, paired, wanted
-from analysis.report.inputs import ModelPage, ReportInput
-from analysis.report.judgement import Judgement, judge
-from analysis.report.names import plain
-from analysis.report.numbers import DASH, count, decimals, known, number, percent_with_interval, span
-from analysis.report.ranking import ranking
+from indexscope.analysis.efficiency.reference import THIS
+from indexscope.analysis.metrics.headline import HEADLINE
+from indexscope.analysis.report.catalogue import LAYER_METRICS, grouped, meaning, paired, wanted
+from indexscope.analysis.report.inputs import ModelPage, ReportInput
+from indexscope.analysis.report.judgement import Judgement, judge
+from indexscope.analysis.report.names import plain
+from indexscope.analysis.report.numbers import DASH, count, decimals, known, number, percent_with_interval, span
+from indexscope.analysis.report.ranking import ranking
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from typing import Any, cast, get_args
 
 import polars as pl
 
-from analysis.report.catalogue import is_cost
-from analysis.report.inputs import Level, ModelPage, ReportInput
-from analysis.report.judgement import judge
-from analysis.report.limits import limits
-from analysis.report.names import plain
-from analysis.report.numbers import number
-from analysis.report.sentences import Outcome, join, portrait, sentence
-from analysis.report.warnings import Caution, warnings
+from indexscope.analysis.report.catalogue import is_cost
+from indexscope.analysis.report.inputs import Level, ModelPage, ReportInput
+from indexscope.analysis.report.judgement import judge
+from indexscope.analysis.report.limits import limits
+from indexscope.analysis.report.names import plain
+from indexscope.analysis.report.numbers import number
+from indexscope.analysis.report.sentences import Outcome, join, portrait, sentence
+from indexscope.analysis.report.warnings import Caution, warnings
 
 
 @dataclass(frozen=True)

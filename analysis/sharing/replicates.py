@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.settings import BootstrapSettings
-from analysis.sharing.reuse import Reuse
-from analysis.statistics import Array, ratio, resample_counts
+from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.sharing.reuse import Reuse
+from indexscope.analysis.statistics import Array, ratio, resample_counts
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.metrics.stream import Sharded, shards
-from analysis.metrics.sums import column
-from analysis.statistics import Array, ratio
+from indexscope.analysis.metrics.stream import Sharded, shards
+from indexscope.analysis.metrics.sums import column
+from indexscope.analysis.statistics import Array, ratio
 
 MEANS = ("jaccard", "overlap", "recall", "own_recall", "random_recall")
 

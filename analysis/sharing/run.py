@@ -8,22 +8,22 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.metrics.stream import Sharded
-from analysis.metrics.summary import finite_or_null, summarise
-from analysis.metrics.sums import layered, per_sample
-from analysis.settings import SharingSettings
-from analysis.sharing.replicates import Halves, halves
-from analysis.sharing.reuse import Reuse, reuse
-from analysis.sharing.schedule import METHODS, Schedule, schedule_losses, schedules, sources
-from analysis.sharing.tables import RESULTS, SCHEDULES, SIMILARITY
-from analysis.statistics import Array, interval
+from indexscope.analysis.metrics.stream import Sharded
+from indexscope.analysis.metrics.summary import finite_or_null, summarise
+from indexscope.analysis.metrics.sums import layered, per_sample
+from indexscope.analysis.settings import SharingSettings
+from indexscope.analysis.sharing.replicates import Halves, halves
+from indexscope.analysis.sharing.reuse import Reuse, reuse
+from indexscope.analysis.sharing.schedule import METHODS, Schedule, schedule_losses, schedules, sources
+from indexscope.analysis.sharing.tables import RESULTS, SCHEDULES, SIMILARITY
+from indexscope.analysis.statistics import Array, interval
 from indexscope.columns import empty
 
 
 def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: SharingSettings) -> dict[str, pl.DataFrame]:
     """What layers would lose if they reused each other's selections.
 
-    All recall is that of reuse without propagation: see `analysis.probe.sharing`.
+    All recall is that of reuse without propagation: see `indexscope.analysis.probe.sharing`.
 
     Args:
         features: Tables of the probe; only ``layer_sharing`` is read.
@@ -32,11 +32,11 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: SharingSetting
     Returns:
         similarity: for every layer and earlier source jaccard, overlap, recall with the source's selection, own_recall,
         random_recall, loss = own_recall - recall with ci_low and ci_high, n (samples).
-        schedules: for every number of indexers and method of `analysis.sharing.schedule` the layers that keep theirs,
-        the loss averaged over all layers with ci_low and ci_high (bootstrap of that fixed schedule: optimistic, as it
-        was chosen on the same samples), loss_held_out with its interval (chosen on the samples of even rank and
-        evaluated on those of odd rank, and the other way round; null with a single sample), worst_layer with
-        worst_loss (null where none reuses), indexer_share = indexers / all indexers of the model's own, n.
+        schedules: for every number of indexers and method of `indexscope.analysis.sharing.schedule` the layers that
+        keep theirs, the loss averaged over all layers with ci_low and ci_high (bootstrap of that fixed schedule:
+        optimistic, as it was chosen on the same samples), loss_held_out with its interval (chosen on the samples of
+        even rank and evaluated on those of odd rank, and the other way round; null with a single sample), worst_layer
+        with worst_loss (null where none reuses), indexer_share = indexers / all indexers of the model's own, n.
         metrics and per_sample: neighbour_overlap and sharing_loss, of layers with an indexer of their own.
         All are empty without a probe or without two layers that select.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.statistics import Array
+from indexscope.analysis.statistics import Array
 
 Schedule = tuple[int, ...]
 """Places of the layers with an indexer of their own, ascending, from 0; each other uses the last of them before it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.metrics.tables import BOTH
+from indexscope.analysis.metrics.tables import BOTH
 from indexscope.columns import SAMPLES, Column, interval, of, table_of
 
 _SOURCE = of(pl.Int16, source="Index of the layer whose selection is used, at most the layer itself.")

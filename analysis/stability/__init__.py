@@ -1,6 +1,6 @@
 """How much of the selection, and of the predictions, hangs on ties and on the precision of index scores."""
 
-from analysis.stability.run import run
+from indexscope.analysis.stability.run import run
 
 VERSION = 1
 

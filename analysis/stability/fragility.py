@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.stability.tables import FRAGILITY
+from indexscope.analysis.stability.tables import FRAGILITY
 
 TIES, MARGINS, ROBUST = "ties", "small margins", "robust"
 

@@ -6,13 +6,20 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from analysis.metrics.ratios import cells, ratio_table, sample_sums, with_all_layers
-from analysis.metrics.stream import Sharded, shards
-from analysis.metrics.summary import summarise
-from analysis.metrics.sums import Sums, join, per_sample
-from analysis.settings import StabilitySettings
-from analysis.stability.fragility import fragility
-from analysis.stability.tables import OUTPUT_STABILITY, OUTPUTS, RERUN, RESULTS, SELECTION_STABILITY, VARIANTS
+from indexscope.analysis.metrics.ratios import cells, ratio_table, sample_sums, with_all_layers
+from indexscope.analysis.metrics.stream import Sharded, shards
+from indexscope.analysis.metrics.summary import summarise
+from indexscope.analysis.metrics.sums import Sums, join, per_sample
+from indexscope.analysis.settings import StabilitySettings
+from indexscope.analysis.stability.fragility import fragility
+from indexscope.analysis.stability.tables import (
+    OUTPUT_STABILITY,
+    OUTPUTS,
+    RERUN,
+    RESULTS,
+    SELECTION_STABILITY,
+    VARIANTS,
+)
 from indexscope.columns import empty
 
 BAND = ("ci_low", "ci_high")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.metrics.tables import BOTH
+from indexscope.analysis.metrics.tables import BOTH
 from indexscope.columns import SAMPLES, Column, interval, of, table_of
 
 _VARIANT = of(pl.String, variant="How scores were rounded, ties broken or the sequence fed.")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 
-from flows.engine.graph import Node
 from indexscope import IndexscopeError
-from storage.store import StepKey, Store
+from indexscope.flows.engine.graph import Node
+from indexscope.storage.store import StepKey, Store
 
 
 class Contents:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 
-from storage.store import JSON, StepKey, step_key
-from tasks.common.declared import COMMANDS, RESULT, Given, Reads, Source, Step
-from tasks.common.models import Checkpoint
+from indexscope.storage.store import JSON, StepKey, step_key
+from indexscope.tasks.common.declared import COMMANDS, RESULT, Given, Reads, Source, Step
+from indexscope.tasks.common.models import Checkpoint
 
 #: What ends the name of an input that is read of every model.
 OF_EACH = " of each"

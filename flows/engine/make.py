@@ -9,18 +9,18 @@ from typing import Any
 
 from prefect.task_runners import TaskRunner
 
-from flows.config import RunnerSettings
-from flows.engine.contents import Contents
-from flows.engine.graph import Graph, Node, levels
-from flows.engine.reasons import NOVEL, why
-from flows.narrate import damage_lines, say, summary
-from flows.work import Failure, ModelsFailed, UnitsFailed, pool, run_each, started, threads
+from indexscope.flows.config import RunnerSettings
+from indexscope.flows.engine.contents import Contents
+from indexscope.flows.engine.graph import Graph, Node, levels
+from indexscope.flows.engine.reasons import NOVEL, why
+from indexscope.flows.narrate import damage_lines, say, summary
+from indexscope.flows.work import Failure, ModelsFailed, UnitsFailed, pool, run_each, started, threads
 from indexscope.metrics import MetricsFile
-from storage.samples import Sample
-from storage.store import DamagedUnit, StepKey, Store
-from tasks.common.declared import Job, Parcel
-from tasks.common.step import described
-from tasks.common.unit import StepRecord, Target
+from indexscope.storage.samples import Sample
+from indexscope.storage.store import DamagedUnit, StepKey, Store
+from indexscope.tasks.common.declared import Job, Parcel
+from indexscope.tasks.common.step import described
+from indexscope.tasks.common.unit import StepRecord, Target
 
 Shards = Mapping[str, Sequence[Sample]]
 

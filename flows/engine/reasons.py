@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
-from flows.engine.contents import Contents
-from flows.engine.graph import OF_EACH, Graph, Node
-from flows.leaves import differences, flat, is_digest, shown
+from indexscope.flows.engine.contents import Contents
+from indexscope.flows.engine.graph import OF_EACH, Graph, Node
+from indexscope.flows.leaves import differences, flat, is_digest, shown
 from indexscope.metrics import MetricsFile
-from storage.json_types import JSON
-from storage.keys import SCHEMA_VERSION
-from storage.store import Manifest, StepKey, Store
-from tasks.common.registry import STEPS
-from tasks.common.unit import is_stale
+from indexscope.storage.json_types import JSON
+from indexscope.storage.keys import SCHEMA_VERSION
+from indexscope.storage.store import Manifest, StepKey, Store
+from indexscope.tasks.common.registry import STEPS
+from indexscope.tasks.common.unit import is_stale
 
 #: Differences that are told; the others are counted.
 TOLD = 3

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from storage.store import JSON, Store
-from tasks.common.declared import Given, Job, Made, Reads, Step
-from tasks.common.features import StoredFeatures
+from indexscope.storage.store import JSON, Store
+from indexscope.tasks.common.declared import Given, Job, Made, Reads, Step
+from indexscope.tasks.common.features import StoredFeatures
 
 
 def analysis(name: str, *reads: Reads, place: int) -> Step:
@@ -24,11 +24,11 @@ def analysis(name: str, *reads: Reads, place: int) -> Step:
     def compute(job: Job, store: Store) -> Made:
         own = [(source.key, source.units) for source in job.sources if not source.of_each]
         each = [StoredFeatures(store, [(source.key, source.units)]) for source in job.sources if source.of_each]
-        run = import_module(f"analysis.{name}").run
+        run = import_module(f"indexscope.analysis.{name}").run
         return Made(run(StoredFeatures(store, own), getattr(job.given.analyses, name), *([each] if each else [])))
 
     def version() -> int:
-        return int(getattr(import_module(f"analysis.{name}"), "VERSION", 1))
+        return int(getattr(import_module(f"indexscope.analysis.{name}"), "VERSION", 1))
 
     return Step(
         name,
@@ -39,5 +39,5 @@ def analysis(name: str, *reads: Reads, place: int) -> Step:
         settings=settings,
         version=version,
         place=place,
-        declares=(f"analysis.{name}.tables:RESULTS",),
+        declares=(f"indexscope.analysis.{name}.tables:RESULTS",),
     )

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-from storage.store import JSON, Store
-from tasks.common.declared import Given, Job, Made, Reads, Step
-from tasks.common.features import StoredFeatures
-from tasks.common.unit import Tables
+from indexscope.storage.store import JSON, Store
+from indexscope.tasks.common.declared import Given, Job, Made, Reads, Step
+from indexscope.tasks.common.features import StoredFeatures
+from indexscope.tasks.common.unit import Tables
 
 Stored = Mapping[str, Mapping[str, Any]]
 
@@ -31,11 +31,11 @@ def comparing(name: str, function: str, place: int) -> Step:
         for source in job.sources:
             steps.setdefault(source.model, []).append((source.key, source.units))
         stored: Stored = {model: StoredFeatures(store, own, ("selections",)) for model, own in steps.items()}
-        compare: Callable[[Stored, str, Any], Tables] = getattr(import_module(f"analysis.{name}"), function)
+        compare: Callable[[Stored, str, Any], Tables] = getattr(import_module(f"indexscope.analysis.{name}"), function)
         return Made(compare(stored, next(iter(stored)), job.given.comparison))
 
     def version() -> int:
-        return int(getattr(import_module(f"analysis.{name}"), "VERSION", 1))
+        return int(getattr(import_module(f"indexscope.analysis.{name}"), "VERSION", 1))
 
     reads = (Reads("extract"), Reads("probe"))
     return Step(
@@ -48,5 +48,5 @@ def comparing(name: str, function: str, place: int) -> Step:
         settings=settings,
         version=version,
         place=place,
-        declares=(f"analysis.{name}.tables:COMPARED",),
+        declares=(f"indexscope.analysis.{name}.tables:COMPARED",),
     )

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from analysis.settings import AnalysisSettings, ComparisonSettings, ExtractSettings, ProbeSettings
+from indexscope.analysis.settings import AnalysisSettings, ComparisonSettings, ExtractSettings, ProbeSettings
 from indexscope.columns import Table
 from indexscope.metrics import Declared, MetricsFile
-from storage.samples import Sample
-from storage.store import JSON, StepKey, Store
-from tasks.common.models import Checkpoint
-from tasks.common.unit import Tables, Target
+from indexscope.storage.samples import Sample
+from indexscope.storage.store import JSON, StepKey, Store
+from indexscope.tasks.common.models import Checkpoint
+from indexscope.tasks.common.unit import Tables, Target
 
 T = TypeVar("T")
 Command = Literal["extract", "analyze", "compare", "report"]

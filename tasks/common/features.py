@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
-from storage.store import StepKey, Store
+from indexscope.storage.store import StepKey, Store
 
 #: Feature tables that no analysis of one model reads: the selected keys of a whole dataset, which are large.
 UNREAD = ("selections",)
@@ -56,7 +56,7 @@ class StoredFeatures(Mapping[str, pl.DataFrame]):
         return len(self._sources)
 
     def shards(self, tables: Sequence[str]) -> Iterator[Mapping[str, pl.DataFrame]]:
-        """The named tables of one shard after the other, those that it has; see `analysis.metrics.stream`.
+        """The named tables of one shard after the other, those that it has; see `indexscope.analysis.metrics.stream`.
 
         Steps with the same units are read together, steps with other units one after the other.
 

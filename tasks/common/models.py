@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.settings import ExtractSettings
 from indexscope import IndexscopeError
+from indexscope.analysis.settings import ExtractSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -55,8 +55,8 @@ def release() -> None:
 
 
 def _load(checkpoint: Checkpoint, settings: ExtractSettings) -> PreTrainedModel | IndexscopeError:
-    from analysis.capture import CapturedModel
-    from storage.checkpoints import load_model
+    from indexscope.analysis.capture import CapturedModel
+    from indexscope.storage.checkpoints import load_model
 
     try:
         model = load_model(Path(checkpoint.folder), settings.dtype, settings.device)

@@ -29,8 +29,8 @@ def own_metrics(files: Sequence[MetricsFile]) -> Iterator[tuple[Declared, ...]]:
     Raises:
         IndexscopeError: A file does not run or declares nothing, or a name is taken.
     """
-    from analysis.custom.family import family_of
-    from analysis.metrics.registry import declared
+    from indexscope.analysis.custom.family import family_of
+    from indexscope.analysis.metrics.registry import declared
 
     found = declared_in(files)
     with declared(family_of(found)):

@@ -6,8 +6,8 @@ import pkgutil
 from collections.abc import Mapping
 from importlib import import_module
 
-import tasks
-from tasks.common.declared import COMMANDS, Command, Step
+from indexscope import tasks
+from indexscope.tasks.common.declared import COMMANDS, Command, Step
 
 
 def _found() -> dict[str, Step]:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import polars as pl
 
-from storage.store import StepKey, Store
-from tasks.common.declared import RESULT as RESULT
-from tasks.common.declared import Source
+from indexscope.storage.store import StepKey, Store
+from indexscope.tasks.common.declared import RESULT as RESULT
+from indexscope.tasks.common.declared import Source
 
 
 class StoredModels(Mapping[str, Mapping[str, pl.DataFrame]]):
@@ -18,7 +18,7 @@ class StoredModels(Mapping[str, Mapping[str, pl.DataFrame]]):
         self._store, self._models = store, models
 
     def __getitem__(self, name: str) -> Mapping[str, pl.DataFrame]:
-        from analysis.comparison import combine
+        from indexscope.analysis.comparison import combine
 
         return combine(read_analyses(self._store, self._models[name], ("metrics", "per_sample")))
 

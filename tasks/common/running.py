@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from storage.store import JSON
-from tasks.common.declared import Job
-from tasks.common.models import borrow, share_cores
+from indexscope.storage.store import JSON
+from indexscope.tasks.common.declared import Job
+from indexscope.tasks.common.models import borrow, share_cores
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from analysis.capture.journal import Journal
+    from indexscope.analysis.capture.journal import Journal
 
 #: Sequences that the causality audit may choose from, and whose longest the profile is told.
 LOOKED_AT = 8
@@ -26,7 +26,7 @@ def running(job: Job) -> Iterator[tuple[PreTrainedModel, Journal, Callable[[], d
     Yields:
         The model, a journal that tells Prefect at once, and what the commit marker keeps of that journal.
     """
-    from analysis.capture.journal import Journal
+    from indexscope.analysis.capture.journal import Journal
 
     assert job.checkpoint is not None
     share_cores(job.workers)

@@ -19,13 +19,13 @@ from prefect.tasks import exponential_backoff
 
 from indexscope import IndexscopeError
 from indexscope.columns import Table
-from storage.store import JSON, DamagedUnit, Store, UnitRecord
-from tasks.common.declared import Job, Made
-from tasks.common.parent import end_with_parent
-from tasks.common.registry import STEPS
-from tasks.common.tables import tables_of
-from tasks.common.unit import MADE_FROM, StepRecord, Target, is_stale
-from tasks.common.versions import versions
+from indexscope.storage.store import JSON, DamagedUnit, Store, UnitRecord
+from indexscope.tasks.common.declared import Job, Made
+from indexscope.tasks.common.parent import end_with_parent
+from indexscope.tasks.common.registry import STEPS
+from indexscope.tasks.common.tables import tables_of
+from indexscope.tasks.common.unit import MADE_FROM, StepRecord, Target, is_stale
+from indexscope.tasks.common.versions import versions
 
 #: Failures of disk or network that trying again does not mend.
 LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pkgutil import resolve_name
 
 from indexscope.columns import Table
-from tasks.common.declared import Step
-from tasks.common.registry import STEPS
+from indexscope.tasks.common.declared import Step
+from indexscope.tasks.common.registry import STEPS
 
 
 def tables_of(step: Step) -> dict[str, Table]:

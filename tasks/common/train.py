@@ -9,18 +9,18 @@ import torch
 from prefect import task
 from transformers import PreTrainedTokenizerFast
 
-from analysis.capture.facts import model_facts
-from analysis.demo.card import model_card
-from analysis.demo.evaluate import Evaluation, evaluate
-from analysis.demo.pretrain import Progress, pretrain, training_batches
-from analysis.demo.recipe import DemoRecipe, IndexerVariant
-from analysis.demo.tokenizer import token_stream, train_tokenizer
-from analysis.demo.warmup import warm_up_indexers, with_indexers
-from analysis.features import extract_samples
-from analysis.settings import ExtractSettings
-from storage.datasets import DatasetSettings, load_samples
-from storage.demo_models import body_key, load_body, save_body, save_checkpoint
-from storage.stdlib import stdlib_documents
+from indexscope.analysis.capture.facts import model_facts
+from indexscope.analysis.demo.card import model_card
+from indexscope.analysis.demo.evaluate import Evaluation, evaluate
+from indexscope.analysis.demo.pretrain import Progress, pretrain, training_batches
+from indexscope.analysis.demo.recipe import DemoRecipe, IndexerVariant
+from indexscope.analysis.demo.tokenizer import token_stream, train_tokenizer
+from indexscope.analysis.demo.warmup import warm_up_indexers, with_indexers
+from indexscope.analysis.features import extract_samples
+from indexscope.analysis.settings import ExtractSettings
+from indexscope.storage.datasets import DatasetSettings, load_samples
+from indexscope.storage.demo_models import body_key, load_body, save_body, save_checkpoint
+from indexscope.storage.stdlib import stdlib_documents
 
 Body = dict[str, torch.Tensor]
 WARM_UP_SEQUENCES = 2048

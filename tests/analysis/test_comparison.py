@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis import clustering, distribution, efficiency, length, positional
-from analysis.compared import LENGTH_COMPARISONS
-from analysis.comparison import combine, compare, compare_lengths
-from analysis.settings import (
+from indexscope.analysis import clustering, distribution, efficiency, length, positional
+from indexscope.analysis.compared import LENGTH_COMPARISONS
+from indexscope.analysis.comparison import combine, compare, compare_lengths
+from indexscope.analysis.settings import (
     ClusteringSettings,
     ComparisonSettings,
     DistributionSettings,

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.compared import COMPARISONS
-from analysis.gates import ALIASES, evaluate, parse_rule
-from analysis.metrics import REGISTRY
-from analysis.metrics.tables import METRICS
+from indexscope.analysis.compared import COMPARISONS
+from indexscope.analysis.gates import ALIASES, evaluate, parse_rule
+from indexscope.analysis.metrics import REGISTRY
+from indexscope.analysis.metrics.tables import METRICS
 from indexscope.errors import IndexscopeError
 
 

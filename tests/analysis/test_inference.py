@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.comparison import paired
-from analysis.inference import detectable, effect_sizes, p_values
-from analysis.metrics.sums import Sums
-from analysis.settings import ComparisonSettings
-from analysis.statistics import bootstrap_ratios, interval, standard_error
-from analysis.verdicts import with_verdicts
+from indexscope.analysis.comparison import paired
+from indexscope.analysis.inference import detectable, effect_sizes, p_values
+from indexscope.analysis.metrics.sums import Sums
+from indexscope.analysis.settings import ComparisonSettings
+from indexscope.analysis.statistics import bootstrap_ratios, interval, standard_error
+from indexscope.analysis.verdicts import with_verdicts
 
 Array = NDArray[np.float64]
 STUDIES = 1000

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.selections import ROW, SELECTIONS, changed_keys, compare_selections, sampled_queries, with_keys
-from analysis.varint import decode_rows, encode_rows
 from indexscope import IndexscopeError
-from storage import parquet
+from indexscope.analysis.selections import ROW, SELECTIONS, changed_keys, compare_selections, sampled_queries, with_keys
+from indexscope.analysis.varint import decode_rows, encode_rows
+from indexscope.storage import parquet
 
 Selected = dict[tuple[int, int, int, int], set[int]]
 STORAGE = Path(__file__).parents[2] / "docs" / "storage.md"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from analysis.statistics import (
+from indexscope.analysis.statistics import (
     FEWEST_FOR_PERCENTILES,
     bootstrap_ratios,
     interval,
@@ -51,7 +51,7 @@ def test_vectorised_bootstrap_equals_a_loop_over_resamples() -> None:
 
 
 def test_resamples_in_blocks_are_of_the_right_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.statistics._DRAWS_AT_ONCE", 30)
+    monkeypatch.setattr("indexscope.analysis.statistics._DRAWS_AT_ONCE", 30)
     counts = list(resample_counts(10, 25, seed=0))
     assert [len(block) for block in counts] == [3] * 8 + [1]
 

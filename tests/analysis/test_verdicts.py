@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from analysis.compared import COMPARISONS, JUDGED
-from analysis.margins import Margin, read_margin
-from analysis.settings import ComparisonSettings
-from analysis.verdicts import with_verdicts
+from indexscope.analysis.compared import COMPARISONS, JUDGED
+from indexscope.analysis.margins import Margin, read_margin
+from indexscope.analysis.settings import ComparisonSettings
+from indexscope.analysis.verdicts import with_verdicts
 from indexscope.columns import names
 
 ADDED = names(JUDGED)

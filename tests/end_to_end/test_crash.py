@@ -28,7 +28,7 @@ import sys, time
 from pathlib import Path
 from random import Random
 import polars as pl
-from storage.store import Store, step_key
+from indexscope.storage.store import Store, step_key
 store, key, fault = Store(Path("store").resolve()), step_key("features", {"checkpoint": "abc"}), sys.argv[1]
 again = bool(store.units(key))
 for number in range(40):

@@ -7,7 +7,7 @@ import tempfile
 
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="indexscope-prefect-")  # before prefect is imported
 
-from flows import prefect_setup  # isort: skip - before anything of prefect
+from indexscope.flows import prefect_setup  # isort: skip - before anything of prefect
 
 import io
 import json
@@ -24,9 +24,9 @@ from matplotlib.figure import Figure
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
-from flows.cli import main
-from flows.plan import Plan
-from storage.store import StepKey
+from indexscope.flows.cli import main
+from indexscope.flows.plan import Plan
+from indexscope.storage.store import StepKey
 from tests.s3 import bucket, endpoint  # noqa: F401 - fixtures
 from tests.tiny import save_model
 
@@ -123,17 +123,19 @@ def done(first_run: tuple[Path, Run], tmp_path: Path) -> Path:
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave figures blank, save in the fixtures' studies: drawing takes longer than the rest of a tiny study."""
     blank = Figure()
-    for module in [module for name, module in sys.modules.items() if name.startswith("analysis.")]:
+    for module in [module for name, module in sys.modules.items() if name.startswith("indexscope.analysis.")]:
         for name, value in list(vars(module).items()):
             if getattr(value, "__annotations__", {}).get("return") in ("Figure", "Figure | None"):
                 monkeypatch.setattr(module, name, lambda *_, **__: blank)
-    monkeypatch.setattr("analysis.plots.to_svg", lambda _, identifier, *__, **___: f'<svg id="{identifier}"></svg>')
+    monkeypatch.setattr(
+        "indexscope.analysis.plots.to_svg", lambda _, identifier, *__, **___: f'<svg id="{identifier}"></svg>'
+    )
 
 
 @pytest.fixture
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make loading a model an error."""
-    from tasks.common import models
+    from indexscope.tasks.common import models
 
     def refuse(*_: object) -> None:
         raise AssertionError("a model was loaded")

@@ -12,11 +12,11 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import Artifact
 
-from flows import artifacts
-from flows.artifacts import LARGEST, progress_artifact, trimmed, unfolded
-from flows.load import load_study
-from flows.publish import publish
-from storage.store import StepKey, Store
+from indexscope.flows import artifacts
+from indexscope.flows.artifacts import LARGEST, progress_artifact, trimmed, unfolded
+from indexscope.flows.load import load_study
+from indexscope.flows.publish import publish
+from indexscope.storage.store import StepKey, Store
 
 HOSTILE = "<img src=x onerror=alert(1)> *b* [x](http://evil.example) |"
 

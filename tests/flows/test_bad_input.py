@@ -20,9 +20,9 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from flows.load import load_study
-from flows.plan import make_plan
-from storage.store import Store, step_key
+from indexscope.flows.load import load_study
+from indexscope.flows.plan import make_plan
+from indexscope.storage.store import Store, step_key
 from tests.flows.conftest import Run, address, run_command
 
 Weights = dict[str, torch.Tensor]
@@ -416,7 +416,7 @@ def test_a_model_that_overflows_in_float16_leaves_no_shard(folder: Path, kind: s
 
 
 def test_halving_is_told_in_the_narration_and_kept_in_the_report(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from analysis.features import extract
+    from indexscope.analysis.features import extract
 
     real = extract.next_token_quality
 
@@ -440,7 +440,7 @@ def test_halving_is_told_in_the_narration_and_kept_in_the_report(folder: Path, m
 
 
 def test_a_batch_that_never_fits_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from analysis.capture import CapturedModel
+    from indexscope.analysis.capture import CapturedModel
 
     real = CapturedModel.run
 
@@ -494,7 +494,7 @@ def assert_nothing_committed(folder: Path, *arguments: str) -> None:
 def test_auto_is_what_addresses_the_features_and_never_the_number_chosen(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from analysis.features import attempt
+    from indexscope.analysis.features import attempt
 
     study = load_study(folder / "study.yaml", ["extract.chunk=auto"])
     roomy = address(make_plan(study), "extract", "base")
@@ -507,7 +507,7 @@ def test_auto_is_what_addresses_the_features_and_never_the_number_chosen(
 
 
 def test_what_the_capture_leaves_out_is_told_once_per_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from analysis.capture import CapturedModel
+    from indexscope.analysis.capture import CapturedModel
 
     note = "layer 1 (linear attention) has no attention map and is skipped"
     monkeypatch.setattr(CapturedModel, "notes", property(lambda _: (note,)))

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from flows import cli
+from indexscope.flows import cli
 from tests.flows.conftest import run_command
 
 
 def test_help_and_init_load_nothing_heavy(tmp_path: Path) -> None:
     program = (
-        "import sys; from flows.cli import main\n"
+        "import sys; from indexscope.flows.cli import main\n"
         "sys.argv[1:] = ['init', sys.argv[1]]\n"
         "try: main()\n"
         "except SystemExit as ended: assert not ended.code\n"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from storage.checkpoints import resolve
+from indexscope.storage.checkpoints import resolve
 from tests.analysis.conftest import sharpened
 from tests.flows.conftest import run_command
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
-from storage.parquet import decode, encode
-from tasks.common.tables import declared
+from indexscope.storage.parquet import decode, encode
+from indexscope.tasks.common.tables import declared
 
 
 def described_tables(store: Path) -> set[tuple[str, str]]:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import local_server
 from indexscope import IndexscopeError
+from indexscope.flows import local_server
 
 ROOT = Path(__file__).parents[2]
 KEPT = "what is finished is kept; to resume, run the same command again"
@@ -28,8 +28,8 @@ SOON, LONG = 20, 300
 #: The command line, with a body in place of the flow.
 PROGRAM = f"""
 import hashlib, os, sys, threading, time, types
-import flows.run
-from flows.start import main
+import indexscope.flows.run
+from indexscope.flows.start import main
 
 def ready():
     print("ready", flush=True)
@@ -38,7 +38,7 @@ def work(*_):
 {{}}
 
 LONG = {LONG}
-flows.run.run_flow = work
+indexscope.flows.run.run_flow = work
 sys.argv = ["indexscope", "study"]
 main()
 """
@@ -61,8 +61,8 @@ finally:
     raise ValueError("the way out failed")
 """
 TIDIES = """
-import flows.interrupt
-flows.interrupt.GRACE = LONG
+import indexscope.flows.interrupt
+indexscope.flows.interrupt.GRACE = LONG
 try:
     ready()
     time.sleep(LONG)
@@ -80,8 +80,8 @@ open("finished", "w").close()
 return types.SimpleNamespace(code=0, messages=(), folder=None)
 """
 PROCESSES = """
-from flows.config import RunnerSettings
-from flows.work import pool, started
+from indexscope.flows.config import RunnerSettings
+from indexscope.flows.work import pool, started
 with started(pool(RunnerSettings(kind="processes", workers=1), True)) as runner:
     pid = runner._executor.submit(os.getpid).result()
     busy = runner._executor.submit(time.sleep, LONG)
@@ -89,7 +89,7 @@ with started(pool(RunnerSettings(kind="processes", workers=1), True)) as runner:
     busy.result()
 """
 SERVER = """
-from flows.local_server import LocalServer
+from indexscope.flows.local_server import LocalServer
 print(LocalServer(("sleeper",), 1, {})._process.pid, flush=True)
 time.sleep(LONG)
 """
@@ -165,7 +165,7 @@ def test_a_signal_ends_whatever_the_command_is_doing_in_one_line(
 def test_a_signal_ends_the_command_while_it_is_being_imported(tmp_path: Path) -> None:
     (tmp_path / "typer.py").write_text(f"import time; print('ready', flush=True); time.sleep({LONG})")
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-    command = [sys.executable, "-c", "from flows.start import main; main()", "version"]
+    command = [sys.executable, "-c", "from indexscope.flows.start import main; main()", "version"]
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from flows.config import Study
-from flows.load import load_study
-from flows.plan import make_plan
-from flows.status import status
 from indexscope import IndexscopeError
-from storage.data_files import data_files
-from storage.documents import documents
-from storage.reports import read_report
-from storage.store import Store
+from indexscope.flows.config import Study
+from indexscope.flows.load import load_study
+from indexscope.flows.plan import make_plan
+from indexscope.flows.status import status
+from indexscope.storage.data_files import data_files
+from indexscope.storage.documents import documents
+from indexscope.storage.reports import read_report
+from indexscope.storage.store import Store
 from tests.tiny import save_model
 
 #: Examples of each test; a long run by hand sets thousands.
@@ -67,7 +67,7 @@ def told(act: Callable[[], object]) -> str | None:
 
 
 def keys_of(model: Any, prefix: str = "") -> Iterator[str]:
-    from flows.problems import submodel
+    from indexscope.flows.problems import submodel
 
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}"

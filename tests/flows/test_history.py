@@ -11,14 +11,14 @@ from typing import Any
 import polars as pl
 import pytest
 
-from flows.changes import AGAIN, told_changes
-from flows.config import identity_of
-from flows.history import history_of, past
-from flows.load import load_study
-from flows.publish import publish
-from storage.history import HISTORY, history_files, read_runs
-from storage.store import StepKey, Store, step_key
-from storage.studies import read_records
+from indexscope.flows.changes import AGAIN, told_changes
+from indexscope.flows.config import identity_of
+from indexscope.flows.history import history_of, past
+from indexscope.flows.load import load_study
+from indexscope.flows.publish import publish
+from indexscope.storage.history import HISTORY, history_files, read_runs
+from indexscope.storage.store import StepKey, Store, step_key
+from indexscope.storage.studies import read_records
 from tests.flows.conftest import Run, run_command
 
 GATE = "<b>loss</b>"

@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from flows.config import Study
-from flows.load import load_study
-from flows.plan import make_plan
-from flows.provenance import settled
-from tasks.common.registry import STEPS
+from indexscope.flows.config import Study
+from indexscope.flows.load import load_study
+from indexscope.flows.plan import make_plan
+from indexscope.flows.provenance import settled
+from indexscope.tasks.common.registry import STEPS
 from tests.tiny import save_model
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "keys.md"
@@ -292,7 +292,7 @@ def test_the_kind_of_device_counts_and_its_number_does_not(
     study = load_study(inputs / "study.yaml")
     found = {}
     for device in ("cuda:0", "cuda:1"):
-        monkeypatch.setattr("flows.plan.resolve_device", lambda _, device=device: device)
+        monkeypatch.setattr("indexscope.flows.plan.resolve_device", lambda _, device=device: device)
         found[device] = addresses(study)
     assert found["cuda:0"] == found["cuda:1"]
     assert changed(before, found["cuda:0"]) == EVERY
@@ -306,16 +306,18 @@ def test_the_code_that_makes_a_result_counts_by_its_version(
     of_features = {"extract", "distribution", "clustering", "positional", "efficiency", "length", "custom"}
     side_by_side = {"choices", "divergence", "compare", "report"}
     versions = {
-        "analysis.features.FEATURES_VERSION": of_features | side_by_side | {"prototypes", "advice", "transitions"},
-        "analysis.custom.extract.USER_FEATURES_VERSION": {"user_features", "custom", "compare", "report"},
-        "analysis.custom.VERSION": {"custom", "compare", "report"},
-        "analysis.probe.PROBE_VERSION": of_probe | side_by_side | {"prototypes", "advice"},
-        "analysis.capture.profile.PROFILE_VERSION": {"profile", "efficiency", "advice", "compare", "report"},
-        "analysis.clustering.VERSION": {"clustering", "prototypes", "transitions", "compare", "report"},
-        "analysis.choices.VERSION": {"choices", "report"},
-        "analysis.comparison.VERSION": {"compare", "report"},
-        "tasks.report.VERSION": {"report"},
-        "storage.keys.SCHEMA_VERSION": EVERY,
+        "indexscope.analysis.features.FEATURES_VERSION": of_features
+        | side_by_side
+        | {"prototypes", "advice", "transitions"},
+        "indexscope.analysis.custom.extract.USER_FEATURES_VERSION": {"user_features", "custom", "compare", "report"},
+        "indexscope.analysis.custom.VERSION": {"custom", "compare", "report"},
+        "indexscope.analysis.probe.PROBE_VERSION": of_probe | side_by_side | {"prototypes", "advice"},
+        "indexscope.analysis.capture.profile.PROFILE_VERSION": {"profile", "efficiency", "advice", "compare", "report"},
+        "indexscope.analysis.clustering.VERSION": {"clustering", "prototypes", "transitions", "compare", "report"},
+        "indexscope.analysis.choices.VERSION": {"choices", "report"},
+        "indexscope.analysis.comparison.VERSION": {"compare", "report"},
+        "indexscope.tasks.report.VERSION": {"report"},
+        "indexscope.storage.keys.SCHEMA_VERSION": EVERY,
     }
     for name, expected in versions.items():
         with monkeypatch.context() as patch:
@@ -327,18 +329,18 @@ def test_the_code_that_makes_a_result_counts_by_its_version(
 def test_the_report_follows_the_versions_it_shows_and_features_do_not(
     inputs: Path, before: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.provenance.versions", lambda: {"torch": "99"})
+    monkeypatch.setattr("indexscope.flows.provenance.versions", lambda: {"torch": "99"})
     plan = make_plan(load_study(inputs / "study.yaml"))
     assert settled(plan, plan.graph.nodes)["versions"] == {"torch": "99"}
     assert changed(before, addresses(load_study(inputs / "study.yaml"))) == {"report"}
 
 
 def test_what_the_features_key_leaves_out_changes_no_byte_of_them(inputs: Path) -> None:
-    from analysis.features import extract_samples
-    from analysis.features.columns import FEATURES
-    from analysis.settings import ExtractSettings
-    from storage.model_loading import load_model
-    from storage.parquet import encode
+    from indexscope.analysis.features import extract_samples
+    from indexscope.analysis.features.columns import FEATURES
+    from indexscope.analysis.settings import ExtractSettings
+    from indexscope.storage.model_loading import load_model
+    from indexscope.storage.parquet import encode
 
     left_out = {name.removeprefix("extract.") for name, steps in documented().items() if "extract" not in steps}
     left_out &= set(ExtractSettings.model_fields)

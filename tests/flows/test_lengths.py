@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.lengths import cut, effect_warnings
-from storage.checkpoints import CheckpointInfo, describe
-from storage.dataset_settings import DatasetSettings
-from storage.packing import Packer, TokenDocument
-from storage.samples import Sample
+from indexscope.flows.lengths import cut, effect_warnings
+from indexscope.storage.checkpoints import CheckpointInfo, describe
+from indexscope.storage.dataset_settings import DatasetSettings
+from indexscope.storage.packing import Packer, TokenDocument
+from indexscope.storage.samples import Sample
 from tests.flows.conftest import run_command
 from tests.tiny import save_model
 

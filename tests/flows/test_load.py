@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.config import Study, slug
-from flows.errors import StudyError
-from flows.load import load_study
-from flows.template import study_template
 from indexscope import IndexscopeError
+from indexscope.flows.config import Study, slug
+from indexscope.flows.errors import StudyError
+from indexscope.flows.load import load_study
+from indexscope.flows.template import study_template
 
 
 def write(folder: Path, text: str) -> Path:

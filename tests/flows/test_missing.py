@@ -12,15 +12,15 @@ import pytest
 from prefect.client.orchestration import get_client
 from safetensors.torch import load_file, save_file
 
-from flows.engine.graph import Node
-from flows.engine.make import Engine
-from flows.load import load_study
-from flows.outcome import TOLD, failure_lines
-from flows.plan import Plan, make_plan, without
-from flows.references import record_of
-from flows.remaining import remaining
-from flows.work import Failure, ModelsFailed, UnitsFailed, run_each
-from storage.studies import read_records
+from indexscope.flows.engine.graph import Node
+from indexscope.flows.engine.make import Engine
+from indexscope.flows.load import load_study
+from indexscope.flows.outcome import TOLD, failure_lines
+from indexscope.flows.plan import Plan, make_plan, without
+from indexscope.flows.references import record_of
+from indexscope.flows.remaining import remaining
+from indexscope.flows.work import Failure, ModelsFailed, UnitsFailed, run_each
+from indexscope.storage.studies import read_records
 from tests.flows.conftest import address, run_command
 from tests.flows.test_study import fresh, told
 
@@ -133,8 +133,8 @@ class Steps:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.given: list[tuple[str, list[str]]] = []
         self.failing: dict[str, dict[str, UnitsFailed]] = {}
-        monkeypatch.setattr("flows.study._made", lambda plan, command, *_: self.make(command, plan))
-        monkeypatch.setattr("flows.study._report", lambda plan: self.make("report", plan))
+        monkeypatch.setattr("indexscope.flows.study._made", lambda plan, command, *_: self.make(command, plan))
+        monkeypatch.setattr("indexscope.flows.study._report", lambda plan: self.make("report", plan))
 
     def make(self, command: str, plan: Plan) -> str:
         self.given.append((command, [model.name for model in plan.models]))
@@ -212,7 +212,7 @@ def test_a_failing_analysis_of_one_model_leaves_the_analyses_of_the_others(
             Failure(job.title, "no") if job.title == "budget light" else r for job, r in zip(jobs, results, strict=True)
         ]
 
-    monkeypatch.setattr("flows.engine.make.run_each", some_fail)
+    monkeypatch.setattr("indexscope.flows.engine.make.run_each", some_fail)
     known: set[Any] = set()
     with pytest.raises(ModelsFailed) as failed:
         plan.engine.make(plan.graph.some(["analyze"]), known)
@@ -229,7 +229,7 @@ def test_a_store_that_refuses_ends_the_study_at_once_since_no_other_model_would_
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from indexscope import IndexscopeError
-    from tasks.common import step
+    from indexscope.tasks.common import step
 
     def full(self: Any, key: Any, *_: object, **__: object) -> None:
         raise IndexscopeError(self.location(key), "cannot be written (No space left on device)", "free some space")
@@ -253,7 +253,7 @@ def test_a_defect_is_one_line_that_names_the_file_with_the_traceback(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a defect at https://me:secret@host/x")
 
-    monkeypatch.setattr("flows.study._made", broken)
+    monkeypatch.setattr("indexscope.flows.study._made", broken)
     run = run_command("study", done / "study.yaml")
     assert (run.code, run.out, len(run.err)) == (70, [], 1)
     start = "internal error: ZeroDivisionError: a defect at https://***@host/x; please report it with "

@@ -14,11 +14,11 @@ import torch
 from matplotlib.figure import Figure
 from polars.testing import assert_frame_equal
 
+from indexscope.storage.checkpoints import load_model
+from indexscope.storage.store import Store
+from indexscope.storage.studies import read_records
 from interpretability import IndexerInterpreter, compare_indexer_analyses, load
 from interpretability.interpreter import EXTRACT, PROBE
-from storage.checkpoints import load_model
-from storage.store import Store
-from storage.studies import read_records
 from tests.flows.conftest import run_command
 from tests.tiny import save_model
 

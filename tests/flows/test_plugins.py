@@ -12,11 +12,11 @@ import polars as pl
 import pytest
 import yaml
 
-from flows.load import load_study
-from flows.plan import make_plan
-from storage.parquet import units
-from storage.store import StepKey
-from tasks.common.tables import declared
+from indexscope.flows.load import load_study
+from indexscope.flows.plan import make_plan
+from indexscope.storage.parquet import units
+from indexscope.storage.store import StepKey
+from indexscope.tasks.common.tables import declared
 from tests.flows.conftest import Run, address, run_command
 from tests.flows.test_described import described_tables
 

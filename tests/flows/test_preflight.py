@@ -22,9 +22,9 @@ from prefect.settings import (
 )
 from prefect.settings.profiles import Profile, ProfilesCollection
 
-from flows.preflight import check_prefect
 from indexscope import IndexscopeError
-from storage.writable import refuse_unwritable
+from indexscope.flows.preflight import check_prefect
+from indexscope.storage.writable import refuse_unwritable
 from tests.flows.conftest import run_command
 
 COMMANDS = ("study", "extract", "analyze", "compare", "report")
@@ -37,7 +37,7 @@ def no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("the inputs were read")
 
-    monkeypatch.setattr("flows.plan.make_plan", refuse)
+    monkeypatch.setattr("indexscope.flows.plan.make_plan", refuse)
 
 
 @pytest.fixture
@@ -178,7 +178,13 @@ def test_a_profile_counts_as_the_environment_does_and_prefect_adds_no_word(tmp_p
     with temporary_settings(updates={PREFECT_HOME: tmp_path}):
         save_profiles(profiles)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    command = [sys.executable, "-c", "from flows.start import main; main()", "study", str(folder / "study.yaml")]
+    command = [
+        sys.executable,
+        "-c",
+        "from indexscope.flows.start import main; main()",
+        "study",
+        str(folder / "study.yaml"),
+    ]
     ended = subprocess.run(command, env={**kept, "PREFECT_HOME": str(tmp_path)}, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (2, "")
     (line,) = ended.stderr.splitlines()
@@ -188,7 +194,13 @@ def test_a_profile_counts_as_the_environment_does_and_prefect_adds_no_word(tmp_p
 def test_settings_of_prefect_that_cannot_be_read_are_one_line(folder: Path, tmp_path: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     wrong = {**kept, "PREFECT_HOME": str(tmp_path), "PREFECT_LOGGING_LEVEL": "loud"}
-    command = [sys.executable, "-c", "from flows.start import main; main()", "study", str(folder / "study.yaml")]
+    command = [
+        sys.executable,
+        "-c",
+        "from indexscope.flows.start import main; main()",
+        "study",
+        str(folder / "study.yaml"),
+    ]
     ended = subprocess.run(command, env=wrong, capture_output=True, text=True)
     (line,) = ended.stderr.splitlines()
     assert (ended.returncode, line.partition(" (")[0]) == (2, "error: Prefect's settings: cannot be read")

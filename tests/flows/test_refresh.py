@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from storage.json_types import SEAL, sealed_json
-from storage.keys import SCHEMA_VERSION
-from storage.store import Store
-from storage.verify import Finding, verify
+from indexscope.storage.json_types import SEAL, sealed_json
+from indexscope.storage.keys import SCHEMA_VERSION
+from indexscope.storage.store import Store
+from indexscope.storage.verify import Finding, verify
 from tests.flows.conftest import run_command
 
 
@@ -107,7 +107,7 @@ def test_results_of_an_older_store_schema_are_computed_anew_and_this_is_said(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("storage.keys.SCHEMA_VERSION", SCHEMA_VERSION - 1)
+        patch.setattr("indexscope.storage.keys.SCHEMA_VERSION", SCHEMA_VERSION - 1)
         assert run_command("study", folder / "study.yaml", "--set", "candidates=[]").code == 0
     store = folder / ".indexscope"
     for file in store.rglob("manifest.json"):

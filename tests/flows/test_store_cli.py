@@ -10,13 +10,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from flows.exporting import measures
-from flows.load import load_study
-from flows.plan import make_plan
-from flows.references import record_of
-from storage.store import Store
-from storage.studies import read_records
-from tasks.common.registry import made_by
+from indexscope.flows.exporting import measures
+from indexscope.flows.load import load_study
+from indexscope.flows.plan import make_plan
+from indexscope.flows.references import record_of
+from indexscope.storage.store import Store
+from indexscope.storage.studies import read_records
+from indexscope.tasks.common.registry import made_by
 from tests.flows.conftest import run_command
 
 #: The study has no metrics of its own.

@@ -12,11 +12,11 @@ import polars as pl
 import pytest
 from prefect.client.orchestration import get_client
 
-from flows.load import load_study
-from flows.plan import make_plan
-from storage.datasets import load_samples
-from tasks.common import step
-from tasks.common.registry import made_by
+from indexscope.flows.load import load_study
+from indexscope.flows.plan import make_plan
+from indexscope.storage.datasets import load_samples
+from indexscope.tasks.common import step
+from indexscope.tasks.common.registry import made_by
 from tests.flows.conftest import Run, run_command
 
 #: Analyses that read others.
@@ -108,7 +108,7 @@ def test_deleted_file_recomputes_its_shard_alone(done: Path) -> None:
 def test_failed_shard_keeps_the_rest_and_the_same_command_resumes(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import analysis.features as features
+    import indexscope.analysis.features as features
 
     real = features.extract_samples
 
@@ -229,7 +229,7 @@ def test_ls_shows_every_step_of_the_store(done: Path) -> None:
 
 
 def test_candidate_with_another_tokenizer_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows import plan
+    from indexscope.flows import plan
 
     def tokenizer(model: Path) -> object:
         return model.name

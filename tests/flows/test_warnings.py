@@ -13,7 +13,7 @@ from tests.flows.conftest import run_command
 
 def test_a_study_too_short_for_its_indexer_says_so_on_stderr(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight keys of at most ten: two queries of ten are in effect, in both models; and the audit fails."""
-    import analysis.capture.audit as capture
+    import indexscope.analysis.capture.audit as capture
 
     real = capture.audit_causality
 

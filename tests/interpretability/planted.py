@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from analysis.capture import AttentionChunk, capture_dense, capture_sparse
-from analysis.capture.model import CapturedModel
-from analysis.features.rows import AttentionRows
+from indexscope.analysis.capture import AttentionChunk, capture_dense, capture_sparse
+from indexscope.analysis.capture.model import CapturedModel
+from indexscope.analysis.features.rows import AttentionRows
 
 Array = NDArray[np.float64]
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from analysis.features import extract_samples
-from analysis.settings import ExtractSettings
+from indexscope.analysis.features import extract_samples
+from indexscope.analysis.settings import ExtractSettings
+from indexscope.storage.checkpoints import load_model, load_tokenizer, resolve
+from indexscope.storage.samples import Sample
+from indexscope.storage.stdlib import stdlib_documents
 from interpretability import AttentionVisualizer, PatternAnalyzer
-from storage.checkpoints import load_model, load_tokenizer, resolve
-from storage.samples import Sample
-from storage.stdlib import stdlib_documents
 
 LAYER = 4
 

@@ -10,19 +10,19 @@ import torch
 from matplotlib.figure import Figure
 from polars.testing import assert_frame_equal
 
-from analysis import heads, positional
-from analysis.comparison import compare
-from analysis.features import extract_samples
-from analysis.probe import probe_samples
-from analysis.settings import (
+from indexscope.analysis import heads, positional
+from indexscope.analysis.comparison import compare
+from indexscope.analysis.features import extract_samples
+from indexscope.analysis.probe import probe_samples
+from indexscope.analysis.settings import (
     ComparisonSettings,
     ExtractSettings,
     HeadsSettings,
     PositionalBiasSettings,
     ProbeSettings,
 )
+from indexscope.storage.checkpoints import load_model, resolve
 from interpretability import IndexerInterpreter, compare_indexer_analyses
-from storage.checkpoints import load_model, resolve
 from tests.interpretability.test_interpreter import as_samples, ids_of
 
 

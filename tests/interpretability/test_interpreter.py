@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from polars.testing import assert_frame_equal
 from transformers import BatchEncoding
 
-from analysis import budget, content, distribution, heads, positional
-from analysis.content.classes import token_classes
-from analysis.features import extract_samples
-from analysis.probe import Vocabulary, probe_samples
-from analysis.settings import (
+from indexscope.analysis import budget, content, distribution, heads, positional
+from indexscope.analysis.content.classes import token_classes
+from indexscope.analysis.features import extract_samples
+from indexscope.analysis.probe import Vocabulary, probe_samples
+from indexscope.analysis.settings import (
     BudgetSettings,
     ContentSettings,
     DistributionSettings,
@@ -28,11 +28,11 @@ from analysis.settings import (
     PositionalBiasSettings,
     ProbeSettings,
 )
+from indexscope.storage.checkpoints import load_model, load_tokenizer, resolve
+from indexscope.storage.samples import Sample
+from indexscope.storage.vocabulary import vocabulary_pieces
 from interpretability import IndexerInterpreter, compare_indexer_analyses
 from interpretability.analyses import IndexerAnalysis
-from storage.checkpoints import load_model, load_tokenizer, resolve
-from storage.samples import Sample
-from storage.vocabulary import vocabulary_pieces
 from tests.analysis.conftest import tiny_dsa, tiny_llama
 
 LENGTH = 100

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from analysis.features import extract_samples
-from analysis.metrics.summary import summarise
-from analysis.metrics.sums import table_sums
-from analysis.settings import BootstrapSettings, ExtractSettings
+from indexscope.analysis.features import extract_samples
+from indexscope.analysis.metrics.summary import summarise
+from indexscope.analysis.metrics.sums import table_sums
+from indexscope.analysis.settings import BootstrapSettings, ExtractSettings
 from interpretability import AttentionVisualizer
 from tests.analysis.conftest import tiny_dsa, tiny_llama
 from tests.analysis.samples import samples

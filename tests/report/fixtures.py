@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis.clustering.pattern_types import TYPED
-from analysis.metrics import REGISTRY
-from analysis.report import ModelPage, ReportInput, render
-from analysis.report.inputs import (
+from indexscope.analysis.clustering.pattern_types import TYPED
+from indexscope.analysis.metrics import REGISTRY
+from indexscope.analysis.report import ModelPage, ReportInput, render
+from indexscope.analysis.report.inputs import (
     CAUSALITY_SCHEMA,
     COMPARISONS_SCHEMA,
     GATES_SCHEMA,
     LENGTHS_SCHEMA,
     METRICS_SCHEMA,
 )
-from analysis.settings import ComparisonSettings
-from analysis.verdicts import with_verdicts
+from indexscope.analysis.settings import ComparisonSettings
+from indexscope.analysis.verdicts import with_verdicts
 from tests.report.output_frames import output_frames
 from tests.report.panel_frames import with_panels
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from analysis.content.classes import CLASSES
-from analysis.divergence import BY, DIVERGENCE
-from analysis.divergence.tables import CLASS, POSITION, UNITS
+from indexscope.analysis.content.classes import CLASSES
+from indexscope.analysis.divergence import BY, DIVERGENCE
+from indexscope.analysis.divergence.tables import CLASS, POSITION, UNITS
 
 GROUPED = (
     *("perplexity_ratio", "output_kl", "output_kl_median", "output_kl_p99"),

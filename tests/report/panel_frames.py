@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from analysis import sharing
-from analysis.prototypes.tables import EXAMPLES
-from analysis.report import ReportInput
-from analysis.settings import SharingSettings
+from indexscope.analysis import sharing
+from indexscope.analysis.prototypes.tables import EXAMPLES
+from indexscope.analysis.report import ReportInput
+from indexscope.analysis.settings import SharingSettings
 from tests.analysis.sharing.test_sharing import table
 
 KINDS = ("word start", "continuation", "digit", "punctuation", "whitespace", "induction", "repeated")

@@ -8,12 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis import plots
-from analysis.choices import choices
-from analysis.choices.tables import COMPARED
-from analysis.report.panels.choices import PANEL
-from analysis.selections import sampled_queries
-from analysis.settings import ComparisonSettings
+from indexscope.analysis import plots
+from indexscope.analysis.choices import choices
+from indexscope.analysis.choices.tables import COMPARED
+from indexscope.analysis.report.panels.choices import PANEL
+from indexscope.analysis.selections import sampled_queries
+from indexscope.analysis.settings import ComparisonSettings
 from tests.analysis.choices.made import attended, names, selections, token_kinds
 from tests.declared import check
 

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from analysis.diff import (
+from indexscope.analysis.diff import (
     chosen_pairs,
     defined,
     diff,
@@ -20,10 +20,10 @@ from analysis.diff import (
     premises,
     within,
 )
-from analysis.metrics.tables import METRICS, PER_SAMPLE
-from analysis.report import build_json
-from analysis.report.difference import blocks, headline, left_out, markdown_difference, reading, unmatched
-from analysis.settings import ComparisonSettings
+from indexscope.analysis.metrics.tables import METRICS, PER_SAMPLE
+from indexscope.analysis.report import build_json
+from indexscope.analysis.report.difference import blocks, headline, left_out, markdown_difference, reading, unmatched
+from indexscope.analysis.settings import ComparisonSettings
 from indexscope.errors import IndexscopeError
 from tests.report.fixtures import report
 

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import plots
-from analysis.plots.drawing import Drawing, note
-from analysis.plots.packed import column, packed
-from analysis.plots.style import new_figure
-from analysis.report.embedded import embedded
-from analysis.report.pictures import picture
+from indexscope.analysis import plots
+from indexscope.analysis.plots.drawing import Drawing, note
+from indexscope.analysis.plots.packed import column, packed
+from indexscope.analysis.plots.style import new_figure
+from indexscope.analysis.report.embedded import embedded
+from indexscope.analysis.report.pictures import picture
 from tests.report.fixtures import report
 
 

@@ -15,9 +15,9 @@ import polars as pl
 import pytest
 from markupsafe import escape
 
-from analysis.metrics import REGISTRY
-from analysis.report import render
-from analysis.report.explorer import explorer_data
+from indexscope.analysis.metrics import REGISTRY
+from indexscope.analysis.report import render
+from indexscope.analysis.report.explorer import explorer_data
 from tests.report.fixtures import Kind, bare, rendered, report
 
 HOSTILE = (

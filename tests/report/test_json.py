@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from analysis.metrics import REGISTRY
-from analysis.report import ReportInput, build_json, dump, render
-from analysis.report.inputs import COMPARISONS_SCHEMA
+from indexscope.analysis.metrics import REGISTRY
+from indexscope.analysis.report import ReportInput, build_json, dump, render
+from indexscope.analysis.report.inputs import COMPARISONS_SCHEMA
 from tests.report.fixtures import Kind, rendered, report
 
 TOP = ["schema_version", "study", "verdict", "warnings", "models", "definitions", "ranking", "metrics", "comparisons"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis import length, positional
-from analysis.report.panels import length as by_length
-from analysis.report.panels import positional as by_position
-from analysis.settings import LengthSettings, PositionalBiasSettings
+from indexscope.analysis import length, positional
+from indexscope.analysis.report.panels import length as by_length
+from indexscope.analysis.report.panels import positional as by_position
+from indexscope.analysis.settings import LengthSettings, PositionalBiasSettings
 from tests.analysis.length.test_length import planted_loss
 from tests.analysis.positional.selectors import Selector, at_random, nearest, table
 

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from analysis.report.judgement import judge
-from analysis.report.names import markdown, plain
-from analysis.report.numbers import DASH, decimals, number, percent, span
+from indexscope.analysis.report.judgement import judge
+from indexscope.analysis.report.names import markdown, plain
+from indexscope.analysis.report.numbers import DASH, decimals, number, percent, span
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf])

@@ -8,10 +8,10 @@ import warnings
 import polars as pl
 import pytest
 
-from analysis import plots
-from analysis.report import render
-from analysis.report.names import markdown
-from analysis.report.panels.divergence import NAMES, PANEL
+from indexscope.analysis import plots
+from indexscope.analysis.report import render
+from indexscope.analysis.report.names import markdown
+from indexscope.analysis.report.panels.divergence import NAMES, PANEL
 from tests.report.fixtures import report
 from tests.report.output_frames import output_frames
 

@@ -7,11 +7,11 @@ import re
 
 import pytest
 
-from analysis.history import breaks, kept, stretches, trend
-from analysis.plots import as_image
-from analysis.report import render
-from analysis.report.history_rows import break_text, cell, sign
-from analysis.report.over_time import LINK, PLACE, SHOWN, picture, with_history
+from indexscope.analysis.history import breaks, kept, stretches, trend
+from indexscope.analysis.plots import as_image
+from indexscope.analysis.report import render
+from indexscope.analysis.report.history_rows import break_text, cell, sign
+from indexscope.analysis.report.over_time import LINK, PLACE, SHOWN, picture, with_history
 from tests.report.fixtures import report
 from tests.report.histories import broken_and_mended, numbers, run
 

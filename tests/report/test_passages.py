@@ -8,12 +8,12 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from analysis.content.tables import EXAMPLES
-from analysis.report import render
-from analysis.report.inputs import ModelPage
-from analysis.report.names import visible
-from analysis.report.panelled import shown_panels
-from analysis.report.panels.content import passages
+from indexscope.analysis.content.tables import EXAMPLES
+from indexscope.analysis.report import render
+from indexscope.analysis.report.inputs import ModelPage
+from indexscope.analysis.report.names import visible
+from indexscope.analysis.report.panelled import shown_panels
+from indexscope.analysis.report.panels.content import passages
 from tests.report.fixtures import report
 
 HOSTILE = [

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from analysis.plots.attention_maps import sparse_against_dense
-from analysis.plots.prototypes import prototype_maps
-from analysis.plots.transitions import transition_maps
-from analysis.prototypes.examples import examples
-from analysis.report.panels import clustering, transitions
-from analysis.report.panels import examples as examples_panel
+from indexscope.analysis.plots.attention_maps import sparse_against_dense
+from indexscope.analysis.plots.prototypes import prototype_maps
+from indexscope.analysis.plots.transitions import transition_maps
+from indexscope.analysis.prototypes.examples import examples
+from indexscope.analysis.report.panels import clustering, transitions
+from indexscope.analysis.report.panels import examples as examples_panel
 
 MOVED = pl.DataFrame(
     [(None, "cluster", 0.125, 0.05, 0.25, 9), (0, "cluster", 0.0, 0.0, 0.0, 9), (1, "cluster", 0.25, 0.1, 0.5, 9)],

@@ -11,10 +11,10 @@ import matplotlib
 import polars as pl
 import pytest
 
-from analysis import plots
-from analysis.plots.forest import relative
-from analysis.plots.frames import spread
-from analysis.plots.style import look, short_labels
+from indexscope.analysis import plots
+from indexscope.analysis.plots.forest import relative
+from indexscope.analysis.plots.frames import spread
+from indexscope.analysis.plots.style import look, short_labels
 from tests.report.fixtures import report
 
 

@@ -11,11 +11,11 @@ import polars as pl
 import pytest
 from markdown_it import MarkdownIt
 
-from analysis.report import ReportInput, build_junit
-from analysis.report.comment import size
-from analysis.report.inputs import GATES_SCHEMA
-from analysis.report.markdown_report import build_markdown
-from analysis.report.over_time import PLACE
+from indexscope.analysis.report import ReportInput, build_junit
+from indexscope.analysis.report.comment import size
+from indexscope.analysis.report.inputs import GATES_SCHEMA
+from indexscope.analysis.report.markdown_report import build_markdown
+from indexscope.analysis.report.over_time import PLACE
 from tests.report.fixtures import report
 
 NASTY = (

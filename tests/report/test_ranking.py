@@ -9,10 +9,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from analysis.report import ReportInput, build_json, render, verdict
-from analysis.report.markdown_report import build_markdown
-from analysis.report.ranking import ranking
-from analysis.report.warnings import warnings
+from indexscope.analysis.report import ReportInput, build_json, render, verdict
+from indexscope.analysis.report.markdown_report import build_markdown
+from indexscope.analysis.report.ranking import ranking
+from indexscope.analysis.report.warnings import warnings
 from tests.report.fixtures import COMPARED, judged, report
 
 Candidate = tuple[float, float, float, float, float]

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import polars as pl
 import pytest
 
-from analysis import clustering, distribution, efficiency, positional
-from analysis.comparison import combine, compare
-from analysis.gates import evaluate
-from analysis.report import ModelPage, ReportInput, render
-from analysis.settings import (
+from indexscope.analysis import clustering, distribution, efficiency, positional
+from indexscope.analysis.comparison import combine, compare
+from indexscope.analysis.gates import evaluate
+from indexscope.analysis.report import ModelPage, ReportInput, render
+from indexscope.analysis.settings import (
     ClusteringSettings,
     ComparisonSettings,
     DistributionSettings,

@@ -7,20 +7,20 @@ import warnings
 import polars as pl
 import pytest
 
-from analysis import budget, plots, stability
-from analysis.capture import CapturedModel
-from analysis.capture.journal import Journal
-from analysis.features.attempt import Attempt
-from analysis.probe.budget import budget_collector
-from analysis.probe.drift import drift_collector
-from analysis.probe.rerun import rerun_stability
-from analysis.probe.run import collect_samples
-from analysis.probe.stability import stability_collector
-from analysis.report.panels.budget import PANEL as BUDGET
-from analysis.report.panels.panel import Panel
-from analysis.report.panels.stability import PANEL as STABILITY
-from analysis.settings import BudgetSettings, ExtractSettings, StabilitySettings
-from tasks.common.tables import declared
+from indexscope.analysis import budget, plots, stability
+from indexscope.analysis.capture import CapturedModel
+from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.features.attempt import Attempt
+from indexscope.analysis.probe.budget import budget_collector
+from indexscope.analysis.probe.drift import drift_collector
+from indexscope.analysis.probe.rerun import rerun_stability
+from indexscope.analysis.probe.run import collect_samples
+from indexscope.analysis.probe.stability import stability_collector
+from indexscope.analysis.report.panels.budget import PANEL as BUDGET
+from indexscope.analysis.report.panels.panel import Panel
+from indexscope.analysis.report.panels.stability import PANEL as STABILITY
+from indexscope.analysis.settings import BudgetSettings, ExtractSettings, StabilitySettings
+from indexscope.tasks.common.tables import declared
 from tests.analysis.conftest import tiny_dsa, tiny_llama
 from tests.analysis.samples import samples
 from tests.declared import check

@@ -6,11 +6,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis import content, sharing
-from analysis.plots import to_svg
-from analysis.report.panels import content as content_panel
-from analysis.report.panels import sharing as sharing_panel
-from analysis.settings import ContentSettings, SharingSettings
+from indexscope.analysis import content, sharing
+from indexscope.analysis.plots import to_svg
+from indexscope.analysis.report.panels import content as content_panel
+from indexscope.analysis.report.panels import sharing as sharing_panel
+from indexscope.analysis.settings import ContentSettings, SharingSettings
 from tests.analysis.probe.test_content_rows import planted_study
 from tests.analysis.sharing.test_sharing import table
 

@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from analysis.report import ReportInput, verdict
-from analysis.report.inputs import COMPARISONS_SCHEMA
+from indexscope.analysis.report import ReportInput, verdict
+from indexscope.analysis.report.inputs import COMPARISONS_SCHEMA
 from tests.report.fixtures import COMPARED, judged, report
 
 Row = tuple[float, float | None, float | None, bool | None]

@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from analysis.report import ReportInput, render, verdict
-from analysis.report.markdown_report import build_markdown
-from analysis.report.warnings import warnings
+from indexscope.analysis.report import ReportInput, render, verdict
+from indexscope.analysis.report.markdown_report import build_markdown
+from indexscope.analysis.report.warnings import warnings
 from tests.report.fixtures import bare, report
 
 

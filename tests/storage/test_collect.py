@@ -15,11 +15,11 @@ import polars as pl
 import pytest
 
 from indexscope.errors import IndexscopeError
-from storage import studies
-from storage.collect import collect, counting, survey
-from storage.keys import SCHEMA_VERSION
-from storage.store import StepKey, Store, step_key
-from storage.studies import ALIVE, Notice, StudyRecord, in_use, new_record, read_records
+from indexscope.storage import studies
+from indexscope.storage.collect import collect, counting, survey
+from indexscope.storage.keys import SCHEMA_VERSION
+from indexscope.storage.store import StepKey, Store, step_key
+from indexscope.storage.studies import ALIVE, Notice, StudyRecord, in_use, new_record, read_records
 
 NOTHING = timedelta(0)
 FEATURES = {name: step_key("features", {"checkpoint": name}) for name in ("used", "stray", "other")}
@@ -225,7 +225,7 @@ def test_a_deletion_that_is_cut_off_leaves_no_unit_and_is_ended_by_the_next(
 ) -> None:
     fill(store, "used", "stray")
     keep(store, record("used"))
-    from storage.files import Folder
+    from indexscope.storage.files import Folder
 
     real, removed = Folder.remove, []
 
@@ -302,7 +302,7 @@ def test_a_record_that_cannot_be_read_stops_everything(store: Store, content: by
 
 
 def test_a_store_that_cannot_be_written_is_used_without_a_record(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from storage.files import Folder
+    from indexscope.storage.files import Folder
 
     def refuse(*_: object) -> None:
         raise IndexscopeError("store", "cannot be written", "choose another")

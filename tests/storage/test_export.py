@@ -11,9 +11,9 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from indexscope.errors import IndexscopeError
-from storage.export import SCHEMA, Measure, choose_study, export
-from storage.store import Store, step_key
-from storage.studies import new_record
+from indexscope.storage.export import SCHEMA, Measure, choose_study, export
+from indexscope.storage.store import Store, step_key
+from indexscope.storage.studies import new_record
 
 KEYS = {name: step_key("features", {"checkpoint": name}) for name in ("base", "light")}
 MODELS = {name: key.path for name, key in KEYS.items()}

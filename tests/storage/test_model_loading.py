@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from indexscope.errors import IndexscopeError
-from storage import model_loading
-from storage.checkpoints import load_model, resolve_device
+from indexscope.storage import model_loading
+from indexscope.storage.checkpoints import load_model, resolve_device
 
 Weights = dict[str, torch.Tensor]
 
@@ -76,9 +76,9 @@ def test_loading_prints_nothing_and_leaves_the_settings_of_others_alone(
     configure(folder, bos_token_id=50256, eos_token_id=50256)
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     capfd.readouterr()
-    logging.getLogger("storage").setLevel(logging.CRITICAL)
+    logging.getLogger("indexscope.storage").setLevel(logging.CRITICAL)
     load_model(folder)
-    logging.getLogger("storage").setLevel(logging.NOTSET)
+    logging.getLogger("indexscope.storage").setLevel(logging.NOTSET)
     assert capfd.readouterr() == ("", "")
     assert transformers_logging.get_verbosity() == verbosity
     assert transformers_logging.is_progress_bar_enabled() == bars

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from analysis.features.columns import TOKENS
+from indexscope.analysis.features.columns import TOKENS
 from indexscope.errors import IndexscopeError
-from storage.parquet import LAYOUT, decode, decode_parts, encode
+from indexscope.storage.parquet import LAYOUT, decode, decode_parts, encode
 
 ROWS = st.lists(
     st.tuples(

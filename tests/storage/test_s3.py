@@ -11,11 +11,11 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from indexscope.errors import IndexscopeError
-from storage.collect import collect, survey
-from storage.merge import merge
-from storage.store import Store, step_key
-from storage.studies import in_use, new_record
-from storage.verify import Finding, verify
+from indexscope.storage.collect import collect, survey
+from indexscope.storage.merge import merge
+from indexscope.storage.store import Store, step_key
+from indexscope.storage.studies import in_use, new_record
+from indexscope.storage.verify import Finding, verify
 from tests.s3 import Faults
 
 KEY = step_key("features", {"checkpoint": "abc"})

@@ -9,14 +9,14 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.features import extract_samples
-from analysis.features.columns import FEATURES, TOKENS
-from analysis.settings import ExtractSettings
-from storage.model_loading import load_model
-from storage.parquet import decode, encode, units
-from storage.samples import Sample
-from storage.store import Store, step_key
-from tasks.common.tables import declared
+from indexscope.analysis.features import extract_samples
+from indexscope.analysis.features.columns import FEATURES, TOKENS
+from indexscope.analysis.settings import ExtractSettings
+from indexscope.storage.model_loading import load_model
+from indexscope.storage.parquet import decode, encode, units
+from indexscope.storage.samples import Sample
+from indexscope.storage.store import Store, step_key
+from indexscope.tasks.common.tables import declared
 from tests.declared import check
 from tests.storage.conftest import _model
 

@@ -6,16 +6,16 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis import content, sharing
-from analysis.capture.journal import Journal
-from analysis.capture.protocol import as_source
-from analysis.features.attempt import Attempt
-from analysis.probe.content import content_collector
-from analysis.probe.examples import example_collector
-from analysis.probe.run import collect_samples
-from analysis.probe.sharing import sharing_collector
-from analysis.settings import ContentSettings, ExtractSettings, SharingSettings
-from tasks.common.tables import declared
+from indexscope.analysis import content, sharing
+from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.capture.protocol import as_source
+from indexscope.analysis.features.attempt import Attempt
+from indexscope.analysis.probe.content import content_collector
+from indexscope.analysis.probe.examples import example_collector
+from indexscope.analysis.probe.run import collect_samples
+from indexscope.analysis.probe.sharing import sharing_collector
+from indexscope.analysis.settings import ContentSettings, ExtractSettings, SharingSettings
+from indexscope.tasks.common.tables import declared
 from tests.analysis.conftest import tiny_dsa
 from tests.analysis.samples import samples
 from tests.declared import check

@@ -9,11 +9,11 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from analysis import distribution
-from analysis.metrics.stream import Sharded, shards
-from analysis.settings import DistributionSettings
-from storage.store import AHEAD, DamagedUnit, StepKey, Store, step_key
-from tasks.common.features import StoredFeatures
+from indexscope.analysis import distribution
+from indexscope.analysis.metrics.stream import Sharded, shards
+from indexscope.analysis.settings import DistributionSettings
+from indexscope.storage.store import AHEAD, DamagedUnit, StepKey, Store, step_key
+from indexscope.tasks.common.features import StoredFeatures
 from tests.analysis import planted
 
 SAMPLES = 9

@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from tasks.common.models import cores, share_cores
+from indexscope.tasks.common.models import cores, share_cores
 
 
 @pytest.mark.parametrize(("allowed", "expected"), [("1", 1), ("2,1", 2), ("64", 8), ("", 8), ("0", 8), ("many", 8)])

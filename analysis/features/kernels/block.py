@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis.features.columns import PER_HEAD
-from analysis.features.kernels.index_scores import score_rows
-from analysis.features.kernels.ordered import oracle_rows, ordered_rows
-from analysis.features.kernels.places import place_rows
-from analysis.features.kernels.selection import attend_selected, list_selected
-from analysis.features.kernels.softmax import softmax_rows
-from analysis.features.kernels.tiles import tile_rows
-from analysis.features.tiles import PHASES
+from indexscope.analysis.features.columns import PER_HEAD
+from indexscope.analysis.features.kernels.index_scores import score_rows
+from indexscope.analysis.features.kernels.ordered import oracle_rows, ordered_rows
+from indexscope.analysis.features.kernels.places import place_rows
+from indexscope.analysis.features.kernels.selection import attend_selected, list_selected
+from indexscope.analysis.features.kernels.softmax import softmax_rows
+from indexscope.analysis.features.kernels.tiles import tile_rows
+from indexscope.analysis.features.tiles import PHASES
 
 _OUTPUT_ERROR = PER_HEAD.index("output_error")
 _LARGEST = float(np.finfo(np.float32).max)
@@ -102,7 +102,7 @@ class BlockSums:
         last_query: Position of the block's last query.
         by_key: p summed over queries, [heads, keys].
         by_slope: p summed along diagonals, place j for the last query's distance to key j, [heads, keys].
-        contrast: Sums of `analysis.features.tiles.contrasts`, [heads, PHASES].
+        contrast: Sums of `indexscope.analysis.features.tiles.contrasts`, [heads, PHASES].
         places: [4, distance bins, relative bins], see BinSums.
         moments: Of selected and unselected scores, [2, 6]; see `index_scores.score_rows`.
     """

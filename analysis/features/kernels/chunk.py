@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis.capture.chunk import AttentionChunk
-from analysis.features.columns import PER_HEAD, PER_QUERY
-from analysis.features.kernels.block import BlockSums, Item, Options, extract_block
-from analysis.features.kernels.index_scores import all_finite, bin_scores
-from analysis.features.kernels.pool import run_all
-from analysis.features.kernels.ranges import key_ranges
+from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.features.columns import PER_HEAD, PER_QUERY
+from indexscope.analysis.features.kernels.block import BlockSums, Item, Options, extract_block
+from indexscope.analysis.features.kernels.index_scores import all_finite, bin_scores
+from indexscope.analysis.features.kernels.pool import run_all
+from indexscope.analysis.features.kernels.ranges import key_ranges
 
 # Queries of a block, and how many logits fit the second-level cache; neither depends on the number of threads.
 _MOST_QUERIES, _FEWEST_QUERIES = 64, 8

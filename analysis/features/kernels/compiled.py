@@ -1,5 +1,5 @@
 """How every kernel of the extraction is compiled."""
 
-from analysis.compiled import exact, kernel
+from indexscope.analysis.compiled import exact, kernel
 
 __all__ = ["exact", "kernel"]

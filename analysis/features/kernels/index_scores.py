@@ -7,10 +7,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.features.columns import PER_QUERY
-from analysis.features.kernels.compiled import exact, kernel
-from analysis.features.kernels.maths import bits_of, exp32, log32
-from analysis.features.sketch import BINS, KEPT_BITS
+from indexscope.analysis.features.columns import PER_QUERY
+from indexscope.analysis.features.kernels.compiled import exact, kernel
+from indexscope.analysis.features.kernels.maths import bits_of, exp32, log32
+from indexscope.analysis.features.sketch import BINS, KEPT_BITS
 
 _TIES, _MARGIN, _KL, _ZEROS = (
     PER_QUERY.index(name) for name in ("tie_share", "score_margin", "indexer_kl", "zero_share")

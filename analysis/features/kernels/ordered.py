@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.features.columns import PER_HEAD, PER_QUERY
-from analysis.features.concentration import SHARE
-from analysis.features.kernels.compiled import kernel
+from indexscope.analysis.features.columns import PER_HEAD, PER_QUERY
+from indexscope.analysis.features.concentration import SHARE
+from indexscope.analysis.features.kernels.compiled import kernel
 
 _TOP_5, _TOP_10, _TOP_20, _TOP_64, _TOP_K, _KEYS = (
     PER_HEAD.index(name)

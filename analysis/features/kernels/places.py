@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.features.kernels.compiled import kernel
+from indexscope.analysis.features.kernels.compiled import kernel
 
 _ZERO = np.float32(0.0)
 
@@ -21,7 +21,7 @@ def place_rows(
     counts: NDArray[np.int64],
     cells: NDArray[np.float64],
 ) -> None:
-    """Add to the sums of `analysis.features.positions.BinSums`.
+    """Add to the sums of `indexscope.analysis.features.positions.BinSums`.
 
     E_t is one range of keys, so every bin is one, too, and so is what two bins have in common.
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch
 
-from analysis.features.kernels.openmp import parallel_region, run_on_openmp
+from indexscope.analysis.features.kernels.openmp import parallel_region, run_on_openmp
 
 _T = TypeVar("_T")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.features.kernels.compiled import exact
+from indexscope.analysis.features.kernels.compiled import exact
 
 
 @exact

@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.features.columns import PER_HEAD, PER_QUERY
-from analysis.features.kernels.compiled import kernel
+from indexscope.analysis.features.columns import PER_HEAD, PER_QUERY
+from indexscope.analysis.features.kernels.compiled import kernel
 
 _HEAD_RECALL, _OUTPUT_ERROR = PER_HEAD.index("head_recall"), PER_HEAD.index("output_error")
 _RECALL, _RANDOM = PER_QUERY.index("selection_recall"), PER_QUERY.index("random_recall")

@@ -7,9 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.features.columns import PER_HEAD
-from analysis.features.kernels.compiled import kernel
-from analysis.features.kernels.maths import exp32
+from indexscope.analysis.features.columns import PER_HEAD
+from indexscope.analysis.features.kernels.compiled import kernel
+from indexscope.analysis.features.kernels.maths import exp32
 
 _ENTROPY, _EFFECTIVE, _PARTICIPATION, _NORMALIZED, _SPARSITY, _LARGEST = (
     PER_HEAD.index(name)

@@ -1,12 +1,12 @@
-"""Attention on whole aligned blocks of keys: see `analysis.features.tiles`."""
+"""Attention on whole aligned blocks of keys: see `indexscope.analysis.features.tiles`."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.features.kernels.compiled import kernel
-from analysis.features.tiles import FIRST_QUERY, PART, SIZES, STEP
+from indexscope.analysis.features.kernels.compiled import kernel
+from indexscope.analysis.features.tiles import FIRST_QUERY, PART, SIZES, STEP
 
 _ZERO = np.float32(0.0)
 _LEVELS, _SMALLEST = len(SIZES), SIZES[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.metrics.metric import Better, Family, Metric, Paired
+from indexscope.analysis.metrics.metric import Better, Family, Metric, Paired
 
 
 def _choice(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.metrics.metric import Family, Metric, attention_metric
+from indexscope.analysis.metrics.metric import Family, Metric, attention_metric
 
 
 def _top(k: int) -> Metric:

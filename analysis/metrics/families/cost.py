@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.metrics.metric import Array, Computed, Derived, Family, Metric
-from analysis.statistics import ratio
+from indexscope.analysis.metrics.metric import Array, Computed, Derived, Family, Metric
+from indexscope.analysis.statistics import ratio
 
 _FACTS = Computed("efficiency", "facts")
 _PROFILE = Computed("efficiency", "profile")

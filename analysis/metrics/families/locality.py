@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.metrics.metric import Array, Derived, Family, Metric, attention_metric
-from analysis.statistics import ratio
+from indexscope.analysis.metrics.metric import Array, Derived, Family, Metric, attention_metric
+from indexscope.analysis.statistics import ratio
 
 # Masses are sums of float32 weights.
 ROUNDING = 1e-6

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.metrics.metric import Better, Family, Metric, Paired
+from indexscope.analysis.metrics.metric import Better, Family, Metric, Paired
 
 _LLAMA = "terms of llama.cpp's llama-perplexity --kl-divergence (tools/perplexity)"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.metrics.metric import Computed, Family, Metric
+from indexscope.analysis.metrics.metric import Computed, Family, Metric
 
 _POSITIONAL = Computed("positional", "positions")
 _CAPPED = "0 to 6"

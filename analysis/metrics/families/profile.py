@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.metrics.metric import Computed, Family, Metric
+from indexscope.analysis.metrics.metric import Computed, Family, Metric
 
 _PROFILE = Computed("efficiency", "profile")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.metrics.metric import Derived, Family, Metric, Ratio, column_metric
+from indexscope.analysis.metrics.metric import Derived, Family, Metric, Ratio, column_metric
 
 FAMILY = Family(
     order=10,

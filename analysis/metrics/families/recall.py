@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.metrics.metric import Family, Metric, Ratio, attention_metric, indexer_metric
+from indexscope.analysis.metrics.metric import Family, Metric, Ratio, attention_metric, indexer_metric
 
 FAMILY = Family(
     order=20,

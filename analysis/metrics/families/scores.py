@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.metrics.metric import Family, indexer_metric
+from indexscope.analysis.metrics.metric import Family, indexer_metric
 
 FAMILY = Family(
     order=30,

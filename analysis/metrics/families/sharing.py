@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.metrics.metric import Computed, Family, Metric
+from indexscope.analysis.metrics.metric import Computed, Family, Metric
 
 _SHARING = Computed("sharing", "layer_sharing")
 _SOURCE = "Bai et al. 2026, IndexCache (arXiv 2603.12201)"

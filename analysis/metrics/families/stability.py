@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.metrics.metric import Computed, Family, Metric
+from indexscope.analysis.metrics.metric import Computed, Family, Metric
 
 _SELECTION, _OUTPUT = "selection_stability", "output_stability"
 _VLLM = "vllm-project/vllm-ascend#15053, sgl-project/sglang#31087"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
-from analysis.report.panels.panel import Panel, Passage, TextTable, Token
+from indexscope.analysis.report.panels.panel import Panel, Passage, TextTable, Token
 
 __all__ = ["PANELS", "Panel", "Passage", "TextTable", "Token"]
 

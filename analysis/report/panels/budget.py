@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis.plots.budget import recall_curves, score_drift
-from analysis.report.numbers import DASH, count, known, number, percent, span
-from analysis.report.panels.panel import Frames, Panel, TextTable
+from indexscope.analysis.plots.budget import recall_curves, score_drift
+from indexscope.analysis.report.numbers import DASH, count, known, number, percent, span
+from indexscope.analysis.report.panels.panel import Frames, Panel, TextTable
 
 TARGETS = (0.90, 0.95, 0.99)
 _TARGET = 0.95

@@ -8,11 +8,11 @@ from typing import Any
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis.plots.choices import dropped_and_added, overlap_by_layer, overlap_map
-from analysis.report.names import plain
-from analysis.report.numbers import DASH, count, decimals, known, number, percent, span
-from analysis.report.panels.content import PANEL as CONTENT
-from analysis.report.panels.panel import Frames, Panel, TextTable
+from indexscope.analysis.plots.choices import dropped_and_added, overlap_by_layer, overlap_map
+from indexscope.analysis.report.names import plain
+from indexscope.analysis.report.numbers import DASH, count, decimals, known, number, percent, span
+from indexscope.analysis.report.panels.content import PANEL as CONTENT
+from indexscope.analysis.report.panels.panel import Frames, Panel, TextTable
 
 _NAMED = 3
 """Bins or kinds that a sentence names at most."""

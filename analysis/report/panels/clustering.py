@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.report.numbers import DASH, count, known, number, percent_with_interval, span
-from analysis.report.panels.panel import Frames, Panel, TextTable
+from indexscope.analysis.report.numbers import DASH, count, known, number, percent_with_interval, span
+from indexscope.analysis.report.panels.panel import Frames, Panel, TextTable
 
 STABLE = 0.8
 """Adjusted Rand index from which on clusterings count as the same; a convention, not a test."""

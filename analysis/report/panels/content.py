@@ -8,10 +8,10 @@ from typing import Any
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis.plots.content import content_lift
-from analysis.plots.frames import spread
-from analysis.report.numbers import DASH, count, decimals, known, number, percent, span
-from analysis.report.panels.panel import Frames, Panel, Passage, TextTable, Token
+from indexscope.analysis.plots.content import content_lift
+from indexscope.analysis.plots.frames import spread
+from indexscope.analysis.report.numbers import DASH, count, decimals, known, number, percent, span
+from indexscope.analysis.report.panels.panel import Frames, Panel, Passage, TextTable, Token
 
 _PASSAGES = 3
 

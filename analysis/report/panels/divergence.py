@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis.plots.output import output_by_group
-from analysis.report.numbers import DASH, count, decimals, known, number, percent, span
-from analysis.report.panels.panel import Frames, Panel, TextTable
+from indexscope.analysis.plots.output import output_by_group
+from indexscope.analysis.report.numbers import DASH, count, decimals, known, number, percent, span
+from indexscope.analysis.report.panels.panel import Frames, Panel, TextTable
 
 Row = Mapping[str, Any]
 NAMES: Mapping[str, str] = {

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis.efficiency.reference import DEEPSEEK_V32, THIS
-from analysis.plots.measured import patterns_front, time_and_memory
-from analysis.report.numbers import count, known, number, percent, span
-from analysis.report.panels.panel import Frames, Panel, TextTable
+from indexscope.analysis.efficiency.reference import DEEPSEEK_V32, THIS
+from indexscope.analysis.plots.measured import patterns_front, time_and_memory
+from indexscope.analysis.report.numbers import count, known, number, percent, span
+from indexscope.analysis.report.panels.panel import Frames, Panel, TextTable
 
 EMPTY = pl.DataFrame()
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from analysis.plots.attention_maps import sparse_against_dense
-from analysis.report.numbers import percent
-from analysis.report.panels.panel import Frames, Panel
+from indexscope.analysis.plots.attention_maps import sparse_against_dense
+from indexscope.analysis.report.numbers import percent
+from indexscope.analysis.report.panels.panel import Frames, Panel
 
 
 def words(frames: Frames) -> list[str]:

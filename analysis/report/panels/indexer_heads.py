@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis.plots.indexer_heads import head_similarity, pruning_curves
-from analysis.report.numbers import count, decimals, known, number, percent, span
-from analysis.report.panels.panel import Frames, Panel, TextTable
+from indexscope.analysis.plots.indexer_heads import head_similarity, pruning_curves
+from indexscope.analysis.report.numbers import count, decimals, known, number, percent, span
+from indexscope.analysis.report.panels.panel import Frames, Panel, TextTable
 
 ACCEPTED = 0.01
 """Loss of recall up to which heads are said to be dispensable; the interval's upper end must stay below it."""

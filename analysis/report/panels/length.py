@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis.plots.length import metrics_by_length
-from analysis.report.numbers import count, decimals, number, span
-from analysis.report.panels.panel import Frames, Panel, TextTable
+from indexscope.analysis.plots.length import metrics_by_length
+from indexscope.analysis.report.numbers import count, decimals, number, span
+from indexscope.analysis.report.panels.panel import Frames, Panel, TextTable
 
 _SHOWN = ("selection_recall", "oracle_recall", "random_recall", "recall_of_oracle", "output_error", "sparsity_cost")
 _NAMES = {

@@ -7,8 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from analysis.report.numbers import decimals, number, percent, span
-from analysis.report.panels.panel import Frames, Panel, TextTable
+from indexscope.analysis.report.numbers import decimals, number, percent, span
+from indexscope.analysis.report.panels.panel import Frames, Panel, TextTable
 
 _PARTS = (
     ("recency_bias", "the 32 nearest keys"),

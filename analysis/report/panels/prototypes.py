@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from analysis.plots.prototypes import prototype_maps
-from analysis.report.panels.panel import Frames, Panel
+from indexscope.analysis.plots.prototypes import prototype_maps
+from indexscope.analysis.report.panels.panel import Frames, Panel
 
 
 def draw(frames: Frames) -> list[tuple[Figure, str, str]]:

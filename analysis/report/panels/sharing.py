@@ -8,10 +8,10 @@ from typing import Any
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis.plots.frames import largest, spread
-from analysis.plots.sharing import loss_by_indexers, sharing_maps
-from analysis.report.numbers import DASH, known, number, percent, span
-from analysis.report.panels.panel import Frames, Panel, TextTable
+from indexscope.analysis.plots.frames import largest, spread
+from indexscope.analysis.plots.sharing import loss_by_indexers, sharing_maps
+from indexscope.analysis.report.numbers import DASH, known, number, percent, span
+from indexscope.analysis.report.panels.panel import Frames, Panel, TextTable
 
 PUBLISHED_OVERLAP = 0.7
 """IndexCache finds 70 to 100 % of the selected keys in common between neighbouring layers."""

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis.plots.frames import largest
-from analysis.plots.stability import changed_by_layer
-from analysis.report.numbers import DASH, number, percent, span
-from analysis.report.panels.panel import Frames, Panel, TextTable
+from indexscope.analysis.plots.frames import largest
+from indexscope.analysis.plots.stability import changed_by_layer
+from indexscope.analysis.report.numbers import DASH, number, percent, span
+from indexscope.analysis.report.panels.panel import Frames, Panel, TextTable
 
 LABELS: Mapping[str, str] = {
     "ties": "ties",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import polars as pl
 from matplotlib.figure import Figure
 
-from analysis.plots.transitions import transition_maps
-from analysis.report.numbers import count, known, percent, percent_with_interval, span
-from analysis.report.panels.panel import Frames, Panel, TextTable
+from indexscope.analysis.plots.transitions import transition_maps
+from indexscope.analysis.report.numbers import count, known, percent, percent_with_interval, span
+from indexscope.analysis.report.panels.panel import Frames, Panel, TextTable
 
 _NOUNS = {"cluster": "are in another cluster", "type": "are of another pattern type"}
 

@@ -1,1 +1,1 @@
-"""Tests of analysis.advice."""
+"""Tests of indexscope.analysis.advice."""

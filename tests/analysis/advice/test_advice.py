@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import advice
-from analysis.advice.allocation import allocate, envelope, recall_at, recall_of
-from analysis.advice.sharing import reuse_words
-from analysis.efficiency.flops import flops, shape
-from analysis.metrics.tables import METRICS
-from analysis.settings import AdviceSettings
+from indexscope.analysis import advice
+from indexscope.analysis.advice.allocation import allocate, envelope, recall_at, recall_of
+from indexscope.analysis.advice.sharing import reuse_words
+from indexscope.analysis.efficiency.flops import flops, shape
+from indexscope.analysis.metrics.tables import METRICS
+from indexscope.analysis.settings import AdviceSettings
 from tests.analysis import planted
 
 SETTINGS = AdviceSettings()

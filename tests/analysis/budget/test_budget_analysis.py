@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from analysis import budget
-from analysis.budget.curve import fixed
-from analysis.budget.tables import KEYS_NEEDED, RECALL_AT_K, SCORE_DRIFT
-from analysis.metrics.sums import from_per_sample
-from analysis.settings import BudgetSettings
-from analysis.statistics import ratio
+from indexscope.analysis import budget
+from indexscope.analysis.budget.curve import fixed
+from indexscope.analysis.budget.tables import KEYS_NEEDED, RECALL_AT_K, SCORE_DRIFT
+from indexscope.analysis.metrics.sums import from_per_sample
+from indexscope.analysis.settings import BudgetSettings
+from indexscope.analysis.statistics import ratio
 
 SETTINGS = BudgetSettings(resamples=200)
 KS = (1, 2, 3, 4, 6, 8, 12, 16)

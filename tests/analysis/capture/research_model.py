@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from analysis.capture.trace import LayerTrace, Trace
+from indexscope.analysis.capture.trace import LayerTrace, Trace
 
 
 class DsaLayer(nn.Module):

@@ -5,10 +5,10 @@ import torch
 from polars.testing import assert_frame_equal
 from transformers import PreTrainedModel
 
-from analysis.capture import AttentionChunk, CapturedModel, capture_sparse, own_attention
-from analysis.capture.whole import CONTINUES, continues
-from analysis.settings import ExtractSettings
 from indexscope import IndexscopeError
+from indexscope.analysis.capture import AttentionChunk, CapturedModel, capture_sparse, own_attention
+from indexscope.analysis.capture.whole import CONTINUES, continues
+from indexscope.analysis.settings import ExtractSettings
 from tests.analysis.capture.tiny_architectures import DENSE, HYBRID, UNCAPTURED, WINDOW, tiny
 from tests.analysis.samples import samples
 
@@ -143,7 +143,7 @@ def test_a_dense_model_has_nothing_to_note() -> None:
 
 @pytest.mark.parametrize("name", ["bamba", "jamba", "recurrent_gemma", "qwen3_next", "inkling_text", "afmoe"])
 def test_features_do_not_depend_on_the_chunk(name: str) -> None:
-    from analysis.features import extract_samples
+    from indexscope.analysis.features import extract_samples
 
     tables = [
         extract_samples(tiny(name), samples(40), ExtractSettings(chunk=chunk, local_window=5, top_k=6))

@@ -6,11 +6,11 @@ import threading
 import pytest
 import torch
 
-from analysis.capture import CapturedModel, capture_sparse
-from analysis.capture.audit import audit_causality
-from analysis.capture.protocol import TracedModel
-from analysis.capture.trace import Trace
 from indexscope import IndexscopeError
+from indexscope.analysis.capture import CapturedModel, capture_sparse
+from indexscope.analysis.capture.audit import audit_causality
+from indexscope.analysis.capture.protocol import TracedModel
+from indexscope.analysis.capture.trace import Trace
 from tests.analysis.capture.research_model import ResearchModel
 from tests.analysis.conftest import tiny_dsa, tiny_llama
 

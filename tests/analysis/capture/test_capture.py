@@ -5,11 +5,11 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from analysis.capture import AttentionChunk, CapturedModel, capture_dense, capture_sparse, own_attention
-from analysis.capture.audit import audit_causality
-from analysis.capture.facts import model_facts
-from analysis.capture.profile import flops_formula, profile_model
-from analysis.settings import ExtractSettings
+from indexscope.analysis.capture import AttentionChunk, CapturedModel, capture_dense, capture_sparse, own_attention
+from indexscope.analysis.capture.audit import audit_causality
+from indexscope.analysis.capture.facts import model_facts
+from indexscope.analysis.capture.profile import flops_formula, profile_model
+from indexscope.analysis.settings import ExtractSettings
 from tests.analysis.conftest import tiny_dsa, tiny_gpt2, tiny_llama
 
 

@@ -12,10 +12,10 @@ import torch
 from transformers import PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from analysis.capture import own_attention
-from analysis.capture.facts import model_facts
-from analysis.capture.indexer import WatchTopk, index_dim, index_heads, indexers
-from analysis.capture.model import CapturedModel
+from indexscope.analysis.capture import own_attention
+from indexscope.analysis.capture.facts import model_facts
+from indexscope.analysis.capture.indexer import WatchTopk, index_dim, index_heads, indexers
+from indexscope.analysis.capture.model import CapturedModel
 from tests.analysis.capture.tiny_families import EVERYTHING, FAMILIES, LENGTH, record, tokens
 
 TOLERANCE = 1e-4  # of the largest logit; measured: below 1e-5

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.capture import AttentionChunk
-from analysis.capture.document import document
-from analysis.capture.families import KNOWN, family_of
+from indexscope.analysis.capture import AttentionChunk
+from indexscope.analysis.capture.document import document
+from indexscope.analysis.capture.families import KNOWN, family_of
 from tests.analysis.capture.test_families import model_of, padded
 from tests.analysis.capture.tiny_families import FAMILIES, LENGTH, record, tokens
 
@@ -18,12 +18,12 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_the_documentation_is_up_to_date() -> None:
-    """If this fails: python -m analysis.capture.document > docs/families.md."""
+    """If this fails: python -m indexscope.analysis.capture.document > docs/families.md."""
     assert (ROOT / "docs" / "families.md").read_text(encoding="utf-8") == document()
 
 
 def test_the_documentation_command_prints_it() -> None:
-    command = [sys.executable, "-X", "utf8", "-m", "analysis.capture.document"]
+    command = [sys.executable, "-X", "utf8", "-m", "indexscope.analysis.capture.document"]
     printed = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8", cwd=ROOT).stdout
     assert printed.splitlines() == document().splitlines()
 

@@ -12,10 +12,10 @@ from transformers import DeepseekV32ForCausalLM, DynamicCache, PreTrainedModel
 from transformers.models.deepseek_v32 import modeling_deepseek_v32 as v32
 from transformers.models.llama.modeling_llama import LlamaAttention
 
-from analysis.capture import AttentionChunk, CapturedModel, capture_sparse, own_attention
-from analysis.capture.families import UNKNOWN
-from analysis.capture.indexer import arguments_of, indexers
 from indexscope import IndexscopeError
+from indexscope.analysis.capture import AttentionChunk, CapturedModel, capture_sparse, own_attention
+from indexscope.analysis.capture.families import UNKNOWN
+from indexscope.analysis.capture.indexer import arguments_of, indexers
 from tests.analysis.capture.test_families import difference, model_of, own_logits, padded
 from tests.analysis.capture.tiny_families import LENGTH, record, tokens
 from tests.analysis.conftest import sharpened, tiny_dsa, tiny_llama

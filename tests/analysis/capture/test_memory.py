@@ -13,9 +13,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.capture import CapturedModel, memory
-from analysis.capture.journal import Journal
-from analysis.capture.memory import (
+from indexscope.analysis.capture import CapturedModel, memory
+from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.capture.memory import (
     LARGEST,
     SHARE,
     SMALLEST,
@@ -27,9 +27,9 @@ from analysis.capture.memory import (
     plain_bytes,
     query_bytes,
 )
-from analysis.capture.profile import profile_model
-from analysis.capture.widths import widths_of
-from analysis.settings import ExtractSettings
+from indexscope.analysis.capture.profile import profile_model
+from indexscope.analysis.capture.widths import widths_of
+from indexscope.analysis.settings import ExtractSettings
 from indexscope.errors import is_out_of_memory
 
 CPU = torch.device("cpu")
@@ -85,12 +85,12 @@ PEAK = """
 import sys
 import torch
 from transformers import DeepseekV32Config, DeepseekV32ForCausalLM, LlamaConfig, LlamaForCausalLM
-from analysis.capture import CapturedModel, own_attention
-from analysis.capture.memory import fixed_bytes, plain_bytes, query_bytes
-from analysis.capture.widths import widths_of
-from analysis.features import extract_samples
-from analysis.settings import ExtractSettings
-from storage.samples import Sample
+from indexscope.analysis.capture import CapturedModel, own_attention
+from indexscope.analysis.capture.memory import fixed_bytes, plain_bytes, query_bytes
+from indexscope.analysis.capture.widths import widths_of
+from indexscope.analysis.features import extract_samples
+from indexscope.analysis.settings import ExtractSettings
+from indexscope.storage.samples import Sample
 torch.set_num_threads(1)
 kind, length, chunk = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 if kind == "indexer":
@@ -175,7 +175,7 @@ def test_a_container_s_limit_counts_and_its_file_cache_does_not(
 
 def test_profile_leaves_out_lengths_that_do_not_fit_and_says_so(dsa, monkeypatch: pytest.MonkeyPatch) -> None:
     room = plain_bytes(widths_of(CapturedModel(dsa)), 100)
-    monkeypatch.setattr("analysis.capture.profile.available_bytes", lambda _: room)
+    monkeypatch.setattr("indexscope.analysis.capture.profile.available_bytes", lambda _: room)
     journal = Journal(lambda _: None)
     settings = ExtractSettings(profile_lengths=(32, 64, 256, 1024), profile_repeats=1)
     profile = profile_model(dsa, settings, journal)

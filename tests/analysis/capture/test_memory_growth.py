@@ -14,8 +14,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from analysis.features import extract_samples
-from analysis.settings import ExtractSettings
+from indexscope.analysis.features import extract_samples
+from indexscope.analysis.settings import ExtractSettings
 from tests.analysis.capture.tiny_families import FAMILIES
 from tests.analysis.conftest import tiny_dsa, tiny_llama
 from tests.analysis.samples import Sample

@@ -10,16 +10,16 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from analysis.capture import CapturedModel
-from analysis.capture.counter import flop_counter
-from analysis.capture.facts import model_facts
-from analysis.capture.indexer import indexers
-from analysis.capture.layers import layer_facts
-from analysis.capture.peak import peak_bytes
-from analysis.capture.profile import _clocked, flops_formula, profile_model
-from analysis.capture.spans import spans
-from analysis.settings import ExtractSettings
-from storage.model_loading import load_model
+from indexscope.analysis.capture import CapturedModel
+from indexscope.analysis.capture.counter import flop_counter
+from indexscope.analysis.capture.facts import model_facts
+from indexscope.analysis.capture.indexer import indexers
+from indexscope.analysis.capture.layers import layer_facts
+from indexscope.analysis.capture.peak import peak_bytes
+from indexscope.analysis.capture.profile import _clocked, flops_formula, profile_model
+from indexscope.analysis.capture.spans import spans
+from indexscope.analysis.settings import ExtractSettings
+from indexscope.storage.model_loading import load_model
 from tests.analysis.capture import tiny_architectures, tiny_families
 
 BUILTIN = Path(__file__).parents[3] / "storage" / "builtin" / "baseline"

@@ -10,13 +10,13 @@ import pytest
 import torch
 from polars.testing import assert_frame_equal
 
-from analysis.capture import AttentionChunk, CapturedModel, capture_sparse, own_attention
-from analysis.capture.protocol import TracedModel, as_source
-from analysis.capture.trace import LayerTrace, Trace, check_trace
-from analysis.features import extract_samples
-from analysis.probe import probe_samples
-from analysis.settings import ExtractSettings, ProbeSettings
 from indexscope import IndexscopeError
+from indexscope.analysis.capture import AttentionChunk, CapturedModel, capture_sparse, own_attention
+from indexscope.analysis.capture.protocol import TracedModel, as_source
+from indexscope.analysis.capture.trace import LayerTrace, Trace, check_trace
+from indexscope.analysis.features import extract_samples
+from indexscope.analysis.probe import probe_samples
+from indexscope.analysis.settings import ExtractSettings, ProbeSettings
 from tests.analysis.capture.research_model import ResearchModel
 from tests.analysis.conftest import tiny_dsa, tiny_llama
 from tests.analysis.features.reference import attention_row, selection_row

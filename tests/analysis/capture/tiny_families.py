@@ -9,7 +9,7 @@ import torch
 import transformers as hf
 from transformers import PreTrainedModel
 
-from analysis.capture import AttentionChunk, CapturedModel, capture_dense, capture_sparse
+from indexscope.analysis.capture import AttentionChunk, CapturedModel, capture_dense, capture_sparse
 from tests.analysis.conftest import sharpened
 
 LENGTH = 40

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.attended import ATTENDED, TOKEN_KINDS, packed, packed_kinds
-from analysis.selections import ROW, SELECTIONS
-from analysis.varint import encode_rows
+from indexscope.analysis.attended import ATTENDED, TOKEN_KINDS, packed, packed_kinds
+from indexscope.analysis.selections import ROW, SELECTIONS
+from indexscope.analysis.varint import encode_rows
 
 Selected = Mapping[tuple[int, int, int, int], Sequence[int]]
 """Keys by sample, layer, group and query."""

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from scipy.special import comb
 
-from analysis.choices import choice_metrics, choices
-from analysis.choices import pairs as pairs_module
-from analysis.choices.chance import jaccard_by_chance
-from analysis.content.classes import CLASSES
-from analysis.gates import evaluate
-from analysis.metrics.registry import REGISTRY
-from analysis.selections import sampled_queries
-from analysis.settings import ComparisonSettings
 from indexscope import IndexscopeError
+from indexscope.analysis.choices import choice_metrics, choices
+from indexscope.analysis.choices import pairs as pairs_module
+from indexscope.analysis.choices.chance import jaccard_by_chance
+from indexscope.analysis.content.classes import CLASSES
+from indexscope.analysis.gates import evaluate
+from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.selections import sampled_queries
+from indexscope.analysis.settings import ComparisonSettings
 from tests.analysis.choices.made import Selected, attended, names, selections, token_kinds
 
 SETTINGS = ComparisonSettings(resamples=100)

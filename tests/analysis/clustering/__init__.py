@@ -1,1 +1,1 @@
-"""Tests of analysis.clustering."""
+"""Tests of indexscope.analysis.clustering."""

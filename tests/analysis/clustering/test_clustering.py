@@ -7,12 +7,12 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from analysis import clustering
-from analysis.clustering.kmeans import fit
-from analysis.clustering.names import cluster_names
-from analysis.clustering.pattern_types import RULES, TYPES, classify
-from analysis.clustering.rows import FEATURES, pattern_rows
-from analysis.settings import ClusteringSettings
+from indexscope.analysis import clustering
+from indexscope.analysis.clustering.kmeans import fit
+from indexscope.analysis.clustering.names import cluster_names
+from indexscope.analysis.clustering.pattern_types import RULES, TYPES, classify
+from indexscope.analysis.clustering.rows import FEATURES, pattern_rows
+from indexscope.analysis.settings import ClusteringSettings
 from tests.analysis import planted
 from tests.analysis.planted import Array
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analysis.clustering.pattern_types import MIXED, TYPES, classify
-from analysis.clustering.rows import pattern_rows
+from indexscope.analysis.clustering.pattern_types import MIXED, TYPES, classify
+from indexscope.analysis.clustering.rows import pattern_rows
 from tests.analysis import planted
 from tests.analysis.clustering.test_clustering import PLANTED, grid
 from tests.analysis.planted import Array

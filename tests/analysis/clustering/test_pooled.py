@@ -10,15 +10,15 @@ import pytest
 from polars.testing import assert_frame_equal
 from sklearn.metrics import adjusted_rand_score
 
-from analysis import clustering
-from analysis.clustering.kmeans import fit
-from analysis.clustering.pattern_types import TYPES
-from analysis.clustering.tables import ASSIGNMENTS
-from analysis.clustering.transitions import transitions
-from analysis.clustering.whitening import whitening
-from analysis.settings import BootstrapSettings, ClusteringSettings
-from analysis.statistics import bootstrap_ratios, interval
-from storage.parquet import decode, encode
+from indexscope.analysis import clustering
+from indexscope.analysis.clustering.kmeans import fit
+from indexscope.analysis.clustering.pattern_types import TYPES
+from indexscope.analysis.clustering.tables import ASSIGNMENTS
+from indexscope.analysis.clustering.transitions import transitions
+from indexscope.analysis.clustering.whitening import whitening
+from indexscope.analysis.settings import BootstrapSettings, ClusteringSettings
+from indexscope.analysis.statistics import bootstrap_ratios, interval
+from indexscope.storage.parquet import decode, encode
 from tests.analysis import planted
 
 Frames = Mapping[str, pl.DataFrame]

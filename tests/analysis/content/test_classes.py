@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.content.classes import CLASSES, token_classes
+from indexscope.analysis.content.classes import CLASSES, token_classes
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.content.excerpt import RECENT, SHOWN, shown_positions
+from indexscope.analysis.content.excerpt import RECENT, SHOWN, shown_positions
 
 
 def test_a_short_text_is_shown_whole() -> None:

@@ -11,12 +11,12 @@ import pytest
 import torch
 from transformers import DeepseekV32ForCausalLM, LlamaForCausalLM
 
-from analysis.custom.extract import extract_user_features
-from analysis.features import extract_samples
-from analysis.features.kernels import chunk as kernels
-from analysis.features.rows import AttentionRows
-from analysis.settings import ExtractSettings
 from indexscope import IndexscopeError
+from indexscope.analysis.custom.extract import extract_user_features
+from indexscope.analysis.features import extract_samples
+from indexscope.analysis.features.kernels import chunk as kernels
+from indexscope.analysis.features.rows import AttentionRows
+from indexscope.analysis.settings import ExtractSettings
 from indexscope.metrics import Declared
 from tests.analysis.samples import samples
 
@@ -46,7 +46,7 @@ def test_features_declared_again_equal_the_compiled_ones(
 ) -> None:
     compiled = []
     monkeypatch.setattr(
-        "analysis.features.layer.extract_chunk",
+        "indexscope.analysis.features.layer.extract_chunk",
         lambda *given: compiled.append(1) or kernels.extract_chunk(*given),
     )
     data = samples(50, 50, 37)

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import distribution
-from analysis.custom import run
-from analysis.custom.family import family_of
-from analysis.metrics import REGISTRY
-from analysis.metrics.registry import all_families, declared
-from analysis.settings import CustomSettings, DistributionSettings
 from indexscope import IndexscopeError
+from indexscope.analysis import distribution
+from indexscope.analysis.custom import run
+from indexscope.analysis.custom.family import family_of
+from indexscope.analysis.metrics import REGISTRY
+from indexscope.analysis.metrics.registry import all_families, declared
+from indexscope.analysis.settings import CustomSettings, DistributionSettings
 from indexscope.metrics import Declared
 
 SETTINGS = CustomSettings(resamples=100)

@@ -1,1 +1,1 @@
-"""Tests of analysis.distribution."""
+"""Tests of indexscope.analysis.distribution."""

@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from analysis import distribution
-from analysis.distribution.run import TABLES
-from analysis.settings import DistributionSettings
+from indexscope.analysis import distribution
+from indexscope.analysis.distribution.run import TABLES
+from indexscope.analysis.settings import DistributionSettings
 from tests.analysis import planted
 
 SETTINGS = DistributionSettings(resamples=100)

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from analysis import distribution
-from analysis.metrics import REGISTRY, Ratio
-from analysis.metrics import grids as gridding
-from analysis.metrics.stream import Sharded
-from analysis.settings import DistributionSettings
+from indexscope.analysis import distribution
+from indexscope.analysis.metrics import REGISTRY, Ratio
+from indexscope.analysis.metrics import grids as gridding
+from indexscope.analysis.metrics.stream import Sharded
+from indexscope.analysis.settings import DistributionSettings
 from tests.analysis import planted
 
 SETTINGS = DistributionSettings(resamples=20)

@@ -7,9 +7,9 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from analysis.predictions import LOGITS
-from analysis.probe.collect import ProbedSample
-from analysis.probe.logits import PredictionRows
+from indexscope.analysis.predictions import LOGITS
+from indexscope.analysis.probe.collect import ProbedSample
+from indexscope.analysis.probe.logits import PredictionRows
 
 Array = NDArray[np.float64]
 

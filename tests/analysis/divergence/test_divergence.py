@@ -9,20 +9,20 @@ import polars as pl
 import pytest
 import torch
 
-from analysis.capture import own_attention
-from analysis.capture.journal import Journal
-from analysis.capture.protocol import as_source
-from analysis.comparison import combine, compare
-from analysis.distribution import run as distribution
-from analysis.divergence import diverge, output_metrics
-from analysis.divergence.tables import UNITS
-from analysis.features import extract_samples
-from analysis.features.attempt import Attempt
-from analysis.gates import evaluate
-from analysis.metrics.families.output import FAMILY
-from analysis.probe.rows import probed_queries
-from analysis.probe.run import Predictions, collect_samples
-from analysis.settings import ComparisonSettings, DistributionSettings, ExtractSettings
+from indexscope.analysis.capture import own_attention
+from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.capture.protocol import as_source
+from indexscope.analysis.comparison import combine, compare
+from indexscope.analysis.distribution import run as distribution
+from indexscope.analysis.divergence import diverge, output_metrics
+from indexscope.analysis.divergence.tables import UNITS
+from indexscope.analysis.features import extract_samples
+from indexscope.analysis.features.attempt import Attempt
+from indexscope.analysis.gates import evaluate
+from indexscope.analysis.metrics.families.output import FAMILY
+from indexscope.analysis.probe.rows import probed_queries
+from indexscope.analysis.probe.run import Predictions, collect_samples
+from indexscope.analysis.settings import ComparisonSettings, DistributionSettings, ExtractSettings
 from indexscope.errors import IndexscopeError
 from tests.analysis.conftest import sharpened, tiny_dsa
 from tests.analysis.divergence.distributions import normal, stored, together, tokens

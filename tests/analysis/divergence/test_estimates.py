@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.divergence.estimates import Weighted
-from analysis.settings import BootstrapSettings
-from analysis.statistics import interval, resample_counts
+from indexscope.analysis.divergence.estimates import Weighted
+from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics import interval, resample_counts
 
 SETTINGS = BootstrapSettings(resamples=60, seed=3)
 SAMPLES = 12

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.divergence.kl import divergences
-from analysis.predictions import unpacked
+from indexscope.analysis.divergence.kl import divergences
+from indexscope.analysis.predictions import unpacked
 from tests.analysis.divergence.distributions import Array, normal, stored
 
 

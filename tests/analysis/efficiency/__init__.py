@@ -1,1 +1,1 @@
-"""Tests of analysis.efficiency."""
+"""Tests of indexscope.analysis.efficiency."""

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import efficiency
-from analysis.efficiency.flops import flops, shape
-from analysis.settings import EfficiencySettings
+from indexscope.analysis import efficiency
+from indexscope.analysis.efficiency.flops import flops, shape
+from indexscope.analysis.settings import EfficiencySettings
 from tests.analysis import planted
 
 SETTINGS = EfficiencySettings(resamples=100, project_lengths=(100, 1000, 10_000))

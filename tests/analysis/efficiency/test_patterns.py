@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import efficiency
-from analysis.clustering.pattern_types import classify
-from analysis.clustering.rows import pattern_rows
-from analysis.efficiency.pareto import pareto
-from analysis.efficiency.patterns import patterns_pareto
-from analysis.settings import EfficiencySettings
-from analysis.statistics import bootstrap_ratios, interval
+from indexscope.analysis import efficiency
+from indexscope.analysis.clustering.pattern_types import classify
+from indexscope.analysis.clustering.rows import pattern_rows
+from indexscope.analysis.efficiency.pareto import pareto
+from indexscope.analysis.efficiency.patterns import patterns_pareto
+from indexscope.analysis.settings import EfficiencySettings
+from indexscope.analysis.statistics import bootstrap_ratios, interval
 from tests.analysis import planted
 
 SETTINGS = EfficiencySettings(resamples=400)
@@ -59,7 +59,7 @@ class Shards(dict[str, pl.DataFrame]):
 
 @pytest.mark.parametrize("together", [2, 64])
 def test_reading_shard_by_shard_changes_nothing(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
-    monkeypatch.setattr("analysis.efficiency.patterns.TOGETHER", together)
+    monkeypatch.setattr("indexscope.analysis.efficiency.patterns.TOGETHER", together)
     tables = planted.features(samples=9)
     whole, streamed = efficiency.run(tables, SETTINGS), efficiency.run(Shards(tables), SETTINGS)
     for name, frame in whole.items():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from analysis.capture.chunk import AttentionChunk
-from analysis.features.layer import LayerFeatures
-from analysis.settings import ExtractSettings
+from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.features.layer import LayerFeatures
+from indexscope.analysis.settings import ExtractSettings
 
 SETTINGS = ExtractSettings(chunk=16, local_window=5, sink_keys=3, top_k=6, sparsity_threshold=0.02)
 

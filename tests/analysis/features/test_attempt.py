@@ -10,12 +10,12 @@ import polars as pl
 import pytest
 import torch
 
-from analysis.capture import CapturedModel
-from analysis.capture.journal import Journal
-from analysis.features import attempt, extract_samples
-from analysis.settings import ExtractSettings
 from indexscope import IndexscopeError
-from storage.samples import Sample
+from indexscope.analysis.capture import CapturedModel
+from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.features import attempt, extract_samples
+from indexscope.analysis.settings import ExtractSettings
+from indexscope.storage.samples import Sample
 from tests.analysis.conftest import tiny_dsa, tiny_llama
 
 ERRORS = [
@@ -104,12 +104,12 @@ def test_auto_takes_what_fits_and_does_not_change_the_numbers(monkeypatch: pytes
 REAL = """
 import resource
 import torch
-from analysis.capture import memory
-from analysis.capture.journal import Journal
-from analysis.features import extract_samples
-from analysis.features.kernels import block
-from analysis.settings import ExtractSettings
-from storage.samples import Sample
+from indexscope.analysis.capture import memory
+from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.features import extract_samples
+from indexscope.analysis.features.kernels import block
+from indexscope.analysis.settings import ExtractSettings
+from indexscope.storage.samples import Sample
 from tests.analysis.conftest import tiny_dsa
 
 torch.set_num_threads(1)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from polars.testing import assert_frame_equal
 
-from analysis.features import extract_samples
-from analysis.settings import ExtractSettings
+from indexscope.analysis.features import extract_samples
+from indexscope.analysis.settings import ExtractSettings
 from tests.analysis import planted
 from tests.analysis.conftest import tiny_dsa, tiny_gpt2, tiny_llama
 from tests.analysis.features.reference import attention_row, selection_row
@@ -135,7 +135,7 @@ def test_selection_features_equal_a_slow_float64_reference() -> None:
 
 
 def test_output_error_is_the_relative_distance_of_the_two_outputs() -> None:
-    from analysis.capture import CapturedModel, capture_dense, capture_sparse
+    from indexscope.analysis.capture import CapturedModel, capture_dense, capture_sparse
 
     one, errors = samples(40), {}
     model = tiny_dsa(layers=1)

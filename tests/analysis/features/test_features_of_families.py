@@ -13,9 +13,9 @@ import polars as pl
 import pytest
 import torch
 
-from analysis.capture import AttentionChunk
-from analysis.features import extract_samples
-from analysis.settings import ExtractSettings
+from indexscope.analysis.capture import AttentionChunk
+from indexscope.analysis.features import extract_samples
+from indexscope.analysis.settings import ExtractSettings
 from tests.analysis.capture.tiny_families import FAMILIES, record
 from tests.analysis.samples import samples
 

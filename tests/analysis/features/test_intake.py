@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from analysis.capture import CapturedModel
-from analysis.features import extract_samples
-from analysis.settings import ExtractSettings
 from indexscope import IndexscopeError
-from storage.samples import Sample
+from indexscope.analysis.capture import CapturedModel
+from indexscope.analysis.features import extract_samples
+from indexscope.analysis.settings import ExtractSettings
+from indexscope.storage.samples import Sample
 from tests.analysis.conftest import tiny_dsa, tiny_gpt2, tiny_llama
 
 SETTINGS = ExtractSettings(chunk=16)

@@ -8,14 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.features.columns import PER_HEAD, PER_QUERY
-from analysis.features.kernels.block import Options
-from analysis.features.kernels.chunk import extract_chunk, ranges_of
-from analysis.features.kernels.compiled import kernel
-from analysis.features.kernels.maths import exp32, log32
-from analysis.features.kernels.ranges import earlier_copies
-from analysis.features.layer import LayerFeatures
-from analysis.features.sketch import BINS
+from indexscope.analysis.features.columns import PER_HEAD, PER_QUERY
+from indexscope.analysis.features.kernels.block import Options
+from indexscope.analysis.features.kernels.chunk import extract_chunk, ranges_of
+from indexscope.analysis.features.kernels.compiled import kernel
+from indexscope.analysis.features.kernels.maths import exp32, log32
+from indexscope.analysis.features.kernels.ranges import earlier_copies
+from indexscope.analysis.features.layer import LayerFeatures
+from indexscope.analysis.features.sketch import BINS
 from tests.analysis.features.drawn import features_of, whole
 from tests.analysis.features.reference import attention_row, selection_row
 
@@ -164,7 +164,7 @@ def test_the_number_of_threads_changes_no_byte() -> None:
 
 
 def test_a_failure_in_a_block_reaches_the_caller() -> None:
-    from analysis.features.kernels.pool import run_all
+    from indexscope.analysis.features.kernels.pool import run_all
 
     def fail() -> int:
         raise MemoryError("block")

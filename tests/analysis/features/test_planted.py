@@ -10,15 +10,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.capture import AttentionChunk
-from analysis.features.concentration import concentration, sparsity
-from analysis.features.entropy import entropy
-from analysis.features.locality import locality
-from analysis.features.positions import distance_bins, relative_bins
-from analysis.features.recall import attend
-from analysis.features.rows import AttentionRows
-from analysis.features.scores import ScoreRows, score_features
-from analysis.features.shape import MapShape
+from indexscope.analysis.capture import AttentionChunk
+from indexscope.analysis.features.concentration import concentration, sparsity
+from indexscope.analysis.features.entropy import entropy
+from indexscope.analysis.features.locality import locality
+from indexscope.analysis.features.positions import distance_bins, relative_bins
+from indexscope.analysis.features.recall import attend
+from indexscope.analysis.features.rows import AttentionRows
+from indexscope.analysis.features.scores import ScoreRows, score_features
+from indexscope.analysis.features.shape import MapShape
 
 
 def rows_of(p: torch.Tensor, selected: torch.Tensor | None = None, start: int = 0) -> AttentionRows:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.capture.chunk import AttentionChunk, Entries
-from analysis.features.layer import LayerFeatures
+from indexscope.analysis.capture.chunk import AttentionChunk, Entries
+from indexscope.analysis.features.layer import LayerFeatures
 from tests.analysis.features.drawn import SETTINGS, features_of, whole
 
 SPATIAL = ("local_mass", "sink_mass", "self_mass", "previous_mass", "mean_distance", "induction_mass")

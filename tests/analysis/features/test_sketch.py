@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.features.sketch import BINS, COMPRESSION, KEPT_BITS, ScoreSketch, bin_values, tdigest_bytes
+from indexscope.analysis.features.sketch import BINS, COMPRESSION, KEPT_BITS, ScoreSketch, bin_values, tdigest_bytes
 
 
 def sketch_of(values: np.ndarray) -> ScoreSketch:

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.features.layer import LayerFeatures
-from analysis.features.sampling import measured_parts
+from indexscope.analysis.features.layer import LayerFeatures
+from indexscope.analysis.features.sampling import measured_parts
 from tests.analysis import planted
 from tests.analysis.features.drawn import SETTINGS, features_of, whole
 

@@ -1,1 +1,1 @@
-"""Tests of analysis.heads."""
+"""Tests of indexscope.analysis.heads."""

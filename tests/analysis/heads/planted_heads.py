@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from analysis.probe.heads import head_collector, pruning_collector, removal_order
+from indexscope.analysis.probe.heads import head_collector, pruning_collector, removal_order
 from tests.analysis.probe.head_rows import collected, probe_rows, random_rows
 
 PREVIOUS, SINK, TWIN, SILENT, INDUCTION, FAR, AGAINST = range(7)

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from analysis import heads
-from analysis.heads.sums import effective_heads
-from analysis.heads.tables import PROBED, RESULTS
-from analysis.heads.words import words
-from analysis.metrics.sums import from_per_sample
-from analysis.probe.heads import head_collector
-from analysis.settings import HeadsSettings
+from indexscope.analysis import heads
+from indexscope.analysis.heads.sums import effective_heads
+from indexscope.analysis.heads.tables import PROBED, RESULTS
+from indexscope.analysis.heads.words import words
+from indexscope.analysis.metrics.sums import from_per_sample
+from indexscope.analysis.probe.heads import head_collector
+from indexscope.analysis.settings import HeadsSettings
 from tests.analysis.heads import planted_heads
 from tests.analysis.heads.planted_heads import join_tables, noisy, roles
 from tests.analysis.probe.head_rows import collected, probe_rows

@@ -5,9 +5,9 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from analysis import heads
-from analysis.report.panels.indexer_heads import PANEL
-from analysis.settings import HeadsSettings
+from indexscope.analysis import heads
+from indexscope.analysis.report.panels.indexer_heads import PANEL
+from indexscope.analysis.settings import HeadsSettings
 from tests.analysis.heads.planted_heads import roles
 
 

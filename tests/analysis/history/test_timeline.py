@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.history import breaks, default_metrics, main_models, stretches, trend
+from indexscope.analysis.history import breaks, default_metrics, main_models, stretches, trend
 from tests.report.histories import START, broken_and_mended, numbers, run
 
 

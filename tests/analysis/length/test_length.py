@@ -10,13 +10,13 @@ import polars as pl
 import pytest
 from transformers import DeepseekV32ForCausalLM
 
-from analysis import distribution, length
-from analysis.features import extract_samples
-from analysis.length.extent import extent
-from analysis.length.tables import LENGTHS
-from analysis.metrics.blocks import BLOCK
-from analysis.settings import DistributionSettings, ExtractSettings, LengthSettings
-from storage.samples import Sample
+from indexscope.analysis import distribution, length
+from indexscope.analysis.features import extract_samples
+from indexscope.analysis.length.extent import extent
+from indexscope.analysis.length.tables import LENGTHS
+from indexscope.analysis.metrics.blocks import BLOCK
+from indexscope.analysis.settings import DistributionSettings, ExtractSettings, LengthSettings
+from indexscope.storage.samples import Sample
 from tests.analysis import planted
 from tests.analysis.samples import samples
 

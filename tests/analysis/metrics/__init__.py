@@ -1,1 +1,1 @@
-"""Tests of analysis.metrics."""
+"""Tests of indexscope.analysis.metrics."""

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import distribution, efficiency, positional
-from analysis.metrics import REGISTRY
-from analysis.settings import DistributionSettings, EfficiencySettings, PositionalBiasSettings
+from indexscope.analysis import distribution, efficiency, positional
+from indexscope.analysis.metrics import REGISTRY
+from indexscope.analysis.settings import DistributionSettings, EfficiencySettings, PositionalBiasSettings
 from tests.analysis import planted
 
 WORDS = {

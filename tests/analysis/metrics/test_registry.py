@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.metrics import FAMILIES, REGISTRY, Derived, Ratio
-from analysis.metrics.document import document
+from indexscope.analysis.metrics import FAMILIES, REGISTRY, Derived, Ratio
+from indexscope.analysis.metrics.document import document
 from tests.analysis import planted
 
 REQUIRED = [
@@ -115,16 +115,17 @@ def test_no_metric_belongs_to_two_families() -> None:
 
 
 def test_the_documentation_is_up_to_date() -> None:
-    """If this fails: python -m analysis.metrics.document > docs/metrics.md."""
+    """If this fails: python -m indexscope.analysis.metrics.document > docs/metrics.md."""
     assert (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8") == document()
 
 
 def test_the_documentation_command_prints_it() -> None:
-    command = [sys.executable, "-X", "utf8", "-m", "analysis.metrics.document"]
+    command = [sys.executable, "-X", "utf8", "-m", "indexscope.analysis.metrics.document"]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode()
     assert printed.splitlines() == document().splitlines()
 
 
 def test_declarations_need_no_torch() -> None:
-    code = "import sys, analysis.metrics, analysis.features.columns; sys.exit('torch' in sys.modules)"
+    imports = "import sys, indexscope.analysis.metrics, indexscope.analysis.features.columns"
+    code = f"{imports}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from analysis.metrics import REGISTRY, Ratio
-from analysis.metrics.sums import from_per_sample, join, per_sample, table_sums
-from analysis.statistics import ratio
+from indexscope.analysis.metrics import REGISTRY, Ratio
+from indexscope.analysis.metrics.sums import from_per_sample, join, per_sample, table_sums
+from indexscope.analysis.statistics import ratio
 from tests.analysis import planted
 
 TABLES = ("tokens", "indexer", "attention")

@@ -1,1 +1,1 @@
-"""Tests of analysis.positional."""
+"""Tests of indexscope.analysis.positional."""

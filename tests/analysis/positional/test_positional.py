@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from analysis import positional
-from analysis.metrics.blocks import BLOCK
-from analysis.positional.bias import CAP, Pair, bias, bias_parts, linearised
-from analysis.positional.tally import tally
-from analysis.positional.totals import totals
-from analysis.settings import PositionalBiasSettings
+from indexscope.analysis import positional
+from indexscope.analysis.metrics.blocks import BLOCK
+from indexscope.analysis.positional.bias import CAP, Pair, bias, bias_parts, linearised
+from indexscope.analysis.positional.tally import tally
+from indexscope.analysis.positional.totals import totals
+from indexscope.analysis.settings import PositionalBiasSettings
 from tests.analysis import planted
 
 SETTINGS = PositionalBiasSettings(resamples=200)

@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis import positional
-from analysis.positional.bias import CAP
-from analysis.positional.chance import eligible_counts, floor
-from analysis.positional.lift import poisson_interval
-from analysis.settings import PositionalBiasSettings
+from indexscope.analysis import positional
+from indexscope.analysis.positional.bias import CAP
+from indexscope.analysis.positional.chance import eligible_counts, floor
+from indexscope.analysis.positional.lift import poisson_interval
+from indexscope.analysis.settings import PositionalBiasSettings
 from tests.analysis.positional.selectors import at_random, first, nearest, table
 
 SETTINGS = PositionalBiasSettings(resamples=200)

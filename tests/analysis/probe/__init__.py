@@ -1,1 +1,1 @@
-"""Tests of analysis.probe."""
+"""Tests of indexscope.analysis.probe."""

@@ -10,9 +10,9 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from analysis.capture.chunk import AttentionChunk
-from analysis.probe.collect import Maker, ProbedSample, Tables
-from analysis.probe.rows import ProbeRows
+from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.probe.collect import Maker, ProbedSample, Tables
+from indexscope.analysis.probe.rows import ProbeRows
 
 Array = NDArray[np.float64]
 

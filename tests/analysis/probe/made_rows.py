@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from analysis.capture.chunk import AttentionChunk
-from analysis.probe.collect import ProbedSample
-from analysis.probe.rows import ProbeRows
+from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.probe.collect import ProbedSample
+from indexscope.analysis.probe.rows import ProbeRows
 
 
 def made(

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis.capture.chunk import AttentionChunk
-from analysis.probe.rows import ProbeRows
+from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.probe.rows import ProbeRows
 
 
 def planted_rows(

@@ -7,12 +7,12 @@ import polars as pl
 import pytest
 import torch
 
-from analysis.attended import ATTENDED, LEAST, unpacked, unpacked_kinds
-from analysis.content.classes import CLASSES
-from analysis.probe.attended import attended_collector
-from analysis.probe.collect import ProbedSample, Tables
-from analysis.probe.rows import ProbeRows
 from indexscope import IndexscopeError
+from indexscope.analysis.attended import ATTENDED, LEAST, unpacked, unpacked_kinds
+from indexscope.analysis.content.classes import CLASSES
+from indexscope.analysis.probe.attended import attended_collector
+from indexscope.analysis.probe.collect import ProbedSample, Tables
+from indexscope.analysis.probe.rows import ProbeRows
 from tests.analysis.probe.made_rows import made, sample, topk
 
 

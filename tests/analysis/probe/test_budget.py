@@ -11,16 +11,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.capture import CapturedModel
-from analysis.capture.journal import Journal
-from analysis.features import extract_samples
-from analysis.features.attempt import Attempt
-from analysis.metrics.sums import table_sums
-from analysis.probe.budget import TARGETS, budget_collector, budget_grid
-from analysis.probe.drift import drift_collector
-from analysis.probe.order import held
-from analysis.probe.run import collect_samples
-from analysis.settings import ExtractSettings
+from indexscope.analysis.capture import CapturedModel
+from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.features import extract_samples
+from indexscope.analysis.features.attempt import Attempt
+from indexscope.analysis.metrics.sums import table_sums
+from indexscope.analysis.probe.budget import TARGETS, budget_collector, budget_grid
+from indexscope.analysis.probe.drift import drift_collector
+from indexscope.analysis.probe.order import held
+from indexscope.analysis.probe.run import collect_samples
+from indexscope.analysis.settings import ExtractSettings
 from tests.analysis.capture.tiny_architectures import tiny
 from tests.analysis.capture.tiny_families import dots3_note, minimax_m3
 from tests.analysis.probe.made_rows import made, sample, topk

@@ -9,18 +9,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import content
-from analysis.capture.journal import Journal
-from analysis.capture.protocol import as_source
-from analysis.content.classes import CLASSES, RELATIONS
-from analysis.content.tables import CONTENT
-from analysis.features.attempt import Attempt
-from analysis.features.extract import extract_samples
-from analysis.probe.collect import ProbedSample
-from analysis.probe.content import content_collector
-from analysis.probe.rows import ProbeRows, probed_queries
-from analysis.probe.run import collect_samples
-from analysis.settings import ContentSettings, ExtractSettings
+from indexscope.analysis import content
+from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.capture.protocol import as_source
+from indexscope.analysis.content.classes import CLASSES, RELATIONS
+from indexscope.analysis.content.tables import CONTENT
+from indexscope.analysis.features.attempt import Attempt
+from indexscope.analysis.features.extract import extract_samples
+from indexscope.analysis.probe.collect import ProbedSample
+from indexscope.analysis.probe.content import content_collector
+from indexscope.analysis.probe.rows import ProbeRows, probed_queries
+from indexscope.analysis.probe.run import collect_samples
+from indexscope.analysis.settings import ContentSettings, ExtractSettings
 from tests.analysis.capture.tiny_families import FAMILIES
 from tests.analysis.probe.rows_of import planted_rows
 from tests.analysis.samples import samples

@@ -6,16 +6,16 @@ import numpy as np
 import polars as pl
 import torch
 
-from analysis import content
-from analysis.capture.journal import Journal
-from analysis.capture.protocol import as_source
-from analysis.content.tables import EXAMPLES
-from analysis.features.attempt import Attempt
-from analysis.probe.collect import ProbedSample
-from analysis.probe.examples import example_collector
-from analysis.probe.rows import ProbeRows
-from analysis.probe.run import collect_samples
-from analysis.settings import ContentSettings, ExtractSettings
+from indexscope.analysis import content
+from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.capture.protocol import as_source
+from indexscope.analysis.content.tables import EXAMPLES
+from indexscope.analysis.features.attempt import Attempt
+from indexscope.analysis.probe.collect import ProbedSample
+from indexscope.analysis.probe.examples import example_collector
+from indexscope.analysis.probe.rows import ProbeRows
+from indexscope.analysis.probe.run import collect_samples
+from indexscope.analysis.settings import ContentSettings, ExtractSettings
 from tests.analysis.capture.tiny_families import FAMILIES
 from tests.analysis.probe.rows_of import planted_rows
 from tests.analysis.samples import samples

@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from transformers import DeepseekV32ForCausalLM
 
-from analysis.capture import CapturedModel
-from analysis.capture.journal import Journal
-from analysis.features.attempt import Attempt
-from analysis.features.extract import extract_samples
-from analysis.heads.tables import HEADS, PAIRS, POSITIONS, SCORES
-from analysis.probe.collect import ProbedSample, Tables
-from analysis.probe.heads import head_collector, pruning_collector
-from analysis.probe.rows import ProbeRows
-from analysis.probe.run import collect_samples
-from analysis.settings import ExtractSettings
-from storage.samples import Sample
+from indexscope.analysis.capture import CapturedModel
+from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.features.attempt import Attempt
+from indexscope.analysis.features.extract import extract_samples
+from indexscope.analysis.heads.tables import HEADS, PAIRS, POSITIONS, SCORES
+from indexscope.analysis.probe.collect import ProbedSample, Tables
+from indexscope.analysis.probe.heads import head_collector, pruning_collector
+from indexscope.analysis.probe.rows import ProbeRows
+from indexscope.analysis.probe.run import collect_samples
+from indexscope.analysis.settings import ExtractSettings
+from indexscope.storage.samples import Sample
 from tests.analysis.capture.tiny_families import FAMILIES
 from tests.analysis.probe.head_rows import Array, chances, collected, only, probe_rows, random_rows, reference
 

@@ -7,15 +7,15 @@ import polars as pl
 import pytest
 import torch
 
-from analysis.capture import own_attention
-from analysis.capture.journal import Journal
-from analysis.capture.protocol import as_source
-from analysis.content.classes import CLASSES
-from analysis.features.attempt import Attempt
-from analysis.predictions import LOGITS, unpacked
-from analysis.probe.rows import probed_queries
-from analysis.probe.run import Predictions, collect_samples
-from analysis.settings import ExtractSettings
+from indexscope.analysis.capture import own_attention
+from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.capture.protocol import as_source
+from indexscope.analysis.content.classes import CLASSES
+from indexscope.analysis.features.attempt import Attempt
+from indexscope.analysis.predictions import LOGITS, unpacked
+from indexscope.analysis.probe.rows import probed_queries
+from indexscope.analysis.probe.run import Predictions, collect_samples
+from indexscope.analysis.settings import ExtractSettings
 from tests.analysis.samples import samples
 
 KINDS = (np.arange(60) % 6).astype(np.int8)

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.heads.tables import PRUNING
-from analysis.probe.heads import head_collector, pruning_collector, removal_order
+from indexscope.analysis.heads.tables import PRUNING
+from indexscope.analysis.probe.heads import head_collector, pruning_collector, removal_order
 from tests.analysis.probe.head_rows import chances, collected, probe_rows, random_rows
 
 IDS = torch.zeros(64, dtype=torch.int64)

@@ -9,14 +9,14 @@ import polars as pl
 import pytest
 import torch
 
-from analysis.capture import AttentionChunk, CapturedModel, capture_sparse
-from analysis.capture.journal import Journal
-from analysis.features.attempt import Attempt
-from analysis.probe.rerun import CHUNKS, RERUNS, output_change, rerun_stability
-from analysis.probe.reselect import Run, run
-from analysis.probe.rounding import ROUNDINGS
-from analysis.probe.rows import probed_queries
-from analysis.settings import ExtractSettings
+from indexscope.analysis.capture import AttentionChunk, CapturedModel, capture_sparse
+from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.features.attempt import Attempt
+from indexscope.analysis.probe.rerun import CHUNKS, RERUNS, output_change, rerun_stability
+from indexscope.analysis.probe.reselect import Run, run
+from indexscope.analysis.probe.rounding import ROUNDINGS
+from indexscope.analysis.probe.rows import probed_queries
+from indexscope.analysis.settings import ExtractSettings
 from tests.analysis.capture.tiny_families import deepseek_v4, glm_moe_dsa, tokens
 from tests.analysis.conftest import tiny_dsa
 from tests.analysis.samples import samples

@@ -9,15 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.capture.journal import Journal
-from analysis.capture.protocol import as_source
-from analysis.features.attempt import Attempt
-from analysis.probe.collect import ProbedSample
-from analysis.probe.rows import ProbeRows
-from analysis.probe.run import collect_samples
-from analysis.probe.sharing import sharing_collector
-from analysis.settings import ExtractSettings
-from analysis.sharing.tables import LAYER_SHARING
+from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.capture.protocol import as_source
+from indexscope.analysis.features.attempt import Attempt
+from indexscope.analysis.probe.collect import ProbedSample
+from indexscope.analysis.probe.rows import ProbeRows
+from indexscope.analysis.probe.run import collect_samples
+from indexscope.analysis.probe.sharing import sharing_collector
+from indexscope.analysis.settings import ExtractSettings
+from indexscope.analysis.sharing.tables import LAYER_SHARING
 from tests.analysis.capture.tiny_families import FAMILIES
 from tests.analysis.probe.rows_of import planted_rows
 from tests.analysis.samples import samples

@@ -11,14 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.capture import CapturedModel
-from analysis.capture.journal import Journal
-from analysis.features.attempt import Attempt
-from analysis.probe.order import choice, own_priority, top
-from analysis.probe.rounding import ROUNDINGS, as_fp8, as_int8
-from analysis.probe.run import collect_samples
-from analysis.probe.stability import VARIANTS, stability_collector
-from analysis.settings import ExtractSettings
+from indexscope.analysis.capture import CapturedModel
+from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.features.attempt import Attempt
+from indexscope.analysis.probe.order import choice, own_priority, top
+from indexscope.analysis.probe.rounding import ROUNDINGS, as_fp8, as_int8
+from indexscope.analysis.probe.run import collect_samples
+from indexscope.analysis.probe.stability import VARIANTS, stability_collector
+from indexscope.analysis.settings import ExtractSettings
 from tests.analysis.conftest import tiny_dsa
 from tests.analysis.probe.made_rows import made, sample, topk
 from tests.analysis.samples import samples

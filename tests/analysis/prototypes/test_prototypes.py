@@ -8,19 +8,19 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis import prototypes
-from analysis.capture.journal import Journal
-from analysis.capture.protocol import as_source
-from analysis.features.attempt import Attempt
-from analysis.probe.collect import Maker, ProbedSample
-from analysis.probe.maps import map_collector, pooled, unpacked
-from analysis.probe.rows import ProbeRows
-from analysis.probe.run import collect_samples
-from analysis.prototypes.examples import examples
-from analysis.prototypes.run import KEYS
-from analysis.prototypes.tables import BINS
-from analysis.settings import ExtractSettings, PrototypeSettings
-from storage.samples import Sample
+from indexscope.analysis import prototypes
+from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.capture.protocol import as_source
+from indexscope.analysis.features.attempt import Attempt
+from indexscope.analysis.probe.collect import Maker, ProbedSample
+from indexscope.analysis.probe.maps import map_collector, pooled, unpacked
+from indexscope.analysis.probe.rows import ProbeRows
+from indexscope.analysis.probe.run import collect_samples
+from indexscope.analysis.prototypes.examples import examples
+from indexscope.analysis.prototypes.run import KEYS
+from indexscope.analysis.prototypes.tables import BINS
+from indexscope.analysis.settings import ExtractSettings, PrototypeSettings
+from indexscope.storage.samples import Sample
 
 
 def kept(samples: list[int]) -> pl.DataFrame:

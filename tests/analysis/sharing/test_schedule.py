@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.sharing.schedule import METHODS, Schedule, schedule_losses, schedules, sources
-from analysis.statistics import Array
+from indexscope.analysis.sharing.schedule import METHODS, Schedule, schedule_losses, schedules, sources
+from indexscope.analysis.statistics import Array
 
 
 def lost(loss: Array, schedule: Schedule) -> float:

@@ -9,11 +9,11 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from analysis import sharing
-from analysis.metrics.stream import Sharded
-from analysis.metrics.tables import METRICS, PER_SAMPLE
-from analysis.settings import SharingSettings
-from analysis.sharing.tables import LAYER_SHARING, SCHEDULES, SIMILARITY
+from indexscope.analysis import sharing
+from indexscope.analysis.metrics.stream import Sharded
+from indexscope.analysis.metrics.tables import METRICS, PER_SAMPLE
+from indexscope.analysis.settings import SharingSettings
+from indexscope.analysis.sharing.tables import LAYER_SHARING, SCHEDULES, SIMILARITY
 from tests.analysis.planted import shuffled
 
 SETTINGS = SharingSettings(resamples=200)

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 import polars as pl
 import pytest
 
-from analysis import stability
-from analysis.budget.tables import SCORE_DRIFT
-from analysis.capture import CapturedModel
-from analysis.capture.journal import Journal
-from analysis.features.attempt import Attempt
-from analysis.metrics import REGISTRY, Computed
-from analysis.probe.rerun import RERUNS, rerun_stability
-from analysis.probe.run import collect_samples
-from analysis.probe.stability import VARIANTS, stability_collector
-from analysis.settings import ExtractSettings, StabilitySettings
-from analysis.stability.tables import OUTPUT_STABILITY, SELECTION_RERUN, SELECTION_STABILITY
+from indexscope.analysis import stability
+from indexscope.analysis.budget.tables import SCORE_DRIFT
+from indexscope.analysis.capture import CapturedModel
+from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.features.attempt import Attempt
+from indexscope.analysis.metrics import REGISTRY, Computed
+from indexscope.analysis.probe.rerun import RERUNS, rerun_stability
+from indexscope.analysis.probe.run import collect_samples
+from indexscope.analysis.probe.stability import VARIANTS, stability_collector
+from indexscope.analysis.settings import ExtractSettings, StabilitySettings
+from indexscope.analysis.stability.tables import OUTPUT_STABILITY, SELECTION_RERUN, SELECTION_STABILITY
 from tests.analysis.conftest import tiny_dsa
 from tests.analysis.samples import samples
 

@@ -9,14 +9,14 @@ from typing import Any
 import polars as pl
 import pytest
 
-from analysis.settings import AnalysisSettings, ComparisonSettings, ExtractSettings, ProbeSettings
-from flows.config import RunnerSettings
-from flows.engine.graph import Graph, expand
-from flows.engine.make import Engine
-from storage.samples import Sample
-from storage.store import Store
-from tasks.common.declared import Command, Given, Job, Made, Reads, Step
-from tasks.common.models import Checkpoint
+from indexscope.analysis.settings import AnalysisSettings, ComparisonSettings, ExtractSettings, ProbeSettings
+from indexscope.flows.config import RunnerSettings
+from indexscope.flows.engine.graph import Graph, expand
+from indexscope.flows.engine.make import Engine
+from indexscope.storage.samples import Sample
+from indexscope.storage.store import Store
+from indexscope.tasks.common.declared import Command, Given, Job, Made, Reads, Step
+from indexscope.tasks.common.models import Checkpoint
 
 GIVEN = Given(ExtractSettings(), ProbeSettings(), AnalysisSettings(), ComparisonSettings(), 2, "cpu", "data")
 SHARDS = {"shard-00000": [Sample(0, "a", (1, 2)), Sample(1, "b", (3, 4))], "shard-00001": [Sample(2, "c", (5, 6))]}
@@ -90,7 +90,7 @@ def house(
 
     steps_by_name = {one.name: one for one in steps}
     wrapped = {one.name: replace(one, compute=compute) for one in steps}
-    for module in ("tasks.common.step", "flows.engine.reasons"):
+    for module in ("indexscope.tasks.common.step", "indexscope.flows.engine.reasons"):
         monkeypatch.setattr(f"{module}.STEPS", wrapped)
     engine = Engine(
         graph(list(wrapped.values()), models),

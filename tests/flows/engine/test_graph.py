@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from flows.engine.graph import Graph, Node, in_order, levels, resolved
-from tasks.common.declared import Reads, Step
-from tasks.common.models import Checkpoint
-from tasks.common.registry import STEPS
+from indexscope.flows.engine.graph import Graph, Node, in_order, levels, resolved
+from indexscope.tasks.common.declared import Reads, Step
+from indexscope.tasks.common.models import Checkpoint
+from indexscope.tasks.common.registry import STEPS
 from tests.flows.engine.fakes import BASE, GIVEN, LIGHT, graph, step
 
 

@@ -9,11 +9,11 @@ import polars as pl
 import pytest
 from prefect import flow
 
-from flows.engine.contents import Contents
-from flows.work import ModelsFailed, UnitsFailed
 from indexscope import IndexscopeError
-from storage.store import StepKey, Store, UnitRecord
-from tasks.common.declared import Job, Made, Reads, Step
+from indexscope.flows.engine.contents import Contents
+from indexscope.flows.work import ModelsFailed, UnitsFailed
+from indexscope.storage.store import StepKey, Store, UnitRecord
+from indexscope.tasks.common.declared import Job, Made, Reads, Step
 from tests.flows.engine.fakes import House, house, step
 
 STEPS: list[Step] = [
@@ -181,10 +181,10 @@ def test_an_interrupt_passes_through_and_what_was_made_is_kept(monkeypatch: pyte
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("flows.engine.make.Engine._results", interrupted)
+    monkeypatch.setattr("indexscope.flows.engine.make.Engine._results", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fake.engine.make(fake.engine.graph.some(["analyze"]))
-    monkeypatch.setattr("flows.engine.make.Engine._results", real)
+    monkeypatch.setattr("indexscope.flows.engine.make.Engine._results", real)
     assert sorted(made(fake)) == sorted(ALL)
 
 
