@@ -23,6 +23,8 @@ def serve_study(file: Path, cron: str | None, overrides: list[str], name: str | 
     check_folders(study, "study")
     check_prefect()
     _check(cron)
+    from prefect.types.entrypoint import EntrypointType
+
     from indexscope.flows.study import study_flow
 
     os.environ[SERVED] = "1"  # its runs are processes of their own
@@ -35,6 +37,8 @@ def serve_study(file: Path, cron: str | None, overrides: list[str], name: str | 
             description=f"Indexscope study {study.name}",
             tags=["indexscope"],
             pause_on_shutdown=False,
+            # By its path the file would be loaded a second time, with its folder first in the search for modules.
+            entrypoint_type=EntrypointType.MODULE_PATH,
         )
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from indexscope.flows import cli
 from tests.flows.conftest import run_command
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_help_and_init_load_nothing_heavy(tmp_path: Path) -> None:
@@ -67,6 +71,27 @@ def test_schedule_stays_on_when_serving_stops(folder: Path, monkeypatch: pytest.
     assert run.code == 0
     assert (seen["flow"], seen["cron"], seen["pause_on_shutdown"]) == ("indexscope-study", "0 3 * * *", False)
     assert seen["parameters"] == {"file": str(folder / "study.yaml"), "overrides": ["shard_size=2"]}
+
+
+def test_a_deployment_loads_the_flow_by_its_module_and_not_a_second_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.deployments.runner import RunnerDeployment
+    from prefect.flows import Flow, load_flow_from_entrypoint
+
+    from indexscope.flows.study import study_flow
+
+    made: list[RunnerDeployment] = []
+
+    def serve(self: Flow, pause_on_shutdown: bool, **options: Any) -> None:
+        made.append(self.to_deployment(**options))
+
+    monkeypatch.setattr(Flow, "serve", serve)
+    assert run_command("serve", folder / "study.yaml", "--cron", "0 3 * * *").code == 0
+    (pooled,) = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+    for entrypoint in (made[0].entrypoint, pooled["entrypoint"]):
+        assert entrypoint == "indexscope.flows.study.study_flow"
+        assert load_flow_from_entrypoint(entrypoint) is study_flow
 
 
 def test_interrupt_is_one_line_and_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
