@@ -29,6 +29,8 @@ if hasattr(signal, "SIGHUP"):
 KEPT = "what is finished is kept; to resume, run the same command again"
 #: Seconds for tidying up; what is not done by then is left to the next run, for which the store is always in order.
 GRACE = 2.0
+#: Interrupts a system call of the main thread. Polars has a SIGINT restart them, and Python would wait on for a lock.
+WAKE = getattr(signal, "SIGURG", None)
 #: Clears a terminal's line, in which a progress bar may stand, and shows the cursor that the bar had hidden.
 CLEAR = b"\r\x1b[2K\x1b[?25h"
 
@@ -47,6 +49,8 @@ class _Listener:
         # What is ignored from the start, as under nohup, stays so.
         heard = [number for number in CODES if signal.getsignal(number) not in (signal.SIG_IGN, None)]
         self._before: dict[int, Any] = {number: signal.signal(number, self._unwind) for number in heard}
+        if WAKE is not None:
+            self._before[WAKE] = signal.signal(WAKE, lambda *_: None)
         self._wakeup = signal.set_wakeup_fd(self._mouth.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._listen, name="signals", daemon=True).start()
 
@@ -84,16 +88,19 @@ class _Listener:
         with self._ears:
             while heard := self._ears.recv(1):
                 if heard[0] in CODES:
-                    self._end(signal.Signals(heard[0]))
+                    self._end(heard[0])
                     return
 
-    def _end(self, number: signal.Signals) -> None:
-        self.first = self.first or number
+    def _end(self, heard: int) -> None:
+        self.first = self.first or heard
+        number = signal.Signals(self.first)
         last = threading.Timer(GRACE, os._exit, [CODES[number]])
         last.daemon = True
         last.start()  # first: a terminal that is held up blocks whoever writes to it
         _tell_and_fall_silent(f"{WHAT[number]}: {KEPT}\n")
         self._told.set()
+        if WAKE is not None:
+            signal.pthread_kill(threading.main_thread().ident or 0, WAKE)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from indexscope.flows.plan import Plan
 
 #: Seconds that a server has to connect, and again to answer.
-PATIENCE = 3.0
+PATIENCE = 2.5
 URL = "PREFECT_API_URL"
 
 
@@ -107,7 +107,7 @@ def _check_server(url: str) -> None:
     except (httpx.InvalidURL, httpx.UnsupportedProtocol):
         raise IndexscopeError(where, "is no address", f"give http://HOST:PORT/api, or unset {URL}") from None
     except httpx.TimeoutException:
-        raise IndexscopeError(where, f"does not answer within {PATIENCE:.0f} s", remedy) from None
+        raise IndexscopeError(where, f"does not answer within {PATIENCE:g} s", remedy) from None
     except httpx.HTTPStatusError as error:
         status = error.response.status_code
         if status in (401, 403):

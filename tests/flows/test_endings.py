@@ -71,6 +71,12 @@ finally:
     time.sleep(1)
     open("tidy", "w").close()
 """
+HAS_POLARS = """
+import indexscope.flows.interrupt, polars
+indexscope.flows.interrupt.GRACE = LONG
+ready()
+threading.Event().wait(LONG)
+"""
 GOES_ON = """
 ready()
 open(0).read()
@@ -146,6 +152,7 @@ CASES = [
     (COMPUTES, signal.SIGTERM),
     (SWALLOWS, signal.SIGINT),
     (THREADS, signal.SIGINT),
+    (HAS_POLARS, signal.SIGINT),
     (COMPLAINS, signal.SIGTERM),
 ]
 

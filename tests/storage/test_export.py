@@ -121,7 +121,7 @@ def test_missing_shards_are_refused_unless_partial_is_asked_for(store: Store, tm
 
 
 def test_nothing_at_all_is_refused_even_if_partial(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(IndexscopeError, match=r"base: has 0 of 0 shards in the store; run the study to its end$"):
+    with pytest.raises(IndexscopeError, match=r"base: has no shard in the store; run the study to its end$"):
         export(store, MODELS, tmp_path / "out.csv", MEASURES, partial=True)
 
 
