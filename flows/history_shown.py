@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from indexscope.analysis.history import Stretch, breaks
+from indexscope.analysis.names import markdown, plain
 from indexscope.analysis.report.history_rows import (
     Cell,
     Series,
@@ -22,7 +23,6 @@ from indexscope.analysis.report.history_rows import (
     point_json,
     sign,
 )
-from indexscope.analysis.report.names import markdown, plain
 from indexscope.analysis.report.numbers import DASH
 from indexscope.flows.tables import emit, fits, new_console, new_table, show
 
