@@ -27,7 +27,7 @@ from prefect.artifacts import (
 from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 
-from indexscope.analysis.report.names import markdown, plain
+from indexscope.analysis.names import markdown, plain
 from indexscope.flows.config import Study
 
 #: Columns of the comparison that a table of artifacts has room for.

@@ -27,6 +27,7 @@ from indexscope.analysis.diff import (
     within,
 )
 from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.names import plain
 from indexscope.analysis.report.difference import (
     Block,
     Line,
@@ -38,7 +39,6 @@ from indexscope.analysis.report.difference import (
     reading,
     unmatched,
 )
-from indexscope.analysis.report.names import plain
 from indexscope.analysis.report.numbers import count, known, number
 from indexscope.analysis.settings import ComparisonSettings
 from indexscope.flows.sides import Side

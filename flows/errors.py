@@ -50,3 +50,10 @@ def internal_error(error: BaseException) -> str:
     except OSError:
         where = "please report it"
     return f"internal error: {one_line(f'{type(error).__name__}: {error}')}; {where}; what was finished is kept"
+
+
+def complain(lines: list[str], code: int) -> int:
+    """Tell lines on stderr, and return the exit code."""
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)
+    return code

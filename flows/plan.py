@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from indexscope import IndexscopeError
 from indexscope.flows.config import ModelRef, Study
 from indexscope.flows.engine.graph import Graph, Node, expand
 from indexscope.flows.engine.make import Engine
+from indexscope.flows.inputs import Inputs, ModelPlan
 from indexscope.flows.lengths import Cut, cut, effect_warnings
 from indexscope.flows.provenance import cover, settled
-from indexscope.metrics import MetricsFile, read
+from indexscope.metrics import read
 from indexscope.storage.checkpoints import (
     CheckpointInfo,
     describe,
@@ -25,7 +26,7 @@ from indexscope.storage.checkpoints import (
 )
 from indexscope.storage.datasets import dataset_fingerprint, load_samples, shard
 from indexscope.storage.samples import Sample
-from indexscope.storage.store import JSON, Store
+from indexscope.storage.store import JSON
 from indexscope.storage.vocabulary import vocabulary_fingerprint
 from indexscope.tasks.common.declared import COMMANDS, Given, Step
 from indexscope.tasks.common.models import Checkpoint
@@ -40,44 +41,16 @@ UNKNOWN_VOCABULARY = 1 << 20
 
 
 @dataclass(frozen=True)
-class ModelPlan:
-    """One model of the study."""
-
-    role: Literal["baseline", "candidate"]
-    checkpoint: Checkpoint
-    info: CheckpointInfo
-
-    @property
-    def name(self) -> str:
-        """What the study calls it."""
-        return self.checkpoint.name
-
-
-@dataclass(frozen=True)
-class Plan:
+class Plan(Inputs):
     """Everything a run needs to know; making it runs no model.
 
     Attributes:
-        study: What was asked for, whatever failed since, with the length of the samples in numbers.
-        given: What of it determines results.
-        shards: Name and samples of each shard.
-        models: The models that are worked on, baseline first.
-        tokenizer: Folder of the baseline's tokenizer.
         refresh: Steps to compute even if the store has them.
-        metrics: Files of the study's own metrics.
         notes: What was decided for the user, and what is known already to make the study's numbers weak.
-        missing: Candidates that failed, and why in one line; see `without`.
     """
 
-    study: Study
-    given: Given
-    shards: tuple[tuple[str, Sequence[Sample]], ...]
-    models: tuple[ModelPlan, ...]
-    tokenizer: str | None = None
     refresh: frozenset[str] = frozenset()
-    metrics: tuple[MetricsFile, ...] = ()
     notes: tuple[str, ...] = ()
-    missing: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def graph(self) -> Graph:
@@ -105,18 +78,8 @@ class Plan:
             self.refresh,
             self.tokenizer,
             self.metrics,
-            lambda node: cover(self) if node.step.name == "report" else None,
+            lambda node: cover(self, self.graph) if node.step.name == "report" else None,
         )
-
-    @property
-    def samples(self) -> list[Sample]:
-        """All samples in order."""
-        return [sample for _, part in self.shards for sample in part]
-
-    @property
-    def store(self) -> Store:
-        """The study's store."""
-        return Store(self.study.store)
 
 
 def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
@@ -158,7 +121,8 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     )
     notes = (*data.notes, *effect_warnings({model.name: model.info for model in models}, samples))
     tokens = None if words is None else str(folders[0])
-    return Plan(study, given, tuple(shard(samples, study.shard_size)), models, tokens, refresh, metrics, notes)
+    shards = tuple(shard(samples, study.shard_size))
+    return Plan(study, given, shards, models, tokens, metrics, refresh=refresh, notes=notes)
 
 
 def without(plan: Plan, missing: Mapping[str, str]) -> Plan:

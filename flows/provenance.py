@@ -4,31 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from indexscope.flows.engine.graph import Node
+from indexscope.flows.engine.graph import Graph, Node
+from indexscope.flows.inputs import Inputs
 from indexscope.flows.machine import machine
 from indexscope.storage.store import JSON, UnitRecord
 from indexscope.tasks.common.versions import versions
 from indexscope.tasks.report import Cover, GateRule, ReportedModel
 
-if TYPE_CHECKING:
-    from indexscope.flows.plan import Plan
-
 #: Settings that change no number.
 INCIDENTAL = {"store", "report", "runner"}
 
 
-def settled(plan: Plan, nodes: Sequence[Node]) -> dict[str, JSON]:
+def settled(inputs: Inputs, nodes: Sequence[Node]) -> dict[str, JSON]:
     """What the study's inputs settle; part of the report's address.
 
     Args:
-        plan: The study's plan.
+        inputs: What the study works on.
         nodes: Its results, those of extraction among them.
     """
-    study = plan.study
+    study = inputs.study
     features = {node.model.name: node.key.path for node in nodes if node.step.name == "extract" and node.model}
-    lengths = [len(sample.input_ids) for sample in plan.samples]
+    lengths = [len(sample.input_ids) for sample in inputs.samples]
     settings = study.model_dump(mode="json", exclude=INCIDENTAL)
     return {
         "versions": dict(versions()),
@@ -39,43 +37,43 @@ def settled(plan: Plan, nodes: Sequence[Node]) -> dict[str, JSON]:
                 "family": model.info.family,
                 "features": features[model.name],
             }
-            for model in plan.models
+            for model in inputs.models
         },
-        **({"missing": dict(plan.missing)} if plan.missing else {}),
+        **({"missing": dict(inputs.missing)} if inputs.missing else {}),
         "dataset": {
             "source": study.dataset.source,
-            "fingerprint": plan.given.dataset,
+            "fingerprint": inputs.given.dataset,
             "samples": len(lengths),
             "tokens": sum(lengths),
-            "shards": len(plan.shards),
+            "shards": len(inputs.shards),
             "mean_length": sum(lengths) / len(lengths),
         },
         "seeds": dict(_seeds(settings)),
-        **({"metrics": {file.name: file.digest for file in plan.metrics}} if plan.metrics else {}),
+        **({"metrics": {file.name: file.digest for file in inputs.metrics}} if inputs.metrics else {}),
         "settings": settings,
     }
 
 
-def cover(plan: Plan) -> Cover:
+def cover(inputs: Inputs, graph: Graph) -> Cover:
     """What the report says besides the results."""
     return Cover(
-        plan.study.name,
-        [ReportedModel(model.name, model.role, model.checkpoint.fingerprint) for model in plan.models],
-        [GateRule(gate.name, gate.rule) for gate in plan.study.gates],
-        {**settled(plan, plan.graph.nodes), **_timings(plan)},
-        plan.missing,
+        inputs.study.name,
+        [ReportedModel(model.name, model.role, model.checkpoint.fingerprint) for model in inputs.models],
+        [GateRule(gate.name, gate.rule) for gate in inputs.study.gates],
+        {**settled(inputs, graph.nodes), **_timings(inputs, graph)},
+        inputs.missing,
     )
 
 
-def _timings(plan: Plan) -> dict[str, JSON]:
+def _timings(inputs: Inputs, graph: Graph) -> dict[str, JSON]:
     """When, where and how the numbers were made: each step's seconds, chunk sizes and notes.
 
     All are of this run, or of the one that filled the store.
     """
     seconds: dict[str, JSON] = {}
     how: dict[str, JSON] = {}
-    for node in plan.graph.some(("extract", "analyze", "compare")):
-        found = [plan.store.record(node.key, unit) for unit in node.units]
+    for node in graph.some(("extract", "analyze", "compare")):
+        found = [inputs.store.record(node.key, unit) for unit in node.units]
         records = [record for record in found if record is not None]
         seconds[node.title] = _seconds(records)
         if node.step.runs_model:
@@ -83,7 +81,7 @@ def _timings(plan: Plan) -> dict[str, JSON]:
             how |= {f"{node.title} {name}": values for name, values in told.items() if values}
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(plan.given.device),
+        "machine": machine(inputs.given.device),
         "seconds": seconds,
         **({"extraction": how} if how else {}),
     }

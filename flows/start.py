@@ -10,6 +10,6 @@ from indexscope.flows.interrupt import listening
 def main() -> NoReturn:
     """Run the command line."""
     with listening(to_the_end=True):
-        from indexscope.flows.cli import main as command
+        from indexscope.flows.cli.main import main as command
 
         command()

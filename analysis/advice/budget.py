@@ -10,7 +10,7 @@ import polars as pl
 from indexscope.analysis.advice.allocation import Curves, allocate, recall_of
 from indexscope.analysis.advice.change import Change, Frames, best, counted, listed, rows_of
 from indexscope.analysis.advice.costs import LONG, Costs
-from indexscope.analysis.efficiency.flops import attended_pairs
+from indexscope.analysis.flops import attended_pairs
 from indexscope.analysis.settings import AdviceSettings
 
 #: Fewer keys are worth a recommendation from one in a hundred on.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from indexscope.analysis.advice.change import Frames, rows_of
-from indexscope.analysis.efficiency.flops import attended_pairs, flops, shape
 from indexscope.analysis.efficiency.reference import THIS
+from indexscope.analysis.flops import attended_pairs, flops, shape
 
 LONG = 65_536
 

@@ -26,7 +26,7 @@ from indexscope.analysis.capture.peak import peak_bytes
 from indexscope.analysis.capture.spans import SELECTION, Parts, spans, synchronise
 from indexscope.analysis.capture.tables import PROFILE
 from indexscope.analysis.capture.widths import widths_of
-from indexscope.analysis.efficiency.flops import flops, shape
+from indexscope.analysis.flops import flops, shape
 from indexscope.analysis.settings import ExtractSettings
 from indexscope.errors import is_out_of_memory
 
@@ -136,7 +136,7 @@ def flops_formula(
 ) -> dict[str, float]:
     """FLOPs that one prefill needs by formula, all layers together.
 
-    Projections as `token_flops` counts them, pairs as `indexscope.analysis.efficiency.flops` does (eligible keys, of
+    Projections as `token_flops` counts them, pairs as `indexscope.analysis.flops` does (eligible keys, of
     which sparse layers attend the selected); NaN where it has no formula.
     """
     pairs = flops(shape(pl.DataFrame([facts]), layers=layers), length)

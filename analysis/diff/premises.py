@@ -7,7 +7,7 @@ from typing import Any
 
 from indexscope.analysis.diff.pairs import Pair
 from indexscope.analysis.metrics.registry import REGISTRY
-from indexscope.analysis.report.names import plain
+from indexscope.analysis.names import plain
 from indexscope.errors import one_line
 
 #: Settings that change no number, or none beyond rounding.

@@ -8,9 +8,9 @@ from fractions import Fraction
 
 import polars as pl
 
-from indexscope.analysis.efficiency.flops import Shape, flops
 from indexscope.analysis.efficiency.reference import DEEPSEEK_V32, THIS, deepseek_v32
 from indexscope.analysis.efficiency.tables import BREAK_EVEN, PROJECTION
+from indexscope.analysis.flops import Shape, flops
 
 
 def projection(model: Shape | None, lengths: Sequence[int]) -> pl.DataFrame:

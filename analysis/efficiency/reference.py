@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from indexscope.analysis.efficiency.flops import AttentionLayer, Shape
+from indexscope.analysis.flops import AttentionLayer, Shape
 
 THIS = "this checkpoint"
 DEEPSEEK_V32 = "DeepSeek-V3.2"

@@ -6,10 +6,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from indexscope.analysis.efficiency.flops import Flops, Shape, flops, shape
 from indexscope.analysis.efficiency.latency import latency, latency_metrics
+from indexscope.analysis.efficiency.observed import observed_shape
 from indexscope.analysis.efficiency.patterns import patterns_pareto
 from indexscope.analysis.efficiency.projection import break_even, break_even_length, projection
+from indexscope.analysis.flops import Flops, Shape, flops
 from indexscope.analysis.metrics.stream import shards
 from indexscope.analysis.metrics.summary import constants, summarise
 from indexscope.analysis.metrics.sums import Features, Sums, join, layered, per_sample, table_sums
@@ -40,7 +41,7 @@ def run(features: Features, settings: EfficiencySettings) -> dict[str, pl.DataFr
     frames = [METRICS.empty(), latency_metrics(features)]
     pairs, model = PER_SAMPLE.empty(), None
     if facts is not None and not facts.is_empty():
-        model = shape(facts, features, features.get("layers"))
+        model = observed_shape(facts, features)
         frames.append(_counts(facts, model))
         samples, tokens, quality = _samples(features)
         if len(samples):

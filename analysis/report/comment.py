@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from indexscope.analysis.names import html_text
 from indexscope.analysis.report import markdown_table
-from indexscope.analysis.report.names import html_text
 
 #: GitHub takes 65,536 characters in a comment; some are left for what a workflow puts around the report.
 LONGEST = 64_000

@@ -11,10 +11,10 @@ import polars as pl
 from indexscope.analysis.comparison import ROUNDING
 from indexscope.analysis.metrics.headline import HEADLINE
 from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.names import markdown, plain
 from indexscope.analysis.report.catalogue import grouped
 from indexscope.analysis.report.judgement import Kind, judge
 from indexscope.analysis.report.markdown_table import table
-from indexscope.analysis.report.names import markdown, plain
 from indexscope.analysis.report.numbers import count, decimals, known, number, percent, span
 
 #: The words of a reading; "higher" and "lower" stand for a metric without a better direction.

@@ -11,11 +11,11 @@ from typing import Any
 
 import polars as pl
 
+from indexscope.analysis.names import visible
 from indexscope.analysis.plots.heads import PREFERRED
 from indexscope.analysis.plots.packed import column
 from indexscope.analysis.report.catalogue import LAYER_METRICS, meaning
 from indexscope.analysis.report.inputs import ModelPage, ReportInput
-from indexscope.analysis.report.names import visible
 
 HEAD_VALUES = 24_000
 """Values of single heads that a model's page holds at most; metrics that do not fit are left out, and named."""

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from indexscope.analysis import plots
 from indexscope.analysis.efficiency.reference import THIS
+from indexscope.analysis.names import plain
 from indexscope.analysis.report.catalogue import units
 from indexscope.analysis.report.inputs import ModelPage, ReportInput
-from indexscope.analysis.report.names import plain
 from indexscope.analysis.report.numbers import percent
 from indexscope.analysis.report.pictures import Picture, picture
 

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from indexscope.analysis.history import Break, Point, Stretch, breaks, default_metrics, models_of, trend
+from indexscope.analysis.names import plain
 from indexscope.analysis.report.json_report import finite
 from indexscope.analysis.report.judgement import Judgement, judge
-from indexscope.analysis.report.names import plain
 from indexscope.analysis.report.numbers import DASH, decimals, number, span
 from indexscope.analysis.report.sentences import join
 

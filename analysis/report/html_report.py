@@ -13,6 +13,7 @@ import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from indexscope.analysis.names import plain
 from indexscope.analysis.report.catalogue import meaning
 from indexscope.analysis.report.definitions import DEFINITIONS
 from indexscope.analysis.report.embedded import embedded
@@ -20,7 +21,6 @@ from indexscope.analysis.report.explorer import explorer_data
 from indexscope.analysis.report.figures import model_figures, study_figures
 from indexscope.analysis.report.glossary import glossary, slugs
 from indexscope.analysis.report.inputs import Level, ModelPage, ReportInput
-from indexscope.analysis.report.names import plain
 from indexscope.analysis.report.numbers import DASH, count, number, percent, span
 from indexscope.analysis.report.over_time import LINK, PLACE
 from indexscope.analysis.report.panelled import Shown, shown_panels

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 
+from indexscope.analysis.names import plain
 from indexscope.analysis.report.inputs import ReportInput
-from indexscope.analysis.report.names import plain
 from indexscope.analysis.report.verdict import verdict
 from indexscope.errors import one_line
 

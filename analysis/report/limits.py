@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from indexscope.analysis.names import plain
 from indexscope.analysis.report.inputs import ReportInput
-from indexscope.analysis.report.names import plain
 from indexscope.analysis.report.numbers import known, percent
 from indexscope.analysis.report.sentences import join
 from indexscope.analysis.report.warnings import warnings

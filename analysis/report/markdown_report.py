@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import polars as pl
 
 from indexscope.analysis.metrics.headline import HEADLINE
+from indexscope.analysis.names import markdown, plain
 from indexscope.analysis.report.comment import Comment, table
 from indexscope.analysis.report.definitions import DEFINITIONS
 from indexscope.analysis.report.inputs import ModelPage, ReportInput
-from indexscope.analysis.report.names import markdown, plain
 from indexscope.analysis.report.numbers import count, known, number, percent
 from indexscope.analysis.report.over_time import PLACE
 from indexscope.analysis.report.panels.divergence import candidate_rows

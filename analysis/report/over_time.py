@@ -18,10 +18,10 @@ from indexscope.analysis import plots
 from indexscope.analysis.gates import parse_rule
 from indexscope.analysis.history import Stretch, breaks, default_metrics, known_metrics, main_models
 from indexscope.analysis.history.trends import DIFFERENCE
+from indexscope.analysis.names import markdown, plain
 from indexscope.analysis.report.comment import LONGEST, Comment, size, table
 from indexscope.analysis.report.history_rows import Cell, Series, as_json, break_text, lines, series_of, sign
 from indexscope.analysis.report.json_report import dump
-from indexscope.analysis.report.names import markdown, plain
 from indexscope.analysis.report.numbers import DASH
 from indexscope.analysis.report.pictures import Picture
 from indexscope.errors import IndexscopeError

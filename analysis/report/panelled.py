@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from indexscope.analysis.names import plain, visible
 from indexscope.analysis.report.inputs import ModelPage
-from indexscope.analysis.report.names import plain, visible
 from indexscope.analysis.report.panels import PANELS, Passage, TextTable
 from indexscope.analysis.report.pictures import Picture, picture
 

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import polars as pl
 
+from indexscope.analysis.names import plain
 from indexscope.analysis.report.inputs import ModelPage, ReportInput
 from indexscope.analysis.report.judgement import judge
-from indexscope.analysis.report.names import plain
 from indexscope.analysis.report.numbers import decimals, known, number, percent, span
 
 Outcome = Literal["better", "worse", "equivalent", "inconclusive", "same"]

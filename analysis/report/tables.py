@@ -11,10 +11,10 @@ import polars as pl
 
 from indexscope.analysis.efficiency.reference import THIS
 from indexscope.analysis.metrics.headline import HEADLINE
+from indexscope.analysis.names import plain
 from indexscope.analysis.report.catalogue import LAYER_METRICS, grouped, meaning, paired, wanted
 from indexscope.analysis.report.inputs import ModelPage, ReportInput
 from indexscope.analysis.report.judgement import Judgement, judge
-from indexscope.analysis.report.names import plain
 from indexscope.analysis.report.numbers import DASH, count, decimals, known, number, percent_with_interval, span
 from indexscope.analysis.report.ranking import ranking
 

@@ -8,11 +8,11 @@ from typing import Any, cast, get_args
 
 import polars as pl
 
+from indexscope.analysis.names import plain
 from indexscope.analysis.report.catalogue import is_cost
 from indexscope.analysis.report.inputs import Level, ModelPage, ReportInput
 from indexscope.analysis.report.judgement import judge
 from indexscope.analysis.report.limits import limits
-from indexscope.analysis.report.names import plain
 from indexscope.analysis.report.numbers import number
 from indexscope.analysis.report.sentences import Outcome, join, portrait, sentence
 from indexscope.analysis.report.warnings import Caution, warnings

@@ -8,9 +8,9 @@ from typing import Literal
 
 import polars as pl
 
+from indexscope.analysis.names import plain
 from indexscope.analysis.report.effect import LITTLE, hardly_in_effect, remedy, selects_everything
 from indexscope.analysis.report.inputs import ModelPage, ReportInput
-from indexscope.analysis.report.names import plain
 from indexscope.analysis.report.numbers import known, number, percent
 from indexscope.analysis.report.sentences import name_of, with_unit
 from indexscope.errors import one_line

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
-from indexscope.flows.cli import main
+from indexscope.flows.cli.main import main
 from indexscope.flows.plan import Plan
 from indexscope.storage.store import StepKey
 from tests.s3 import bucket, endpoint  # noqa: F401 - fixtures

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import yaml
 
-from indexscope.flows import cli
 from tests.flows.conftest import run_command
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_help_and_init_load_nothing_heavy(tmp_path: Path) -> None:
     program = (
-        "import sys; from indexscope.flows.cli import main\n"
+        "import sys; from indexscope.flows.cli.main import main\n"
         "sys.argv[1:] = ['init', sys.argv[1]]\n"
         "try: main()\n"
         "except SystemExit as ended: assert not ended.code\n"
@@ -98,7 +97,7 @@ def test_interrupt_is_one_line_and_code_130(monkeypatch: pytest.MonkeyPatch) -> 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_run", interrupt)
+    monkeypatch.setattr("indexscope.flows.run.run_flow", interrupt)
     run = run_command("study")
     assert (run.code, run.err) == (
         130,

@@ -112,7 +112,7 @@ def test_colours_and_fewer_columns_are_for_terminals_only(finished: Path, monkey
         def isatty(self) -> bool:
             return True
 
-    from indexscope.flows.difference_cli import diff_reports
+    from indexscope.flows.cli.commands.diff import diff_reports
 
     def printed(columns: int) -> str:
         monkeypatch.setenv("COLUMNS", str(columns))
@@ -167,7 +167,7 @@ def test_a_rule_per_layer_names_the_layers_in_which_it_holds(finished: Path) -> 
 
 def test_a_reader_that_leaves_early_changes_neither_message_nor_code(finished: Path) -> None:
     program = (
-        "import sys; from indexscope.flows.cli import main\n"
+        "import sys; from indexscope.flows.cli.main import main\n"
         "sys.argv[1:] = ['diff', sys.argv[1], '--all', '--layers', '--fail-on', 'indexer_parameters < 0']\n"
         "main()\n"
     )

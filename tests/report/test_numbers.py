@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from indexscope.analysis.names import markdown, plain
 from indexscope.analysis.report.judgement import judge
-from indexscope.analysis.report.names import markdown, plain
 from indexscope.analysis.report.numbers import DASH, decimals, number, percent, span
 
 

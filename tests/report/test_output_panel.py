@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from indexscope.analysis import plots
+from indexscope.analysis.names import markdown
 from indexscope.analysis.report import render
-from indexscope.analysis.report.names import markdown
 from indexscope.analysis.report.panels.divergence import NAMES, PANEL
 from tests.report.fixtures import report
 from tests.report.output_frames import output_frames

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from indexscope.analysis.content.tables import EXAMPLES
+from indexscope.analysis.names import visible
 from indexscope.analysis.report import render
 from indexscope.analysis.report.inputs import ModelPage
-from indexscope.analysis.report.names import visible
 from indexscope.analysis.report.panelled import shown_panels
 from indexscope.analysis.report.panels.content import passages
 from tests.report.fixtures import report

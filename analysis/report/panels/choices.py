@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 from matplotlib.figure import Figure
 
+from indexscope.analysis.names import plain
 from indexscope.analysis.plots.choices import dropped_and_added, overlap_by_layer, overlap_map
-from indexscope.analysis.report.names import plain
 from indexscope.analysis.report.numbers import DASH, count, decimals, known, number, percent, span
 from indexscope.analysis.report.panels.content import PANEL as CONTENT
 from indexscope.analysis.report.panels.panel import Frames, Panel, TextTable

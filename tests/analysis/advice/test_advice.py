@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from indexscope.analysis import advice
 from indexscope.analysis.advice.allocation import allocate, envelope, recall_at, recall_of
 from indexscope.analysis.advice.sharing import reuse_words
-from indexscope.analysis.efficiency.flops import flops, shape
+from indexscope.analysis.flops import flops, shape
 from indexscope.analysis.metrics.tables import METRICS
 from indexscope.analysis.settings import AdviceSettings
 from tests.analysis import planted

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexscope.analysis import efficiency
-from indexscope.analysis.efficiency.flops import flops, shape
+from indexscope.analysis.efficiency.observed import observed_shape
+from indexscope.analysis.flops import flops, shape
 from indexscope.analysis.settings import EfficiencySettings
 from tests.analysis import planted
 
@@ -23,7 +24,7 @@ def values(result: dict[str, pl.DataFrame]) -> dict[str, float]:
 
 @given(st.integers(1, 60), st.integers(1, 30))
 def test_attended_pairs_are_those_that_a_loop_counts(length: int, top_k: int) -> None:
-    model = shape(planted.facts(layers=3, top_k=top_k), None)
+    model = shape(planted.facts(layers=3, top_k=top_k))
     spent = flops(model, [length])
     pairs = sum(t + 1 for t in range(length))
     attended = sum(min(t + 1, top_k) for t in range(length))
@@ -38,14 +39,14 @@ def test_layers_that_share_a_selection_are_sparse_too() -> None:
     attention = planted.features(layers=3)["attention"].with_columns(
         queries_in_effect=pl.when(pl.col("layer") == 0).then(0).otherwise("queries_in_effect")
     )
-    assert shape(facts, attention).sparse_layers == 2
-    assert shape(facts, None).sparse_layers == 1
+    assert observed_shape(facts, {"attention": attention}).sparse_layers == 2
+    assert observed_shape(facts, {}).sparse_layers == 1
 
 
 def test_the_score_is_the_perplexity_ratio_over_the_relative_cost() -> None:
     tables = planted.features(samples=5)
     found = values(efficiency.run(tables, SETTINGS))
-    spent = flops(shape(tables["facts"], tables["attention"]), tables["samples"]["tokens"].to_numpy())
+    spent = flops(observed_shape(tables["facts"], tables), tables["samples"]["tokens"].to_numpy())
     cost = (spent.indexer + spent.attention).sum() / spent.dense_attention.sum()
     assert found["relative_cost"] == pytest.approx(cost)
     assert found["efficiency_score"] == pytest.approx(math.exp(-0.1) / cost)  # nll - dense_nll is planted at 0.1
@@ -55,7 +56,7 @@ def test_flops_are_per_token_of_the_study() -> None:
     tables = planted.features(samples=5)
     found = values(efficiency.run(tables, SETTINGS))
     tokens = tables["samples"]["tokens"].to_numpy()
-    spent = flops(shape(tables["facts"], None), tokens)
+    spent = flops(shape(tables["facts"]), tokens)
     assert found["indexer_flops"] == pytest.approx(spent.indexer.sum() / tokens.sum())
     assert found["attention_flops"] < found["dense_attention_flops"]
 

@@ -10,8 +10,8 @@ from transformers import DeepseekV32Config
 
 from indexscope.analysis import efficiency
 from indexscope.analysis.efficiency import reference
-from indexscope.analysis.efficiency.flops import AttentionLayer, Shape, attended_pairs, flops, shape
 from indexscope.analysis.efficiency.projection import break_even, break_even_length, projection
+from indexscope.analysis.flops import AttentionLayer, Shape, attended_pairs, flops, shape
 from indexscope.analysis.settings import EfficiencySettings
 from tests.analysis import planted
 

@@ -1,19 +1,21 @@
-"""What a store holds, as a table for people at a terminal. No study is planned, so nothing heavy is imported."""
+"""The command ls: what a store holds. No study is planned, so nothing heavy is imported."""
 
 from __future__ import annotations
 
-from indexscope.flows.store_cli import existing_store
-from indexscope.flows.tables import new_table, show, size_text
+from indexscope.flows.cli.declared import Command
+from indexscope.flows.cli.stores import Json, StoreArgument, existing_store
 
 
-def print_store(url: str, as_json: bool) -> None:
-    """Print the steps of a store."""
-    steps = existing_store(url, or_empty=True).list_steps()
+def list_store(store: StoreArgument = ".indexscope", as_json: Json = False) -> None:
+    """List what a store holds, one line a step."""
+    from indexscope.flows.tables import new_table, show
+
+    steps = existing_store(store, or_empty=True).list_steps()
     if as_json:
         print(steps.write_json())
         return
     if steps.is_empty():
-        print(f"{url} holds nothing")
+        print(f"{store} holds nothing")
         return
     table = new_table("kind", "digest", "label", "units", "rows", "size", "created", "state")
     for row in steps.sort("kind", "created").iter_rows(named=True):
@@ -26,4 +28,9 @@ def print_store(url: str, as_json: bool) -> None:
 
 
 def _size(count: int | None) -> str:
+    from indexscope.flows.tables import size_text
+
     return "" if count is None else size_text(count)
+
+
+COMMAND = Command("ls", list_store, place=90)

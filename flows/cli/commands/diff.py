@@ -1,4 +1,4 @@
-"""The command diff: two sides, what of them is shown, and what fails a build. Heavy packages are imported inside."""
+"""The command diff: two sides, what of them is shown, and what fails a build."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ from typing import Annotated
 import typer
 
 from indexscope import IndexscopeError
+from indexscope.flows.cli.declared import Command
 
 SIDE = "Report (folder or .json file), store or study file; a path or a URL."
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command(name="diff")(diff_reports)
 
 
 def diff_reports(
@@ -51,3 +47,6 @@ def diff_reports(
     wanted = Wanted(form, tuple(metric or ()), tuple(layer or ()), layers, tuple(model or ()), everything)
     first, second = read_sides(a, b, study or [])
     raise typer.Exit(print_differences(first, second, wanted, fail_on or [], alone=b is None))
+
+
+COMMAND = Command("diff", diff_reports, place=80)

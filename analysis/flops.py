@@ -9,8 +9,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
 
-from indexscope.analysis.metrics.stream import shards
-from indexscope.analysis.metrics.sums import Features
 from indexscope.analysis.statistics import Array
 
 
@@ -65,18 +63,14 @@ class Flops:
     dense_attention: Array
 
 
-def shape(
-    facts: pl.DataFrame, attention: pl.DataFrame | Features | None = None, layers: pl.DataFrame | None = None
-) -> Shape:
+def shape(facts: pl.DataFrame, layers: pl.DataFrame | None = None, sparse: int = 0) -> Shape:
     """Read the shape off a model's facts.
 
     Args:
         facts: The ``facts`` table.
-        attention: The ``attention`` table, or the feature tables, read shard by shard. It is asked only where
-            ``layers`` is not known: sparse layers are then those in which a selection left something out (some
-            families share an earlier layer's selection, so that there may be more of them than indexers); where none
-            did, as many as there are indexers.
         layers: The ``layers`` table, which says of every layer what it attends to.
+        sparse: Layers that attend to a selection, where ``layers`` does not say which; 0 means as many as there are
+            indexers.
     """
     row: dict[str, Any] = facts.row(0, named=True)
     heads, dim = row["indexer_heads"] or 0, row["indexer_dim"] or 0
@@ -92,8 +86,8 @@ def shape(
         )
     else:
         pair = 2.0 * row["attention_heads"] * (row["key_width"] + row["value_width"])
-        sparse = (_in_effect(attention) if row["index_topk"] else 0) or row["indexer_layers"]
-        found = tuple(AttentionLayer(pair, None, layer < sparse) for layer in range(row["layers"]))
+        selecting = sparse or row["indexer_layers"]
+        found = tuple(AttentionLayer(pair, None, layer < selecting) for layer in range(row["layers"]))
     return Shape(
         attention=found,
         indexer_pair=2.0 * row["indexer_layers"] * heads * (dim + 1),
@@ -101,18 +95,6 @@ def shape(
         top_k=row["index_topk"],
         by_token=row["entry"] in (None, "token"),
     )
-
-
-def _in_effect(attention: pl.DataFrame | Features | None) -> int:
-    """Layers in which a selection left something out."""
-    if attention is None:
-        return 0
-    features = {"attention": attention} if isinstance(attention, pl.DataFrame) else attention
-    seen: set[int] = set()
-    for shard in shards(features, ["attention"]):
-        if "attention" in shard and "queries_in_effect" in shard["attention"].columns:
-            seen |= set(shard["attention"].filter(pl.col("queries_in_effect") > 0)["layer"].unique())
-    return len(seen)
 
 
 def attended_pairs(lengths: ArrayLike, limit: int | None, chunk: int | None = None) -> Array:

@@ -1,0 +1,26 @@
+"""The command serve: a study as a Prefect deployment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from indexscope.flows.cli.declared import Command
+from indexscope.flows.cli.studies import Overrides
+
+
+def serve(
+    file: Annotated[Path, typer.Argument(readable=False, help="Study file.")],
+    cron: Annotated[str | None, typer.Option(help='Schedule, e.g. "0 3 * * *" for every night at three.')] = None,
+    overrides: Overrides = None,
+    name: Annotated[str | None, typer.Option(help="Name of the deployment; by default the file's.")] = None,
+) -> None:
+    """Serve a study as a Prefect deployment, on a schedule or for runs started from Prefect."""
+    from indexscope.flows.serving import serve_study
+
+    serve_study(file, cron, overrides or [], name)
+
+
+COMMAND = Command("serve", serve, place=70)

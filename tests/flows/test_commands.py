@@ -1,0 +1,74 @@
+"""A command is one file, and the help is all of them."""
+
+from __future__ import annotations
+
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from indexscope.flows.cli import commands
+from indexscope.flows.cli.app import found
+from tests.flows.conftest import run_command
+
+NAMES = [
+    "init",
+    "study",
+    "extract",
+    "analyze",
+    "compare",
+    "report",
+    "serve",
+    "diff",
+    "ls",
+    "verify",
+    "gc",
+    "export",
+    "import",
+    "history",
+    "train-demo",
+    "version",
+]
+
+
+def test_the_help_lists_every_command_once_in_the_order_of_use() -> None:
+    listed = run_command("--help").out
+    listed = listed[listed.index("Commands:") + 1 : listed.index("", listed.index("Commands:"))]
+    assert [line.split()[0] for line in listed if line[2] != " "] == NAMES
+
+
+def test_a_file_is_called_as_its_command_and_no_two_share_a_place() -> None:
+    files = {module.name for module in pkgutil.iter_modules(commands.__path__)}
+    assert files == {f"{name.replace('-', '_')}{'_' * (name == 'import')}" for name in NAMES}
+    places = [command.place for command in found()]
+    assert places == sorted(set(places))
+
+
+def test_a_new_file_is_a_new_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "greet.py").write_text(
+        '"""A command."""\nfrom indexscope.flows.cli.declared import Command\n\n'
+        'def greet(name: str) -> None:\n    """Greet."""\n    print(f"good day, {name}")\n\n'
+        'COMMAND = Command("greet", greet, place=25)\n'
+    )
+    monkeypatch.setattr(commands, "__path__", [*commands.__path__, str(tmp_path)])
+    try:
+        assert [command.name for command in found()][1:4] == ["study", "greet", "extract"]
+        run = run_command("greet", "Ada")
+    finally:
+        sys.modules.pop("indexscope.flows.cli.commands.greet", None)
+    assert (run.code, run.out) == (0, ["good day, Ada"])
+
+
+@pytest.mark.parametrize("command", [[], ["study"], ["history"]])
+def test_help_loads_nothing_heavy(command: list[str]) -> None:
+    program = (
+        "import sys; from indexscope.flows.start import main\n"
+        f"sys.argv[1:] = {[*command, '--help']}\n"
+        "try: main()\n"
+        "except SystemExit as ended: assert not ended.code\n"
+        "heavy = {'torch', 'transformers', 'prefect', 'polars', 'numpy', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
