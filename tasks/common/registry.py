@@ -10,16 +10,16 @@ from indexscope import tasks
 from indexscope.tasks.common.declared import COMMANDS, Command, Step
 
 
-def _found() -> dict[str, Step]:
+def found() -> dict[str, Step]:
     """The steps by name, in the order of the commands and of their places."""
-    files = (found.name for found in pkgutil.iter_modules(tasks.__path__) if not found.ispkg)
+    files = (file.name for file in pkgutil.iter_modules(tasks.__path__) if not file.ispkg)
     steps: list[Step] = [import_module(f"{tasks.__name__}.{name}").STEP for name in files]
     steps.sort(key=lambda step: (COMMANDS.index(step.command), not step.first, step.place, step.name))
     return {step.name: step for step in steps}
 
 
 #: Every step by name.
-STEPS: Mapping[str, Step] = _found()
+STEPS: Mapping[str, Step] = found()
 
 
 def made_by(command: Command) -> tuple[str, ...]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
+from indexscope import tasks
 from indexscope.flows.engine.graph import Graph, Node, in_order, levels, resolved
+from indexscope.tasks.common import registry
 from indexscope.tasks.common.declared import Reads, Step
 from indexscope.tasks.common.models import Checkpoint
 from indexscope.tasks.common.registry import STEPS
@@ -119,3 +123,22 @@ def test_the_audit_comes_first_and_every_declared_step_has_its_place() -> None:
     kinds: list[Step] = list(STEPS.values())
     assert len({one.kind for one in kinds}) == len(kinds), "a folder of the store each"
     assert GIVEN.checkpoint == ""
+
+
+def test_a_file_that_is_dropped_into_the_folder_is_a_step_with_an_address_and_a_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    declaration = """
+        from indexscope.tasks.common.declared import Made, Reads, Step
+
+        STEP = Step("more", "analyze", "more", lambda job, store: Made({}), (Reads("extract"),), place=15)
+    """
+    (tmp_path / "more.py").write_text(dedent(declaration))
+    monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(tmp_path)])
+    found = registry.found()
+    names = list(found)
+    assert names[names.index("more") - 1 : names.index("more") + 2] == ["distribution", "more", "clustering"]
+    study = graph(list(found.values()))
+    more, compare = study.of("more", "light"), study.of("compare")
+    assert more is not None and [node.title for node in more.made_from] == ["extract light"]
+    assert compare is not None and "more" in {source.step for source in compare.sources}, "it reads every analysis"
