@@ -86,17 +86,20 @@ def verdict(report: ReportInput) -> Verdict:
     metrics. A candidate is *better* if one of the three improved and none got worse, *worse* the other way round,
     *mixed* if both happened, *equivalent* if all that were sampled lie within their margins, and *unchanged* if no
     difference was detected and not all are shown to be within their margins. A model that failed the causality audit
-    makes its comparison void, whatever the numbers; an indexer that selects every key, or does for most queries, and a
-    candidate without a result, are said in the headline.
+    makes its comparison void, whatever the numbers. An indexer that selects every key leaves no level, since nothing
+    was compared that a selection could change; that, one that does for most queries, and a candidate without a result
+    are said in the headline.
     """
     found = warnings(report)
+    kinds = {warning.kind for warning in found}
     told = _told(report)
     weak = [warning.text for warning in found if warning.kind != "audit"]
-    headline = told.headline if any(warning.kind == "audit" for warning in found) else _weighed(told.headline, found)
+    headline = told.headline if "audit" in kinds else _weighed(told.headline, found)
     if report.missing:
         have = "has no result" if len(report.missing) == 1 else "have no result"
         headline = f"Incomplete: {join([plain(name) for name in report.missing])} {have}. {headline}"
-    return Verdict(headline, (*weak, *told.sentences), told.level, found)
+    level: Level = "none" if "nothing" in kinds and "audit" not in kinds else told.level
+    return Verdict(headline, (*weak, *told.sentences), level, found)
 
 
 def _weighed(headline: str, found: Sequence[Caution]) -> str:

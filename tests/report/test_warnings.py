@@ -67,8 +67,9 @@ def test_an_indexer_that_is_hardly_in_effect_is_told_everywhere(model: str) -> N
     assert "Read with care" in verdict(given).headline and model in verdict(given).headline
 
 
-def test_an_indexer_that_selects_everything_is_the_headline() -> None:
+def test_an_indexer_that_selects_everything_is_the_headline_and_leaves_no_level() -> None:
     given = in_effect(usual(), {"baseline": 0.0, "light": 0.0})
+    assert (verdict(usual()).level, verdict(given).level) == ("mixed", "none")
     headline = verdict(given).headline
     assert headline.startswith("Nothing is said of sparsity: the indexers of baseline and light select everything.")
     assert shown(given)["html"].count("! indexer selects everything") == 2
