@@ -9,7 +9,7 @@ from indexscope import IndexscopeError
 from indexscope.errors import is_out_of_memory
 from indexscope.storage.store import JSON, Store
 from indexscope.tasks.common.declared import Given, Job, Made, Step
-from indexscope.tasks.common.running import LOOKED_AT, running
+from indexscope.tasks.common.running import LOOKED_AT, run_on, running
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,12 +22,7 @@ SHORTEST = 64
 
 
 def _settings(given: Given) -> dict[str, JSON]:
-    return {
-        "checkpoint": given.checkpoint,
-        "dataset": given.dataset,
-        "settings": given.extract.model_dump(mode="json", include={"dtype"}),
-        "device": given.device,
-    }
+    return run_on(given, given.extract.model_dump(mode="json", include={"dtype"}))
 
 
 def _compute(job: Job, _: Store) -> Made:

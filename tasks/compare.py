@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from indexscope.storage.store import JSON, Store
-from indexscope.tasks.common.declared import RESULT, Given, Job, Made, Reads, Step
+from indexscope.storage.store import Store
+from indexscope.tasks.common.comparing import settings
+from indexscope.tasks.common.declared import RESULT, Job, Made, Reads, Step
 from indexscope.tasks.common.own_metrics import own_metrics
 from indexscope.tasks.common.results import StoredModels, by_model
-
-
-def settings(given: Given) -> dict[str, JSON]:
-    """Resamples, confidence, seed and margins: those of everything that compares."""
-    return {"settings": given.comparison.model_dump(mode="json")}
 
 
 def _compute(job: Job, store: Store) -> Made:
     from indexscope.analysis.comparison import compare, compare_lengths
 
-    models, settings = by_model(job.sources), job.given.comparison
+    models, how = by_model(job.sources), job.given.comparison
     baseline = next(iter(models))
     lengths = {name: store.read(keys["length"], "by_sample", [RESULT]) for name, keys in models.items()}
     with own_metrics(job.metrics):
-        compared = compare(StoredModels(store, models), baseline, settings)
-    return Made({"comparisons": compared, "by_length": compare_lengths(lengths, baseline, settings)})
+        compared = compare(StoredModels(store, models), baseline, how)
+    return Made({"comparisons": compared, "by_length": compare_lengths(lengths, baseline, how)})
 
 
 def _version() -> int:

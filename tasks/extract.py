@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from indexscope.storage.store import JSON, Store
 from indexscope.tasks.common.declared import Given, Job, Made, Step
-from indexscope.tasks.common.running import running
+from indexscope.tasks.common.running import run_on, running
 
 
 def _settings(given: Given) -> dict[str, JSON]:
@@ -13,13 +13,8 @@ def _settings(given: Given) -> dict[str, JSON]:
     The chunk counts as it was set: results depend on it by rounding (and by what topk makes of ties) only, so that
     with "auto" the memory of a machine is no part of the address.
     """
-    return {
-        "checkpoint": given.checkpoint,
-        "dataset": given.dataset,
-        "settings": given.extract.model_dump(mode="json", exclude={"device", "profile_lengths", "profile_repeats"}),
-        "device": given.device,
-        "shard_size": given.shard_size,
-    }
+    settings = given.extract.model_dump(mode="json", exclude={"device", "profile_lengths", "profile_repeats"})
+    return {**run_on(given, settings), "shard_size": given.shard_size}
 
 
 def _compute(job: Job, _: Store) -> Made:

@@ -7,18 +7,12 @@ from pathlib import Path
 from indexscope.storage.samples import spread
 from indexscope.storage.store import JSON, Store
 from indexscope.tasks.common.declared import Given, Job, Made, Step
-from indexscope.tasks.common.running import running
+from indexscope.tasks.common.running import run_on, running
 
 
 def _settings(given: Given) -> dict[str, JSON]:
     how = given.extract.model_dump(mode="json", include={"chunk", "dtype"})
-    return {
-        "checkpoint": given.checkpoint,
-        "dataset": given.dataset,
-        "settings": {**how, **given.probe.model_dump(mode="json")},
-        "vocabulary": given.vocabulary,
-        "device": given.device,
-    }
+    return {**run_on(given, {**how, **given.probe.model_dump(mode="json")}), "vocabulary": given.vocabulary}
 
 
 def _compute(job: Job, _: Store) -> Made:

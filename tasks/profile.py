@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from indexscope.storage.store import JSON, Store
 from indexscope.tasks.common.declared import Given, Job, Made, Step
-from indexscope.tasks.common.running import LOOKED_AT, running
+from indexscope.tasks.common.running import LOOKED_AT, run_on, running
 
 
 def _settings(given: Given) -> dict[str, JSON]:
     relevant = {"chunk", "batch", "dtype", "profile_lengths", "profile_repeats"}
-    return {
-        "checkpoint": given.checkpoint,
-        "dataset": given.dataset,
-        "settings": given.extract.model_dump(mode="json", include=relevant),
-        "device": given.device,
-    }
+    return run_on(given, given.extract.model_dump(mode="json", include=relevant))
 
 
 def _compute(job: Job, _: Store) -> Made:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 
 import polars as pl
 
-from indexscope.storage.store import JSON, StepKey, Store
-from indexscope.tasks.common.declared import RESULT, Given, Job, Made, Reads, Step
+from indexscope.storage.store import StepKey, Store
+from indexscope.tasks.common.comparing import settings
+from indexscope.tasks.common.declared import RESULT, Job, Made, Reads, Step
 
 
 class _Parts(Iterable[pl.DataFrame]):
@@ -18,10 +19,6 @@ class _Parts(Iterable[pl.DataFrame]):
 
     def __iter__(self) -> Iterator[pl.DataFrame]:
         return self._store.read_parts(self._key, self._table, RESULT)
-
-
-def _settings(given: Given) -> dict[str, JSON]:
-    return {"settings": given.comparison.model_dump(mode="json")}
 
 
 def _compute(job: Job, store: Store) -> Made:
@@ -38,7 +35,7 @@ STEP = Step(
     _compute,
     (Reads("clustering"),),
     per="study",
-    settings=_settings,
+    settings=settings,
     declares=("indexscope.analysis.clustering.tables:COMPARED",),
     place=20,
 )

@@ -5,17 +5,14 @@ from __future__ import annotations
 from indexscope.storage.store import JSON, Store
 from indexscope.tasks.common.declared import Given, Job, Made, Step
 from indexscope.tasks.common.own_metrics import code_of, declared_in
-from indexscope.tasks.common.running import running
+from indexscope.tasks.common.running import run_on, running
 
 
 def _settings(given: Given) -> dict[str, JSON]:
     """The content of the files counts, not where they lie."""
     relevant = {"chunk", "batch", "dtype", "query_every"}
     return {
-        "checkpoint": given.checkpoint,
-        "dataset": given.dataset,
-        "settings": given.extract.model_dump(mode="json", include=relevant),
-        "device": given.device,
+        **run_on(given, given.extract.model_dump(mode="json", include=relevant)),
         "shard_size": given.shard_size,
         **code_of(one for one in given.declared if one.is_feature),
     }

@@ -14,6 +14,11 @@ from indexscope.tasks.common.unit import Tables
 Stored = Mapping[str, Mapping[str, Any]]
 
 
+def settings(given: Given) -> dict[str, JSON]:
+    """Resamples, confidence, seed and margins: those of everything that compares."""
+    return {"settings": given.comparison.model_dump(mode="json")}
+
+
 def comparing(name: str, function: str, place: int) -> Step:
     """The declaration of a comparison of selections and predictions.
 
@@ -22,9 +27,6 @@ def comparing(name: str, function: str, place: int) -> Step:
         function: What is called there with the tables of each model, the baseline's name and the settings.
         place: Where it stands among the comparisons.
     """
-
-    def settings(given: Given) -> dict[str, JSON]:
-        return {"settings": given.comparison.model_dump(mode="json")}
 
     def compute(job: Job, store: Store) -> Made:
         steps: dict[str, list[Any]] = {}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from indexscope.storage.store import JSON
-from indexscope.tasks.common.declared import Job
+from indexscope.tasks.common.declared import Given, Job
 from indexscope.tasks.common.models import borrow, share_cores
 
 if TYPE_CHECKING:
@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 
 #: Sequences that the causality audit may choose from, and whose longest the profile is told.
 LOOKED_AT = 8
+
+
+def run_on(given: Given, settings: Mapping[str, JSON]) -> dict[str, JSON]:
+    """What the bytes of every step that runs a model depend on: model, data, kind of device, and its own settings."""
+    return {
+        "checkpoint": given.checkpoint,
+        "dataset": given.dataset,
+        "settings": settings,
+        "device": given.device,
+    }
 
 
 @contextmanager
