@@ -50,6 +50,11 @@ class Node:
         return tuple(replace(node.source, of_each=read.of_each) for read, nodes in self.read for node in nodes)
 
     @property
+    def owner(self) -> str:
+        """Name of the model that it belongs to; "" for a result of the study."""
+        return self.model.name if self.model else ""
+
+    @property
     def title(self) -> str:
         """What people call it: the step, and the model's name where there is one result a model."""
         return f"{self.step.name} {self.model.name}" if self.model else self.step.name
@@ -57,7 +62,7 @@ class Node:
     @property
     def source(self) -> Source:
         """What a step that reads it is told."""
-        return Source(self.step.name, self.model.name if self.model else "", self.key, self.units)
+        return Source(self.step.name, self.owner, self.key, self.units)
 
 
 @dataclass(frozen=True)
@@ -70,20 +75,16 @@ class Graph:
         return iter(self.nodes)
 
     @cached_property
-    def _by_key(self) -> dict[StepKey, list[Node]]:
-        found: dict[StepKey, list[Node]] = {}
-        for node in self.nodes:
-            found.setdefault(node.key, []).append(node)
-        return found
+    def _first(self) -> dict[StepKey, Node]:
+        return {node.key: node for node in reversed(self.nodes)}
 
     def at(self, key: StepKey) -> Node | None:
         """A result by its address; of two models with equal results, the first model's."""
-        return next(iter(self._by_key.get(key, ())), None)
+        return self._first.get(key)
 
     def of(self, step: str, model: str = "") -> Node | None:
         """A result by its step and model; None where the study has none."""
-        named = (node for node in self.nodes if node.step.name == step)
-        return next((node for node in named if (node.model.name if node.model else "") == model), None)
+        return next((node for node in self.nodes if (node.step.name, node.owner) == (step, model)), None)
 
     def some(self, commands: Iterable[str]) -> list[Node]:
         """The results that some commands make."""
@@ -121,7 +122,8 @@ def expand(
             key = step_key(step.kind, {**inputs, "version": step.version()})
             units = tuple(shards) if step.sharded else (RESULT,)
             label = f"{study}: {model.name}" if model else study
-            made[step.name, model.name if model else ""] = Node(step, model, own, key, units, label, read)
+            node = Node(step, model, own, key, units, label, read)
+            made[step.name, node.owner] = node
     return Graph(tuple(made.values()))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from prefect.task_runners import TaskRunner
@@ -77,7 +78,7 @@ class Engine:
         with ExitStack() as running:
             runner = running.enter_context(started(pool(self.runner, busy)))
             for node in _one_model_after_the_other(nodes):
-                if _owner(node) in failed:
+                if node.owner in failed:
                     continue
                 reason = self._announced(node, contents)
                 if node.step.sharded:
@@ -85,7 +86,7 @@ class Engine:
                 try:
                     self._sharded(node, {unit: "" for unit in node.units}, reason, runner)
                 except UnitsFailed as failure:
-                    failed[_owner(node)] = failure
+                    failed[node.owner] = failure
                     if any(unit.lost_worker for unit in failure.failures):
                         running.close()
                         runner = running.enter_context(started(pool(self.runner, busy)))
@@ -103,18 +104,18 @@ class Engine:
     def _results(self, nodes: Sequence[Node], failed: dict[str, UnitsFailed], known: set[StepKey]) -> None:
         """Results of one unit each, made in threads from others, level by level."""
         for level in levels(nodes):
-            ready = [node for node in level if _owner(node) not in failed]
+            ready = [node for node in level if node.owner not in failed]
             failures: dict[str, list[Failure]] = {}
             try:
                 for node, failure in zip(ready, self._each(ready), strict=True):
                     if failure is not None:
-                        failures.setdefault(_owner(node), []).append(failure)
+                        failures.setdefault(node.owner, []).append(failure)
                     else:
                         known.add(node.key)
             except ModelsFailed as more:
                 raise ModelsFailed({**failed, **more.failures}) from more
             for owner, found in failures.items():
-                total = sum(_owner(node) == owner for node in ready)
+                total = sum(node.owner == owner for node in ready)
                 title = " ".join(filter(None, [ready[0].step.command, owner]))
                 if not owner:
                     raise UnitsFailed(title, found, total)
@@ -169,9 +170,9 @@ class Engine:
             elif failures := [failure for failure in self._each([node], damages[found.unit]) if failure is not None]:
                 raise UnitsFailed(node.title, failures, 1)
         except UnitsFailed as failure:
-            if not _owner(node):
+            if not node.owner:
                 raise
-            raise ModelsFailed({_owner(node): failure}) from failure
+            raise ModelsFailed({node.owner: failure}) from failure
 
     def _job(self, node: Node, unit: str, reason: str, made_from: str | None = None, damage: str = "") -> Job:
         step = node.step
@@ -200,7 +201,7 @@ class Engine:
             Parcel(self.more(node)),
         )
 
-    @property
+    @cached_property
     def _samples(self) -> list[Sample]:
         return [sample for part in self.shards.values() for sample in part]
 
@@ -240,11 +241,7 @@ class Engine:
             say(f"{node.title}: note: {note}")
 
 
-def _owner(node: Node) -> str:
-    return node.model.name if node.model else ""
-
-
 def _one_model_after_the_other(nodes: Sequence[Node]) -> list[Node]:
     """What comes first of all models, then all else of each model, since a worker holds one model at a time."""
-    models = list(dict.fromkeys(_owner(node) for node in nodes))
-    return sorted(nodes, key=lambda node: (not node.step.first, models.index(_owner(node))))
+    models = list(dict.fromkeys(node.owner for node in nodes))
+    return sorted(nodes, key=lambda node: (not node.step.first, models.index(node.owner)))
