@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
 
-from indexscope.analysis.statistics import Array
+from indexscope.analysis.statistics.resampling import Array
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
-from indexscope.analysis.margins import read_margin
+from indexscope.analysis.statistics.margins import read_margin
 from indexscope.settings import Frozen
 
 
@@ -74,66 +74,27 @@ class ExtractSettings(Frozen):
     profile_repeats: int = Field(default=5, ge=1, description="Timed repeats at each length.")
 
 
-class ProbeSettings(Frozen):
+class CloseupSettings(Frozen):
     """How many samples and queries are looked at closely: indexer heads, other selections, other precisions."""
 
     samples: Annotated[int, Field(ge=1)] | None = Field(
-        default=64, description="Samples that are probed, spread evenly over the dataset; null probes all."
+        default=64, description="Samples that are looked at, spread evenly over the dataset; null: all."
     )
-    queries: int = Field(default=32, ge=1, le=4096, description="Queries of each sample that are probed.")
+    queries: int = Field(default=32, ge=1, le=4096, description="Queries of each sample that are looked at.")
     rerun_samples: int = Field(
         default=4,
         ge=0,
-        description="Probed samples that run again with other chunks, tie-breaks and score precisions (8 runs each).",
+        description="Samples of the close-up that run again with other chunks, tie-breaks and precisions (8 runs).",
     )
     top_logits: int = Field(
         default=4096,
         ge=0,
-        description="Likeliest next tokens of each probed query whose probability is stored; 0 stores none.",
+        description="Likeliest next tokens of each sampled query whose probability is stored; 0 stores none.",
     )
     attended_keys: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         default="auto",
-        description="Most attended keys of each probed query whose attention is stored; 0 stores none. "
+        description="Most attended keys of each sampled query whose attention is stored; 0 stores none. "
         "auto: four times as many as are selected, at most 4,096.",
-    )
-
-
-class DistributionSettings(BootstrapSettings):
-    """How metrics and the distributions of index scores are summarised."""
-
-    quantiles: Quantiles = Field(
-        default=(0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0),
-        description="Quantiles of the index scores to report; 0 and 1 are the exact extremes.",
-    )
-    histogram_bins: int = Field(
-        default=60, ge=1, le=10_000, description="Equal bins between a layer's smallest and largest index score."
-    )
-
-
-class ClusteringSettings(BootstrapSettings):
-    """How attention patterns are grouped, and the uncertainty of what the groups hold."""
-
-    clusters: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        default="auto", description="Number of clusters, or auto: chosen by the silhouette."
-    )
-    max_clusters: int = Field(default=8, ge=2, description="Largest number of clusters that auto tries.")
-    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of k-means, the subsample and the bootstrap.")
-    max_rows: int = Field(
-        default=20_000,
-        ge=10,
-        description="Rows (sample, layer, head) to fit on; further rows join the nearest cluster.",
-    )
-
-
-class PositionalBiasSettings(BootstrapSettings):
-    """How the uncertainty of the positional lift is estimated."""
-
-
-class EfficiencySettings(BootstrapSettings):
-    """To which context lengths the cost formulas are projected, and the score's uncertainty."""
-
-    project_lengths: Lengths = Field(
-        default=(4096, 16384, 65536, 262144, 1048576), description="Context lengths (tokens) of the projection."
     )
 
 
@@ -171,89 +132,3 @@ class ComparisonSettings(BootstrapSettings):
     def __hash__(self) -> int:
         """Settings are keys of caches, which the mapping alone could not be."""
         return hash(self.model_dump_json())
-
-
-class HeadsSettings(BootstrapSettings):
-    """How single indexer heads are summarised."""
-
-    quantiles: Quantiles = Field(
-        default=(0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0),
-        description="Quantiles of each indexer head's scores to report; 0 and 1 are the exact extremes.",
-    )
-
-
-class BudgetSettings(BootstrapSettings):
-    """How the uncertainty of budgets, curves and drift is estimated."""
-
-
-class StabilitySettings(BootstrapSettings):
-    """The uncertainty of the selection's stability, and from when on a layer counts as fragile."""
-
-    fragile: float = Field(
-        default=0.01,
-        gt=0.0,
-        lt=1.0,
-        description="Share of a layer's selection that ties or FP8 scores change from which on it counts as fragile.",
-    )
-
-
-class SharingSettings(BootstrapSettings):
-    """How the uncertainty of reuse across layers is estimated."""
-
-
-class ContentSettings(BootstrapSettings):
-    """How the uncertainty of lift by kind of token is estimated."""
-
-
-class AdviceSettings(Frozen):
-    """What a recommendation may lose."""
-
-    max_recall_loss: Share = Field(
-        default=0.01, description="Recall that a recommended change may lose at most (upper bound of its interval)."
-    )
-    tolerance: Share = Field(
-        default=0.001,
-        description="Recall that counts as nothing: changes that lose no more are ranked by saving alone.",
-    )
-
-
-class PrototypeSettings(Frozen):
-    """How many real attention maps stand for a cluster."""
-
-    of_each: int = Field(default=2, ge=1, le=16, description="Attention maps of each cluster to keep and to draw.")
-
-
-class LengthSettings(BootstrapSettings):
-    """How the uncertainty of metrics by context length is estimated."""
-
-
-class CustomSettings(BootstrapSettings):
-    """How the uncertainty of a study's own metrics is estimated."""
-
-
-class AnalysisSettings(Frozen):
-    """The settings of the analyses that follow extraction and probe."""
-
-    distribution: DistributionSettings = Field(
-        default=DistributionSettings(), description="Metrics and the distributions of index scores."
-    )
-    clustering: ClusteringSettings = Field(
-        default=ClusteringSettings(), description="Clusters and types of attention patterns."
-    )
-    positional: PositionalBiasSettings = Field(
-        default=PositionalBiasSettings(), description="Positional bias of the selection."
-    )
-    efficiency: EfficiencySettings = Field(default=EfficiencySettings(), description="Costs and their projection.")
-    budget: BudgetSettings = Field(default=BudgetSettings(), description="How many keys would do; drift of the scores.")
-    heads: HeadsSettings = Field(default=HeadsSettings(), description="What single indexer heads do.")
-    sharing: SharingSettings = Field(default=SharingSettings(), description="Selections shared across layers.")
-    content: ContentSettings = Field(default=ContentSettings(), description="What kinds of tokens are selected.")
-    stability: StabilitySettings = Field(
-        default=StabilitySettings(), description="Ties, chunks and score precisions that change the selection."
-    )
-    length: LengthSettings = Field(default=LengthSettings(), description="The metrics at shorter contexts.")
-    prototypes: PrototypeSettings = Field(
-        default=PrototypeSettings(), description="Real attention maps that stand for the clusters."
-    )
-    advice: AdviceSettings = Field(default=AdviceSettings(), description="What the data says to change.")
-    custom: CustomSettings = Field(default=CustomSettings(), description="The study's own metrics, if it has any.")

@@ -34,21 +34,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from store_scale import attention, peak_mebibytes, write_unit
 
 from indexscope.analysis.features.columns import FEATURES
-from indexscope.storage import parquet
-from indexscope.storage.store import Store, step_key
+from indexscope.storage.store import parquet
+from indexscope.storage.store.store import Store, step_key
 
 KEY = step_key("features", {"simulated": "analyses"})
 MODEL = step_key("models", {"simulated": "analyses"})
 RESULTS = step_key("analyses/distribution", {"simulated": "analyses"})
 LAYERS, HEADS, BUCKETS = 32, 32, 10
 START, BARE, COMPARISON = "start", "polars", "comparison"
-ANALYSES = {
-    "distribution": "DistributionSettings",
-    "positional": "PositionalBiasSettings",
-    "clustering": "ClusteringSettings",
-    "length": "LengthSettings",
-    "efficiency": "EfficiencySettings",
-}
+ANALYSES = ("distribution", "positional_bias", "clustering", "context_length", "efficiency")
 TEMPLATES = 8
 #: Stands for the id of a sample.
 MARK = 0x5A3C7E19
@@ -192,7 +186,8 @@ def names(shards: int) -> list[str]:
 
 def bare(store: Store) -> int:
     """The same columns of the attention table, summed by bare polars; returns the rows of the answer."""
-    from indexscope.analysis.metrics import REGISTRY, Ratio
+    from indexscope.analysis.metrics.metric import Ratio
+    from indexscope.analysis.metrics.registry import REGISTRY
 
     rules = {n: m.rule for n, m in REGISTRY.items() if isinstance(m.rule, Ratio) and m.rule.table == "attention"}
     sums = [(pl.col(rule.value) * pl.col(rule.weight)).sum().alias(name) for name, rule in rules.items()]
@@ -203,11 +198,13 @@ def bare(store: Store) -> int:
 
 def analyse(name: str, store: Store, shards: int) -> dict[str, int]:
     """Run one analysis; returns the rows of its tables."""
+    from indexscope.analysis.analyses import AnalysisSettings
     from indexscope.tasks.common.features import StoredFeatures
 
-    settings = getattr(import_module("indexscope.analysis.settings"), ANALYSES[name])()
     features = StoredFeatures(store, [(KEY, names(shards)), (MODEL, ("model",))])
-    tables: Mapping[str, pl.DataFrame] = import_module(f"indexscope.analysis.{name}").run(features, settings)
+    tables: Mapping[str, pl.DataFrame] = import_module(f"indexscope.analysis.{name}.run").run(
+        features, getattr(AnalysisSettings(), name)
+    )
     rows = {table: frame.height for table, frame in tables.items()}
     if name == "distribution":
         store.commit(RESULTS, "result", tables, "simulated")
@@ -216,12 +213,12 @@ def analyse(name: str, store: Store, shards: int) -> dict[str, int]:
 
 def compare(store: Store) -> dict[str, int]:
     """Compare the model with itself, as the study's task does."""
-    from indexscope.analysis import comparison
+    from indexscope.analysis.comparison.compare import compare as compare_models
     from indexscope.analysis.settings import ComparisonSettings
-    from indexscope.tasks.common.results import StoredModels
+    from indexscope.tasks.common.results import stored_models
 
-    models = StoredModels(store, {name: {"distribution": RESULTS} for name in ("baseline", "candidate")})
-    return {"comparisons": comparison.compare(models, "baseline", ComparisonSettings()).height}
+    models = stored_models(store, {name: {"distribution": RESULTS} for name in ("baseline", "candidate")})
+    return {"comparisons": compare_models(models, "baseline", ComparisonSettings()).height}
 
 
 def ask(name: str, options: argparse.Namespace) -> dict[str, Any]:

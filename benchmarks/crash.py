@@ -34,11 +34,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from indexscope.storage.history import HISTORY
-from indexscope.storage.json_types import JSON, plain_json
-from indexscope.storage.store import Store
-from indexscope.storage.studies import STUDIES
-from indexscope.storage.verify import Finding, verify
+from indexscope.storage.store.json_types import JSON, plain_json
+from indexscope.storage.store.store import Store
+from indexscope.storage.studies.history import HISTORY
+from indexscope.storage.studies.records import STUDIES
+from indexscope.storage.upkeep.verify import Finding, verify
 
 INDEXSCOPE = Path(sys.executable).with_name("indexscope")
 SMALL = (
@@ -47,9 +47,9 @@ SMALL = (
     "shard_size=3",
     "extract.profile_lengths=[16,32]",
     "extract.profile_repeats=1",
-    "probe.samples=6",
-    "probe.queries=8",
-    "probe.rerun_samples=1",
+    "closeup.samples=6",
+    "closeup.queries=8",
+    "closeup.rerun_samples=1",
     "analyses.clustering.clusters=3",
 )
 PATIENCE = 600.0

@@ -44,8 +44,8 @@ USUAL_LIMIT = 4096
 def build(name: str, dtype: str, device: str) -> Any:
     """One of MODELS."""
     if name == "dsa":
-        from indexscope.storage.checkpoints import resolve
-        from indexscope.storage.model_loading import load_model
+        from indexscope.storage.inputs.checkpoints import resolve
+        from indexscope.storage.inputs.model_loading import load_model
 
         model = load_model(resolve("builtin:baseline"), dtype, device)
         # Time does not ask whether the model was trained for such lengths; extraction would refuse them.
@@ -66,7 +66,7 @@ def runner(method: str, model: Any, options: argparse.Namespace) -> Callable[[in
     from indexscope.analysis.capture import CapturedModel, capture_sparse
     from indexscope.analysis.features import extract_samples
     from indexscope.analysis.settings import ExtractSettings
-    from indexscope.storage.samples import Sample
+    from indexscope.storage.inputs.samples import Sample
 
     def tokens(length: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(0)

@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from indexscope.storage.fingerprints import fingerprint
+from indexscope.storage.inputs.fingerprints import fingerprint
 
 FILE = 2 * 2**30
 #: Bytes of a matrix (bfloat16, 7168 x 1536) and of a norm.

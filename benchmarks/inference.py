@@ -2,13 +2,12 @@
 
     python benchmarks/inference.py [--studies 2000] [--resamples 1000] [--save FILE.json]
 
-Thousands of studies with a known truth are simulated and put through `indexscope.analysis.comparison.paired` and
-`indexscope.analysis.verdicts.with_verdicts`, as in a study; every simulated study is a column, and all share the
-resamples. A sample has a difficulty that both models share, a difference of its own (standard deviation 0.2), and noise
-of its tokens that falls with its length; difficulties and differences are normal, Student's t with 3 degrees of
-freedom, or lognormal (both scaled to variance 1). Lengths are equal, or lognormal with log-sd 0.5 or 1, and weight the
-samples. The metric's baseline is 2 nats. "skewed" has lognormal differences without noise of tokens: the hardest case
-here.
+Thousands of studies with a known truth are simulated and put through `comparison.compare.paired` and
+`comparison.verdicts.with_verdicts`, as in a study; every simulated study is a column, and all share the resamples. A
+sample has a difficulty that both models share, a difference of its own (standard deviation 0.2), and noise of its
+tokens that falls with its length; difficulties and differences are normal, Student's t with 3 degrees of freedom, or
+lognormal (both scaled to variance 1). Lengths are equal, or lognormal with log-sd 0.5 or 1, and weight the samples.
+The metric's baseline is 2 nats. "skewed" has lognormal differences without noise of tokens: the hardest case here.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ from numpy.typing import NDArray
 # The package of the same name as a file here must come before it.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from indexscope.analysis.comparison import paired
-from indexscope.analysis.inference import detectable
+from indexscope.analysis.comparison.compare import paired
+from indexscope.analysis.comparison.inference import detectable
+from indexscope.analysis.comparison.verdicts import with_verdicts
 from indexscope.analysis.metrics.headline import HEADLINE
 from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.metrics.sums import Sums
 from indexscope.analysis.settings import ComparisonSettings
-from indexscope.analysis.verdicts import with_verdicts
 
 Array = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Array]

@@ -3,7 +3,7 @@
     python benchmarks/storage.py [--samples 64] [--shard 16] [--rounds 7] [--save FILE.json]
 
 The tables are real ones: the features of the built-in baseline over the built-in dataset. Every variant changes one
-thing of `indexscope.storage.parquet.LAYOUT`, or is what a library does when it is asked nothing. Round by round all
+thing of `store.parquet.LAYOUT`, or is what a library does when it is asked nothing. Round by round all
 variants are written to files and scanned, so that they meet the same machine; figures are medians, and ratios are to
 the store's own layout. Bytes per token count every feature table. Scans read files that the system has in memory:
 *metric* is the mean of attention_entropy by layer, *layer* all columns of one layer of the attention table,
@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from indexscope.analysis.features.columns import FEATURES
-from indexscope.storage.parquet import LAYOUT, encode
+from indexscope.storage.store.parquet import LAYOUT, encode
 
 Shards = list[dict[str, pl.DataFrame]]
 Writer = Callable[[pl.DataFrame, str], bytes]
@@ -44,10 +44,10 @@ def features(samples: int, shard: int) -> tuple[Shards, int]:
     """Feature tables of the built-in baseline, shard by shard, and how many tokens they are of."""
     from indexscope.analysis.features import extract_samples
     from indexscope.analysis.settings import ExtractSettings
-    from indexscope.flows.load import load_study
-    from indexscope.flows.plan import make_plan
-    from indexscope.storage.checkpoints import resolve
-    from indexscope.storage.model_loading import load_model
+    from indexscope.flows.study.load import load_study
+    from indexscope.flows.study.plan import make_plan
+    from indexscope.storage.inputs.checkpoints import resolve
+    from indexscope.storage.inputs.model_loading import load_model
 
     chosen = make_plan(load_study(None)).samples[:samples]
     model = load_model(resolve("builtin:baseline"), "float32", "cpu")

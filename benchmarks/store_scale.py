@@ -27,9 +27,9 @@ import polars as pl
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from indexscope.analysis.features.columns import ATTENTION
-from indexscope.storage import parquet
-from indexscope.storage.records import FileRecord, UnitRecord, encode_marker, marker_file, table_file
-from indexscope.storage.store import StepKey, Store, step_key
+from indexscope.storage.store import parquet
+from indexscope.storage.store.records import FileRecord, UnitRecord, encode_marker, marker_file, table_file
+from indexscope.storage.store.store import StepKey, Store, step_key
 
 KEY = step_key("features", {"simulated": True})
 #: Distinct tables; the shards take turns.

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from indexscope import IndexscopeError
-from indexscope.flows.load import load_study
 from indexscope.flows.local_server import SERVED, scheduling_server
-from indexscope.flows.preflight import check_folders, check_prefect
+from indexscope.flows.study.load import load_study
+from indexscope.flows.study.preflight import check_folders, check_prefect
 
 
 def serve_study(file: Path, cron: str | None, overrides: list[str], name: str | None) -> None:
@@ -25,7 +25,7 @@ def serve_study(file: Path, cron: str | None, overrides: list[str], name: str | 
     _check(cron)
     from prefect.types.entrypoint import EntrypointType
 
-    from indexscope.flows.study import study_flow
+    from indexscope.flows.study.flows import study_flow
 
     os.environ[SERVED] = "1"  # its runs are processes of their own
     with scheduling_server() as url:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from indexscope.analysis.demo.recipe import DemoRecipe
-from indexscope.storage.demo_models import BODY
+from indexscope.storage.inputs.demo_models import BODY
 from indexscope.tasks.common.train import make_body, make_tokenizer, make_variant
 
 

@@ -24,6 +24,8 @@ class Column:
         meaning: What it holds, as one sentence.
         unit: Its unit, "share" for numbers from 0 to 1; "" for words, flags and indices.
         weight: Column that counts what the value is the mean of; "" where it is no mean.
+        label: Its name in running text and in figures; the name itself in plain words where nothing else is said.
+        of_attention: Whether it rests on dense attention, and so is unknown where only a selection was seen.
     """
 
     name: str
@@ -31,6 +33,12 @@ class Column:
     meaning: str
     unit: str = ""
     weight: str = ""
+    label: str = ""
+    of_attention: bool = False
+
+    def __post_init__(self) -> None:
+        """Have a label in any case."""
+        object.__setattr__(self, "label", self.label or self.name.replace("_", " "))
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -48,12 +56,14 @@ class Table:
         key: Columns that tell rows apart; none where there is one row.
         ordered: Whether rows are sorted by the key; else they come in the order of the documentation.
         columns: All columns that it can have, in the order of its frames.
+        of_attention: Whether its rows as a whole rest on dense attention.
     """
 
     row: str
     key: tuple[str, ...]
     ordered: bool
     columns: tuple[Column, ...]
+    of_attention: bool = False
 
     @cached_property
     def schema(self) -> pl.Schema:
@@ -101,17 +111,22 @@ def of(dtype: PolarsDataType, unit: str = "", weight: str = "", /, **meanings: s
     return tuple(Column(name, dtype, text, unit, weight) for name, text in meanings.items())
 
 
+def of_attention(*groups: Iterable[Column]) -> tuple[Column, ...]:
+    """The columns as such that rest on dense attention."""
+    return tuple(replace(column, of_attention=True) for group in groups for column in group)
+
+
 def places(*names: str, dtype: PolarsDataType | None = None) -> tuple[Column, ...]:
     """Columns that say where a row belongs, of their usual type or another one."""
     found = (_PLACES[name] for name in names)
     return tuple(found if dtype is None else (replace(column, dtype=dtype) for column in found))
 
 
-def table_of(row: str, key: str, *groups: Iterable[Column], ordered: bool = True) -> Table:
+def table_of(row: str, key: str, *groups: Iterable[Column], ordered: bool = True, of_attention: bool = False) -> Table:
     """A table of groups of columns; those of the key that are in no group are places, and come first."""
     listed = [column for group in groups for column in group]
     first = places(*(name for name in key.split() if name not in names(listed)))
-    return Table(row, tuple(key.split()), ordered, (*first, *listed))
+    return Table(row, tuple(key.split()), ordered, (*first, *listed), of_attention)
 
 
 def interval(
@@ -130,6 +145,11 @@ def interval(
     return of(
         pl.Float64, unit, **{name: f"{end} end of {whose} confidence interval{more}." for name, end in ends.items()}
     )
+
+
+def band(unit: str, prefix: str = "") -> tuple[Column, ...]:
+    """The interval of a value whose ends are called by its prefix, `ci_low` and `ci_high`."""
+    return interval(unit, f"{prefix}ci_low", f"{prefix}ci_high", "the")
 
 
 #: How many samples a row rests on, and so its interval.

@@ -8,21 +8,20 @@ from typing import Any, ClassVar, TypeVar
 
 import polars as pl
 
+from indexscope.analysis.indexer_heads.tables import RESULTS as HEADS
+from indexscope.analysis.key_budget.tables import RESULTS as BUDGETS
 from indexscope.analysis.metrics.metric import Computed
 from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.metrics.tables import METRICS, PER_SAMPLE
+from indexscope.analysis.positional_bias.tables import LIFT as PLACES
 from indexscope.analysis.report.numbers import number, span
+from indexscope.analysis.token_content.tables import LIFT as KINDS
+from indexscope.columns import Table, Tables
 from interpretability.results import Result
 
 Frames = Mapping[str, pl.DataFrame]
 SAMPLES = {"sample": pl.Int32, "tokens": pl.Int32, "digest": pl.String}
 A = TypeVar("A", bound="IndexerAnalysis")
-#: What rests on dense attention, and so is null where only a selection and its scores were seen.
-OF_ATTENTION = (
-    *("indexer_kl", "selection_recall", "oracle_recall", "recall_of_oracle", "oracle_overlap", "leave_one_out_loss"),
-    *("attention_positional_bias", "attention_recency_lift", "attention_oldest_lift", "excess_bias"),
-    *("oracle_keys_95", "indexer_keys_95", "adaptive_saving_95"),
-)
 _OVERALL = {"value": pl.Float64, "unit": pl.String, "ci_low": pl.Float64, "ci_high": pl.Float64, "n": pl.Int32}
 
 
@@ -49,6 +48,8 @@ class IndexerAnalysis(Result):
     numbers: ClassVar[tuple[str, ...]] = ()
     #: Analyses of the pipeline all of whose metrics the class has.
     whole: ClassVar[tuple[str, ...]] = ()
+    #: Those of its tables that the pipeline declares too.
+    declared: ClassVar[Tables] = {}
 
     def __init_subclass__(cls) -> None:
         """Take the numbers from the fields, unless the class names those of its parts."""
@@ -94,7 +95,7 @@ class IndexerAnalysis(Result):
         metrics = tables.get("metrics", METRICS.empty())
         per_sample = tables.get("per_sample", PER_SAMPLE.empty())
         own = [name for name in metrics["metric"].unique() if _is_of(cls, name)]
-        kept = pl.col("metric").is_in([name for name in own if dense or name not in OF_ATTENTION])
+        kept = pl.col("metric").is_in([name for name in own if dense or not _of_attention(name)])
         metrics, per_sample = metrics.filter(kept), per_sample.filter(kept)
         overall = metrics.filter(pl.col("layer").is_null())
         values: dict[str, Any] = dict(overall.select("metric", "value").iter_rows())
@@ -104,7 +105,7 @@ class IndexerAnalysis(Result):
             notes = (*notes, f"null: {missing}; docs/metrics.md and docs/families.md say when that is so")
         for name in _tables_of(cls):
             frame = tables.get(name, pl.DataFrame())
-            given[name] = frame if dense else without_attention(frame, name)
+            given[name] = frame if dense else without_attention(frame, cls.declared.get(name))
         return cls(model=model, samples=samples, metrics=metrics, per_sample=per_sample, notes=notes, **given)
 
 
@@ -165,7 +166,8 @@ class PositionalBias(IndexerAnalysis):
     lift: pl.DataFrame
 
     kind: ClassVar[str] = "positional bias"
-    whole: ClassVar[tuple[str, ...]] = ("positional",)
+    whole: ClassVar[tuple[str, ...]] = ("positional_bias",)
+    declared: ClassVar[Tables] = {"lift": PLACES}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -198,7 +200,8 @@ class TokenSelection(IndexerAnalysis):
     by_bucket: pl.DataFrame
 
     kind: ClassVar[str] = "token selection"
-    whole: ClassVar[tuple[str, ...]] = ("content", "budget")
+    whole: ClassVar[tuple[str, ...]] = ("token_content", "key_budget")
+    declared: ClassVar[Tables] = {**BUDGETS, "lift": KINDS}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -232,6 +235,7 @@ class IndexerHeads(IndexerAnalysis):
     score_moments: pl.DataFrame
 
     kind: ClassVar[str] = "indexer heads"
+    declared: ClassVar[Tables] = HEADS
 
     def __repr__(self) -> str:
         """The numbers, then what each head focuses on."""
@@ -242,18 +246,19 @@ class IndexerHeads(IndexerAnalysis):
         return "\n".join(said)
 
 
-#: Tables that are nothing but recall.
-_RECALL_TABLES = ("pruning", "curve", "budgets")
-
-
-def without_attention(frame: pl.DataFrame, name: str) -> pl.DataFrame:
-    """A table with null, or without rows, where its numbers rest on dense attention."""
-    if name in _RECALL_TABLES:
+def without_attention(frame: pl.DataFrame, table: Table | None) -> pl.DataFrame:
+    """A table with null, or without rows, where its numbers rest on dense attention; None for one of metrics."""
+    if table is not None and table.of_attention:
         return frame.clear()
     if "metric" in frame.columns:
-        return frame.filter(~pl.col("metric").is_in(OF_ATTENTION))
-    of_attention = [column for column in frame.columns if column.startswith("attention_") or "recall" in column]
-    return frame.with_columns(pl.lit(None, dtype=frame.schema[column]).alias(column) for column in of_attention)
+        named = [name for name in frame["metric"].unique() if _of_attention(name)]
+        return frame.filter(~pl.col("metric").is_in(named))
+    resting = [] if table is None else [one for one in table.columns if one.of_attention and one.name in frame.columns]
+    return frame.with_columns(pl.lit(None, dtype=frame.schema[one.name]).alias(one.name) for one in resting)
+
+
+def _of_attention(metric: str) -> bool:
+    return metric in REGISTRY and REGISTRY[metric].of_attention
 
 
 def _tables_of(cls: type[IndexerAnalysis]) -> list[str]:

@@ -13,12 +13,13 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from indexscope.analysis.clustering import ClusteringSettings
+from indexscope.analysis.clustering.figures import cluster_map
 from indexscope.analysis.clustering.given import cluster_given
 from indexscope.analysis.clustering.pattern_types import RULES, type_shares
 from indexscope.analysis.clustering.rows import pattern_rows
-from indexscope.analysis.plots.clusters import cluster_map
 from indexscope.analysis.plots.drawing import Drawing
-from indexscope.analysis.settings import ClusteringSettings, ExtractSettings
+from indexscope.analysis.settings import ExtractSettings
 from interpretability.content import ContentAnalysis, analyze
 from interpretability.efficiency import EfficiencyMetrics, OptimalPatterns, efficiency, optimal
 from interpretability.house import HouseStyle

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from indexscope import IndexscopeError
-from indexscope.storage.samples import Sample
+from indexscope.storage.inputs.samples import Sample
 from interpretability.models import Subject
 
 SHAPES = "give token ids [B, S], or a mapping with input_ids and, where there is padding, attention_mask"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from indexscope.analysis.comparison import combine, compare
+from indexscope.analysis.comparison.compare import combine, compare
 from indexscope.analysis.report.numbers import number, span
 from indexscope.analysis.settings import ComparisonSettings
 from interpretability.analyses import IndexerAnalysis

@@ -10,13 +10,13 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from indexscope.analysis.content import run
-from indexscope.analysis.content.classes import CLASSES, token_classes
+from indexscope.analysis.closeup.classes import CLASSES, token_classes
+from indexscope.analysis.closeup.collect import CloseupSample
+from indexscope.analysis.closeup.rows import CloseupRows
 from indexscope.analysis.features.given import given_chunk
-from indexscope.analysis.probe.collect import ProbedSample
-from indexscope.analysis.probe.content import content_collector
-from indexscope.analysis.probe.rows import ProbeRows
-from indexscope.analysis.settings import ContentSettings
+from indexscope.analysis.token_content import TokenContentSettings
+from indexscope.analysis.token_content.collect import content_collector
+from indexscope.analysis.token_content.run import run
 from interpretability.inputs import Maps
 from interpretability.results import Result
 
@@ -52,15 +52,15 @@ def analyze(
     selected: torch.Tensor | None,
     special: Collection[str],
 ) -> ContentAnalysis:
-    """The numbers of `ContentAnalysis`, by the collector of the pipeline's probe; heads stand in for its layers."""
+    """The numbers of `ContentAnalysis`, by the collector of the pipeline's close-up; heads stand in for its layers."""
     classes = None if texts is None else _classes(ids, texts, special)
     make = content_collector(classes, dense=selected is None)
     parts = []
     for item in range(maps.batch):
-        collector = make(ProbedSample(item, str(item), ids[item]))
+        collector = make(CloseupSample(item, str(item), ids[item]))
         collector.add([_rows(maps, item, head, selected) for head in range(maps.heads)])
-        parts.append(collector.tables()["content"])
-    lift = run({"content": pl.concat(parts)}, ContentSettings())["lift"]
+        parts.append(collector.tables()["token_content"])
+    lift = run({"token_content": pl.concat(parts)}, TokenContentSettings())["lift"]
     if selected is None:
         # Everything was selected, so that every kind was as often as by chance.
         lift = lift.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in ("lift", "ci_low", "ci_high"))
@@ -73,11 +73,11 @@ def analyze(
     )
 
 
-def _rows(maps: Maps, item: int, head: int, selected: torch.Tensor | None) -> ProbeRows:
+def _rows(maps: Maps, item: int, head: int, selected: torch.Tensor | None) -> CloseupRows:
     weights = maps.weights[item : item + 1, head : head + 1].float()
     eligible = maps.eligible
     mask = None if selected is None else selected[item, head if selected.shape[1] > 1 else 0]
-    return ProbeRows(
+    return CloseupRows(
         layer=head,
         query=torch.arange(maps.length),
         weight=torch.ones(maps.length, dtype=torch.float64),

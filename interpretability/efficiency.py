@@ -10,12 +10,12 @@ import polars as pl
 import torch
 
 from indexscope.analysis.clustering.rows import pattern_rows
-from indexscope.analysis.efficiency.pareto import pareto
+from indexscope.analysis.efficiency import EfficiencySettings
+from indexscope.analysis.efficiency.metrics import score
 from indexscope.analysis.efficiency.patterns import patterns_pareto
-from indexscope.analysis.metrics.families.cost import score
 from indexscope.analysis.metrics.sums import Features
-from indexscope.analysis.settings import EfficiencySettings
-from indexscope.analysis.statistics import Array, ratio
+from indexscope.analysis.statistics.pareto import pareto
+from indexscope.analysis.statistics.resampling import Array, ratio
 from interpretability.inputs import Maps
 from interpretability.measures import BOOTSTRAP
 from interpretability.outputs import LIKELIHOOD, Quality

@@ -14,20 +14,24 @@ from matplotlib.figure import Figure
 from transformers import PreTrainedTokenizerBase
 
 from indexscope import IndexscopeError
-from indexscope.analysis import budget, content, distribution, heads, positional
+from indexscope.analysis.analyses import AnalysisSettings
 from indexscope.analysis.capture.journal import Journal
-from indexscope.analysis.comparison import combine
-from indexscope.analysis.content.classes import token_classes
+from indexscope.analysis.closeup.classes import token_classes
+from indexscope.analysis.closeup.collect import Maker, Vocabulary
+from indexscope.analysis.closeup.run import closeup_samples, collect_samples
+from indexscope.analysis.comparison.compare import combine
+from indexscope.analysis.distribution import run as distribution
 from indexscope.analysis.features import extract_samples
 from indexscope.analysis.features.attempt import Attempt
-from indexscope.analysis.probe import Vocabulary, probe_samples
-from indexscope.analysis.probe.budget import budget_collector
-from indexscope.analysis.probe.collect import Maker
-from indexscope.analysis.probe.content import content_collector
-from indexscope.analysis.probe.run import collect_samples
-from indexscope.analysis.settings import AnalysisSettings, ExtractSettings, ProbeSettings
-from indexscope.storage.samples import Sample
-from indexscope.storage.vocabulary import vocabulary_pieces
+from indexscope.analysis.indexer_heads import run as indexer_heads
+from indexscope.analysis.key_budget import run as key_budget
+from indexscope.analysis.key_budget.collect import budget_collector
+from indexscope.analysis.positional_bias import run as positional_bias
+from indexscope.analysis.settings import CloseupSettings, ExtractSettings
+from indexscope.analysis.token_content import run as token_content
+from indexscope.analysis.token_content.collect import content_collector
+from indexscope.storage.inputs.samples import Sample
+from indexscope.storage.inputs.vocabulary import vocabulary_pieces
 from interpretability.analyses import (
     SAMPLES,
     IndexerHeads,
@@ -41,7 +45,7 @@ from interpretability.models import Subject, watched
 from interpretability.pictures import draw_analysis
 
 EXTRACT = ExtractSettings(dense_reference=False, selection_queries=0)
-PROBE = ProbeSettings(samples=None, rerun_samples=0, top_logits=0, attended_keys=0)
+CLOSEUP = CloseupSettings(samples=None, rerun_samples=0, top_logits=0, attended_keys=0)
 #: Queries at once of models that run whole sequences anyway.
 CHUNK = 256
 #: Tables of `RelevanceDistribution` and what the pipeline calls them.
@@ -58,11 +62,11 @@ class IndexerInterpreter:
         settings: The analyses' settings: quantiles, bins and the bootstrap. By default a study's.
         extract: How a model is run, and what counts as sparse or local. By default a study's, without the second
             forward that only the quality of predictions needs; dtype and device are the model's own.
-        probe: How closely single heads and tokens are looked at; by default at 32 queries of every sample, without
+        closeup: How closely single heads and tokens are looked at; by default at 32 queries of every sample, without
             what head analysis does not read.
 
     Example:
-        >>> from indexscope.storage.checkpoints import load_model, resolve
+        >>> from indexscope.storage.inputs.checkpoints import load_model, resolve
         >>> import torch
         >>> model = load_model(resolve("builtin:light"))
         >>> ids = torch.arange(2 * 160).view(2, 160) * 37 % 512
@@ -75,11 +79,11 @@ class IndexerInterpreter:
         self,
         settings: AnalysisSettings | None = None,
         extract: ExtractSettings | None = None,
-        probe: ProbeSettings | None = None,
+        closeup: CloseupSettings | None = None,
     ) -> None:
         self.settings = settings or AnalysisSettings()
         self.extract = extract or EXTRACT
-        self.probe = probe or PROBE
+        self.closeup = closeup or CLOSEUP
 
     def analyze_indexer_heads(self, model: object, batch: object, *, name: str | None = None) -> IndexerHeads:
         """What single indexer heads do at sampled queries of one batch.
@@ -106,7 +110,7 @@ class IndexerInterpreter:
             seen = _Seen(subject)
             seen.took(samples)
             extract, journal = self._run(subject), Journal(seen.note)
-            tables = probe_samples(subject.source, samples, self.probe, extract, journal)
+            tables = closeup_samples(subject.source, samples, self.closeup, extract, journal)
             if tables["indexer_heads"].is_empty():
                 # Either nothing was left out, or nothing is told of heads; which of the two, the queries tell.
                 found = extract_samples(subject.source, samples, extract, journal)
@@ -114,7 +118,7 @@ class IndexerInterpreter:
                     seen.warn(
                         f"{subject.name}: shows no scores of single indexer heads by key, so that all of them is null"
                     )
-            found = heads.run(tables, self.settings.heads)
+            found = indexer_heads.run(tables, self.settings.indexer_heads)
             return IndexerHeads.of(*seen.of(), found, tuple(seen.notes), subject.knows_attention)
 
     def study_relevance_distribution(
@@ -162,7 +166,7 @@ class IndexerInterpreter:
         """
         with plain_errors(), watched(model, name) as subject:
             tables, seen = self._features(subject, dataset, ("samples", "indexer", "positions"))
-            found = positional.run(tables, self.settings.positional)
+            found = positional_bias.run(tables, self.settings.positional_bias)
             return PositionalBias.of(*seen.of(), found, tuple(seen.notes), subject.knows_attention)
 
     def analyze_token_selection(
@@ -197,13 +201,13 @@ class IndexerInterpreter:
             makers = [budget_collector(), content_collector(classes)]
             tables, seen = self._features(subject, dataset, ("samples", "indexer"), makers)
             summary = distribution.run(tables, self.settings.distribution)
-            kinds = content.run(tables, self.settings.content)
-            needs = budget.run(tables, self.settings.budget)
+            kinds = token_content.run(tables, self.settings.token_content)
+            needs = key_budget.run(tables, self.settings.key_budget)
             if seen.hidden:
                 seen.note("batches are hidden states, not tokens: the lift by kind of token is null")
                 kinds = {name: frame.clear() for name, frame in kinds.items()}
             found = {**needs, **kinds, "by_bucket": of_numbers(TokenSelection.numbers, summary["by_bucket"])}
-            found |= combine({"distribution": summary, "content": kinds, "budget": needs})
+            found |= combine({"distribution": summary, "token_content": kinds, "key_budget": needs})
             return TokenSelection.of(*seen.of(), found, tuple(seen.notes), subject.knows_attention)
 
     def visualize_indexer_analysis(
@@ -244,7 +248,7 @@ class IndexerInterpreter:
             found = extract_samples(subject.source, samples, extract, journal)
             kept = {table: found[table] for table in wanted if table in found}
             if makers:
-                kept |= collect_samples(subject.source, samples, makers, self.probe.queries, attempt)
+                kept |= collect_samples(subject.source, samples, makers, self.closeup.queries, attempt)
             for table, frame in kept.items():
                 parts.setdefault(table, []).append(frame)
             seen.took(samples)

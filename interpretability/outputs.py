@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from indexscope.analysis.features.quality import next_token_quality
+from indexscope.analysis.features.metrics.quality import next_token_quality
 from interpretability.inputs import refuse
 
 LIKELIHOOD = "probability of the true token, exp(-nll)"

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import polars as pl
 from matplotlib.figure import Figure
 
 from indexscope import IndexscopeError
-from indexscope.analysis.plots import forest, lift_curves, lift_map, recall_by_layer, score_bands, score_histograms
-from indexscope.analysis.plots.budget import recall_curves
-from indexscope.analysis.plots.content import content_lift
-from indexscope.analysis.plots.indexer_heads import head_similarity, pruning_curves
-from indexscope.analysis.plots.stacked import Part, stacked
+from indexscope.analysis.candidates.forest_figures import forest
+from indexscope.analysis.distribution.figures import recall_by_layer
+from indexscope.analysis.distribution.score_figures import score_bands, score_histograms
+from indexscope.analysis.indexer_heads.figures import head_similarity, pruning_curves
+from indexscope.analysis.key_budget.figures import recall_curves
+from indexscope.analysis.plots.drawing import Drawing
+from indexscope.analysis.plots.style import WIDTH, drawn_into, house_style
+from indexscope.analysis.positional_bias.figures import lift_curves, lift_map
+from indexscope.analysis.token_content.figures import content_lift
 from interpretability.analyses import IndexerHeads, PositionalBias, RelevanceDistribution, TokenSelection
 from interpretability.compare import IndexerComparison
 from interpretability.results import Result
+
+HEADING = 0.34
+"""Inches that a heading takes."""
+
+Part = tuple[str, Callable[[], Figure | None]]
 
 
 def draw_analysis(analysis: object) -> Figure:
@@ -101,3 +110,29 @@ _PARTS: dict[type, Callable[..., list[Part]]] = {
     TokenSelection: _of_selection,
     IndexerComparison: _of_comparison,
 }
+
+
+def stacked(parts: Sequence[Part]) -> Drawing | None:
+    """Draw figures one below the other.
+
+    Each is drawn twice: once by itself, which tells its height, and then into its place.
+
+    Args:
+        parts: Heading and drawing function of each; one that draws nothing is left out.
+
+    Returns:
+        One figure whose ``data`` is that of all parts, or None where no part draws anything.
+    """
+    with house_style():
+        alone = [(heading, draw, figure) for heading, draw in parts if (figure := draw()) is not None]
+        if not alone:
+            return None
+        heights = [height for _, _, figure in alone for height in (HEADING, figure.get_figheight())]
+        whole = Drawing(figsize=(WIDTH, sum(heights)), layout="constrained")
+        # A heading has a place of its own: a figure's title and a legend above its panels would lie on each other.
+        places = whole.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+        for above, place, (heading, draw, _) in zip(places[::2], places[1::2], alone, strict=True):
+            above.text(0.008, 0.35, heading, fontsize=11, fontweight="bold", va="center")
+            with drawn_into(place):
+                draw()
+        return whole

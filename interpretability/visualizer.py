@@ -11,14 +11,14 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from indexscope.analysis.content.excerpt import shown_positions
+from indexscope.analysis.clustering.evolution_figures import pattern_evolution
 from indexscope.analysis.plots.attention_maps import sparse_against_dense
 from indexscope.analysis.plots.drawing import Drawing
 from indexscope.analysis.plots.entropy import entropy_of_heads
-from indexscope.analysis.plots.evolution import pattern_evolution
 from indexscope.analysis.plots.selected_maps import AT_MOST, MapPanel, selected_maps
 from indexscope.analysis.plots.token_selection import token_selection
 from indexscope.analysis.settings import ExtractSettings
+from indexscope.analysis.token_content.excerpt import shown_positions
 from interpretability.evolution import PatternEvolution, evolve
 from interpretability.house import HouseStyle
 from interpretability.inputs import Maps, Selection, Weights, as_maps, as_selection, token_texts, whole

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from indexscope import IndexscopeError
 from indexscope.errors import is_out_of_memory
-from indexscope.storage.store import JSON, Store
+from indexscope.storage.store.store import JSON, Store
 from indexscope.tasks.common.declared import Given, Job, Made, Step
 from indexscope.tasks.common.running import LOOKED_AT, run_on, running
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from indexscope.storage.store import Store
+from indexscope.storage.store.store import Store
 from indexscope.tasks.common.comparing import settings
 from indexscope.tasks.common.declared import RESULT, Job, Made, Reads, Step
-from indexscope.tasks.common.own_metrics import own_metrics
-from indexscope.tasks.common.results import StoredModels, by_model
+from indexscope.tasks.common.plugins import with_plugins
+from indexscope.tasks.common.results import by_model, stored_models
 
 
 def _compute(job: Job, store: Store) -> Made:
-    from indexscope.analysis.comparison import compare, compare_lengths
+    from indexscope.analysis.comparison.compare import compare, compare_lengths
 
     models, how = by_model(job.sources), job.given.comparison
     baseline = next(iter(models))
-    lengths = {name: store.read(keys["length"], "by_sample", [RESULT]) for name, keys in models.items()}
-    with own_metrics(job.metrics):
-        compared = compare(StoredModels(store, models), baseline, how)
+    lengths = {name: store.read(keys["context_length"], "by_sample", [RESULT]) for name, keys in models.items()}
+    with with_plugins(job.plugins):
+        compared = compare(stored_models(store, models), baseline, how)
     return Made({"comparisons": compared, "by_length": compare_lengths(lengths, baseline, how)})
 
 
 def _version() -> int:
-    from indexscope.analysis.comparison import VERSION
+    from indexscope.analysis.comparison.compare import VERSION
 
     return VERSION
 
@@ -35,6 +35,6 @@ STEP = Step(
     per="study",
     settings=settings,
     version=_version,
-    declares=("indexscope.analysis.compared:COMPARED",),
+    declares=("indexscope.analysis.comparison.tables:COMPARED",),
     place=10,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from indexscope.storage.store import JSON, Store
+from indexscope.storage.store.store import JSON, Store
 from indexscope.tasks.common.declared import Given, Job, Made, Step
 from indexscope.tasks.common.running import run_on, running
 
@@ -11,10 +11,13 @@ def _settings(given: Given) -> dict[str, JSON]:
     """Latency settings do not touch features.
 
     The chunk counts as it was set: results depend on it by rounding (and by what topk makes of ties) only, so that
-    with "auto" the memory of a machine is no part of the address.
+    with "auto" the memory of a machine is no part of the address. Which features there are counts, so that one more
+    finds no tables without it.
     """
+    from indexscope.analysis.features.columns import MEASURED
+
     settings = given.extract.model_dump(mode="json", exclude={"device", "profile_lengths", "profile_repeats"})
-    return {**run_on(given, settings), "shard_size": given.shard_size}
+    return {**run_on(given, settings), "shard_size": given.shard_size, "features": list(MEASURED)}
 
 
 def _compute(job: Job, _: Store) -> Made:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from indexscope.storage.store import JSON, Store
+from indexscope.storage.store.store import JSON, Store
 from indexscope.tasks.common.declared import Given, Job, Made, Step
 from indexscope.tasks.common.running import LOOKED_AT, run_on, running
 

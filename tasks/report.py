@@ -8,15 +8,15 @@ from typing import Literal
 
 import polars as pl
 
-from indexscope.storage.store import JSON, Store
+from indexscope.storage.store.store import JSON, Store
 from indexscope.tasks.common.declared import RESULT, Job, Made, Reads, Step
 from indexscope.tasks.common.features import ANALYSES
-from indexscope.tasks.common.own_metrics import own_metrics
+from indexscope.tasks.common.plugins import with_plugins
 from indexscope.tasks.common.results import read_analyses
 from indexscope.tasks.common.unit import Tables
 
 #: Raise it when the same inputs would give another report.
-VERSION = 9
+VERSION = 10
 
 
 @dataclass(frozen=True)
@@ -56,41 +56,35 @@ class Cover:
 
 
 def _compute(job: Job, store: Store) -> Made:
-    with own_metrics(job.metrics):
+    with with_plugins(job.plugins):
         return Made(_rendered(job, job.more.value, store))
 
 
 def _rendered(job: Job, cover: Cover, store: Store) -> Tables:
-    from indexscope.analysis.choices import choice_metrics
-    from indexscope.analysis.comparison import combine
-    from indexscope.analysis.divergence import output_metrics
-    from indexscope.analysis.gates import evaluate
+    from indexscope.analysis.comparison.compare import combine
+    from indexscope.analysis.comparison.gates import evaluate
     from indexscope.analysis.report import ModelPage, ReportInput, render
+    from indexscope.analysis.report.panelled import study_pictures
+    from indexscope.analysis.report.stored import FIGURES
 
     def table(step: str, name: str, model: str = "") -> pl.DataFrame:
         (source,) = [source for source in job.of(step) if source.model == model]
         return store.read(source.key, name, [RESULT])
 
-    compared = {step: store.read_all(job.of(step)[0].key) for step in ("transitions", "choices", "divergence")}
+    compared = {source.step: store.read_all(source.key) for source in job.sources if not source.model}
     pages, metrics, causality = [], [], []
     for model in cover.models:
         own = {source.step: source.key for source in job.sources if source.model == model.name}
         analyses = read_analyses(store, {step: key for step, key in own.items() if key.kind.startswith(ANALYSES)})
-        for step, tables in compared.items():
+        for step, tables in compared.items():  # their first column names the model
             analyses[step] = {
-                name: frame.filter(pl.col("candidate" if "candidate" in frame.columns else "model") == model.name)
-                for name, frame in tables.items()
+                name: frame.filter(pl.col(frame.columns[0]) == model.name) for name, frame in tables.items()
             }
         facts, audit = table("profile", "facts", model.name), table("audit", "audit", model.name)
         pages.append(ModelPage(model.name, model.role, model.fingerprint, facts.row(0, named=True), analyses))
         metrics.append(_named(combine(analyses)["metrics"], model.name))
         causality.append(_named(audit.select("passed", "max_logit_change"), model.name))
-    comparing = [
-        output_metrics(compared["divergence"]["divergence"]),
-        choice_metrics(compared["choices"]["choices"]),
-    ]
-    all_metrics = pl.concat([*metrics, *comparing], how="diagonal_relaxed")
-    comparisons = table("compare", "comparisons")
+    all_metrics, comparisons = pl.concat(metrics), table("compare", "comparisons")
     gates = evaluate(cover.gates, comparisons, all_metrics, tuple(cover.missing))
     report = ReportInput(
         study=cover.study,
@@ -104,9 +98,11 @@ def _rendered(job: Job, cover: Cover, store: Store) -> Tables:
         lengths=table("compare", "by_length"),
         missing=cover.missing,
     )
-    files = render(report)
+    pictures = study_pictures(report)
+    files = render(report, pictures)
     written = pl.DataFrame({"name": list(files), "content": list(files.values())})
-    return {"files": written, "gates": gates, "summary": comparisons}
+    figures = pl.DataFrame([vars(one) for one in pictures], schema=FIGURES.schema, strict=False)
+    return {"files": written, "figures": figures, "gates": gates, "summary": comparisons}
 
 
 def _named(frame: pl.DataFrame, model: str) -> pl.DataFrame:

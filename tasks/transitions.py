@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import polars as pl
 
-from indexscope.storage.store import StepKey, Store
+from indexscope.storage.store.store import StepKey, Store
 from indexscope.tasks.common.comparing import settings
 from indexscope.tasks.common.declared import RESULT, Job, Made, Reads, Step
 
@@ -22,10 +22,10 @@ class _Parts(Iterable[pl.DataFrame]):
 
 
 def _compute(job: Job, store: Store) -> Made:
-    from indexscope.analysis.clustering.transitions import transitions
+    from indexscope.analysis.transitions.run import run
 
     assignments = {source.model: _Parts(store, source.key, "assignments") for source in job.of("clustering")}
-    return Made(transitions(assignments, next(iter(assignments)), job.given.comparison))
+    return Made(run(assignments, next(iter(assignments)), job.given.comparison))
 
 
 STEP = Step(
@@ -36,6 +36,6 @@ STEP = Step(
     (Reads("clustering"),),
     per="study",
     settings=settings,
-    declares=("indexscope.analysis.clustering.tables:COMPARED",),
+    declares=("indexscope.analysis.transitions.tables:COMPARED",),
     place=20,
 )

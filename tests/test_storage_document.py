@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from indexscope.analysis.features.columns import FEATURES
-from indexscope.storage.store import Store, step_key
+from indexscope.storage.store.store import Store, step_key
 from indexscope.tasks.common.tables import document
 
 TEXT = (Path(__file__).parents[1] / "docs" / "storage.md").read_text(encoding="utf-8")
@@ -39,7 +39,10 @@ def test_the_examples_give_the_weighted_means(means: dict[str, float], capsys: p
     assert dict(names["by_polars"].rows()) == means
     assert dict(names["by_duckdb"]) == means
     assert names["by_pandas"] == means
-    assert capsys.readouterr().out == "Negative log-likelihood of the next token. nats tokens\n"
+    assert (
+        capsys.readouterr().out
+        == "Negative log-likelihood of the next token, with the model's own selection. nats tokens\n"
+    )
 
 
 def test_the_tables_of_columns_are_generated() -> None:

@@ -19,7 +19,7 @@ WEIGHING = (torch.Tensor.mul, torch.mul, torch.Tensor.__mul__, torch.matmul, tor
 class WatchTopk(TorchFunctionMode):
     """Remember what went into ``topk`` while the mode was active.
 
-    The indexers of transformers end in one ``topk`` over the index scores (DESIGN, section 3), so this sees the
+    The indexers of transformers end in one ``topk`` over the index scores, so this sees the
     scores without a copy of any model's code.
 
     Args:

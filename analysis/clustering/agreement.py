@@ -1,18 +1,25 @@
-"""How the clusters and the pattern types by rules agree."""
+"""How clusters agree: with the pattern types by rules, over seeds, and over halves of the samples."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import combinations
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from scipy.special import xlogy
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score
 
 from indexscope.analysis.clustering.pattern_types import TYPES
 from indexscope.analysis.clustering.tables import AGREEMENT
 from indexscope.analysis.metrics.ratios import share_table
 from indexscope.analysis.settings import BootstrapSettings
-from indexscope.analysis.statistics import Array, ratio, resample_counts
+from indexscope.analysis.statistics.resampling import Array, ratio, resample_counts
+
+FITS = 5
+STABILITY = ("seeds_mean", "seeds_min", "halves_mean", "halves_min")
 
 
 def agreement(pairs: Array, settings: BootstrapSettings) -> pl.DataFrame:
@@ -107,3 +114,41 @@ def _pairs(counts: Array) -> Array:
 
 def _constant(tables: Array) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     return np.asarray((tables > 0).sum(axis=(-2, -1)) <= 1)
+
+
+def stability(rows: Array, samples: NDArray[np.int64], k: int, seed: int) -> dict[str, float | None]:
+    """Adjusted Rand index between fits that should agree (Hubert and Arabie 1985), by what sets them apart.
+
+    Args:
+        rows: [rows, directions].
+        samples: Sample of each row.
+        k: Number of clusters.
+        seed: Where the seeds start.
+
+    Returns:
+        seeds_mean and seeds_min over all pairs of five fits with other seeds; halves_mean and halves_min over five
+        random splits of the samples into two halves: k-means on either half groups all rows. None for k = 1, and for
+        halves that hold fewer distinct rows than clusters.
+    """
+    if k < 2:
+        return dict.fromkeys(STABILITY)
+    labels = [_fitted(rows, k, seed + 1 + number).predict(rows) for number in range(FITS)]
+    seeds = [adjusted_rand_score(one, other) for one, other in combinations(labels, 2)]
+    random = np.random.default_rng(seed)
+    ids = np.unique(samples)
+    halves = []
+    for _ in range(FITS):
+        first = np.isin(samples, random.permutation(ids)[: len(ids) // 2])
+        parts = (rows[first], rows[~first])
+        if all(len(np.unique(part, axis=0)) >= k for part in parts):
+            halves.append(adjusted_rand_score(*(_fitted(part, k, seed).predict(rows) for part in parts)))
+    return {
+        "seeds_mean": float(np.mean(seeds)),
+        "seeds_min": float(min(seeds)),
+        "halves_mean": float(np.mean(halves)) if halves else None,
+        "halves_min": float(min(halves)) if halves else None,
+    }
+
+
+def _fitted(rows: Array, k: int, seed: int) -> KMeans:
+    return KMeans(k, n_init=2, random_state=seed % 2**32).fit(rows)

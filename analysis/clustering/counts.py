@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from indexscope.analysis.clustering.pattern_types import TYPES
-from indexscope.analysis.statistics import Array
+from indexscope.analysis.statistics.resampling import Array
 
 _TYPES, _PAIRS = ("sample", "layer", "pattern_type"), ("sample", "cluster", "pattern_type")
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from indexscope.analysis.clustering import ClusteringSettings
 from indexscope.analysis.clustering.agreement import agreement
 from indexscope.analysis.clustering.counts import Counting
 from indexscope.analysis.clustering.kmeans import fit
 from indexscope.analysis.clustering.pattern_types import TYPES
 from indexscope.analysis.clustering.run import clusters_table
-from indexscope.analysis.settings import ClusteringSettings
-from indexscope.analysis.statistics import Array
+from indexscope.analysis.statistics.resampling import Array
 
 
 def cluster_given(

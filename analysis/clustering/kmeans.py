@@ -11,19 +11,66 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances, silhouette_samples
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from indexscope.analysis.clustering.nearest import nearest
-from indexscope.analysis.clustering.stability import STABILITY, stability
+from indexscope.analysis.clustering import ClusteringSettings
+from indexscope.analysis.clustering.agreement import STABILITY, stability
 from indexscope.analysis.clustering.tables import CHOICE
-from indexscope.analysis.clustering.whitening import Whitening, whitening
+from indexscope.analysis.compiled import exact
 from indexscope.analysis.metrics.ratios import share_table
-from indexscope.analysis.settings import ClusteringSettings
-from indexscope.analysis.statistics import Array
+from indexscope.analysis.statistics.resampling import Array
 
+# A direction counts where its variance is at least this share of that of a standardised feature. Whitening divides by
+# the standard deviation: what varies less would be rounding and noise, blown up to the weight of everything else.
+LEAST_VARIANCE = 0.05
 # Fewer clusters are preferred to a silhouette that is better by no more than this.
 TOLERANCE = 0.01
 # The silhouette compares all pairs of rows.
 SILHOUETTE_ROWS = 2000
 RESTARTS = 5
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """PCA whitening of standardised features.
+
+    Attributes:
+        mean: Of each feature, [features].
+        scale: Standard deviation of each feature, 1 where it does not vary, [features].
+        variances: Of every direction of the correlation matrix, largest first, [features].
+        directions: Unit vectors, [features, features], a row each in the order of the variances.
+        kept: How many of them count: variance >= 0.05, one at least.
+    """
+
+    mean: Array
+    scale: Array
+    variances: Array
+    directions: Array
+    kept: int
+
+    @property
+    def spread(self) -> Array:
+        """Standard deviation along each kept direction, [kept]."""
+        return np.sqrt(np.maximum(self.variances[: self.kept], LEAST_VARIANCE))
+
+    def standardised(self, features: Array) -> Array:
+        """In standard deviations from the mean, [rows, features]."""
+        return np.asarray((features - self.mean) / self.scale)
+
+    def apply(self, features: Array) -> Array:
+        """Coordinates along the kept directions, each of variance 1 over the fitted rows, [rows, kept]."""
+        return np.asarray(self.standardised(features) @ self.directions[: self.kept].T / self.spread)
+
+
+def whitening(features: Array) -> Whitening:
+    """The whitening of some rows, [rows, features], at least one."""
+    mean, scale = features.mean(axis=0), features.std(axis=0)
+    scale = np.where(scale > 1e-12 * np.maximum(np.abs(mean), 1), scale, 1.0)
+    scaled = (features - mean) / scale
+    values, vectors = np.linalg.eigh(scaled.T @ scaled / len(scaled))
+    values, directions = np.maximum(values[::-1], 0.0), vectors.T[::-1]
+    # The sign of an eigenvector is the library's whim: the largest loading is made positive.
+    largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=1)[:, None], 1)
+    directions = directions * np.where(largest < 0, -1.0, 1.0)
+    return Whitening(mean, scale, values, directions, max(1, int((values >= LEAST_VARIANCE).sum())))
 
 
 @dataclass(frozen=True)
@@ -127,3 +174,50 @@ def _by_size(labels: NDArray[np.int32], whitened: Array, scaled: Array) -> tuple
     centres = np.array([whitened[own].mean(axis=0) for own in groups])
     order = sorted(range(len(groups)), key=lambda place: (-int(groups[place].sum()), tuple(centroids[place])))
     return centres[order], centroids[order]
+
+
+@exact
+def nearest(
+    features: Array, mean: Array, scale: Array, directions: Array, spread: Array, centres: Array
+) -> tuple[NDArray[np.int64], Array]:
+    """The nearest centre of each row and the distance to it.
+
+    One row at a time: a matrix product may sum in blocks that depend on how many rows there are, so that the last
+    digits of a row would depend on the shard that it came in.
+
+    Args:
+        features: [rows, features], finite.
+        mean: Subtracted from each feature, [features].
+        scale: What each feature is divided by then, [features].
+        directions: Unit vectors, [directions, features].
+        spread: What each coordinate along them is divided by, [directions].
+        centres: [clusters, directions].
+
+    Returns:
+        Clusters, [rows] (the first of several as near), and distances, [rows].
+    """
+    rows, width = features.shape
+    clusters = np.empty(rows, np.int64)
+    distances = np.empty(rows)
+    scaled = np.empty(width)
+    place = np.empty(len(directions))
+    for row in range(rows):
+        for feature in range(width):
+            scaled[feature] = (features[row, feature] - mean[feature]) / scale[feature]
+        for direction in range(len(directions)):
+            total = 0.0
+            for feature in range(width):
+                total += scaled[feature] * directions[direction, feature]
+            place[direction] = total / spread[direction]
+        best = np.inf
+        chosen = 0
+        for cluster in range(len(centres)):
+            squared = 0.0
+            for direction in range(len(directions)):
+                squared += (place[direction] - centres[cluster, direction]) ** 2
+            if squared < best:
+                best = squared
+                chosen = cluster
+        clusters[row] = chosen
+        distances[row] = np.sqrt(best)
+    return clusters, distances

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from indexscope.analysis.metrics.ratios import share_table
 from indexscope.analysis.settings import BootstrapSettings
-from indexscope.analysis.statistics import Array
+from indexscope.analysis.statistics.resampling import Array
 from indexscope.columns import interval, of, table_of
 
 MIXED = "mixed"

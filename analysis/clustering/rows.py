@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
+from indexscope.analysis.features.columns import ATTENTION, HEADS
 from indexscope.analysis.metrics.sums import Features
+from indexscope.columns import of
 
 # Earlier queries see so few keys that any pattern looks like any other: bucket 4 starts at t = 15.
 FIRST_BUCKET = 4
@@ -20,6 +22,10 @@ SHARES = (
 )
 SHAPES = ("vertical_mass", "slash_mass", "block_mass")
 FEATURES = (*SHARES, *SHAPES, "reach")
+_REACH = of(pl.Float64, reach="Mean distance of the attention relative to that of uniform attention.")
+#: What each is and is called: as the column that it comes from.
+_KNOWN = {one.name: one for one in (*ATTENTION.columns, *HEADS.columns, *_REACH)}
+COLUMNS = tuple(_KNOWN[name] for name in FEATURES)
 # Noise gives maps without blocks about 0.03; standardised, it would count as much as any other feature.
 NO_BLOCKS = 0.05
 KEYS = ("sample", "layer", "head")

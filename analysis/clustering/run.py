@@ -7,22 +7,41 @@ from itertools import pairwise
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from indexscope.analysis.clustering import ClusteringSettings
 from indexscope.analysis.clustering.agreement import AGREEMENTS, agreement, resampled
 from indexscope.analysis.clustering.counts import Counting, Counts
 from indexscope.analysis.clustering.kmeans import Clustering, fit
-from indexscope.analysis.clustering.names import cluster_names
 from indexscope.analysis.clustering.pattern_types import TYPES, classify, type_shares
-from indexscope.analysis.clustering.rows import FEATURES, KEYS, pattern_rows
-from indexscope.analysis.clustering.sampling import TABLES, chosen_rows
+from indexscope.analysis.clustering.rows import FEATURES, KEYS, ROWS, pattern_rows
 from indexscope.analysis.clustering.tables import CLUSTERS, DIRECTIONS, RESULTS
 from indexscope.analysis.metrics.ratios import share_table
 from indexscope.analysis.metrics.stream import Sharded, shards
 from indexscope.analysis.metrics.summary import metrics_frame
 from indexscope.analysis.metrics.sums import Features
-from indexscope.analysis.settings import ClusteringSettings
-from indexscope.analysis.statistics import interval
+from indexscope.analysis.statistics.resampling import Array, interval
 from indexscope.columns import empty
+
+# More and less of each feature, in words.
+WORDS = {
+    "normalized_entropy": ("spread out", "focused"),
+    "max_weight": ("peaked", "flat"),
+    "local_mass": ("local", "distant"),
+    "sink_mass": ("sink", "no sink"),
+    "self_mass": ("self", "not self"),
+    "previous_mass": ("previous token", "not previous token"),
+    "induction_mass": ("induction", "no induction"),
+    "vertical_mass": ("vertical", "no columns"),
+    "slash_mass": ("slash", "no slash"),
+    "block_mass": ("blocks", "no blocks"),
+    "reach": ("far-reaching", "short-reaching"),
+}
+NOTABLE = 0.5
+WORDS_AT_MOST = 2
+TABLES = ("attention", "heads")
+#: Raise it when any number of the analysis would change.
+VERSION = 4
 
 
 def run(
@@ -147,3 +166,76 @@ def _metrics(found: Clustering, counts: Counts, settings: ClusteringSettings) ->
     names, *columns, n = zip(*rows, strict=True)
     values, low, high = np.array(columns, dtype=np.float64)
     return metrics_frame([(name, None) for name in names], values, low, high, np.array(n))
+
+
+def chosen_rows(features: Features | Sharded, most: int, seed: int) -> pl.DataFrame:
+    """At most this many pattern rows, those with the smallest hashes, sorted by sample, layer and head.
+
+    Memory holds one shard and twice the rows that are kept.
+
+    Args:
+        features: Feature tables, or shards of them.
+        most: Rows to keep.
+        seed: Another seed chooses other rows.
+    """
+    kept = pl.DataFrame(schema=ROWS | {"hash": pl.UInt64})
+    for part in shards(features, TABLES):
+        rows = pattern_rows(part)
+        found = rows.with_columns(pl.Series("hash", hashes(rows, KEYS, seed), dtype=pl.UInt64))
+        kept = pl.concat([kept, found]).sort("hash", *KEYS).head(most)
+    return kept.sort(KEYS).drop("hash")
+
+
+def hashes(rows: pl.DataFrame, keys: tuple[str, ...], seed: int) -> NDArray[np.uint64]:
+    """A well-mixed number for each row, from its keys and the seed alone (SplitMix64, Steele et al. 2014)."""
+    state = np.full(rows.height, seed, dtype=np.uint64)
+    for key in keys:
+        state = _mixed(state + rows[key].to_numpy().astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15))
+    return state
+
+
+def _mixed(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
+
+
+def cluster_names(centroids: Array, features: Sequence[str]) -> list[str]:
+    """One name a cluster, all different.
+
+    A name holds the one or two features whose centroid lies furthest from the mean of all rows, half a standard
+    deviation at least; "average" where there is none. Equal names get further features, and at last a number.
+
+    Args:
+        centroids: In standard deviations, [clusters, features].
+        features: Names of the features.
+    """
+    if len(centroids) == 1:
+        return ["all heads"]
+    phrases = [_phrases(centroid, features) for centroid in centroids]
+    length = [min(WORDS_AT_MOST, len(words)) for words in phrases]
+
+    def named() -> list[str]:
+        return [", ".join(words[:size]) or "average" for words, size in zip(phrases, length, strict=True)]
+
+    for _ in features:
+        names = named()
+        longer = [
+            size < len(words) and names.count(name) > 1
+            for name, size, words in zip(names, length, phrases, strict=True)
+        ]
+        length = [size + more for size, more in zip(length, longer, strict=True)]
+    names = named()
+    return [
+        f"{name} ({names[: place + 1].count(name)})" if names.count(name) > 1 else name
+        for place, name in enumerate(names)
+    ]
+
+
+def _phrases(centroid: Array, features: Sequence[str]) -> list[str]:
+    order = np.argsort(-np.abs(centroid), kind="stable")
+    return [_words(features[place])[int(centroid[place] < 0)] for place in order if abs(centroid[place]) >= NOTABLE]
+
+
+def _words(feature: str) -> tuple[str, str]:
+    return WORDS.get(feature, (f"high {feature}", f"low {feature}"))

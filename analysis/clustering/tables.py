@@ -5,10 +5,15 @@ from __future__ import annotations
 import polars as pl
 
 from indexscope.analysis.clustering.pattern_types import TYPED, TYPES
+from indexscope.analysis.clustering.rows import COLUMNS
 from indexscope.analysis.metrics.tables import METRICS
 from indexscope.columns import SAMPLES, interval, of, table_of
 
-_OF = of(pl.String, of="What is followed: cluster, or type for the pattern types by rules.")
+
+def _clause(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
+
+
 CLUSTERS = table_of(
     "cluster",
     "cluster",
@@ -17,21 +22,7 @@ CLUSTERS = table_of(
     of(pl.Float64, "share", share="Share of all maps."),
     interval("share"),
     SAMPLES,
-    of(
-        pl.Float64,
-        "share",
-        normalized_entropy="The centre's normalised entropy.",
-        max_weight="The centre's largest attention weight.",
-        local_mass="The centre's attention on the nearest keys.",
-        sink_mass="The centre's attention on the first keys.",
-        self_mass="The centre's attention on the query's own token.",
-        previous_mass="The centre's attention on the token before.",
-        induction_mass="The centre's attention on tokens that followed an earlier copy.",
-        vertical_mass="The centre's attention on columns.",
-        slash_mass="The centre's attention on diagonals.",
-        block_mass="The centre's attention on whole aligned blocks.",
-        reach="The centre's reach of attention, relative to the eligible keys.",
-    ),
+    of(pl.Float64, "share", **{one.name: f"Of the centre: {_clause(one.meaning)}" for one in COLUMNS}),
 )
 # 19 bytes a row: of all that the clustering keeps, this alone grows with samples, layers and heads.
 ASSIGNMENTS = table_of(
@@ -66,21 +57,7 @@ DIRECTIONS = table_of(
     of(pl.Int32, direction="Direction of the correlation matrix of the fitted rows, 0 the one of most variance."),
     of(pl.Float64, "variances of a feature", variance="Variance along the direction."),
     of(pl.Boolean, kept="Whether distances take it in: its variance is 0.05 or more."),
-    of(
-        pl.Float64,
-        "loading",
-        normalized_entropy="Weight of the normalised entropy.",
-        max_weight="Weight of the largest attention weight.",
-        local_mass="Weight of the attention on the nearest keys.",
-        sink_mass="Weight of the attention on the first keys.",
-        self_mass="Weight of the attention on the query's own token.",
-        previous_mass="Weight of the attention on the previous token.",
-        induction_mass="Weight of the attention on induction keys.",
-        vertical_mass="Weight of the attention in columns.",
-        slash_mass="Weight of the attention at one distance.",
-        block_mass="Weight of the attention on whole aligned blocks.",
-        reach="Weight of the reach.",
-    ),
+    of(pl.Float64, "loading", **{one.name: f"Loading of the {one.label}." for one in COLUMNS}),
 )
 AGREEMENT = table_of(
     "cluster, pattern type",
@@ -91,30 +68,6 @@ AGREEMENT = table_of(
     of(pl.Int64, "maps", count="Maps of the cluster that have the type."),
     of(pl.Int32, "samples", n="Samples that have maps in the cluster."),
 )
-TRANSITIONS = table_of(
-    "candidate, layer, cluster or type, before, after",
-    "candidate layer of before after",
-    _OF,
-    of(
-        pl.String,
-        before="The cluster or type of the maps in the baseline.",
-        after="Their cluster or type in the candidate.",
-    ),
-    of(pl.Float64, "share", share="Share of the layer's maps with that before."),
-    interval("share"),
-    of(pl.Int64, "maps", count="Maps that went this way."),
-    of(pl.Int32, "samples", n="Samples that have maps in the layer with that before."),
-    ordered=False,
-)
-MOVED = table_of(
-    "candidate, layer, cluster or type",
-    "candidate layer of",
-    _OF,
-    of(pl.Float64, "share", moved="Share of maps that are in another cluster or of another type than in the baseline."),
-    interval(whose="the"),
-    of(pl.Int32, "samples", n="Samples that both models have."),
-    ordered=False,
-)
 RESULTS = {
     "metrics": METRICS,
     "assignments": ASSIGNMENTS,
@@ -124,4 +77,3 @@ RESULTS = {
     "clusters": CLUSTERS,
     "pattern_types": TYPED,
 }
-COMPARED = {"transitions": TRANSITIONS, "moved": MOVED}

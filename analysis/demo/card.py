@@ -34,7 +34,7 @@ too small to be of other use. All variants share the same frozen body; only thei
 
 The documentation topics (`pydoc_data.topics`) and the sources of the standard library of Python {python}, without
 tests, encodings, idlelib and lib2to3. Documents whose name hashes into the last tenth are held out
-(`storage/stdlib.py`); the numbers below, and the built-in dataset `python-stdlib`, are of those alone.
+(`storage/inputs/stdlib.py`); the numbers below, and the built-in dataset `python-stdlib`, are of those alone.
 
 ## Recipe
 

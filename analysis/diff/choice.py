@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import polars as pl
 
-from indexscope.analysis.gates import ALIASES
+from indexscope.analysis.comparison.gates import ALIASES
 from indexscope.analysis.metrics.registry import REGISTRY, all_families
 from indexscope.errors import IndexscopeError
 

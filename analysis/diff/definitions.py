@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from indexscope.analysis.metrics.metric import KINDS, Better, Computed, Family, Metric
-from indexscope.analysis.metrics.registry import REGISTRY, declared
+from indexscope.analysis.metrics.registry import REGISTRY, with_family
 
 _TABLES = {kind: table for table, kind in KINDS.items()}
 
@@ -19,7 +19,7 @@ def defined(*reports: Mapping[str, Any]) -> Iterator[None]:
     A metric that a report only holds and does not define, as those of the first versions did, has no direction; nor
     has one whose direction the reports do not agree on.
     """
-    with declared(_family(reports)):
+    with with_family(_family(reports)):
         yield
 
 

@@ -87,7 +87,7 @@ def _k(model: Mapping[str, Any] | None) -> object:
 
 def _settings(report_a: Report, report_b: Report) -> Iterator[str]:
     told = []
-    for part in ("extract", "probe", "analyses", "comparison"):
+    for part in ("extract", "closeup", "analyses", "comparison"):
         one, two = (dict(_leaves(_part(report, "settings", part), part)) for report in (report_a, report_b))
         # A setting that only one side has is of another version, and stands for what the other does anyway.
         told += [f"{key} {one[key]} / {two[key]}" for key in one if key in two and one[key] != two[key]]

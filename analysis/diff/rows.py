@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from indexscope.analysis.comparison import ROUNDING, compare
+from indexscope.analysis.comparison.compare import ROUNDING, compare
 from indexscope.analysis.diff.pairs import Pair, Row, matched
 from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.settings import ComparisonSettings
@@ -76,7 +76,7 @@ def diff(
 
 
 def paired_rows(base: Frames, own: Frames, settings: ComparisonSettings) -> dict[Cell, Row]:
-    """Compare two models of different studies by their values by sample; see `indexscope.analysis.comparison`.
+    """Compare two models of different studies by their values by sample; see `indexscope.analysis.comparison.compare`.
 
     Args:
         base: Frames ``metrics`` and ``per_sample`` of model a.

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from indexscope.analysis.gates import Rule, parse_rule
+from indexscope.analysis.comparison.gates import Rule, parse_rule
 from indexscope.errors import IndexscopeError
 
 

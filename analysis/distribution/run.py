@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import polars as pl
 
-from indexscope.analysis.distribution.by_bucket import by_bucket
-from indexscope.analysis.distribution.by_head import by_head
+from indexscope.analysis.distribution import DistributionSettings
 from indexscope.analysis.distribution.scores import Scores, score_histogram, score_moments, score_quantiles
-from indexscope.analysis.distribution.totals import Totals
+from indexscope.analysis.distribution.tables import BY_BUCKET, BY_HEAD
+from indexscope.analysis.distribution.totals import Counts, Totals
 from indexscope.analysis.metrics.grids import grids
 from indexscope.analysis.metrics.stream import Sharded, shards
-from indexscope.analysis.metrics.summary import summarise
+from indexscope.analysis.metrics.summary import finite_or_null, summarise
 from indexscope.analysis.metrics.sums import Features, Sums, TableSums, join, per_sample, ratio_metrics
-from indexscope.analysis.settings import DistributionSettings
+from indexscope.analysis.statistics.resampling import Array
 
 TABLES = ("tokens", "indexer", "attention")
 
@@ -76,3 +79,52 @@ class _Table:
         """The sums by sample; their parts are given up, which are as large."""
         sums, self.sums = self.sums.sums(), TableSums({})
         return sums
+
+
+def by_head(totals: Totals) -> pl.DataFrame:
+    """Attention metrics of every layer and head: metric, layer, head, value; null where nothing was measured."""
+    values, _ = totals.estimates(overall=False)
+    rows, columns = np.nonzero(totals.rows)
+    frames = [
+        pl.DataFrame(
+            {
+                "metric": [name] * len(rows),
+                "layer": totals.layers[rows],
+                "head": totals.others[columns],
+                "value": value[rows, columns],
+            },
+            schema_overrides=BY_HEAD.schema,
+        )
+        for name, value in values.items()
+    ]
+    return pl.concat([BY_HEAD.empty(), *frames]).with_columns(finite_or_null("value"))
+
+
+def by_bucket(tables: Sequence[tuple[Totals, bool]]) -> pl.DataFrame:
+    """Metrics by bucket and layer (null for all layers): metric, layer, bucket, value, n (samples with weight).
+
+    Args:
+        tables: Each table's totals by bucket, and whether it has layers.
+    """
+    frames = [BY_BUCKET.empty()]
+    for totals, layered in tables:
+        values, counts = totals.estimates(overall=True)
+        layers = [None, *(totals.layers.tolist() if layered else [])]
+        frames += [_rows(name, layers, totals.others.tolist(), values[name], counts[name]) for name in values]
+    return pl.concat(frames)
+
+
+def _rows(
+    metric: str, layers: Sequence[int | None], buckets: Sequence[int], values: Array, counts: Counts
+) -> pl.DataFrame:
+    rows = len(layers) * len(buckets)
+    columns = {
+        "metric": [metric] * rows,
+        "layer": [layer for layer in layers for _ in buckets],
+        "bucket": list(buckets) * len(layers),
+        # A table without layers has its one "layer" twice: as the total and as itself.
+        "value": values[: len(layers)].ravel(),
+        "n": counts[: len(layers)].ravel(),
+    }
+    frame = pl.DataFrame(columns, schema_overrides=BY_BUCKET.schema, strict=False)
+    return frame.with_columns(finite_or_null("value")).filter(pl.col("n") > 0)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from indexscope.analysis.metrics.grids import Grid
 from indexscope.analysis.metrics.metric import Derived, Ratio
 from indexscope.analysis.metrics.registry import REGISTRY
-from indexscope.analysis.statistics import Array, ratio
+from indexscope.analysis.statistics.resampling import Array, ratio
 
 Counts = NDArray[np.int64]
 

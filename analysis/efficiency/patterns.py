@@ -10,12 +10,12 @@ from scipy.special import stdtrit
 
 from indexscope.analysis.clustering.pattern_types import classify
 from indexscope.analysis.clustering.rows import KEYS, pattern_rows
-from indexscope.analysis.efficiency.pareto import pareto
 from indexscope.analysis.efficiency.tables import PATTERNS_PARETO
 from indexscope.analysis.metrics.stream import shards
 from indexscope.analysis.metrics.summary import finite_or_null
 from indexscope.analysis.metrics.sums import Features
 from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics.pareto import pareto
 
 #: Value and the column of the attention table that it is the mean of, over queries in effect.
 VALUES = {"cost": "keys_for_95", "quality": "head_recall", "output_error": "output_error"}

@@ -6,16 +6,19 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from indexscope.analysis.efficiency.latency import latency, latency_metrics
-from indexscope.analysis.efficiency.observed import observed_shape
+from indexscope.analysis.efficiency import EfficiencySettings
 from indexscope.analysis.efficiency.patterns import patterns_pareto
 from indexscope.analysis.efficiency.projection import break_even, break_even_length, projection
-from indexscope.analysis.flops import Flops, Shape, flops
+from indexscope.analysis.efficiency.tables import LATENCY
+from indexscope.analysis.flops import Flops, Shape, flops, shape
+from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.metrics.stream import shards
-from indexscope.analysis.metrics.summary import constants, summarise
+from indexscope.analysis.metrics.summary import constants, finite_or_null, summarise
 from indexscope.analysis.metrics.sums import Features, Sums, join, layered, per_sample, table_sums
 from indexscope.analysis.metrics.tables import METRICS, PER_SAMPLE
-from indexscope.analysis.settings import EfficiencySettings
+
+#: Raise it when any number of the analysis would change.
+VERSION = 3
 
 
 def run(features: Features, settings: EfficiencySettings) -> dict[str, pl.DataFrame]:
@@ -115,3 +118,78 @@ def _scored(
     if "efficiency_score" not in frame["metric"]:
         frame = pl.concat([frame, constants({"efficiency_score": None})])
     return frame, per_sample(sums)
+
+
+def observed_shape(facts: pl.DataFrame, features: Features) -> Shape:
+    """Read the shape off a model's facts and features.
+
+    Args:
+        facts: The ``facts`` table.
+        features: The feature tables, read shard by shard. ``layers`` says of every layer what it attends to. Only where
+            it is absent is ``attention`` asked: sparse layers are then those in which a selection left something out
+            (some families share an earlier layer's selection, so that there may be more of them than indexers).
+    """
+    layers = features.get("layers")
+    known = layers is not None and not layers.is_empty()
+    return shape(facts, layers, 0 if known or not facts["index_topk"][0] else _in_effect(features))
+
+
+def _in_effect(features: Features) -> int:
+    """Layers in which a selection left something out."""
+    seen: set[int] = set()
+    for shard in shards(features, ["attention"]):
+        if "attention" in shard and "queries_in_effect" in shard["attention"].columns:
+            seen |= set(shard["attention"].filter(pl.col("queries_in_effect") > 0)["layer"].unique())
+    return len(seen)
+
+
+def latency(features: Features) -> pl.DataFrame:
+    """Time and memory of one prefill by component and length.
+
+    Returns:
+        component, length, ms with low and high (median, 5th and 95th percentile of the repeats), time_share (of the
+        model's median time; selection is part of indexer), peak_bytes (null where it was not measured).
+    """
+    profile = features.get("profile")
+    if profile is None or profile.is_empty():
+        return LATENCY.empty()
+    whole = pl.col("milliseconds").filter(pl.col("component") == "model").first().over("length")
+    rows = profile.with_columns(time_share=pl.col("milliseconds") / whole).with_columns(finite_or_null("time_share"))
+    return rows.sort("component", "length").select(
+        pl.col("component"),
+        pl.col("length").cast(pl.Int64),
+        ms=pl.col("milliseconds"),
+        low=pl.col("milliseconds_low"),
+        high=pl.col("milliseconds_high"),
+        time_share=pl.col("time_share"),
+        peak_bytes=pl.col("peak_bytes").cast(pl.Int64) if "peak_bytes" in rows.columns else pl.lit(None, pl.Int64),
+    )
+
+
+def latency_metrics(features: Features) -> pl.DataFrame:
+    """Times, memory and shares of time at the longest profiled length.
+
+    Returns:
+        <component>_latency_ms with the range of the repeats and their number; <component>_peak_bytes (measured once)
+        and indexer_time_share (a ratio of medians) without bounds.
+    """
+    profile = features.get("profile")
+    if profile is None or profile.is_empty():
+        return METRICS.empty()
+    longest = profile.filter(pl.col("length") == pl.col("length").max())
+    measured = latency(features).filter(pl.col("length") == pl.col("length").max())
+    times = longest.select(
+        metric=pl.col("component") + "_latency_ms",
+        value=pl.col("milliseconds"),
+        ci_low=pl.col("milliseconds_low"),
+        ci_high=pl.col("milliseconds_high"),
+        n=pl.col("repeats").cast(pl.Int32),
+    )
+    shares = measured.select(metric=pl.col("component") + "_time_share", value=pl.col("time_share"))
+    bytes_ = measured.select(metric=pl.col("component") + "_peak_bytes", value=pl.col("peak_bytes").cast(pl.Float64))
+    units = {name: metric.unit for name, metric in REGISTRY.items() if metric.table == "profile"}
+    rows = pl.concat([times, shares, bytes_], how="diagonal").filter(pl.col("metric").is_in(list(units)))
+    rows = rows.filter(pl.col("value").is_not_null())
+    unit = pl.col("metric").replace_strict(units, return_dtype=pl.String)
+    rows = rows.with_columns(layer=pl.lit(None, dtype=pl.Int16), unit=unit).select(*METRICS.schema)
+    return rows.cast(METRICS.schema).sort("metric")

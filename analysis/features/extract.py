@@ -18,10 +18,10 @@ from indexscope.analysis.capture.protocol import Traceable, as_source
 from indexscope.analysis.capture.source import Source
 from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.features.buckets import BucketSums, bucket_count, bucket_of
-from indexscope.analysis.features.columns import SAMPLES
+from indexscope.analysis.features.columns import PER_TOKEN, SAMPLES
 from indexscope.analysis.features.intake import Finite, TokenSequence, called, check_samples
 from indexscope.analysis.features.layer import LayerFeatures
-from indexscope.analysis.features.quality import next_token_quality
+from indexscope.analysis.features.metrics.quality import next_token_quality
 from indexscope.analysis.features.sampling import measured_parts
 from indexscope.analysis.features.selections import SelectionSampler
 from indexscope.analysis.features.tables import (
@@ -35,6 +35,8 @@ from indexscope.analysis.settings import ExtractSettings
 
 FEATURES_VERSION = 3
 """Part of every features key: raise it when any number in these tables would change."""
+#: Features of a token in one run of the model; dense_nll is of another.
+_PREDICTED = tuple(name for name in PER_TOKEN if name != "dense_nll")
 
 
 def extract_samples(
@@ -119,7 +121,7 @@ def _extract_batch(
         return output
 
     def predicted(chunks: Iterable[tuple[int, torch.Tensor]]) -> BucketSums:
-        sums = BucketSums(("nll", "accuracy"), (len(batch),), bucket_count(length))
+        sums = BucketSums(_PREDICTED, (len(batch),), bucket_count(length))
         for start, logits in chunks:
             finite.check(logits)
             if not logits.shape[-1]:  # a source that predicts nothing
@@ -161,8 +163,7 @@ def _tokens_table(index: list[int], quality: BucketSums, dense: BucketSums) -> p
             "sample": np.repeat(np.asarray(index, dtype=np.int32), buckets),
             "bucket": np.tile(np.arange(buckets, dtype=np.int8), batch),
             "tokens": quality.counts[0].ravel().astype(np.int32),
-            "nll": means["nll"].ravel(),
-            "accuracy": means["accuracy"].ravel(),
+            **{name: means[name].ravel() for name in _PREDICTED},
             "dense_nll": dense_means["nll"].ravel(),
         }
     )

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Set
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from indexscope.analysis.capture.chunk import AttentionChunk
 from indexscope.analysis.features.buckets import BucketSums, bucket_count, bucket_of
-from indexscope.analysis.features.columns import COUNTS, OF_QUERIES_IN_EFFECT, PER_HEAD, PER_QUERY
-from indexscope.analysis.features.concentration import concentration, sparsity
-from indexscope.analysis.features.entropy import entropy
+from indexscope.analysis.features.columns import COUNTS, PER_HEAD, PER_QUERY, WEIGHTS, WITHOUT_KERNEL
 from indexscope.analysis.features.kernels.block import Options
-from indexscope.analysis.features.kernels.chunk import Ranges, extract_chunk, ranges_of
+from indexscope.analysis.features.kernels.chunk import ChunkFeatures, Ranges, extract_chunk, ranges_of
 from indexscope.analysis.features.kernels.ranges import earlier_copies
-from indexscope.analysis.features.locality import induction, locality
+from indexscope.analysis.features.metrics import FAMILIES
+from indexscope.analysis.features.metrics.recall import attend
 from indexscope.analysis.features.positions import RELATIVE_BINS, BinSums, count_positions
-from indexscope.analysis.features.recall import attend
 from indexscope.analysis.features.rows import AttentionRows
-from indexscope.analysis.features.scores import ScoreRows, score_features, sketch_sums
+from indexscope.analysis.features.score_rows import ScoreRows, sketch_sums
+from indexscope.analysis.features.seen import Seen
 from indexscope.analysis.features.shape import MapShape
 from indexscope.analysis.features.sketch import BINS, GROUPS, ScoreSketch
 from indexscope.analysis.features.tiles import FIRST_QUERY
@@ -28,11 +29,29 @@ from indexscope.analysis.settings import ExtractSettings
 _WEIGHTS = {"cpu": 1 << 22, "cuda": 1 << 26}
 
 
+def measured(seen: Seen, wanted: Set[str] = WEIGHTS.keys()) -> dict[str, torch.Tensor]:
+    """Features by name, [batch, heads, queries] or [batch, queries]; NaN where a query does not count in one.
+
+    Args:
+        seen: The queries.
+        wanted: Features to compute; families without one of them do not run.
+    """
+    found = {}
+    for family in FAMILIES:
+        if family.measure is None or wanted.isdisjoint(feature.name for feature in family.features):
+            continue
+        for name, value in family.measure(seen).items():
+            counted = seen.counted[WEIGHTS[name]]
+            counted = counted.unsqueeze(1) if value.dim() == 3 else counted
+            found[name] = value if family.masked else torch.where(counted, value, torch.nan)
+    return {name: value for name, value in found.items() if name in wanted}
+
+
 class LayerFeatures:
     """Everything that is kept of one layer: sums by bucket, position counts, map shape and score sketches.
 
     On the CPU compiled kernels do the work where they apply (`indexscope.analysis.features.kernels.chunk.ranges_of`),
-    torch does it everywhere else; both compute the same features.
+    torch does it everywhere else; both compute the same features. A feature without a kernel is torch's on the CPU too.
 
     Args:
         settings: Thresholds and windows.
@@ -85,14 +104,17 @@ class LayerFeatures:
         ranges = ranges_of(chunk) if self.compiled else None
         if ranges is not None:
             return self._add_compiled(chunk, ranges, input_ids)
+        outputs = [self._add_rows(seen) for seen in self._seen(chunk, input_ids)]
+        return torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]
+
+    def _seen(self, chunk: AttentionChunk, input_ids: torch.Tensor) -> Iterator[Seen]:
+        """The chunk, a few queries at a time."""
         queries = chunk.query.shape[2]
         weights = chunk.query.shape[0] * chunk.query.shape[1] * chunk.eligible.shape[-1]
         step = max(1, _WEIGHTS.get(chunk.query.device.type, 1 << 24) // weights)
-        outputs = []
         for first in range(0, queries, step):
             rows = AttentionRows(chunk, first, min(first + step, queries))
-            outputs.append(self._add_rows(rows, input_ids))
-        return torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]
+            yield Seen(rows, self.settings, self.top_k, input_ids)
 
     def _add_compiled(self, chunk: AttentionChunk, ranges: Ranges, input_ids: torch.Tensor) -> torch.Tensor:
         if self._copies is None:
@@ -110,6 +132,8 @@ class LayerFeatures:
             first_of_map=FIRST_QUERY,
         )
         found = extract_chunk(chunk, ranges, self._copies, options, self.histogram)
+        if WITHOUT_KERNEL:
+            self._complete(found, chunk, input_ids)
         self.has_scores |= chunk.selected is not None and chunk.scores is not None
         n, in_effect = found.eligible, found.in_effect
         position = np.arange(chunk.start, chunk.start + n.shape[1])
@@ -129,51 +153,37 @@ class LayerFeatures:
                 self._count(item, counted, BinSums(*places))
         return found.output
 
-    def _add_rows(self, rows: AttentionRows, input_ids: torch.Tensor) -> torch.Tensor:
+    def _complete(self, found: ChunkFeatures, chunk: AttentionChunk, input_ids: torch.Tensor) -> None:
+        """Fill in what the kernels leave to torch."""
+        for seen in self._seen(chunk, input_ids):
+            queries = slice(seen.rows.first, seen.rows.last)
+            for name, value in measured(seen, WITHOUT_KERNEL).items():
+                names, into = (PER_HEAD, found.per_head) if value.dim() == 3 else (PER_QUERY, found.per_query)
+                into[names.index(name), ..., queries] = value.numpy()
+
+    def _add_rows(self, seen: Seen) -> torch.Tensor:
         """The same with torch, on any device, for a few queries."""
-        outcome = attend(rows)
+        rows, counted = seen.rows, seen.counted
+        output = seen.once(attend).output
         bucket = bucket_of(rows.position)
-        batch = rows.p.shape[0]
-        n = rows.n.expand(batch, -1)
-        alive = n > 0
-        in_effect = torch.zeros_like(alive)
-        if rows.selected is not None:
-            in_effect = (rows.selected.sum(-1) < n.unsqueeze(1)).any(1)
-        self.counts.add(
-            dict(zip(COUNTS, (part.to(n.dtype) for part in (alive, n > 1, in_effect)), strict=True)), bucket
-        )
-        undefined = torch.full_like(n, torch.nan)
-        per_head = {
-            **entropy(rows),
-            **sparsity(rows, self.settings.sparsity_threshold),
-            **concentration(rows, self.top_k),
-            **locality(rows, self.settings.local_window, self.settings.sink_keys),
-            **induction(rows, input_ids),
-        }
-        per_head = {name: torch.where(alive.unsqueeze(1), value, torch.nan) for name, value in per_head.items()}
-        per_head |= dict.fromkeys(OF_QUERIES_IN_EFFECT, undefined.unsqueeze(1))
-        per_head |= {
-            name: torch.where(in_effect.unsqueeze(1), value, torch.nan) for name, value in outcome.per_head.items()
-        }
-        self.per_head.add(per_head, bucket)
-        per_query = dict.fromkeys(PER_QUERY, undefined)
-        per_query |= {name: torch.where(in_effect, value, torch.nan) for name, value in outcome.per_query.items()}
-        scores = ScoreRows.of(rows)
+        self.counts.add(dict(zip(COUNTS, (part.to(rows.n.dtype) for part in counted.values()), strict=True)), bucket)
+        undefined = torch.full_like(counted["queries"], torch.nan, dtype=rows.n.dtype)
+        features = dict.fromkeys(PER_HEAD, undefined.unsqueeze(1)) | dict.fromkeys(PER_QUERY, undefined)
+        features |= measured(seen)
+        self.per_head.add(features, bucket)
+        self.per_query.add(features, bucket)
+        in_effect = counted["queries_in_effect"]
+        scores = seen.once(ScoreRows.of)
         if scores is not None:
             self.has_scores = True
-            found = score_features(rows, scores)
-            # With one eligible key there is nothing to diverge from.
-            found |= {name: torch.where(n > 1, found[name], torch.nan) for name in ("indexer_kl", "zero_share")}
-            per_query |= found
             self._sketch(scores, in_effect)
-        self.per_query.add(per_query, bucket)
         self.shape.add(rows)
         if rows.all_tokens:
-            counted = in_effect if rows.selected is not None else alive
-            for item, queries in enumerate(counted.sum(1).tolist()):
+            placed = in_effect if rows.selected is not None else counted["queries"]
+            for item, queries in enumerate(placed.sum(1).tolist()):
                 if queries:
-                    self._count(item, queries, count_positions(rows, item, counted[item], self.distance_bins))
-        return outcome.output
+                    self._count(item, queries, count_positions(rows, item, placed[item], self.distance_bins))
+        return output
 
     def _sketch(self, scores: ScoreRows, in_effect: torch.Tensor) -> None:
         moments, histograms = sketch_sums(scores, in_effect, 0.0)

@@ -1,4 +1,4 @@
-"""The selections of sampled queries, picked up chunk by chunk (see `indexscope.analysis.selections` for their form)."""
+"""The selections of sampled queries, picked up chunk by chunk; `stored_selections` is how they are kept."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from indexscope.analysis.capture.chunk import AttentionChunk
-from indexscope.analysis.selections import ROW, SELECTIONS, sampled_queries
-from indexscope.analysis.varint import encode_rows
+from indexscope.analysis.features.stored_selections import ROW, SELECTIONS, sampled_queries
+from indexscope.analysis.statistics.varint import encode_rows
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
+import polars as pl
 from numpy.typing import NDArray
 
-from indexscope.analysis.features.kernels.block import BlockSums
-from indexscope.analysis.features.rows import AttentionRows
 from indexscope.analysis.features.tiles import FIRST_QUERY, PHASES, contrasts, count_queries, strongest
+from indexscope.columns import names, of
+
+if TYPE_CHECKING:
+    import torch
+
+    from indexscope.analysis.features.block_sums import BlockSums
+    from indexscope.analysis.features.rows import AttentionRows
 
 COLUMNS = 4
 NEAREST_SLASH = 2
-SHAPES = ("vertical_mass", "slash_mass", "slash_distance", "block_mass", "block_size")
+#: Columns of the table of heads, in the order of `MapShape.features`.
+SHAPES = (
+    *of(
+        pl.Float32,
+        "share",
+        "queries",
+        vertical_mass="Attention on the most attended columns of the map, sinks aside.",
+        slash_mass="Attention on the most attended diagonals of the map.",
+    ),
+    *of(pl.Float32, "tokens", "queries", slash_distance="Distance of the most attended diagonal."),
+    *of(
+        pl.Float32,
+        "share",
+        "queries",
+        block_mass="Attention on whole aligned blocks of keys; null in samples too short to tell.",
+    ),
+    *of(
+        pl.Float32,
+        "keys",
+        "queries",
+        block_size="Size of those blocks: the one of 16, 32, 64, 128, 256 and 512 that shows most.",
+    ),
+)
 
 
 class MapShape:
@@ -26,6 +55,8 @@ class MapShape:
     """
 
     def __init__(self, batch: int, heads: int, length: int, device: torch.device) -> None:
+        import torch
+
         self.by_key = torch.zeros((batch, heads, length), dtype=torch.float32, device=device)
         self.by_distance = torch.zeros_like(self.by_key)
         self.contrast = torch.zeros((batch, heads, PHASES), dtype=torch.float64, device=device)
@@ -73,10 +104,12 @@ class MapShape:
         block_size keys (`indexscope.analysis.features.tiles`), NaN in sequences of fewer than 64 tokens. NaN too where
         some keys are no tokens.
         """
+        import torch
+
         length = self.by_key.shape[-1]
         if not self.queries.any() or not self.defined or length <= NEAREST_SLASH:
             nothing = torch.full(self.by_key.shape[:2], torch.nan)
-            return dict.fromkeys(SHAPES, nothing)
+            return dict.fromkeys(names(SHAPES), nothing)
         queries = torch.from_numpy(self.queries).to(self.by_key)[:, None]
         columns = self.by_key[..., sink_keys:].topk(max(0, min(COLUMNS, length - sink_keys)), dim=-1).values
         slash = self.by_distance[..., NEAREST_SLASH:].max(-1)
@@ -84,7 +117,7 @@ class MapShape:
             *(columns.sum(-1) / queries, slash.values / queries, (slash.indices + NEAREST_SLASH).float()),
             *strongest(self.contrast, self.tiled),
         )
-        return {name: value.cpu() for name, value in zip(SHAPES, found, strict=True)}
+        return {name: value.cpu() for name, value in zip(names(SHAPES), found, strict=True)}
 
 
 def _by_distance(p: torch.Tensor) -> torch.Tensor:

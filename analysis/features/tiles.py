@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from indexscope.analysis.features.rows import AttentionRows
+if TYPE_CHECKING:
+    import torch
+
+    from indexscope.analysis.features.rows import AttentionRows
 
 #: Block sizes that are looked for, in keys. A block has four parts, those of the smallest one 4 keys.
 SIZES = (16, 32, 64, 128, 256, 512)
@@ -46,6 +50,8 @@ def contrasts(rows: AttentionRows) -> torch.Tensor:
     at B / 2. Attention that knows nothing of these blocks has as much of either over a period of queries; attention
     on whole aligned blocks has 1 - 0, since half of each shifted block gets nothing.
     """
+    import torch
+
     batch, heads = rows.p.shape[:2]
     found = torch.zeros((batch, heads, PHASES), dtype=torch.float64, device=rows.p.device)
     counted = (rows.position >= FIRST_QUERY) & (rows.position % STEP == STEP - 1)
@@ -79,6 +85,8 @@ def _grouped(values: torch.Tensor, size: int) -> torch.Tensor:
 
 def _evenness(mass: torch.Tensor, whole: torch.Tensor, shift: int) -> torch.Tensor:
     """Evenness of the tiling into blocks of four parts of which the first begins `shift` parts before key 0."""
+    import torch
+
     fill = (shift, -(mass.shape[-1] + shift) % 4)
     least = torch.where(whole, mass, torch.inf)
     least = _grouped(torch.nn.functional.pad(least, fill, value=torch.inf), 4).amin(-1)
@@ -97,6 +105,8 @@ def strongest(sums: torch.Tensor, queries: NDArray[np.int64]) -> tuple[torch.Ten
         sums: As `contrasts` gives them, over a whole sequence.
         queries: As `count_queries` gives them, over a whole sequence.
     """
+    import torch
+
     counted = torch.from_numpy(queries).to(sums)[:, None]
     by_size = torch.full((*sums.shape[:2], len(SIZES)), -torch.inf, dtype=sums.dtype, device=sums.device)
     first = 0

@@ -7,8 +7,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from indexscope.analysis.diff import between, defined
-from indexscope.analysis.gates import parse_rule
+from indexscope.analysis.comparison.gates import parse_rule
+from indexscope.analysis.diff.definitions import defined
+from indexscope.analysis.diff.rows import between
 from indexscope.analysis.history.numbers import COMPARISON, DEFINITION, METRIC
 from indexscope.analysis.history.timeline import Stretch, models_of
 from indexscope.analysis.metrics.headline import FOLLOWED
@@ -58,7 +59,7 @@ def trend(history: Sequence[Stretch], model: str, metric: str) -> list[Point]:
         metric: A metric, or ``<metric>.difference`` for the paired difference of a candidate from the baseline.
 
     Each step is the difference from the stretch before, with an interval as if the two were independent
-    (`indexscope.analysis.diff.between`): over the same samples it is too wide rather than too narrow.
+    (`indexscope.analysis.diff.rows.between`): over the same samples it is too wide rather than too narrow.
     """
     points: list[Point] = []
     last: Row | None = None

@@ -1,6 +1,1 @@
-"""Every metric: name, unit, direction, definition and rule. Adding one touches one file of ``families``."""
-
-from indexscope.analysis.metrics.metric import Better, Computed, Derived, Family, Metric, Paired, Ratio
-from indexscope.analysis.metrics.registry import FAMILIES, REGISTRY
-
-__all__ = ["FAMILIES", "REGISTRY", "Better", "Computed", "Derived", "Family", "Metric", "Paired", "Ratio"]
+"""Every metric: name, unit, direction, definition and rule, declared by the questions and beside the features."""

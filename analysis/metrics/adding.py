@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexscope.analysis.compiled import exact
-from indexscope.analysis.statistics import Array
+from indexscope.analysis.statistics.resampling import Array
 
 
 @exact

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from indexscope.analysis.metrics import FAMILIES, Computed, Derived, Family, Metric, Paired
+from indexscope.analysis.metrics.metric import Computed, Derived, Family, Metric, Paired
+from indexscope.analysis.metrics.registry import FAMILIES
 
 INTRODUCTION = """\
 # Metrics
 
-<!-- Made by `python -m indexscope.analysis.metrics.document` from the declarations in analysis/metrics/families. -->
+<!-- Made by `python -m indexscope.analysis.metrics.document` from analysis/*/metrics. -->
 
 Every number that Indexscope reports has one definition, and this is the list of them. The names are those of
 `report.json`, of the Parquet tables and of the gates of a study file.

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from indexscope.analysis.metrics.metric import Ratio
-from indexscope.analysis.statistics import Array
+from indexscope.analysis.statistics.resampling import Array
 
 KEYS = ("sample", "layer", "head", "bucket")
 #: Rows that are reduced at once, or those of one sample if they are more: it bounds the memory of a large table.

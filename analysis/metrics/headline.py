@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-HEADLINE = (
-    "nll",
-    "accuracy",
-    "sparsity_cost",
-    "selection_recall",
-    "recall_of_oracle",
-    "output_error",
-    "indexer_kl",
-    "in_effect",
-    "normalized_entropy",
-    "positional_bias",
-    "indexer_parameters",
-    "indexer_flops",
-    "indexer_latency_ms",
-    "efficiency_score",
-)
-#: Those that a history shows, each with its stand-ins where a model lacks it; as the verdict weighs them.
+from indexscope.analysis.metrics.registry import FAMILIES
+
+HEADLINE = tuple(metric.name for family in FAMILIES for metric in family.metrics if metric.headline)
+#: Those that a history shows, each with its stand-ins where a model lacks it: one list, since the verdict weighs them
+#: against each other in this order.
 FOLLOWED = (("nll", "accuracy"), ("selection_recall",), ("indexer_flops", "indexer_latency_ms", "indexer_parameters"))

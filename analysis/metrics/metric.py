@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-from indexscope.analysis.features.columns import FEATURES
 
 Array = NDArray[np.float64]
 Better = Literal["higher", "lower", "neither"]
@@ -97,8 +94,12 @@ class Metric:
         rule: How it is computed from the feature tables.
         per_layer: Whether there is a value for each layer beside the overall one.
         source: Paper or report that it comes from, or "".
-        range: Values that it can take, e.g. "0 to 1", "0 to ln n_t", "≥ 0".
+        range: Values that it can take, e.g. "0 to ln n_t", "≥ 0"; a share is from 0 to 1 where nothing else is said.
         misleads: One or two sentences on what can make it mislead.
+        label: Its name in running text and in figures; the name itself in plain words where nothing else is said.
+        headline: Whether it is among the few that a reader asks for first.
+        of_attention: Whether it rests on dense attention, and so is unknown where only a selection was seen; what comes
+            from the table of the attention does.
     """
 
     name: str
@@ -111,6 +112,19 @@ class Metric:
     source: str = ""
     range: str = ""
     misleads: str = ""
+    label: str = ""
+    headline: bool = False
+    of_attention: bool = False
+
+    def __post_init__(self) -> None:
+        """Fill in what follows from the rest."""
+        implied = {
+            "range": self.range or ("0 to 1" if self.unit == "share" else ""),
+            "label": self.label or self.name.replace("_", " "),
+            "of_attention": self.of_attention or self.table == "attention",
+        }
+        for name, value in implied.items():
+            object.__setattr__(self, name, value)
 
     @property
     def table(self) -> str:
@@ -158,33 +172,3 @@ class Family:
     title: str
     about: str
     metrics: tuple[Metric, ...]
-
-
-def column_metric(
-    table: str,
-    name: str,
-    better: Better,
-    formula: str,
-    meaning: str = "",
-    per_layer: bool = True,
-    source: str = "",
-    range: str = "",
-    misleads: str = "",
-) -> Metric:
-    """A metric that is the weighted mean of the column of its own name in a feature table.
-
-    Unit, weight and, where no other is given, meaning are the column's.
-    """
-    column = FEATURES[table].column(name)
-    assert column is not None, f"{table} has no column {name}"
-    rule, range = Ratio(table, name, column.weight), range or _natural(column.unit)
-    meaning = meaning or column.meaning
-    return Metric(name, column.unit, better, meaning, formula, rule, per_layer, source, range, misleads)
-
-
-attention_metric, indexer_metric = partial(column_metric, "attention"), partial(column_metric, "indexer")
-
-
-def _natural(unit: str) -> str:
-    """The range that a unit itself implies: a share is from 0 to 1."""
-    return "0 to 1" if unit == "share" else ""

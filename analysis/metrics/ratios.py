@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from indexscope.analysis.metrics.stream import Sharded, shards
 from indexscope.analysis.metrics.summary import finite_or_null
 from indexscope.analysis.settings import BootstrapSettings
-from indexscope.analysis.statistics import Array, bootstrap_ratios, interval, ratio
+from indexscope.analysis.statistics.resampling import Array, bootstrap_ratios, interval, ratio
 
 Rules = Mapping[str, str]
 """Column of row means to the column that it is weighted by."""

@@ -1,15 +1,13 @@
-"""The registry: all metrics of all families, found by looking into the ``families`` folder, and a study's own."""
+"""The registry: the metrics of every question and of the features, found in their folders, and a study's own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from importlib import import_module
-from pkgutil import iter_modules
 from types import MappingProxyType
 
-from indexscope.analysis.metrics import families
+from indexscope.analysis import questions
 from indexscope.analysis.metrics.metric import Family, Metric
 
 #: The family of the study that is being worked on. A context variable, so that studies in one process do not mix.
@@ -43,7 +41,7 @@ class Registry(Mapping[str, Metric]):
 
 
 @contextmanager
-def declared(family: Family | None) -> Iterator[None]:
+def with_family(family: Family | None) -> Iterator[None]:
     """Have the registry know a study's own metrics inside the block, in this thread.
 
     Args:
@@ -63,9 +61,7 @@ def all_families() -> tuple[Family, ...]:
 
 
 def _families() -> tuple[Family, ...]:
-    names = sorted(module.name for module in iter_modules(families.__path__))
-    found: list[Family] = [import_module(f"{families.__name__}.{name}").FAMILY for name in names]
-    return tuple(sorted(found, key=lambda family: family.order))
+    return tuple(sorted(questions.declared("metrics", Family), key=lambda one: one.order))
 
 
 def _registry(found: tuple[Family, ...]) -> Registry:
@@ -84,3 +80,9 @@ def _registry(found: tuple[Family, ...]) -> Registry:
 
 FAMILIES = _families()
 REGISTRY = _registry(FAMILIES)
+
+
+def label(name: str, others: Mapping[str, str] = MappingProxyType({})) -> str:
+    """What running text and figures call a metric, or what goes by the name of one; `others` are no metrics."""
+    metric = REGISTRY.get(name)
+    return others.get(name, name.replace("_", " ")) if metric is None else metric.label

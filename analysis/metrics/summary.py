@@ -13,7 +13,7 @@ from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.metrics.sums import Cell, Sums
 from indexscope.analysis.metrics.tables import METRICS
 from indexscope.analysis.settings import BootstrapSettings
-from indexscope.analysis.statistics import Array, bootstrap_ratios, interval, ratio
+from indexscope.analysis.statistics.resampling import Array, bootstrap_ratios, interval, ratio
 
 
 def summarise(sums: Sums, settings: BootstrapSettings) -> pl.DataFrame:

@@ -15,7 +15,7 @@ from indexscope.analysis.metrics.metric import Ratio
 from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.metrics.stream import Sharded, shards
 from indexscope.analysis.metrics.tables import PER_SAMPLE
-from indexscope.analysis.statistics import Array, ratio
+from indexscope.analysis.statistics.resampling import Array, ratio
 
 Features = Mapping[str, pl.DataFrame]
 Cell = tuple[str, int | None]
@@ -200,6 +200,20 @@ def from_per_sample(frame: pl.DataFrame) -> Sums:
         for part in (column(known, "value") * weight, weight)
     )
     return Sums(samples, cells, numerator, denominator)
+
+
+def cumulative(sums: Sums) -> Sums:
+    """From sums in each bucket (a cell's second part) those of each bucket and all before it.
+
+    A sample that ends before a bucket keeps what it has, as it does in a study of that length.
+    """
+    tops, bottoms = np.zeros_like(sums.numerator), np.zeros_like(sums.denominator)
+    for metric in dict.fromkeys(name for name, _ in sums.cells):
+        own = [(bucket, place) for place, (name, bucket) in enumerate(sums.cells) if name == metric]
+        places = [place for _, place in sorted(own, key=lambda pair: pair[0] or 0)]
+        tops[:, places] = np.cumsum(sums.numerator[:, places], axis=1)
+        bottoms[:, places] = np.cumsum(sums.denominator[:, places], axis=1)
+    return Sums(sums.samples, sums.cells, tops, bottoms)
 
 
 def _pairs(metrics: NDArray[np.int64], layers: pl.Series) -> NDArray[np.int64]:

@@ -15,6 +15,8 @@ METRICS = table_of(
     of(pl.Int32, "samples", n="Samples that the value is of."),
     ordered=False,
 )
+#: Metrics of a candidate and the baseline together: the table ``metrics`` of a question that compares.
+PAIRED = table_of("candidate, metric, layer", "candidate metric layer", METRICS.columns[2:], ordered=False)
 PER_SAMPLE = table_of(
     "metric, layer, sample",
     "metric layer sample",
@@ -22,4 +24,8 @@ PER_SAMPLE = table_of(
     of(pl.Float64, weight="What the value is weighted by when samples are put together."),
     ordered=False,
 )
+#: Which queries a context length stands for.
+UP_TO, AT = "up to", "at"
+LENGTH = of(pl.Int32, "tokens", length="Context length: 2^m - 1, or the longest sample's where that is shorter.")
+KIND = of(pl.String, kind='Which queries: "up to" the length, or "at" it, those of the last power of two alone.')
 BOTH = {"metrics": METRICS, "per_sample": PER_SAMPLE}

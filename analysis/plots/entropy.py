@@ -7,6 +7,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import values
 from indexscope.analysis.plots.style import INK, MUTED, SKY, look, new_figure, styled
@@ -72,5 +73,5 @@ def _bars(axes: Axes, by_head: pl.DataFrame) -> None:
     step = max(1, -(-len(place) // 16))
     axes.set_xticks(place[::step], [str(head) for head in by_head["head"].to_list()[::step]])
     axes.set_xlabel("head")
-    axes.set_ylabel("normalised entropy (1 = uniform)")
+    axes.set_ylabel(f"{label('normalized_entropy')} (1 = uniform)")
     axes.grid(axis="x", visible=False)

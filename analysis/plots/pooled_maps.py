@@ -1,4 +1,4 @@
-"""One small attention map in a panel: probed queries downward, equal parts of the sequence to the right."""
+"""One small attention map in a panel: sampled queries downward, equal parts of the sequence to the right."""
 
 from __future__ import annotations
 

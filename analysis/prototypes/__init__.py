@@ -1,7 +1,13 @@
 """The attention maps that are most like their cluster's centre."""
 
-from indexscope.analysis.prototypes.run import run
+from __future__ import annotations
 
-VERSION = 3
+from pydantic import Field
 
-__all__ = ["VERSION", "run"]
+from indexscope.settings import Frozen
+
+
+class PrototypeSettings(Frozen):
+    """Real attention maps that stand for the clusters."""
+
+    of_each: int = Field(default=2, ge=1, le=16, description="Attention maps of each cluster to keep and to draw.")

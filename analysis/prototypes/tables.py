@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from indexscope.analysis.probe.maps import BINS, LENGTH
+from indexscope.analysis.prototypes.collect import BINS, LENGTH
 from indexscope.columns import Column, of, places, table_of
 
 _PLACE: tuple[Column, ...] = (
@@ -39,7 +39,7 @@ EXAMPLES = table_of(
     of(
         pl.Float64,
         "share",
-        lost="Dense attention on keys that are not selected, mean over the map's probed queries in effect.",
+        lost="Dense attention on keys that are not selected, mean over the map's sampled queries in effect.",
         recall="1 - lost: attention that the selection keeps.",
     ),
     of(pl.Int32, "maps", of_maps="Maps that it was chosen from."),

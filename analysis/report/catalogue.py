@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from indexscope.analysis.metrics import REGISTRY
-from indexscope.analysis.metrics.registry import all_families
+from indexscope.analysis.metrics.registry import REGISTRY, all_families
 
 # Columns of the layer tables, where the layer has them.
 LAYER_METRICS = (
@@ -55,13 +54,6 @@ def paired(metric: str) -> bool:
     """Whether a metric is of a candidate and the baseline together."""
     entry = REGISTRY.get(metric)
     return entry is not None and entry.paired
-
-
-def units(frame_units: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
-    """Unit of every known metric; units seen in the data have the last word."""
-    known = {name: entry.unit for name, entry in REGISTRY.items()}
-    known.update(frame_units)
-    return known
 
 
 def grouped(metrics: Iterable[str]) -> list[Group]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from indexscope.analysis.names import html_text
+from indexscope.analysis.names import html_text, markdown
 from indexscope.analysis.report import markdown_table
 
 #: GitHub takes 65,536 characters in a comment; some are left for what a workflow puts around the report.
 LONGEST = 64_000
+
+#: The file for readers that show no HTML: kept with a report and shown in Prefect, but not published.
+OPENED = "opened.md"
 
 
 def size(text: str) -> int:
@@ -21,9 +24,11 @@ class Comment:
 
     Args:
         longest: Characters that there is room for.
+        opened: For readers that show no HTML: what would be folded stands open below its title.
     """
 
-    def __init__(self, longest: int = LONGEST) -> None:
+    def __init__(self, longest: int = LONGEST, opened: bool = False) -> None:
+        self._opened = opened
         self._blocks: list[str] = []
         self._left_out: list[str] = []
         # The note of what was left out must fit in any case.
@@ -45,6 +50,8 @@ class Comment:
         """
         inside = "\n\n".join(block for block in blocks if block)
         text = f"<details>\n<summary>{html_text(title)}</summary>\n\n{inside}\n\n</details>"
+        if self._opened:
+            text = f"## {markdown(title)}\n\n{inside}"
         if not inside:
             return
         if size(text) + 2 > self._room:
@@ -56,9 +63,9 @@ class Comment:
         """All that was taken in."""
         note = []
         if self._left_out:
-            shown = [f"<li>{html_text(title)}</li>" for title in self._left_out[:10]]
-            more = f"<li>and {len(self._left_out) - 10} more</li>" if len(self._left_out) > 10 else ""
-            note = [f"Left out here, to fit a comment; all of it is in report.html:\n\n<ul>{''.join(shown)}{more}</ul>"]
+            shown = [f"- {markdown(title)}" for title in self._left_out[:10]]
+            shown += [f"- and {len(self._left_out) - 10} more"] * (len(self._left_out) > 10)
+            note = ["Left out here, to fit a comment; all of it is in report.html:", "\n".join(shown)]
         return "\n\n".join([*self._blocks, *note]) + "\n"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from indexscope.analysis.comparison import ROUNDING
+from indexscope.analysis.comparison.compare import ROUNDING
 from indexscope.analysis.metrics.headline import HEADLINE
 from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.names import markdown, plain

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from indexscope.analysis.metrics import REGISTRY
+from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.report.catalogue import wanted
 from indexscope.analysis.report.inputs import ReportInput
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from indexscope.analysis.history import Break, Point, Stretch, breaks, default_metrics, models_of, trend
+from indexscope.analysis.history.gates import Break, breaks
+from indexscope.analysis.history.timeline import Stretch, models_of
+from indexscope.analysis.history.trends import Point, default_metrics, trend
 from indexscope.analysis.names import plain
 from indexscope.analysis.report.json_report import finite
 from indexscope.analysis.report.judgement import Judgement, judge

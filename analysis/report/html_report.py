@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from indexscope.analysis.names import plain
 from indexscope.analysis.report.catalogue import meaning
 from indexscope.analysis.report.definitions import DEFINITIONS
-from indexscope.analysis.report.embedded import embedded
 from indexscope.analysis.report.explorer import explorer_data
-from indexscope.analysis.report.figures import model_figures, study_figures
 from indexscope.analysis.report.glossary import glossary, slugs
 from indexscope.analysis.report.inputs import Level, ModelPage, ReportInput
-from indexscope.analysis.report.numbers import DASH, count, number, percent, span
+from indexscope.analysis.report.numbers import DASH, count, number, percent
 from indexscope.analysis.report.over_time import LINK, PLACE
+from indexscope.analysis.report.page import templates
 from indexscope.analysis.report.panelled import Shown, shown_panels
 from indexscope.analysis.report.pictures import Picture
 from indexscope.analysis.report.provenance import provenance_groups
@@ -32,15 +30,12 @@ from indexscope.analysis.report.tables import (
     Compared,
     LayerTable,
     Section,
-    cluster_rows,
     comparison_sections,
     dropped,
     key_rows,
     layer_table,
     length_rows,
-    lift_rows,
     measured_sections,
-    projection_rows,
     ranking_rows,
 )
 from indexscope.analysis.report.verdict import Verdict, verdict
@@ -67,13 +62,8 @@ class _Page:
     name: str
     role: str
     facts: tuple[tuple[str, str], ...]
-    figures: dict[str, Picture]
     metrics: tuple[Section, ...]
     layers: LayerTable | None
-    lift: tuple[tuple[str, ...], ...]
-    clusters: tuple[tuple[str, ...], ...]
-    choice: str
-    projection: tuple[tuple[str, ...], tuple[tuple[str, ...], ...]] | None
     panels: tuple[Shown, ...]
     explorer: dict[str, Any] | None
     has_indexer: bool
@@ -91,23 +81,17 @@ class _Comparison:
     only_candidate: tuple[str, ...]
 
 
-def build_html(report: ReportInput) -> str:
+def build_html(report: ReportInput, pictures: Sequence[Picture]) -> str:
     """The report as one HTML document.
+
+    Args:
+        report: The report.
+        pictures: Its figures over all models.
 
     Everything from outside (names, rules, provenance) passes through the template's escaping; only figures drawn here
     are inserted as they are. The page carries a content security policy that allows no request at all.
     """
-    environment = Environment(
-        loader=PackageLoader("indexscope.analysis.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["figure"] = lambda picture: Markup(picture.svg)
-    environment.filters["plain"] = plain
-    environment.filters["number"] = number
-    script = "\n".join(_source(environment, name).strip() for name in SCRIPTS) + "\n"
+    script = "\n".join(_source(name).strip() for name in SCRIPTS) + "\n"
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     words = verdict(report)
     failed = report.causality["passed"].eq_missing(False).sum()
@@ -116,8 +100,8 @@ def build_html(report: ReportInput) -> str:
     comparisons = [_comparison(report, page, place) for place, page in enumerate(report.candidates, 1)]
     anchors = {page.name: f"model-{place}" for place, page in enumerate(report.models, 1)}
     pages = [_page(report, page, anchors[page.name]) for page in report.models]
-    pictures = study_figures(report)
-    return environment.get_template("report.html.j2").render(
+    template = templates().get_template("report.html.j2")
+    return template.render(
         study=plain(report.study),
         verdict=words,
         level_words=_level_words(report, words),
@@ -146,7 +130,7 @@ def build_html(report: ReportInput) -> str:
         history_place=Markup(PLACE),
         history_link=Markup(LINK),
         meaning=meaning,
-        style=Markup(_source(environment, "report.css")),
+        style=Markup(_source("report.css")),
         script=Markup(script),
         script_digest=digest,
     )
@@ -154,9 +138,7 @@ def build_html(report: ReportInput) -> str:
 
 def _data(pictures: Iterable[Picture], pages: Sequence[_Page]) -> dict[str, Any]:
     """What the page's script reads: the rows of each figure, and what can be looked at layer by layer, by id."""
-    every = [*pictures]
-    for page in pages:
-        every += [*page.figures.values(), *(picture for panel in page.panels for picture in panel.pictures)]
+    every = [*pictures, *(picture for page in pages for panel in page.panels for picture in panel.pictures)]
     figures = {f"figure-{picture.identifier}": picture.data for picture in every if picture.data}
     return {"figures": figures, "explorers": {page.anchor: page.explorer for page in pages if page.explorer}}
 
@@ -179,9 +161,10 @@ def _level_words(report: ReportInput, words: Verdict) -> str:
     )
 
 
-def _source(environment: Environment, name: str) -> str:
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
+def _source(name: str) -> str:
+    loader = templates().loader
+    assert loader is not None
+    return loader.get_source(templates(), name)[0]
 
 
 def _comparison(report: ReportInput, page: ModelPage, place: int) -> _Comparison:
@@ -191,20 +174,13 @@ def _comparison(report: ReportInput, page: ModelPage, place: int) -> _Comparison
 
 
 def _page(report: ReportInput, page: ModelPage, anchor: str) -> _Page:
-    lift, clusters = page.frame("positional", "lift"), page.frame("clustering", "clusters")
-    projection = page.frame("efficiency", "projection")
     return _Page(
         anchor=anchor,
         name=plain(page.name),
         role=page.role,
         facts=_facts(page),
-        figures=model_figures(report, page, anchor),
         metrics=measured_sections(report, page.name),
         layers=layer_table(report, page),
-        lift=() if lift is None else lift_rows(lift),
-        clusters=() if clusters is None else cluster_rows(clusters),
-        choice=_choice(page.frame("clustering", "choice")),
-        projection=None if projection is None else projection_rows(projection),
         panels=shown_panels(page, anchor),
         explorer=explorer_data(report, page),
         has_indexer=page.has_indexer,
@@ -239,16 +215,10 @@ def _facts(page: ModelPage) -> tuple[tuple[str, str], ...]:
     return (*rows, ("precision and device", f"{text('dtype')} on {text('device')}"))
 
 
-def _choice(choice: pl.DataFrame | None) -> str:
-    """How the number of clusters was chosen, in a sentence."""
-    if choice is None:
-        return ""
-    rows = [row for row in choice.sort("k").iter_rows(named=True) if row["silhouette"] is not None]
-    ends = partial(span, places=3)
-    tried = ", ".join(
-        f"{row['k']}: {number(row['silhouette'], places=3)} ({ends(row['silhouette_low'], row['silhouette_high'])})"
-        for row in rows
-    )
-    chosen = [str(row["k"]) for row in choice.iter_rows(named=True) if row["chosen"]]
-    words: list[str] = [f"Clusters chosen: {', '.join(chosen)}."] if chosen else []
-    return " ".join([*words, f"Silhouette (CI) by number of clusters: {tried}."] if tried else words)
+def embedded(data: Mapping[str, object]) -> str:
+    """The data as text of a script element that is no script; the page's own script unpacks it.
+
+    A report of 61 layers holds some 5 MB of numbers, of which this leaves a third.
+    """
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return base64.b64encode(zlib.compress(text.encode("utf-8", "surrogatepass"), 9)).decode()

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 import polars as pl
 
-from indexscope.analysis.compared import COMPARISONS, LENGTH_COMPARISONS
-from indexscope.analysis.gates import GATES
+from indexscope.analysis.comparison.gates import GATES
+from indexscope.analysis.comparison.tables import COMPARISONS, LENGTH_COMPARISONS
 from indexscope.analysis.metrics.tables import METRICS
+from indexscope.analysis.report.numbers import percent
 
 Level = Literal["better", "worse", "mixed", "equivalent", "unchanged", "none"]
 
@@ -30,7 +31,7 @@ class ModelPage:
         role: Baseline or candidate.
         fingerprint: Fingerprint of the checkpoint.
         facts: The one row of its ``facts`` table: family, parameters, indexer_heads, …
-        analyses: Analysis name ("distribution", "clustering", "positional", "efficiency") to its result frames.
+        analyses: Analysis name ("distribution", "clustering", "positional_bias", "efficiency") to its result frames.
     """
 
     name: str
@@ -103,6 +104,21 @@ class ReportInput:
     def candidates(self) -> list[ModelPage]:
         """The candidates in report order."""
         return [page for page in self.models if page.role == "candidate"]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the models in report order."""
+        return [page.name for page in self.models]
+
+    @property
+    def interval(self) -> str:
+        """What a caption calls the intervals."""
+        return f"{percent(self.confidence)} CI (bootstrap over samples)"
+
+    def frames(self, analysis: str, table: str) -> dict[str, pl.DataFrame]:
+        """A result frame of every model that has it with rows, by model."""
+        found = {page.name: page.frame(analysis, table) for page in self.models}
+        return {name: frame for name, frame in found.items() if frame is not None}
 
     @property
     def samples(self) -> int:

@@ -19,8 +19,6 @@ METRIC_KEYS = ("model", "name", "layer", "value", "unit", "ci_low", "ci_high", "
 COMPARISON_KEYS = tuple(COMPARISONS_SCHEMA)
 LENGTH_KEYS = tuple(LENGTHS_SCHEMA)
 GATE_KEYS = tuple(GATES_SCHEMA)
-DIVERGENCE_KEYS = ("model", "against", "statistic", "unit", "value", "ci_low", "ci_high", "n", "note")
-DIVERGENCE_BY_KEYS = ("model", "against", "axis", "label", "statistic", "unit", "value", "ci_low", "ci_high", "n")
 CAUSALITY_KEYS = ("model", "passed", "max_logit_change")
 
 
@@ -29,7 +27,8 @@ def build_json(report: ReportInput) -> dict[str, Any]:
 
     Returns:
         A dictionary with the keys schema_version, study, verdict, warnings, models, definitions, ranking, metrics,
-        comparisons, by_length, divergence, divergence_by, gates, causality and provenance.
+        comparisons, by_length, those of the panels (output_divergence, output_divergence_by), gates, causality and
+        provenance.
     """
     words = verdict(report)
     return {
@@ -45,8 +44,7 @@ def build_json(report: ReportInput) -> dict[str, Any]:
         "metrics": _rows(report.metrics.rename({"metric": "name"}), METRIC_KEYS),
         "comparisons": _rows(report.comparisons, COMPARISON_KEYS),
         "by_length": _rows(report.lengths, LENGTH_KEYS),
-        "divergence": _of_models(report, "divergence", DIVERGENCE_KEYS),
-        "divergence_by": _of_models(report, "divergence_by", DIVERGENCE_BY_KEYS),
+        **_of_panels(report),
         "gates": _rows(report.gates, GATE_KEYS),
         "causality": _rows(report.causality, CAUSALITY_KEYS),
         "provenance": finite(report.provenance),
@@ -94,9 +92,14 @@ def _definitions(report: ReportInput) -> list[dict[str, str]]:
     ]
 
 
-def _of_models(report: ReportInput, table: str, keys: Sequence[str]) -> list[dict[str, Any]]:
-    frames = [page.frame("divergence", table) for page in report.models]
-    return [row for frame in frames if frame is not None for row in _rows(frame, keys)]
+def _of_panels(report: ReportInput) -> dict[str, list[dict[str, Any]]]:
+    from indexscope.analysis.report.panelled import panels
+
+    return {
+        table: [row for frame in report.frames(panel.analysis, table).values() for row in _rows(frame, keys)]
+        for panel in panels()
+        for table, keys in panel.json.items()
+    }
 
 
 def _model(page: ModelPage) -> dict[str, Any]:

@@ -56,8 +56,8 @@ def judge(row: Mapping[str, Any]) -> Judgement:
     """Judge a comparison row (difference, ci_low, ci_high, better; verdict, no_worse and corrected where it has them).
 
     With an interval, a difference counts only if the interval leaves out zero, and is equivalent if it is sure to lie
-    within the margin (see ``indexscope.analysis.verdicts``). Without one, a quantity that was counted rather than
-    sampled carries its own ``better``; anything else stays uncertain.
+    within the margin (see ``indexscope.analysis.comparison.verdicts``). Without one, a quantity that was counted rather
+    than sampled carries its own ``better``; anything else stays uncertain.
     """
     difference, low, high = (known(row.get(key)) for key in ("difference", "ci_low", "ci_high"))
     better, equivalent = row.get("better"), row.get("verdict") == "equivalent"

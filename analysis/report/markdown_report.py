@@ -7,13 +7,15 @@ from collections.abc import Sequence
 import polars as pl
 
 from indexscope.analysis.metrics.headline import HEADLINE
+from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.names import markdown, plain
 from indexscope.analysis.report.comment import Comment, table
 from indexscope.analysis.report.definitions import DEFINITIONS
-from indexscope.analysis.report.inputs import ModelPage, ReportInput
+from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import count, known, number, percent
 from indexscope.analysis.report.over_time import PLACE
-from indexscope.analysis.report.panels.divergence import candidate_rows
+from indexscope.analysis.report.panel import TextTable
+from indexscope.analysis.report.panelled import asked
 from indexscope.analysis.report.ranking import RULE
 from indexscope.analysis.report.tables import (
     RANKING_HEADS,
@@ -33,13 +35,14 @@ from indexscope.errors import one_line
 _WARNINGS, _GATES, _TABLE = 8_000, 14_000, 14_000
 
 
-def build_markdown(report: ReportInput) -> str:
+def build_markdown(report: ReportInput, opened: bool = False) -> str:
     """The report as GitHub-flavoured Markdown that fits a comment: under 65,536 characters, whatever the study.
 
-    Verdict, warnings, gates and headline numbers stand open; the rest is folded, and left out where there is no room.
+    Verdict, warnings, gates and headline numbers stand open; the rest is folded (or stands open below
+    titles), and left out where there is no room.
     Names and rules are shown as text, whatever they contain.
     """
-    words, comment = verdict(report), Comment()
+    words, comment = verdict(report), Comment(opened=opened)
     comment.add(f"# {markdown(plain(report.study))}", f"**{markdown(words.headline)}**")
     room = _WARNINGS
     for warning in words.warnings:
@@ -53,9 +56,11 @@ def build_markdown(report: ReportInput) -> str:
     for page in report.candidates:
         name = plain(page.name)
         comment.fold(f"{name}: every metric", _comparison(report, page.name))
-        comment.fold(f"{name}: next-token predictions against the baseline", [_output(report, page)])
+        for panel, frames in asked(page):
+            if (brief := panel.brief(frames)) is not None:
+                comment.fold(f"{name}: {brief.caption}", [_brief(report, brief)])
         comment.fold(f"{name}: headline metrics by context length", [_lengths(report, page.name)])
-        comment.fold(f"{name}: selection recall by layer", [_layers(report, page.name)])
+        comment.fold(f"{name}: {label('selection_recall')} by layer", [_layers(report, page.name)])
     for page in report.models if not report.candidates else []:
         comment.fold(f"{plain(page.name)}: every metric", _metrics(report, page.name))
     comment.fold("Models", [_models(report)])
@@ -162,12 +167,10 @@ def _layers(report: ReportInput, candidate: str) -> str:
     return table(_heads(report, "layer"), rows, "rlrrrrrrl") if rows else ""
 
 
-def _output(report: ReportInput, page: ModelPage) -> str:
-    frame = page.frame("divergence", "divergence")
-    rows = [] if frame is None else candidate_rows(frame)
-    heads = ("statistic", "unit", "value", f"{percent(report.confidence)} CI", "n")
-    escaped = [(markdown(name), markdown(unit), *rest) for name, unit, *rest in rows]
-    return table(heads, escaped, "llrrr") if escaped else ""
+def _brief(report: ReportInput, brief: TextTable) -> str:
+    heads = [f"{percent(report.confidence)} CI" if head == "CI" else head for head in brief.columns]
+    rows = [tuple(map(markdown, row)) for row in brief.rows]
+    return table(heads, rows, "".join("l" if wordy else "r" for wordy in brief.wordy))
 
 
 def _metrics(report: ReportInput, model: str) -> list[str]:

@@ -9,20 +9,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC
+from typing import Any
 
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
-from indexscope.analysis import plots
-from indexscope.analysis.gates import parse_rule
-from indexscope.analysis.history import Stretch, breaks, default_metrics, known_metrics, main_models
-from indexscope.analysis.history.trends import DIFFERENCE
+from indexscope.analysis.comparison.gates import parse_rule
+from indexscope.analysis.history.gates import breaks
+from indexscope.analysis.history.timeline import Stretch
+from indexscope.analysis.history.trends import DIFFERENCE, default_metrics, known_metrics, main_models
 from indexscope.analysis.names import markdown, plain
-from indexscope.analysis.report.comment import LONGEST, Comment, size, table
+from indexscope.analysis.plots.trends import Marks, metric_trends
+from indexscope.analysis.report import pictures
+from indexscope.analysis.report.comment import LONGEST, OPENED, Comment, size, table
 from indexscope.analysis.report.history_rows import Cell, Series, as_json, break_text, lines, series_of, sign
 from indexscope.analysis.report.json_report import dump
 from indexscope.analysis.report.numbers import DASH
+from indexscope.analysis.report.page import templates
 from indexscope.analysis.report.pictures import Picture
 from indexscope.errors import IndexscopeError
 
@@ -33,29 +35,31 @@ SHOWN = 30
 TITLE = "Over time"
 
 
-def with_history(files: Mapping[str, str], history: Sequence[Stretch]) -> dict[str, str]:
+def with_history(files: Mapping[str, str], history: Sequence[Stretch], drawn: Picture | None) -> dict[str, str]:
     """A report's files with the section, or without its places where there are no two results to show.
 
     Args:
-        files: Text of ``report.html``, ``report.json`` and ``report.md``, as they were rendered.
+        files: Text of ``report.html``, ``report.json`` and of the Markdown in its two forms, as they were rendered.
         history: The study's results in order; the newest is the report's own.
+        drawn: Its `picture`.
 
     Returns:
         The same files; in ``report.json`` the section is the key ``history``.
     """
     with known_metrics(history):
-        return _with(files, history)
+        return _with(files, history, drawn)
 
 
-def _with(files: Mapping[str, str], history: Sequence[Stretch]) -> dict[str, str]:
+def _with(files: Mapping[str, str], history: Sequence[Stretch], drawn: Picture | None) -> dict[str, str]:
     told = len(history) > 1
-    html, text = (_html(history), _markdown(history, LONGEST - size(files["report.md"]))) if told else ("", "")
+    html = _html(history, drawn) if told else ""
+    texts = {name: _markdown(history, files[name], name == OPENED) if told else "" for name in ("report.md", OPENED)}
     link = f'<li><a href="#over-time">{TITLE}</a></li>' if told else ""
     content = json.loads(files["report.json"])
     return {
         **files,
         "report.html": _put(_put(files["report.html"], PLACE, html), LINK, link),
-        "report.md": _put(files["report.md"], PLACE, text),
+        **{name: _put(files[name], PLACE, text) for name, text in texts.items()},
         "report.json": dump({**content, "history": as_json(history)}) if told else files["report.json"],
     }
 
@@ -76,32 +80,23 @@ def _omitted(history: Sequence[Stretch]) -> str:
     return f"The {older} results before these are left out; indexscope history shows them." if older > 0 else ""
 
 
-def _html(history: Sequence[Stretch]) -> str:
-    environment = Environment(
-        loader=PackageLoader("indexscope.analysis.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["figure"] = lambda picture: Markup(picture.svg)
-    environment.filters["plain"] = plain
-    environment.filters["sign"] = sign
+def _html(history: Sequence[Stretch], drawn: Picture | None) -> str:
     series = _columns(history)
-    return environment.get_template("over_time.html.j2").render(
+    template = templates().get_template("over_time.html.j2")
+    return template.render(
         title=TITLE,
         series=series,
         lines=lines(history[-SHOWN:], series),
         breaks=[(plain(found.gate), found.rule, break_text(found), found.is_open) for found in breaks(history)],
         has_gates=any(stretch.gates for stretch in history),
-        picture=picture(history),
+        picture=drawn,
         omitted=_omitted(history),
         dash=DASH,
     )
 
 
-def _markdown(history: Sequence[Stretch], room: int) -> str:
-    """The section in at most so many characters: the breaks, then the table, and a word on what found no room."""
+def _markdown(history: Sequence[Stretch], text: str, opened: bool) -> str:
+    """The section in the room that a text leaves: the breaks, then the table, and a word on what found no room."""
     series = _columns(history)
     heads = ["run", "first on (UTC)", "what changed", "gates"]
     heads += [f"{markdown(plain(one.model))}: {one.metric}{f' ({one.unit})' if one.unit else ''}" for one in series]
@@ -109,7 +104,7 @@ def _markdown(history: Sequence[Stretch], room: int) -> str:
     for line in lines(history[-SHOWN:], series):
         cells = [_text(one) for one in line.cells]
         rows.append([str(line.number), line.date, markdown(line.changed), line.gates, *cells])
-    comment = Comment(room)
+    comment = Comment(LONGEST - size(text), opened)
     comment.add(f"## {TITLE}")
     for found in breaks(history):
         comment.add(f"- {markdown(plain(found.gate))} {markdown(break_text(found))}.")
@@ -124,10 +119,13 @@ def _text(one: Cell | None) -> str:
     return f"{one.value}{mark}" + (f" ({one.interval})" if one.interval != DASH else "")
 
 
-def picture(
-    history: Sequence[Stretch], identifier: str = "study-over-time", standalone: bool = False
-) -> Picture | None:
-    """The trends as a figure; None where no metric has two values."""
+def picture(history: Sequence[Stretch]) -> Picture | None:
+    """The trends as a figure; None where there are no two results, or no metric has two values."""
+    with known_metrics(history):
+        return _picture(history)
+
+
+def _picture(history: Sequence[Stretch]) -> Picture | None:
     shown = history[-SHOWN:]
     models = main_models(history)
     series = series_of(shown, models, default_metrics(history))
@@ -136,41 +134,33 @@ def picture(
         for one in series
         for place, point in one.points.items()
     ]
-    schema = {
-        "metric": pl.String,
-        "unit": pl.String,
-        "model": pl.String,
-        "place": pl.Int64,
-        "value": pl.Float64,
-        "ci_low": pl.Float64,
-        "ci_high": pl.Float64,
-    }
+    schema: dict[str, Any] = {**dict.fromkeys(("metric", "unit", "model"), pl.String), "place": pl.Int64}
+    schema |= dict.fromkeys(("value", "ci_low", "ci_high"), pl.Float64)
     labels = {stretch.number: f"{stretch.number}\n{stretch.dates[0].astimezone(UTC):%m-%d}" for stretch in shown}
     frame = pl.DataFrame(rows, schema=schema, orient="row")
-    figure = plots.metric_trends(frame, labels, models, _marks(history)) if rows else None
+    figure = metric_trends(frame, labels, models, _marks(history)) if rows and len(history) > 1 else None
     if figure is None:
         return None
     caption = (
         "One point a result: the number of its run, and the month and day of the first that had it (UTC); evenly "
         "spaced, whatever time lay between. Bands are each result's own confidence interval."
     )
-    identifier, title = "study-over-time", "Metrics over time"
-    return Picture(identifier, title, caption, plots.to_svg(figure, identifier, title, caption))
+    return pictures.picture("study-over-time", "Metrics over time", caption, figure)
 
 
-def _marks(history: Sequence[Stretch]) -> dict[str, plots.Marks]:
-    found: dict[str, plots.Marks] = {}
+def _marks(history: Sequence[Stretch]) -> dict[str, Marks]:
+    found: dict[str, Marks] = {}
     for gate in history[-1].gates.values():
         if (about := _about(gate["rule"])) is not None:
             metric, bound = about
-            old = found.get(metric, plots.Marks())
-            found[metric] = plots.Marks((*old.bounds, bound), old.broke, old.mended)
+            old = found.get(metric, Marks())
+            found[metric] = Marks((*old.bounds, bound), old.broke, old.mended)
     for one in breaks(history):
         if (about := _about(one.rule)) is not None:
-            old = found.get(about[0], plots.Marks())
+            old = found.get(about[0], Marks())
             broke = (*old.broke, one.broke.number)
             mended = (*old.mended, one.mended.number) if one.mended is not None else old.mended
-            found[about[0]] = plots.Marks(old.bounds, broke, mended)
+            found[about[0]] = Marks(old.bounds, broke, mended)
     return found
 
 

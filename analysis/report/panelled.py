@@ -1,13 +1,16 @@
-"""The panels of a model's page, drawn."""
+"""What the panels say of a study, asked and drawn."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
+from indexscope.analysis import questions
 from indexscope.analysis.names import plain, visible
-from indexscope.analysis.report.inputs import ModelPage
-from indexscope.analysis.report.panels import PANELS, Passage, TextTable
+from indexscope.analysis.report.inputs import ModelPage, ReportInput
+from indexscope.analysis.report.panel import Drawn, Frames, Panel, Passage, TextTable
 from indexscope.analysis.report.pictures import Picture, picture
 
 _LEVELS = 4
@@ -34,28 +37,47 @@ class Shown:
     passages: tuple[tuple[str, tuple[Marked, ...]], ...]
 
 
+@cache
+def panels() -> tuple[Panel, ...]:
+    """The panels of all questions, in the order of the page."""
+    return tuple(sorted(questions.declared("panel", Panel), key=lambda panel: panel.order))
+
+
+def asked(page: ModelPage) -> Iterator[tuple[Panel, Frames]]:
+    """Every panel that a model has frames for, and those of them that have rows."""
+    for panel in panels():
+        found = {name: frame for name, frame in page.analyses.get(panel.analysis, {}).items() if not frame.is_empty()}
+        if found:
+            yield panel, found
+
+
 def shown_panels(page: ModelPage, prefix: str) -> tuple[Shown, ...]:
     """Every panel that has something to say of a model."""
-    found = []
-    for panel in PANELS:
-        frames = {name: frame for name, frame in page.analyses.get(panel.analysis, {}).items() if not frame.is_empty()}
-        if not frames:
-            continue
-        pictures = [
-            picture(f"{prefix}-{panel.name or panel.analysis}-{place}", title, caption, figure, plain(page.name))
-            for place, (figure, title, caption) in enumerate(panel.draw(frames), 1)
-        ]
-        shown = Shown(
+    each = (
+        Shown(
             panel.title,
             panel.about,
             tuple(panel.words(frames)),
-            tuple(pictures),
+            _pictures(panel.draw(frames), prefix, plain(page.name)),
             tuple(panel.tables(frames)),
             tuple((passage.caption, _marked(passage)) for passage in panel.passages(frames)),
         )
-        if shown.words or shown.pictures or shown.tables or shown.passages:
-            found.append(shown)
-    return tuple(found)
+        for panel, frames in asked(page)
+    )
+    return tuple(shown for shown in each if shown.words or shown.pictures or shown.tables or shown.passages)
+
+
+def study_pictures(report: ReportInput) -> tuple[Picture, ...]:
+    """The figures over all models."""
+    return tuple(drawn for panel in panels() for drawn in _pictures(panel.across(report), "study"))
+
+
+def _pictures(drawn: Iterable[Drawn], prefix: str, of: str = "") -> tuple[Picture, ...]:
+    return tuple(
+        picture(f"{prefix}-{one.name}", one.title, one.caption, one.figure, of)
+        for one in drawn
+        if one.figure is not None
+    )
 
 
 def _marked(passage: Passage) -> tuple[Marked, ...]:

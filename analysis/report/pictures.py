@@ -7,9 +7,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from indexscope.analysis import plots
 from indexscope.analysis.plots.drawing import Drawing
 from indexscope.analysis.plots.packed import packed
+from indexscope.analysis.plots.svg import to_svg
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,6 @@ def picture(identifier: str, title: str, caption: str, figure: Figure, of: str =
         figure: The figure; a `Drawing` brings its rows along.
         of: Whose figure it is, for readers who hear the title alone.
     """
-    svg = plots.to_svg(figure, identifier, f"{title}, {of}" if of else title, caption)
+    svg = to_svg(figure, identifier, f"{title}, {of}" if of else title, caption)
     data = packed(figure) if isinstance(figure, Drawing) and figure.marks else None
     return Picture(identifier, title, caption, svg, data)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from indexscope.analysis.efficiency.fronts import COST, model_front
+from indexscope.analysis.comparison.fronts import COST, model_front
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.judgement import judge
 from indexscope.analysis.report.numbers import known

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.names import plain
 from indexscope.analysis.report.inputs import ModelPage, ReportInput
 from indexscope.analysis.report.judgement import judge
@@ -14,15 +15,6 @@ from indexscope.analysis.report.numbers import decimals, known, number, percent,
 
 Outcome = Literal["better", "worse", "equivalent", "inconclusive", "same"]
 _UNSPOKEN = ("share", "ratio", "score", "")
-_NAMES = {
-    "nll": "Next-token loss",
-    "accuracy": "Next-token accuracy",
-    "selection_recall": "Selection recall",
-    "indexer_flops": "Indexer FLOPs",
-    "indexer_latency_ms": "Measured indexer latency",
-    "indexer_parameters": "Indexer parameters",
-    "efficiency_score": "The efficiency score",
-}
 
 
 def join(parts: Sequence[str]) -> str:
@@ -33,8 +25,9 @@ def join(parts: Sequence[str]) -> str:
 
 
 def name_of(metric: str) -> str:
-    """What running text calls a metric."""
-    return _NAMES.get(metric, metric)
+    """What a sentence that begins with a metric calls it."""
+    words = label(metric)
+    return words[:1].upper() + words[1:]
 
 
 def with_unit(value: object, unit: str, places: int | None = None, signed: bool = False) -> str:
@@ -100,19 +93,14 @@ def portrait(report: ReportInput, page: ModelPage) -> str:
     rows = report.own_metrics(page.name).filter(pl.col("layer").is_null() & pl.col("value").is_finite())
     found = {row["metric"]: row for row in rows.iter_rows(named=True)}
     parts = []
-    for metric, words in (
-        ("nll", "next-token loss"),
-        ("selection_recall", "selection recall"),
-        ("oracle_recall", "oracle recall"),
-        ("normalized_entropy", "normalised entropy"),
-    ):
+    for metric in ("nll", "selection_recall", "oracle_recall", "normalized_entropy"):
         if metric in found:
             row = found[metric]
             places = decimals((known(row["ci_low"]), known(row["ci_high"])), known(row["value"]))
             interval = span(row["ci_low"], row["ci_high"], row["unit"], places)
             shown = f" ({percent(report.confidence)} CI {interval})" if interval != "–" else ""
             tail = "" if row["unit"] in _UNSPOKEN else f" {row['unit']}"
-            parts.append(f"{words} {number(row['value'], row['unit'], places)}{tail}{shown}")
+            parts.append(f"{label(metric)} {number(row['value'], row['unit'], places)}{tail}{shown}")
     kind = (
         ""
         if page.has_indexer

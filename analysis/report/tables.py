@@ -9,13 +9,12 @@ from typing import Any
 
 import polars as pl
 
-from indexscope.analysis.efficiency.reference import THIS
 from indexscope.analysis.metrics.headline import HEADLINE
 from indexscope.analysis.names import plain
 from indexscope.analysis.report.catalogue import LAYER_METRICS, grouped, meaning, paired, wanted
 from indexscope.analysis.report.inputs import ModelPage, ReportInput
 from indexscope.analysis.report.judgement import Judgement, judge
-from indexscope.analysis.report.numbers import DASH, count, decimals, known, number, percent_with_interval, span
+from indexscope.analysis.report.numbers import DASH, count, decimals, known, number, span
 from indexscope.analysis.report.ranking import ranking
 
 
@@ -240,45 +239,3 @@ def _cell(row: Mapping[str, Any] | None, places: int | None, judgement: Judgemen
     value = known(row["value"])
     told = judgement if judgement is not None and judgement.stands else None
     return Cell(number(value, str(row["unit"] or ""), places), "" if value is None else repr(value), told)
-
-
-def lift_rows(lift: pl.DataFrame) -> tuple[tuple[str, ...], ...]:
-    """Lift over all layers by distance, as text: label, lift, interval, attention lift, selections."""
-    rows = lift.filter((pl.col("axis") == "distance") & pl.col("layer").is_null()).sort("bin")
-    table = []
-    for row in rows.iter_rows(named=True):
-        places = decimals((known(row["ci_low"]), known(row["ci_high"])), known(row["lift"]))
-        table.append(
-            (
-                str(row["label"]),
-                number(row["lift"], "", places),
-                span(row["ci_low"], row["ci_high"], "", places),
-                number(row["attention_lift"]),
-                count(row["selections"]),
-                count(row["n"]),
-            )
-        )
-    return tuple(table)
-
-
-def cluster_rows(clusters: pl.DataFrame) -> tuple[tuple[str, ...], ...]:
-    """Clusters as text: number, name, size, share and its interval in per cent, samples."""
-    return tuple(
-        (str(row["cluster"]), str(row["name"]), count(row["size"]), *percent_with_interval(row), count(row["n"]))
-        for row in clusters.sort("cluster").iter_rows(named=True)
-    )
-
-
-def projection_rows(projection: pl.DataFrame) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Projected FLOPs: the components, and one row per length, at the checkpoint's own dimensions first."""
-    if "dimensions" not in projection.columns:
-        projection = projection.with_columns(dimensions=pl.lit(THIS))
-    components = tuple(str(name) for name in projection["component"].unique(maintain_order=True))
-    table = []
-    for (dimensions,), own in projection.group_by("dimensions", maintain_order=True):
-        where = "" if dimensions == THIS else f", dimensions of {dimensions}"
-        for length in sorted(own["length"].unique().to_list()):
-            flops = dict(own.filter(pl.col("length") == length).select("component", "flops").iter_rows())
-            cells = (number(flops.get(name), "FLOPs") for name in components)
-            table.append((f"{count(length)}{where}", *cells))
-    return components, tuple(table)

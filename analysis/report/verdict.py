@@ -8,6 +8,7 @@ from typing import Any, cast, get_args
 
 import polars as pl
 
+from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.names import plain
 from indexscope.analysis.report.catalogue import is_cost
 from indexscope.analysis.report.inputs import Level, ModelPage, ReportInput
@@ -56,11 +57,12 @@ class _Aspect:
         return f"the same {self.subject}" if outcome == "same" else f"no detectable difference in {self.subject}"
 
 
+_RECALL = label("selection_recall")
 _ASPECTS = (
     _Aspect(
         ("nll", "accuracy"), "better next-token prediction", "worse next-token prediction", "next-token prediction"
     ),
-    _Aspect(("selection_recall",), "higher selection recall", "lower selection recall", "selection recall"),
+    _Aspect(("selection_recall",), f"higher {_RECALL}", f"lower {_RECALL}", _RECALL),
     _Aspect(
         ("indexer_flops", "indexer_latency_ms", "indexer_parameters"),
         "a cheaper indexer",
@@ -251,7 +253,7 @@ def _layers(report: ReportInput, page: ModelPage) -> str:
     counts = {word: told.count(word) for word in (*words.values(), "undecided") if word in told}
     where = "all" if len(counts) == 1 else join([f"{word} in {count}" for word, count in counts.items()]) + " of"
     alike = f"{told[0]} in " if len(counts) == 1 else ""
-    text = f"By layer, selection recall is {alike}{where} {len(judged)} layers (corrected for their number)"
+    text = f"By layer, {_RECALL} is {alike}{where} {len(judged)} layers (corrected for their number)"
     if words["worse"] in told:
         lowest = rows.filter(pl.col("difference").is_finite()).sort("difference").row(0, named=True)
         text += f"; the largest drop is in layer {lowest['layer']} ({number(lowest['difference'], places=3)})"

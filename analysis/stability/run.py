@@ -10,9 +10,9 @@ from indexscope.analysis.metrics.ratios import cells, ratio_table, sample_sums, 
 from indexscope.analysis.metrics.stream import Sharded, shards
 from indexscope.analysis.metrics.summary import summarise
 from indexscope.analysis.metrics.sums import Sums, join, per_sample
-from indexscope.analysis.settings import StabilitySettings
-from indexscope.analysis.stability.fragility import fragility
+from indexscope.analysis.stability import StabilitySettings
 from indexscope.analysis.stability.tables import (
+    FRAGILITY,
     OUTPUT_STABILITY,
     OUTPUTS,
     RERUN,
@@ -22,6 +22,10 @@ from indexscope.analysis.stability.tables import (
 )
 from indexscope.columns import empty
 
+TIES, MARGINS, ROBUST = "ties", "small margins", "robust"
+#: Raise it when any number of the analysis would change.
+VERSION = 1
+
 BAND = ("ci_low", "ci_high")
 
 
@@ -29,7 +33,7 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: StabilitySetti
     """How much of the selection and of the predictions hangs on ties and on precision.
 
     Args:
-        features: The probe's tables; ``selection_stability``, ``score_drift`` (for margins), ``selection_rerun`` and
+        features: The close-up's tables; ``selection_stability``, ``score_drift`` (for margins), ``selection_rerun`` and
             ``output_stability`` are read.
         settings: The bootstrap, and what counts as fragile.
 
@@ -87,3 +91,32 @@ def _margins(features: Mapping[str, pl.DataFrame] | Sharded, settings: Stability
     if sums is None:
         return pl.DataFrame(schema={"layer": pl.Int16, "margin": pl.Float64})
     return ratio_table(sums, ("layer",), {"margin": BAND}, settings).select("layer", "margin")
+
+
+def fragility(variants: pl.DataFrame, margins: pl.DataFrame, threshold: float) -> pl.DataFrame:
+    """One row a layer with index scores.
+
+    A layer is "robust" where neither ties nor FP8 scores change as much as ``threshold`` of its selection. Otherwise
+    the larger of the two changes names the reason: "ties" where equal scores alone leave that much open, "small
+    margins" where scores that differ are too close for FP8 to keep apart.
+
+    Args:
+        variants: The frame ``variants`` of the analysis.
+        margins: layer and margin, the mean of (k-th - next score) / sd.
+        threshold: Share of the selection.
+    """
+    by_layer = variants.filter(pl.col("layer").is_not_null())
+    ties, fp8 = (
+        by_layer.filter(pl.col("variant") == name).select("layer", pl.col("changed").alias(f"changed_{name}"), *more)
+        for name, more in (("ties", ("tie_share", "n")), ("fp8", ()))
+    )
+    frame = ties.join(fp8, on="layer", how="left").join(margins, on="layer", how="left").sort("layer")
+    largest = pl.max_horizontal("changed_ties", "changed_fp8")
+    reason = (
+        pl.when(largest < threshold)
+        .then(pl.lit(ROBUST))
+        .when(pl.col("changed_ties") >= pl.col("changed_fp8"))
+        .then(pl.lit(TIES))
+        .otherwise(pl.lit(MARGINS))
+    )
+    return FRAGILITY.shaped(frame.with_columns(reason=reason))

@@ -1,26 +1,21 @@
-"""The tables of how stable selections and predictions are: the probe's and the analysis'."""
+"""The tables of how stable selections and predictions are: the close-up's and the analysis'."""
 
 from __future__ import annotations
 
 import polars as pl
 
 from indexscope.analysis.metrics.tables import BOTH
-from indexscope.columns import SAMPLES, Column, interval, of, table_of
+from indexscope.columns import SAMPLES, band, of, table_of
 
 _VARIANT = of(pl.String, variant="How scores were rounded, ties broken or the sequence fed.")
 _IN_EFFECT = (
     *of(
         pl.Int32,
         "queries",
-        queries="Probed queries in effect of the row: with more eligible keys than are selected.",
+        queries="Sampled queries in effect of the row: with more eligible keys than are selected.",
     ),
     *of(pl.Float64, "queries", weight="Queries that they stand for."),
 )
-
-
-def _band(unit: str, prefix: str = "") -> tuple[Column, ...]:
-    return interval(unit, f"{prefix}ci_low", f"{prefix}ci_high", "the")
-
 
 SELECTION_STABILITY = table_of(
     "sample, layer, bucket, variant",
@@ -54,7 +49,7 @@ OUTPUT_STABILITY = table_of(
     "sample, bucket, variant",
     "sample bucket variant",
     _VARIANT,
-    of(pl.Int32, "tokens", tokens="Probed queries of the row."),
+    of(pl.Int32, "tokens", tokens="Sampled queries of the row."),
     of(pl.Float64, "tokens", weight="Queries that they stand for."),
     of(pl.Float64, "nats", "weight", kl="Divergence of the next-token distribution from the reference run's."),
     of(pl.Float64, "nats", max_kl="Largest divergence."),
@@ -72,14 +67,14 @@ VARIANTS = table_of(
     "layer variant",
     _VARIANT,
     of(pl.Float64, "share", changed="Selected keys that are lost."),
-    _band("share"),
+    band("share"),
     of(
         pl.Float64,
         "share",
         any_changed="Queries that lose any.",
         recall_change="Attention on the changed selection less that on the exact one.",
     ),
-    _band("share", "recall_"),
+    band("share", "recall_"),
     of(
         pl.Float64,
         "share",
@@ -107,7 +102,7 @@ RERUN = table_of(
     "layer variant",
     _VARIANT,
     of(pl.Float64, "share", changed="Selected keys that the run with the variant in all layers lacks."),
-    _band("share"),
+    band("share"),
     SAMPLES,
 )
 OUTPUTS = table_of(
@@ -115,14 +110,14 @@ OUTPUTS = table_of(
     "variant",
     _VARIANT,
     of(pl.Float64, "nats", kl="Divergence of the next-token distribution from the reference run's."),
-    _band("nats"),
+    band("nats"),
     of(pl.Float64, "nats", max_kl="Largest divergence of a query."),
     of(pl.Float64, "share", top1_equal="Queries whose most likely next token is the same."),
     of(pl.Float64, "nats", nll_change="Negative log-likelihood of the next token less the reference run's."),
-    _band("nats", "nll_"),
+    band("nats", "nll_"),
     SAMPLES,
 )
-PROBED = {
+COLLECTED = {
     "selection_stability": SELECTION_STABILITY,
     "selection_rerun": SELECTION_RERUN,
     "output_stability": OUTPUT_STABILITY,

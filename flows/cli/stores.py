@@ -9,7 +9,7 @@ import typer
 from indexscope import IndexscopeError
 
 if TYPE_CHECKING:
-    from indexscope.storage.store import Store
+    from indexscope.storage.store.store import Store
 
 #: Exit code of verify and import when something is not as it was committed.
 DAMAGED = 1
@@ -28,7 +28,7 @@ def existing_store(url: str, or_empty: bool = False) -> Store:
     Raises:
         IndexscopeError: There is no such folder, or it holds nothing.
     """
-    from indexscope.storage.store import Store
+    from indexscope.storage.store.store import Store
 
     store = Store(url)
     remedy = "give the folder or URL of a store"
@@ -37,6 +37,14 @@ def existing_store(url: str, or_empty: bool = False) -> Store:
     if not or_empty and not store.folder.sizes():
         raise IndexscopeError(url, "holds nothing", remedy)
     return store
+
+
+def store_and_study(source: str, name: str | None) -> tuple[Store, str | None]:
+    """The store that a study file or a store's address means, and which of its studies is meant, if that was said."""
+    from indexscope.flows.finished.study_files import in_store, study_of
+
+    study = study_of(source, name)
+    return (existing_store(source), name) if study is None else in_store(study)
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:

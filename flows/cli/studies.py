@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from indexscope.flows.errors import complain
+
+if TYPE_CHECKING:
+    from indexscope.flows.study.outcome import Outcome
 
 File = Annotated[
     Path | None, typer.Argument(metavar="[FILE]", readable=False, help="Study file; without one, the built-in study.")
@@ -21,8 +24,8 @@ Refresh = Annotated[
     typer.Option(
         "--refresh",
         metavar="STEP",
-        help="Compute a step even if the store has it: extract, probe, audit, profile, analyze (or one analysis, e.g. "
-        "clustering), compare, report, all. What follows runs again if other bytes come out.",
+        help="Compute a step even if the store has it: extract, closeup, audit, profile, analyze (or one analysis, "
+        "e.g. clustering), compare, report, all. What follows runs again if other bytes come out.",
     ),
 ]
 Full = Annotated[
@@ -38,12 +41,47 @@ def settings(overrides: list[str] | None, full: bool) -> list[str]:
 
 def run(name: str, file: Path | None, overrides: list[str], refresh: list[str] | None) -> None:
     """Run one of the flows, tell what it has to say, and exit with its code; the last line on stdout is its folder."""
-    from indexscope.flows.run import run_flow
-
     outcome = run_flow(name, None if file is None else str(file), overrides, refresh)
     complain(list(outcome.messages), outcome.code)
     if outcome.folder is not None:
-        from indexscope.flows.narrate import short  # it imports Prefect, whose settings `run_flow` has checked
+        from indexscope.flows.engine.narrate import short  # it imports Prefect, whose settings `run_flow` has checked
 
         typer.echo(short(outcome.folder))
     raise typer.Exit(outcome.code)
+
+
+def run_flow(name: str, file: str | None, overrides: list[str], refresh: list[str] | None = None) -> Outcome:
+    """Run one of the flows.
+
+    Args:
+        name: A key of `indexscope.flows.study.flows.FLOWS`.
+        file: The study file; None is the built-in study.
+        overrides: ``key.key=value`` settings that go before the file's.
+        refresh: Steps to compute even if the store has them.
+
+    Raises:
+        IndexscopeError: The study or something that it names cannot be used, or Prefect cannot.
+        Exception: Whatever the flow raised that is no outcome: a defect of this program.
+    """
+    from indexscope.flows.study.load import load_study
+    from indexscope.flows.study.preflight import check_folders, check_prefect, check_store
+    from indexscope.flows.study.refresh import chosen
+
+    study = load_study(file, overrides)
+    steps = chosen(refresh or [], name)
+    check_folders(study, name)
+    check_prefect()
+    from indexscope.flows.local_server import temporary_server
+
+    with temporary_server() as ready:
+        from indexscope.flows.study.flows import FLOWS
+        from indexscope.flows.study.outcome import Outcome
+        from indexscope.flows.study.plan import prepare_plan
+
+        check_store(prepare_plan(study, steps), name)
+        ready()
+        state: Any = FLOWS[name](file=file, overrides=overrides, refresh=refresh, return_state=True)
+    outcome = state.result(raise_on_failure=False)
+    if isinstance(outcome, Outcome):
+        return outcome
+    raise outcome if isinstance(outcome, BaseException) else RuntimeError(f"the flow ended {state.name}")

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 from indexscope import IndexscopeError
 from indexscope.flows.engine.graph import Node
-from indexscope.storage.store import StepKey, Store
+from indexscope.storage.store.store import StepKey, Store
 
 
 class Contents:

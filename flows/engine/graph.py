@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 
-from indexscope.storage.store import JSON, StepKey, step_key
+from indexscope.storage.store.store import JSON, StepKey, step_key
 from indexscope.tasks.common.declared import COMMANDS, RESULT, Given, Reads, Source, Step
 from indexscope.tasks.common.models import Checkpoint
 

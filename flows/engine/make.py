@@ -10,15 +10,15 @@ from typing import Any
 
 from prefect.task_runners import TaskRunner
 
-from indexscope.flows.config import RunnerSettings
 from indexscope.flows.engine.contents import Contents
 from indexscope.flows.engine.graph import Graph, Node, levels
+from indexscope.flows.engine.narrate import damage_lines, say, summary
 from indexscope.flows.engine.reasons import NOVEL, why
-from indexscope.flows.narrate import damage_lines, say, summary
-from indexscope.flows.work import Failure, ModelsFailed, UnitsFailed, pool, run_each, started, threads
-from indexscope.metrics import MetricsFile
-from indexscope.storage.samples import Sample
-from indexscope.storage.store import DamagedUnit, StepKey, Store
+from indexscope.flows.engine.settings import RunnerSettings
+from indexscope.flows.engine.units import Failure, ModelsFailed, UnitsFailed, pool, run_each, started, threads
+from indexscope.plugins import PluginFile
+from indexscope.storage.inputs.samples import Sample
+from indexscope.storage.store.store import DamagedUnit, StepKey, Store
 from indexscope.tasks.common.declared import Job, Parcel
 from indexscope.tasks.common.step import described
 from indexscope.tasks.common.unit import StepRecord, Target
@@ -37,7 +37,7 @@ class Engine:
         shards: Samples of each shard, by name.
         refresh: Steps to compute even if the store has them.
         tokenizer: Folder of the tokenizer that made the samples; None where they came as ids.
-        metrics: Files of the study's own metrics.
+        plugins: Files of the study's plug-ins.
         more: What only some steps are told.
     """
 
@@ -47,7 +47,7 @@ class Engine:
     shards: Shards
     refresh: frozenset[str] = frozenset()
     tokenizer: str | None = None
-    metrics: tuple[MetricsFile, ...] = ()
+    plugins: tuple[PluginFile, ...] = ()
     more: Callable[[Node], Any] = lambda node: None
 
     def make(self, nodes: Sequence[Node], done: set[StepKey] | None = None) -> None:
@@ -191,13 +191,13 @@ class Engine:
         return Job(
             step.name,
             target,
-            replace(node.given, declared=()),  # functions of a file that only `metrics` brings to a worker
+            replace(node.given, plugins=()),  # functions of a file that the job brings to a worker
             node.sources,
             node.model,
             Parcel(tuple(samples)),
             self.runner.workers if step.sharded else 1,
             self.tokenizer,
-            self.metrics,
+            self.plugins,
             Parcel(self.more(node)),
         )
 
@@ -222,7 +222,7 @@ class Engine:
 
     def why(self, node: Node, contents: Contents) -> str:
         """Why a result would be made now; empty if it would not."""
-        return why(node, self.graph, self.store, self.refresh, contents, self.metrics)
+        return why(node, self.graph, self.store, self.refresh, contents, self.plugins)
 
     def _announced(self, node: Node, contents: Contents) -> str:
         """Say why a result is made, if there is more to say than that it is new."""

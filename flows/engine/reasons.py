@@ -7,11 +7,11 @@ from typing import Any
 
 from indexscope.flows.engine.contents import Contents
 from indexscope.flows.engine.graph import OF_EACH, Graph, Node
-from indexscope.flows.leaves import differences, flat, is_digest, shown
-from indexscope.metrics import MetricsFile
-from indexscope.storage.json_types import JSON
-from indexscope.storage.keys import SCHEMA_VERSION
-from indexscope.storage.store import Manifest, StepKey, Store
+from indexscope.flows.engine.input_changes import differences, flat, is_digest, shown
+from indexscope.plugins import PluginFile
+from indexscope.storage.store.json_types import JSON
+from indexscope.storage.store.keys import SCHEMA_VERSION
+from indexscope.storage.store.store import Manifest, StepKey, Store
 from indexscope.tasks.common.registry import STEPS
 from indexscope.tasks.common.unit import is_stale
 
@@ -28,7 +28,7 @@ def why(
     store: Store,
     refresh: Set[str],
     contents: Contents,
-    metrics: Sequence[MetricsFile] = (),
+    plugins: Sequence[PluginFile] = (),
 ) -> str:
     """Why a result would be made now; empty if it would not.
 
@@ -38,7 +38,7 @@ def why(
         store: Where they are.
         refresh: Steps to compute even if the store has them.
         contents: What the store holds.
-        metrics: Files of the study's own metrics, by whose names a change of them is told.
+        plugins: Files of the study's plug-ins, by whose names a change of them is told.
     """
     if node.step.name in refresh:
         return f"asked for by --refresh {node.step.name}"
@@ -54,7 +54,7 @@ def why(
         return "made from other results than the store has now" if stale else ""
     if committed:
         return f"{len(node.units) - committed} of {len(node.units)} missing"
-    return _novelty(node, graph, store, {file.digest: file.name for file in metrics})
+    return _novelty(node, graph, store, {file.digest: file.name for file in plugins})
 
 
 def _first(units: list[str]) -> str:

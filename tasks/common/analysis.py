@@ -1,10 +1,10 @@
-"""Steps that analyse what one model's other steps made: `analysis.<name>.run` with the settings of that name."""
+"""Steps that analyse what one model's other steps made: `analysis.<name>.run.run` with the settings of that name."""
 
 from __future__ import annotations
 
 from importlib import import_module
 
-from indexscope.storage.store import JSON, Store
+from indexscope.storage.store.store import JSON, Store
 from indexscope.tasks.common.declared import Given, Job, Made, Reads, Step
 from indexscope.tasks.common.features import StoredFeatures
 
@@ -24,11 +24,11 @@ def analysis(name: str, *reads: Reads, place: int) -> Step:
     def compute(job: Job, store: Store) -> Made:
         own = [(source.key, source.units) for source in job.sources if not source.of_each]
         each = [StoredFeatures(store, [(source.key, source.units)]) for source in job.sources if source.of_each]
-        run = import_module(f"indexscope.analysis.{name}").run
+        run = import_module(f"indexscope.analysis.{name}.run").run
         return Made(run(StoredFeatures(store, own), getattr(job.given.analyses, name), *([each] if each else [])))
 
     def version() -> int:
-        return int(getattr(import_module(f"indexscope.analysis.{name}"), "VERSION", 1))
+        return int(getattr(import_module(f"indexscope.analysis.{name}.run"), "VERSION", 1))
 
     return Step(
         name,

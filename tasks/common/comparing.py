@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from indexscope.storage.store import JSON, Store
+from indexscope.storage.store.store import JSON, Store
 from indexscope.tasks.common.declared import Given, Job, Made, Reads, Step
 from indexscope.tasks.common.features import StoredFeatures
-from indexscope.tasks.common.unit import Tables
 
 Stored = Mapping[str, Mapping[str, Any]]
 
@@ -19,12 +18,12 @@ def settings(given: Given) -> dict[str, JSON]:
     return {"settings": given.comparison.model_dump(mode="json")}
 
 
-def comparing(name: str, function: str, place: int) -> Step:
+def comparing(name: str, place: int) -> Step:
     """The declaration of a comparison of selections and predictions.
 
     Args:
-        name: The step's name, and the folder of the question in `analysis`.
-        function: What is called there with the tables of each model, the baseline's name and the settings.
+        name: The step's name, and the folder of the question in `analysis`, whose `run.run` is called with the tables
+            of each model, the baseline's name and the settings.
         place: Where it stands among the comparisons.
     """
 
@@ -33,13 +32,13 @@ def comparing(name: str, function: str, place: int) -> Step:
         for source in job.sources:
             steps.setdefault(source.model, []).append((source.key, source.units))
         stored: Stored = {model: StoredFeatures(store, own, ("selections",)) for model, own in steps.items()}
-        compare: Callable[[Stored, str, Any], Tables] = getattr(import_module(f"indexscope.analysis.{name}"), function)
-        return Made(compare(stored, next(iter(stored)), job.given.comparison))
+        run = import_module(f"indexscope.analysis.{name}.run").run
+        return Made(run(stored, next(iter(stored)), job.given.comparison))
 
     def version() -> int:
-        return int(getattr(import_module(f"indexscope.analysis.{name}"), "VERSION", 1))
+        return int(getattr(import_module(f"indexscope.analysis.{name}.run"), "VERSION", 1))
 
-    reads = (Reads("extract"), Reads("probe"))
+    reads = (Reads("extract"), Reads("closeup"))
     return Step(
         name,
         "compare",

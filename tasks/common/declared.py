@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from indexscope.analysis.settings import AnalysisSettings, ComparisonSettings, ExtractSettings, ProbeSettings
+from indexscope.analysis.analyses import AnalysisSettings
+from indexscope.analysis.settings import CloseupSettings, ComparisonSettings, ExtractSettings
 from indexscope.columns import Table
-from indexscope.metrics import Declared, MetricsFile
-from indexscope.storage.samples import Sample
-from indexscope.storage.store import JSON, StepKey, Store
+from indexscope.plugins import Plugin, PluginFile
+from indexscope.storage.inputs.samples import Sample
+from indexscope.storage.store.store import JSON, StepKey, Store
 from indexscope.tasks.common.models import Checkpoint
 from indexscope.tasks.common.unit import Tables, Target
 
@@ -36,26 +37,26 @@ class Given:
 
     Attributes:
         extract: How models are run.
-        probe: How closely some queries are looked at.
+        closeup: How closely some queries are looked at.
         analyses: Settings of the analyses.
         comparison: Settings of the comparison.
         shard_size: Samples a shard.
         device: Type of the device.
         dataset: Fingerprint of the samples.
         vocabulary: What the token ids mean to a reader, by its hash; None without a tokenizer.
-        declared: The study's own metrics.
+        plugins: The study's plug-ins.
         checkpoint: Fingerprint of the model; "" for what is made once a study.
     """
 
     extract: ExtractSettings
-    probe: ProbeSettings
+    closeup: CloseupSettings
     analyses: AnalysisSettings
     comparison: ComparisonSettings
     shard_size: int
     device: str
     dataset: str
     vocabulary: str | None = None
-    declared: tuple[Declared, ...] = ()
+    plugins: tuple[Plugin, ...] = ()
     checkpoint: str = ""
 
 
@@ -106,7 +107,7 @@ class Job:
         samples: The unit's samples, for a step that runs the model.
         workers: How many such jobs share the cores.
         tokenizer: Folder of the tokenizer that made the samples; None where they came as ids.
-        metrics: Files of the study's own metrics.
+        plugins: Files of the study's plug-ins.
         more: What only this step is told, such as a report's provenance.
     """
 
@@ -118,7 +119,7 @@ class Job:
     samples: Parcel[Sequence[Sample]] = field(default_factory=lambda: Parcel(()))
     workers: int = 1
     tokenizer: str | None = None
-    metrics: tuple[MetricsFile, ...] = ()
+    plugins: tuple[PluginFile, ...] = ()
     more: Parcel[Any] = field(default_factory=lambda: Parcel(None))
 
     @property

@@ -6,17 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
-from indexscope.storage.store import StepKey, Store
+from indexscope.storage.store.lazy import Lazy
+from indexscope.storage.store.store import StepKey, Store
 
 #: Feature tables that no analysis of one model reads: the selected keys of a whole dataset, which are large.
 UNREAD = ("selections",)
 ANALYSES = "analyses/"
 
 
-class StoredFeatures(Mapping[str, pl.DataFrame]):
+class StoredFeatures(Lazy[pl.DataFrame]):
     """The tables of some steps, read when they are asked for and not kept.
 
-    Every checksum is verified at every reading. Result tables of an analysis are named after it: "sharing.schedules".
+    Every checksum is verified at every reading. Result tables of an analysis bear its name: "layer_sharing.schedules".
 
     Args:
         store: The store.
@@ -30,30 +31,12 @@ class StoredFeatures(Mapping[str, pl.DataFrame]):
     ) -> None:
         self._store = store
         self._sources = {
-            _name(key, table): (key, tuple(units), table)
+            _name(key, table): (key, table, tuple(units))
             for key, units in sources
             for table in store.tables(key)
             if table not in UNREAD or table in also
         }
-
-    def __getitem__(self, table: str) -> pl.DataFrame:
-        """A whole table.
-
-        Raises:
-            KeyError: There is no such table.
-            DamagedUnit: A file is not what was committed.
-        """
-        key, units, stored = self._sources[table]
-        return self._store.read(key, stored, units)
-
-    def __contains__(self, table: object) -> bool:
-        return table in self._sources
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._sources)
-
-    def __len__(self) -> int:
-        return len(self._sources)
+        super().__init__(self._sources, lambda place: store.read(*place))
 
     def shards(self, tables: Sequence[str]) -> Iterator[Mapping[str, pl.DataFrame]]:
         """The named tables of one shard after the other, those that it has; see `indexscope.analysis.metrics.stream`.
@@ -66,7 +49,7 @@ class StoredFeatures(Mapping[str, pl.DataFrame]):
         wanted: dict[tuple[str, ...], dict[StepKey, list[str]]] = {}
         for table in tables:
             if table in self._sources:
-                key, units, stored = self._sources[table]
+                key, stored, units = self._sources[table]
                 wanted.setdefault(units, {}).setdefault(key, []).append(stored)
         for units, steps in wanted.items():
             readers = [self._store.read_units(key, names, units) for key, names in steps.items()]

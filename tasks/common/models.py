@@ -56,7 +56,7 @@ def release() -> None:
 
 def _load(checkpoint: Checkpoint, settings: ExtractSettings) -> PreTrainedModel | IndexscopeError:
     from indexscope.analysis.capture import CapturedModel
-    from indexscope.storage.checkpoints import load_model
+    from indexscope.storage.inputs.checkpoints import load_model
 
     try:
         model = load_model(Path(checkpoint.folder), settings.dtype, settings.device)

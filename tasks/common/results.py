@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 
-from indexscope.storage.store import StepKey, Store
+from indexscope.storage.store.lazy import Lazy
+from indexscope.storage.store.store import StepKey, Store
 from indexscope.tasks.common.declared import RESULT as RESULT
 from indexscope.tasks.common.declared import Source
 
 
-class StoredModels(Mapping[str, Mapping[str, pl.DataFrame]]):
-    """What is compared of each model, read when it is asked for: the samples of many models would fill the memory."""
+def stored_models(store: Store, models: Mapping[str, Mapping[str, StepKey]]) -> Lazy[Mapping[str, pl.DataFrame]]:
+    """What is compared of each model, read when it is asked for: the samples of many models would fill the memory.
 
-    def __init__(self, store: Store, models: Mapping[str, Mapping[str, StepKey]]) -> None:
-        self._store, self._models = store, models
+    Args:
+        store: The store.
+        models: The analyses of each model, by name.
+    """
 
-    def __getitem__(self, name: str) -> Mapping[str, pl.DataFrame]:
-        from indexscope.analysis.comparison import combine
+    def combined(keys: Mapping[str, StepKey]) -> Mapping[str, pl.DataFrame]:
+        from indexscope.analysis.comparison.compare import combine
 
-        return combine(read_analyses(self._store, self._models[name], ("metrics", "per_sample")))
+        return combine(read_analyses(store, keys, ("metrics", "per_sample")))
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._models
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._models)
-
-    def __len__(self) -> int:
-        return len(self._models)
+    return Lazy(models, combined)
 
 
 def read_analyses(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from indexscope.storage.store import JSON
+from indexscope.storage.store.store import JSON
 from indexscope.tasks.common.declared import Given, Job
 from indexscope.tasks.common.models import borrow, share_cores
 

@@ -19,7 +19,7 @@ from prefect.tasks import exponential_backoff
 
 from indexscope import IndexscopeError
 from indexscope.columns import Table
-from indexscope.storage.store import JSON, DamagedUnit, Store, UnitRecord
+from indexscope.storage.store.store import JSON, DamagedUnit, Store, UnitRecord
 from indexscope.tasks.common.declared import Job, Made
 from indexscope.tasks.common.parent import end_with_parent
 from indexscope.tasks.common.registry import STEPS

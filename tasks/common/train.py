@@ -18,9 +18,9 @@ from indexscope.analysis.demo.tokenizer import token_stream, train_tokenizer
 from indexscope.analysis.demo.warmup import warm_up_indexers, with_indexers
 from indexscope.analysis.features import extract_samples
 from indexscope.analysis.settings import ExtractSettings
-from indexscope.storage.datasets import DatasetSettings, load_samples
-from indexscope.storage.demo_models import body_key, load_body, save_body, save_checkpoint
-from indexscope.storage.stdlib import stdlib_documents
+from indexscope.storage.inputs.datasets import DatasetSettings, load_samples
+from indexscope.storage.inputs.demo_models import body_key, load_body, save_body, save_checkpoint
+from indexscope.storage.inputs.stdlib import stdlib_documents
 
 Body = dict[str, torch.Tensor]
 WARM_UP_SEQUENCES = 2048

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from indexscope.storage.store import StepKey, UnitRecord
+from indexscope.storage.store.store import StepKey, UnitRecord
 
 Tables = Mapping[str, pl.DataFrame]
 #: Where a marker keeps the checksum of what a unit was made from.

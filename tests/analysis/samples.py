@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from indexscope.storage.samples import Sample
+from indexscope.storage.inputs.samples import Sample
 
 
 def samples(*lengths: int) -> list[Sample]:

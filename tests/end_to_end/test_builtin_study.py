@@ -13,13 +13,14 @@ from tests.end_to_end.conftest import Command
 SMALL = [
     part
     for setting in (
-        "dataset.samples=12",
+        "dataset.samples=6",
         "dataset.max_length=256",
-        "shard_size=4",
+        "shard_size=3",
         "extract.profile_repeats=1",
-        "extract.profile_lengths=[64,128]",
-        "probe.samples=6",
-        "probe.rerun_samples=1",
+        "extract.profile_lengths=[32,64]",
+        "closeup.samples=2",
+        "closeup.queries=8",
+        "closeup.rerun_samples=1",
     )
     for part in ("--set", setting)
 ]
@@ -76,16 +77,6 @@ def test_both_indexers_lie_between_chance_and_the_oracle_and_the_light_one_costs
     per_layer = {"baseline": 96 * 256 + 192 * 64 + 2 * 64 + 192 * 4, "light": 96 * 64 + 192 * 32 + 2 * 32 + 192 * 2}
     assert cost == {model: 6 * parameters for model, parameters in per_layer.items()}
     assert all(row["passed"] and row["max_logit_change"] < 1e-3 for row in report["causality"])
-
-
-def test_the_same_study_again_computes_nothing(report: dict, folder: Path, indexscope: Command) -> None:
-    files = {path: path.stat().st_mtime_ns for path in (folder / ".indexscope").rglob("*.parquet")}
-    again = indexscope("study", *SMALL, cwd=folder)
-    assert again.returncode == 0
-    assert {path: path.stat().st_mtime_ns for path in (folder / ".indexscope").rglob("*.parquet")} == files
-    extracted = [line for line in again.stdout.splitlines() + again.stderr.splitlines() if "extract" in line]
-    assert extracted
-    assert all("cached" in line for line in extracted)
 
 
 def test_diff_and_ls_speak_of_the_finished_study(report: dict, folder: Path, indexscope: Command) -> None:

@@ -118,7 +118,7 @@ def test_only_two_names_are_installed_and_every_file_of_the_rooms_is_there(insta
         if path.is_file() and not {"__pycache__", ".work"} & set(path.parts)
     }
     assert not sources - names
-    assert {"indexscope/storage/builtin/light/model.safetensors", "indexscope/flows/demo.yaml"} <= names
+    assert {"indexscope/storage/builtin/light/model.safetensors", "indexscope/flows/study/demo.yaml"} <= names
     assert "indexscope/analysis/report/templates/report.html.j2" in names
 
 

@@ -9,14 +9,18 @@ os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="indexscope-prefect-")  # b
 
 from indexscope.flows import prefect_setup  # isort: skip - before anything of prefect
 
+import importlib
 import io
 import json
+import pkgutil
 import random
+import re
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -24,9 +28,10 @@ from matplotlib.figure import Figure
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
+import indexscope.analysis
 from indexscope.flows.cli.main import main
-from indexscope.flows.plan import Plan
-from indexscope.storage.store import StepKey
+from indexscope.flows.study.plan import Plan
+from indexscope.storage.store.store import StepKey
 from tests.s3 import bucket, endpoint  # noqa: F401 - fixtures
 from tests.tiny import save_model
 
@@ -44,7 +49,7 @@ extract:
   chunk: 16
   profile_lengths: [16, 32]
   profile_repeats: 2
-probe: {samples: 4, queries: 8, rerun_samples: 2}
+closeup: {samples: 4, queries: 8, rerun_samples: 2}
 shard_size: 3
 """
 
@@ -108,9 +113,15 @@ def folder(inputs: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def first_run(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
-    """A study that has run, and what was told; copy its folder before changing it."""
+    """A study that has run, and what was told; copy its folder before changing it.
+
+    Its inputs stay where they are, so that a copy finds its report in the store: a report's address holds their paths.
+    """
     copy = Path(shutil.copytree(inputs, tmp_path_factory.mktemp("finished") / "study"))
-    return copy, run_command("study", copy / "study.yaml")
+    study = re.sub(r"(?<= )(?=models/|data\.jsonl)", f"{inputs}/", STUDY)
+    (copy / "study.yaml").write_text(study)
+    with blank_figures():
+        return copy, run_command("study", copy / "study.yaml")
 
 
 @pytest.fixture
@@ -119,17 +130,31 @@ def done(first_run: tuple[Path, Run], tmp_path: Path) -> Path:
     return Path(shutil.copytree(first_run[0], tmp_path / "done"))
 
 
-@pytest.fixture(autouse=True)
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave figures blank, save in the fixtures' studies: drawing takes longer than the rest of a tiny study."""
+@contextmanager
+def blank_figures() -> Iterator[None]:
+    """Leave figures blank: drawing takes longer than the rest of a tiny study."""
     blank = Figure()
-    for module in [module for name, module in sys.modules.items() if name.startswith("indexscope.analysis.")]:
-        for name, value in list(vars(module).items()):
-            if getattr(value, "__annotations__", {}).get("return") in ("Figure", "Figure | None"):
-                monkeypatch.setattr(module, name, lambda *_, **__: blank)
-    monkeypatch.setattr(
-        "indexscope.analysis.plots.to_svg", lambda _, identifier, *__, **___: f'<svg id="{identifier}"></svg>'
-    )
+    for found in pkgutil.walk_packages(indexscope.analysis.__path__, "indexscope.analysis."):
+        importlib.import_module(found.name)
+
+    def described(_: Figure, identifier: str, title: str, description: str = "") -> str:
+        named = f'<title id="{identifier}-title">{escape(title)}</title><desc>{escape(description)}</desc>'
+        return f'<svg viewBox="0 0 1 1" aria-labelledby="{identifier}-title">{named}</svg>'
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in [module for name, module in sys.modules.items() if name.startswith("indexscope.analysis.")]:
+            for name, value in list(vars(module).items()):
+                if getattr(value, "__annotations__", {}).get("return") in ("Figure", "Figure | None"):
+                    patch.setattr(module, name, lambda *_, **__: blank)
+        patch.setattr("indexscope.analysis.report.pictures.to_svg", described)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def undrawn() -> Iterator[None]:
+    """Blank figures in the tests of this folder, and of no other."""
+    with blank_figures():
+        yield
 
 
 @pytest.fixture

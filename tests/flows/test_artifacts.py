@@ -12,11 +12,13 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import Artifact
 
-from indexscope.flows import artifacts
-from indexscope.flows.artifacts import LARGEST, progress_artifact, trimmed, unfolded
-from indexscope.flows.load import load_study
-from indexscope.flows.publish import publish
-from indexscope.storage.store import StepKey, Store
+from indexscope.analysis.report.comment import OPENED
+from indexscope.flows.engine import progress
+from indexscope.flows.engine.progress import progress_artifact
+from indexscope.flows.study.artifacts import FIGURES, LARGEST, trimmed
+from indexscope.flows.study.load import load_study
+from indexscope.flows.study.publish import publish
+from indexscope.storage.store.store import StepKey, Store
 
 HOSTILE = "<img src=x onerror=alert(1)> *b* [x](http://evil.example) |"
 
@@ -40,13 +42,21 @@ def test_summary_figures_comparison_and_link_are_the_reports_own(done: Path) -> 
     work()
     found = {part: made(f"{study.slug}-{part}")[0] for part in ("summary", "figures", "comparison", "report")}
     summary = str(found["summary"].data)
-    assert summary == unfolded((folder / "report.md").read_text())
+    assert not (folder / OPENED).exists()
+    published = (folder / "report.md").read_text()
+    assert [line for line in summary.splitlines() if line[:2] in ("# ", "| ")] == [
+        line for line in published.splitlines() if line[:2] in ("# ", "| ")
+    ]
     assert "<" not in summary and "## light: every metric\n\n" in summary and "| nll | nats |" in summary
 
     pictures = re.findall(r"!\[[a-z-]+\]\(data:image/svg\+xml;base64,([^)]+)\)", str(found["figures"].data))
     drawn = [base64.b64decode(picture).decode() for picture in pictures]
     assert len(drawn) == 2 and all(svg.startswith("<svg") and "background:#fff" in svg for svg in drawn)
-    assert "nll" in drawn[0] and "Selection recall by layer" in drawn[1]
+    html = (folder / "report.html").read_text()
+    shown = [identifier for identifier in FIGURES if f'id="{identifier}-title"' in html]
+    for svg, identifier in zip(drawn, shown, strict=True):
+        (title,) = re.findall("<title.*?</title>", svg)
+        assert f'id="{identifier}-title"' in title and title in html
 
     for artifact in found.values():
         text = str(artifact.description)
@@ -66,14 +76,9 @@ def test_a_long_summary_is_cut_after_a_line_and_says_so() -> None:
     assert trimmed(line, LARGEST) == line
 
 
-def test_folded_parts_stand_open_below_titles_that_are_text() -> None:
-    folded = "# a\n\n<details>\n<summary>b &lt; *c*</summary>\n\n| d |\n\n</details>\n\n<ul><li>e</li><li>f</li></ul>\n"
-    assert unfolded(folded) == "# a\n\n## b &lt; \\*c\\*\n\n| d |\n\n- e\n- f\n"
-
-
 def test_progress_is_shown_of_steps_that_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifacts, "PATIENCE_SECONDS", 0.0)
-    monkeypatch.setattr(artifacts, "EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
 
     @flow(name="progress", flow_run_name="progress")
     def work() -> None:

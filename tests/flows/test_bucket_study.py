@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from indexscope.storage.store import Store
-from indexscope.storage.verify import Finding, verify
+from indexscope.storage.store.store import Store
+from indexscope.storage.upkeep.verify import Finding, verify
 from tests.flows.conftest import run_command
 
 

@@ -78,7 +78,7 @@ def test_a_deployment_loads_the_flow_by_its_module_and_not_a_second_time(
     from prefect.deployments.runner import RunnerDeployment
     from prefect.flows import Flow, load_flow_from_entrypoint
 
-    from indexscope.flows.study import study_flow
+    from indexscope.flows.study.flows import study_flow
 
     made: list[RunnerDeployment] = []
 
@@ -89,7 +89,7 @@ def test_a_deployment_loads_the_flow_by_its_module_and_not_a_second_time(
     assert run_command("serve", folder / "study.yaml", "--cron", "0 3 * * *").code == 0
     (pooled,) = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
     for entrypoint in (made[0].entrypoint, pooled["entrypoint"]):
-        assert entrypoint == "indexscope.flows.study.study_flow"
+        assert entrypoint == "indexscope.flows.study.flows.study_flow"
         assert load_flow_from_entrypoint(entrypoint) is study_flow
 
 
@@ -97,7 +97,7 @@ def test_interrupt_is_one_line_and_code_130(monkeypatch: pytest.MonkeyPatch) -> 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("indexscope.flows.run.run_flow", interrupt)
+    monkeypatch.setattr("indexscope.flows.cli.studies.run_flow", interrupt)
     run = run_command("study")
     assert (run.code, run.err) == (
         130,

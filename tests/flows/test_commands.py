@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from indexscope.flows.cli import commands
-from indexscope.flows.cli.app import found
+from indexscope.flows.cli.main import found
 from tests.flows.conftest import run_command
 
 NAMES = [

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from indexscope.storage.checkpoints import resolve
+from indexscope.storage.inputs.checkpoints import resolve
 from tests.analysis.conftest import sharpened
 from tests.flows.conftest import run_command
 
@@ -33,9 +33,9 @@ def test_two_dense_models_are_compared_without_an_indexer(tmp_path: Path) -> Non
     (tmp_path / "data.jsonl").write_text("".join(json.dumps({"body": text}) + "\n" for text in texts))
     (tmp_path / "study.yaml").write_text(
         "name: dense pair\nbaseline: a\ncandidates: [b]\n"
-        "dataset: {source: data.jsonl, column: body, max_length: 64, samples: 10}\n"
-        "extract: {chunk: 16, profile_lengths: [32, 64], profile_repeats: 1}\nshard_size: 5\n"
-        "probe: {samples: 4, queries: 8, rerun_samples: 1}\n"
+        "dataset: {source: data.jsonl, column: body, max_length: 64, samples: 6}\n"
+        "extract: {chunk: 16, profile_lengths: [32], profile_repeats: 1}\nshard_size: 3\n"
+        "closeup: {samples: 2, queries: 8, rerun_samples: 1}\n"
         "gates:\n  - nll.difference <= -100\n"
     )
     done = run_command("study", tmp_path / "study.yaml")

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
-from indexscope.storage.parquet import decode, encode
+from indexscope.storage.store.parquet import decode, encode
 from indexscope.tasks.common.tables import declared
 
 
@@ -16,7 +16,7 @@ def described_tables(store: Path) -> set[tuple[str, str]]:
     seen = set()
     for file in store.rglob("*.parquet"):
         kind, table = str(file.relative_to(store).parent.parent.parent), file.parent.name
-        if kind == "user_features":  # described by the study's own files
+        if kind == "plugin_features":  # described by the study's own files
             continue
         known = declared().get((kind, table))
         assert known is not None, f"{kind}/{table} is not declared"
@@ -38,4 +38,4 @@ def described_tables(store: Path) -> set[tuple[str, str]]:
 def test_every_column_of_a_study_is_described_and_rows_are_told_apart(done: Path) -> None:
     seen = described_tables(done / ".indexscope")
     # Metrics of a study's own: tests/flows/test_plugins.py.
-    assert seen == {known for known in declared() if known[0] != "analyses/custom"}
+    assert seen == {known for known in declared() if known[0] != "analyses/plugins"}

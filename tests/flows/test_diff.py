@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from indexscope.storage.store import Store
-from indexscope.storage.studies import read_records
+from indexscope.storage.store.store import Store
+from indexscope.storage.studies.records import read_records
 from tests.flows.conftest import Run, run_command
 
 
@@ -73,10 +73,10 @@ def test_a_study_file_stands_for_its_store_and_without_one_for_its_report(done: 
 
 
 def test_a_store_without_the_analyses_cannot_be_paired(done: Path, finished: Path) -> None:
-    shutil.rmtree(done / ".indexscope" / "analyses" / "length")
+    shutil.rmtree(done / ".indexscope" / "analyses" / "context_length")
     content = as_json(done / ".indexscope", finished / ".indexscope")
     assert content["paired"] is False
-    assert "A no longer has analyses/length/" in content["notes"][2]
+    assert "A no longer has analyses/context_length/" in content["notes"][2]
 
 
 def test_a_store_with_several_studies_asks_which(done: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_reader_that_leaves_early_changes_neither_message_nor_code(finished: P
 
 
 WRONG = {
-    "nothing there": (["/no/such/place"], "is no report, no store and no study file"),
+    "nothing there": (["/no/such/place"], "is no report and no store; give a report's folder, a store or a study file"),
     "no report": ([Path(__file__).parent], "holds no report.json and no finished study"),
     "torn": (["{torn}"], "has an unreadable report.json"),
     "something else": (["{other}"], "has a report.json without 'study'"),

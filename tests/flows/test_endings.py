@@ -28,7 +28,7 @@ SOON, LONG = 20, 300
 #: The command line, with a body in place of the flow.
 PROGRAM = f"""
 import hashlib, os, sys, threading, time, types
-import indexscope.flows.run
+import indexscope.flows.cli.studies
 from indexscope.flows.start import main
 
 def ready():
@@ -38,7 +38,7 @@ def work(*_):
 {{}}
 
 LONG = {LONG}
-indexscope.flows.run.run_flow = work
+indexscope.flows.cli.studies.run_flow = work
 sys.argv = ["indexscope", "study"]
 main()
 """
@@ -86,8 +86,8 @@ open("finished", "w").close()
 return types.SimpleNamespace(code=0, messages=(), folder=None)
 """
 PROCESSES = """
-from indexscope.flows.config import RunnerSettings
-from indexscope.flows.work import pool, started
+from indexscope.flows.engine.settings import RunnerSettings
+from indexscope.flows.engine.units import pool, started
 with started(pool(RunnerSettings(kind="processes", workers=1), True)) as runner:
     pid = runner._executor.submit(os.getpid).result()
     busy = runner._executor.submit(time.sleep, LONG)

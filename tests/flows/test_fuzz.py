@@ -20,14 +20,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from indexscope import IndexscopeError
-from indexscope.flows.config import Study
-from indexscope.flows.load import load_study
-from indexscope.flows.plan import make_plan
-from indexscope.flows.status import status
-from indexscope.storage.data_files import data_files
-from indexscope.storage.documents import documents
-from indexscope.storage.reports import read_report
-from indexscope.storage.store import Store
+from indexscope.flows.study.config import Study
+from indexscope.flows.study.load import load_study
+from indexscope.flows.study.plan import make_plan
+from indexscope.flows.study.status import status
+from indexscope.storage.inputs.data_files import data_files
+from indexscope.storage.inputs.documents import documents
+from indexscope.storage.store.store import Store
+from indexscope.storage.studies.reports import read_report
 from tests.tiny import save_model
 
 #: Examples of each test; a long run by hand sets thousands.
@@ -67,7 +67,7 @@ def told(act: Callable[[], object]) -> str | None:
 
 
 def keys_of(model: Any, prefix: str = "") -> Iterator[str]:
-    from indexscope.flows.problems import submodel
+    from indexscope.flows.study.problems import submodel
 
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}"
@@ -185,7 +185,7 @@ def oddities(place: Path) -> dict[str, str]:
     return {name[:20]: str(place / name) for name in inside} | {name: name for name in outside}
 
 
-@pytest.mark.parametrize("kind", ["study", "baseline", "candidates", "dataset.source", "store", "report", "metrics"])
+@pytest.mark.parametrize("kind", ["study", "baseline", "candidates", "dataset.source", "store", "report", "plugins"])
 def test_any_path_is_taken_or_told(place: Path, oddities: dict[str, str], kind: str) -> None:
     save_once(place)
     for path in oddities.values():
@@ -193,7 +193,7 @@ def test_any_path_is_taken_or_told(place: Path, oddities: dict[str, str], kind: 
             if not path.endswith("/pipe"):  # somebody may yet write into it
                 assert told(lambda path=path: load_study(path))
             continue
-        value = f"[{json.dumps(path)}]" if kind in ("candidates", "metrics") else json.dumps(path)
+        value = f"[{json.dumps(path)}]" if kind in ("candidates", "plugins") else json.dumps(path)
         content = "name: x\nbaseline: models/base\ndataset: {source: data.jsonl, max_length: 16}\n"
         file = written(place, content.encode())
         told(lambda file=file, value=value: status(make_plan(load_study(file, [f"{kind}={value}"]))))

@@ -11,14 +11,14 @@ from typing import Any
 import polars as pl
 import pytest
 
-from indexscope.flows.changes import AGAIN, told_changes
-from indexscope.flows.config import identity_of
-from indexscope.flows.history import history_of, past
-from indexscope.flows.load import load_study
-from indexscope.flows.publish import publish
-from indexscope.storage.history import HISTORY, history_files, read_runs
-from indexscope.storage.store import StepKey, Store, step_key
-from indexscope.storage.studies import read_records
+from indexscope.flows.study.changes import AGAIN, told_changes
+from indexscope.flows.study.config import identity_of
+from indexscope.flows.study.history import history_of, past
+from indexscope.flows.study.load import load_study
+from indexscope.flows.study.publish import publish
+from indexscope.storage.store.store import StepKey, Store, step_key
+from indexscope.storage.studies.history import HISTORY, history_files, read_runs
+from indexscope.storage.studies.records import read_records
 from tests.flows.conftest import Run, run_command
 
 GATE = "<b>loss</b>"
@@ -160,7 +160,7 @@ def test_the_finished_study_is_on_record_with_all_that_its_report_says(first_run
         ({"settings": {"extract": {"chunk": 64}, "gates": []}}, "extract.chunk changed 16 → 64, gate g was dropped"),
         ({"versions": {"indexscope": "0.2.0"}}, "indexscope 0.1.0 → 0.2.0"),
         ({"machine": {"cores": 8}}, "the machine's cores 2 → 8"),
-        ({"metrics": {"own.py": "2"}}, "metrics of own.py changed"),
+        ({"plugins": {"own.py": "2"}}, "plug-ins of own.py changed"),
         ({"results": {"version": 4, "models": [{"name": "base", "clustering": "e" * 20}]}},
          "another way of computing: report, clustering"),
     ],
@@ -173,7 +173,7 @@ def test_what_changed_is_told_by_its_cause(change: dict[str, Any], told: str) ->
         "settings": {"extract": {"chunk": 16}, "gates": [{"name": "g", "rule": "nll.value <= 3"}]},
         "versions": {"indexscope": "0.1.0"},
         "machine": {"cores": 2},
-        "metrics": {"own.py": "1"},
+        "plugins": {"own.py": "1"},
         "results": {"version": 3, "models": [{"name": "base", "clustering": "a" * 20}]},
     }  # fmt: skip
     assert told_changes(old, {**old, **change}) == told

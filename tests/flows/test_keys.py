@@ -15,17 +15,17 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from indexscope.flows.config import Study
-from indexscope.flows.load import load_study
-from indexscope.flows.plan import make_plan
-from indexscope.flows.provenance import settled
+from indexscope.flows.study.config import Study
+from indexscope.flows.study.load import load_study
+from indexscope.flows.study.plan import make_plan
+from indexscope.flows.study.provenance import settled
 from indexscope.tasks.common.registry import STEPS
 from tests.tiny import save_model
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "keys.md"
 #: One of each kind, so that the study has the steps of its own metrics.
 METRICS = """\
-from indexscope.metrics import feature, metric
+from indexscope.plugins import feature, metric
 
 @feature(unit="share", meaning="Attention on the query's own token.")
 def own_token(rows):
@@ -63,11 +63,11 @@ OTHER: dict[str, Any] = {
     "extract.selection_queries": 4,
     "extract.profile_lengths": [16, 40],
     "extract.profile_repeats": 3,
-    "probe.samples": 3,
-    "probe.queries": 6,
-    "probe.rerun_samples": 1,
-    "probe.top_logits": 100,
-    "probe.attended_keys": 100,
+    "closeup.samples": 3,
+    "closeup.queries": 6,
+    "closeup.rerun_samples": 1,
+    "closeup.top_logits": 100,
+    "closeup.attended_keys": 100,
     "shard_size": 4,
     "fingerprint": "full",
     "analyses.distribution.resamples": 40,
@@ -81,39 +81,39 @@ OTHER: dict[str, Any] = {
     "analyses.clustering.max_clusters": 4,
     "analyses.clustering.seed": 1,
     "analyses.clustering.max_rows": 11,
-    "analyses.positional.resamples": 40,
-    "analyses.positional.confidence": 0.9,
-    "analyses.positional.seed": 1,
+    "analyses.positional_bias.resamples": 40,
+    "analyses.positional_bias.confidence": 0.9,
+    "analyses.positional_bias.seed": 1,
     "analyses.efficiency.resamples": 40,
     "analyses.efficiency.confidence": 0.9,
     "analyses.efficiency.seed": 1,
     "analyses.efficiency.project_lengths": [4096],
-    "analyses.budget.resamples": 40,
-    "analyses.budget.confidence": 0.9,
-    "analyses.budget.seed": 1,
-    "analyses.heads.resamples": 40,
-    "analyses.heads.confidence": 0.9,
-    "analyses.heads.seed": 1,
-    "analyses.heads.quantiles": [0.5],
-    "analyses.sharing.resamples": 40,
-    "analyses.sharing.confidence": 0.9,
-    "analyses.sharing.seed": 1,
-    "analyses.content.resamples": 40,
-    "analyses.content.confidence": 0.9,
-    "analyses.content.seed": 1,
+    "analyses.key_budget.resamples": 40,
+    "analyses.key_budget.confidence": 0.9,
+    "analyses.key_budget.seed": 1,
+    "analyses.indexer_heads.resamples": 40,
+    "analyses.indexer_heads.confidence": 0.9,
+    "analyses.indexer_heads.seed": 1,
+    "analyses.indexer_heads.quantiles": [0.5],
+    "analyses.layer_sharing.resamples": 40,
+    "analyses.layer_sharing.confidence": 0.9,
+    "analyses.layer_sharing.seed": 1,
+    "analyses.token_content.resamples": 40,
+    "analyses.token_content.confidence": 0.9,
+    "analyses.token_content.seed": 1,
     "analyses.stability.resamples": 40,
     "analyses.stability.confidence": 0.9,
     "analyses.stability.seed": 1,
     "analyses.stability.fragile": 0.5,
-    "analyses.length.resamples": 40,
-    "analyses.length.confidence": 0.9,
-    "analyses.length.seed": 1,
+    "analyses.context_length.resamples": 40,
+    "analyses.context_length.confidence": 0.9,
+    "analyses.context_length.seed": 1,
     "analyses.prototypes.of_each": 1,
-    "analyses.advice.max_recall_loss": 0.2,
-    "analyses.advice.tolerance": 0.002,
-    "analyses.custom.resamples": 40,
-    "analyses.custom.confidence": 0.9,
-    "analyses.custom.seed": 1,
+    "analyses.recommendations.max_recall_loss": 0.2,
+    "analyses.recommendations.tolerance": 0.002,
+    "analyses.plugins.resamples": 40,
+    "analyses.plugins.confidence": 0.9,
+    "analyses.plugins.seed": 1,
     "comparison.resamples": 40,
     "comparison.confidence": 0.9,
     "comparison.seed": 1,
@@ -126,7 +126,7 @@ OTHER: dict[str, Any] = {
     "runner.workers": 2,
 }
 #: What has tests of its own below, since what counts is what lies there or what it comes to.
-BY_CONTENT = {"baseline.path", "candidates.path", "dataset.source", "dataset.column", "extract.device", "metrics"}
+BY_CONTENT = {"baseline.path", "candidates.path", "dataset.source", "dataset.column", "extract.device", "plugins"}
 #: They leave the data of this test as it is: lists of ids are not packed, and one file has no splits.
 WITHOUT_EFFECT = {"dataset.packing", "dataset.split"}
 
@@ -181,7 +181,7 @@ def inputs(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The study of this folder's tests with metrics of its own."""
     folder = Path(shutil.copytree(inputs, tmp_path_factory.mktemp("keys") / "study"))
     (folder / "own.py").write_text(METRICS)
-    rewritten(folder, metrics=["own.py"])
+    rewritten(folder, plugins=["own.py"])
     return folder
 
 
@@ -243,21 +243,21 @@ def test_where_data_lies_and_under_which_key_does_not_count_and_its_ids_do(
     assert changed(before, addresses(load_study(folder / "study.yaml"))) == EVERY
 
 
-def test_where_files_of_metrics_lie_does_not_count_and_what_is_in_them_does(
+def test_where_files_of_plugins_lie_does_not_count_and_what_is_in_them_does(
     folder: Path, before: dict[str, Any]
 ) -> None:
     (folder / "own.py").rename(folder / "moved.py")
-    moved = addresses(rewritten(folder, metrics=["moved.py"]))
+    moved = addresses(rewritten(folder, plugins=["moved.py"]))
     assert changed(before, moved) == {"report"}, "the report shows the path"
     (folder / "moved.py").write_text(METRICS + "# more\n")
     after = addresses(load_study(folder / "study.yaml"))
-    assert changed(before, after) == {"user_features", "custom", "compare", "report"} == documented()["metrics"]
+    assert changed(before, after) == {"plugin_features", "plugins", "compare", "report"} == documented()["plugins"]
     feature, metric = METRICS.split("@metric")
     (folder / "moved.py").write_text(feature)
     (folder / "metric.py").write_text(f"{feature.split('@feature')[0]}@metric{metric}")
-    apart = addresses(rewritten(folder, metrics=["moved.py", "metric.py"]))
+    apart = addresses(rewritten(folder, plugins=["moved.py", "metric.py"]))
     (folder / "metric.py").write_text((folder / "metric.py").read_text() + "# more\n")
-    assert changed(apart, addresses(load_study(folder / "study.yaml"))) == {"custom", "compare", "report"}
+    assert changed(apart, addresses(load_study(folder / "study.yaml"))) == {"plugins", "compare", "report"}
 
 
 def test_a_tokenizer_counts_by_the_ids_it_makes(folder: Path) -> None:
@@ -292,7 +292,7 @@ def test_the_kind_of_device_counts_and_its_number_does_not(
     study = load_study(inputs / "study.yaml")
     found = {}
     for device in ("cuda:0", "cuda:1"):
-        monkeypatch.setattr("indexscope.flows.plan.resolve_device", lambda _, device=device: device)
+        monkeypatch.setattr("indexscope.flows.study.plan.resolve_device", lambda _, device=device: device)
         found[device] = addresses(study)
     assert found["cuda:0"] == found["cuda:1"]
     assert changed(before, found["cuda:0"]) == EVERY
@@ -302,22 +302,41 @@ def test_the_code_that_makes_a_result_counts_by_its_version(
     inputs: Path, before: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = load_study(inputs / "study.yaml")
-    of_probe = {"probe", "budget", "heads", "sharing", "content", "stability"}
-    of_features = {"extract", "distribution", "clustering", "positional", "efficiency", "length", "custom"}
-    side_by_side = {"choices", "divergence", "compare", "report"}
+    of_closeup = {"closeup", "key_budget", "indexer_heads", "layer_sharing", "token_content", "stability"}
+    of_features = {
+        "extract",
+        "distribution",
+        "clustering",
+        "positional_bias",
+        "efficiency",
+        "context_length",
+        "plugins",
+    }
+    side_by_side = {"selection_changes", "output_divergence", "compare", "report"}
     versions = {
         "indexscope.analysis.features.FEATURES_VERSION": of_features
         | side_by_side
-        | {"prototypes", "advice", "transitions"},
-        "indexscope.analysis.custom.extract.USER_FEATURES_VERSION": {"user_features", "custom", "compare", "report"},
-        "indexscope.analysis.custom.VERSION": {"custom", "compare", "report"},
-        "indexscope.analysis.probe.PROBE_VERSION": of_probe | side_by_side | {"prototypes", "advice"},
-        "indexscope.analysis.capture.profile.PROFILE_VERSION": {"profile", "efficiency", "advice", "compare", "report"},
-        "indexscope.analysis.clustering.VERSION": {"clustering", "prototypes", "transitions", "compare", "report"},
-        "indexscope.analysis.choices.VERSION": {"choices", "report"},
-        "indexscope.analysis.comparison.VERSION": {"compare", "report"},
+        | {"prototypes", "recommendations", "transitions"},
+        "indexscope.analysis.plugins.extract.PLUGIN_FEATURES_VERSION": {
+            "plugin_features",
+            "plugins",
+            "compare",
+            "report",
+        },
+        "indexscope.analysis.plugins.run.VERSION": {"plugins", "compare", "report"},
+        "indexscope.analysis.closeup.run.VERSION": of_closeup | side_by_side | {"prototypes", "recommendations"},
+        "indexscope.analysis.capture.profile.PROFILE_VERSION": {
+            "profile",
+            "efficiency",
+            "recommendations",
+            "compare",
+            "report",
+        },
+        "indexscope.analysis.clustering.run.VERSION": {"clustering", "prototypes", "transitions", "compare", "report"},
+        "indexscope.analysis.selection_changes.run.VERSION": {"selection_changes", "report"},
+        "indexscope.analysis.comparison.compare.VERSION": {"compare", "report"},
         "indexscope.tasks.report.VERSION": {"report"},
-        "indexscope.storage.keys.SCHEMA_VERSION": EVERY,
+        "indexscope.storage.store.keys.SCHEMA_VERSION": EVERY,
     }
     for name, expected in versions.items():
         with monkeypatch.context() as patch:
@@ -329,7 +348,7 @@ def test_the_code_that_makes_a_result_counts_by_its_version(
 def test_the_report_follows_the_versions_it_shows_and_features_do_not(
     inputs: Path, before: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexscope.flows.provenance.versions", lambda: {"torch": "99"})
+    monkeypatch.setattr("indexscope.flows.study.provenance.versions", lambda: {"torch": "99"})
     plan = make_plan(load_study(inputs / "study.yaml"))
     assert settled(plan, plan.graph.nodes)["versions"] == {"torch": "99"}
     assert changed(before, addresses(load_study(inputs / "study.yaml"))) == {"report"}
@@ -339,8 +358,8 @@ def test_what_the_features_key_leaves_out_changes_no_byte_of_them(inputs: Path) 
     from indexscope.analysis.features import extract_samples
     from indexscope.analysis.features.columns import FEATURES
     from indexscope.analysis.settings import ExtractSettings
-    from indexscope.storage.model_loading import load_model
-    from indexscope.storage.parquet import encode
+    from indexscope.storage.inputs.model_loading import load_model
+    from indexscope.storage.store.parquet import encode
 
     left_out = {name.removeprefix("extract.") for name, steps in documented().items() if "extract" not in steps}
     left_out &= set(ExtractSettings.model_fields)

@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from indexscope import IndexscopeError
-from indexscope.flows.config import Study, slug
 from indexscope.flows.errors import StudyError
-from indexscope.flows.load import load_study
-from indexscope.flows.template import study_template
+from indexscope.flows.study.config import Study, slug
+from indexscope.flows.study.load import load_study
+from indexscope.flows.study.template import study_template
 
 
 def write(folder: Path, text: str) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from indexscope.flows.machine import machine, processor
+from indexscope.flows.study.provenance import machine, processor
 
 
 def test_a_processor_is_told_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

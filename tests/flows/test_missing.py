@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from indexscope.flows.engine.graph import Node
 from indexscope.flows.engine.make import Engine
-from indexscope.flows.load import load_study
-from indexscope.flows.outcome import TOLD, failure_lines
-from indexscope.flows.plan import Plan, make_plan, without
-from indexscope.flows.references import record_of
-from indexscope.flows.remaining import remaining
-from indexscope.flows.work import Failure, ModelsFailed, UnitsFailed, run_each
-from indexscope.storage.studies import read_records
+from indexscope.flows.engine.units import Failure, ModelsFailed, UnitsFailed, run_each
+from indexscope.flows.study.load import load_study
+from indexscope.flows.study.outcome import TOLD, failure_lines
+from indexscope.flows.study.plan import Plan, make_plan, without
+from indexscope.flows.study.references import record_of
+from indexscope.flows.study.remaining import remaining
+from indexscope.storage.studies.records import read_records
 from tests.flows.conftest import address, run_command
 from tests.flows.test_study import fresh, told
 
@@ -102,7 +102,15 @@ def test_a_broken_candidate_costs_the_others_nothing_and_is_missing_wherever_the
     assert run.code == 0, run.err
     made = fresh(run.out)
     assert not [name for name in made if name.endswith((" base", " light")) and name.split()[0] not in CLUSTERED]
-    assert {"audit bad", "extract bad", "profile bad", "probe bad", "advice bad", "compare", "report"} <= set(made)
+    assert {
+        "audit bad",
+        "extract bad",
+        "profile bad",
+        "closeup bad",
+        "recommendations bad",
+        "compare",
+        "report",
+    } <= set(made)
     rows = json.loads(run_command("history", done / "study.yaml", "--json").out[0])["runs"]
     assert (rows[2]["missing"], rows[2]["changed"]) == ([], "bad has a result again")
 
@@ -133,8 +141,8 @@ class Steps:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.given: list[tuple[str, list[str]]] = []
         self.failing: dict[str, dict[str, UnitsFailed]] = {}
-        monkeypatch.setattr("indexscope.flows.study._made", lambda plan, command, *_: self.make(command, plan))
-        monkeypatch.setattr("indexscope.flows.study._report", lambda plan: self.make("report", plan))
+        monkeypatch.setattr("indexscope.flows.study.flows._made", lambda plan, command, *_: self.make(command, plan))
+        monkeypatch.setattr("indexscope.flows.study.flows._report", lambda plan: self.make("report", plan))
 
     def make(self, command: str, plan: Plan) -> str:
         self.given.append((command, [model.name for model in plan.models]))
@@ -177,8 +185,7 @@ def test_without_a_baseline_nothing_is_compared_and_the_last_line_says_what_is_k
     shown = ["error: base 0: it broke"] if bad_input else [f"error: base {n} failed: it broke" for n in range(10)]
     assert run.err[:-1] == [*shown, *([] if bad_input else ["error: and 5 more"])]
     remedy = "mend that and run the same command again" if bad_input else "to resume, run the same command again"
-    # The report's address holds the folder, which has been copied.
-    assert run.err[-1].startswith("kept: 40 of 41 units in ") and run.err[-1].endswith(f".indexscope; {remedy}")
+    assert run.err[-1].startswith("kept: 41 of 41 units in ") and run.err[-1].endswith(f".indexscope; {remedy}")
 
 
 def test_a_model_whose_worker_died_leaves_the_next_one_a_runner_of_its_own(
@@ -202,23 +209,24 @@ def test_a_model_whose_worker_died_leaves_the_next_one_a_runner_of_its_own(
 def test_a_failing_analysis_of_one_model_leaves_the_analyses_of_the_others(
     done: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = replace(planned(done), refresh=frozenset({"budget", "prototypes"}))
+    plan = replace(planned(done), refresh=frozenset({"key_budget", "prototypes"}))
     seen: list[str] = []
 
     def some_fail(jobs: Any, *more: Any) -> list[Any]:
         seen.extend(job.title for job in jobs)
         results = run_each(jobs, *more)
         return [
-            Failure(job.title, "no") if job.title == "budget light" else r for job, r in zip(jobs, results, strict=True)
+            Failure(job.title, "no") if job.title == "key_budget light" else r
+            for job, r in zip(jobs, results, strict=True)
         ]
 
     monkeypatch.setattr("indexscope.flows.engine.make.run_each", some_fail)
     known: set[Any] = set()
     with pytest.raises(ModelsFailed) as failed:
         plan.engine.make(plan.graph.some(["analyze"]), known)
-    assert failed.value.failures["light"].reason == "1 of 10 units failed (analyze light); budget light failed: no"
-    assert "advice base" in seen and "advice light" not in seen
-    assert address(plan, "advice", "base") in known and address(plan, "budget", "light") not in known
+    assert failed.value.failures["light"].reason == "1 of 10 units failed (analyze light); key_budget light failed: no"
+    assert "recommendations base" in seen and "recommendations light" not in seen
+    assert address(plan, "recommendations", "base") in known and address(plan, "key_budget", "light") not in known
     seen.clear()
     left = without(plan, {"light": "no"})
     left.engine.make(left.graph.some(["analyze"]), known)
@@ -253,7 +261,7 @@ def test_a_defect_is_one_line_that_names_the_file_with_the_traceback(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a defect at https://me:secret@host/x")
 
-    monkeypatch.setattr("indexscope.flows.study._made", broken)
+    monkeypatch.setattr("indexscope.flows.study.flows._made", broken)
     run = run_command("study", done / "study.yaml")
     assert (run.code, run.out, len(run.err)) == (70, [], 1)
     start = "internal error: ZeroDivisionError: a defect at https://***@host/x; please report it with "

@@ -14,11 +14,11 @@ import torch
 from matplotlib.figure import Figure
 from polars.testing import assert_frame_equal
 
-from indexscope.storage.checkpoints import load_model
-from indexscope.storage.store import Store
-from indexscope.storage.studies import read_records
+from indexscope.storage.inputs.checkpoints import load_model
+from indexscope.storage.store.store import Store
+from indexscope.storage.studies.records import read_records
 from interpretability import IndexerInterpreter, compare_indexer_analyses, load
-from interpretability.interpreter import EXTRACT, PROBE
+from interpretability.interpreter import CLOSEUP, EXTRACT
 from tests.flows.conftest import run_command
 from tests.tiny import save_model
 
@@ -28,7 +28,7 @@ baseline: models/base
 candidates: [models/light]
 dataset: {source: data.jsonl, column: input_ids, max_length: 48, samples: null}
 extract: {chunk: 16, profile_lengths: [16], profile_repeats: 1}
-probe: {samples: null, queries: 8, rerun_samples: 0}
+closeup: {samples: null, queries: 8, rerun_samples: 0}
 shard_size: 3
 """
 CLOSE = {"rel_tol": 1e-6, "abs_tol": 1e-9}
@@ -80,7 +80,7 @@ def test_stored_analyses_are_what_the_notebook_finds_of_the_same_samples(finishe
     lines = [int(name.removeprefix("data.jsonl:")) for name in study.table("base", "samples")["name"]]
     batches = [torch.tensor([rows[line - 1]]) for line in lines]
     interpreter = IndexerInterpreter(
-        extract=EXTRACT.model_copy(update={"chunk": 16}), probe=PROBE.model_copy(update={"queries": 8})
+        extract=EXTRACT.model_copy(update={"chunk": 16}), closeup=CLOSEUP.model_copy(update={"queries": 8})
     )
     found = interpreter.study_relevance_distribution(model, batches)
     for name in ("metrics", "per_sample", "quantiles", "histogram", "moments", "by_bucket"):
@@ -130,9 +130,14 @@ def test_stored_analyses_compare_and_draw_like_fresh_ones(finished: Path) -> Non
 def test_every_table_of_the_store_is_a_frame(finished: Path) -> None:
     study = load(finished / ".indexscope")
     names = study.tables("light")
-    assert {"attention", "indexer", "samples", "probe.indexer_heads", "distribution.metrics", "heads.focus"} <= set(
-        names
-    )
+    assert {
+        "attention",
+        "indexer",
+        "samples",
+        "closeup.indexer_heads",
+        "distribution.metrics",
+        "indexer_heads.focus",
+    } <= set(names)
     metrics = study.table("light", "distribution.metrics")
     recall = metrics.filter((pl.col("metric") == "selection_recall") & pl.col("layer").is_null())["value"][0]
     assert recall == study.analysis("light").selection.selection_recall
@@ -186,7 +191,7 @@ def test_a_store_of_several_studies_asks_which_and_a_damaged_one_says_what_is_go
     assert study.name == "twin" and load(own / "reports" / "tiny-study").name == "Tiny study"
     with pytest.raises(ValueError, match="knows no study 'third'"):
         load(store.url, study="third")
-    for file in (own / ".indexscope" / "analyses" / "heads").rglob("*.parquet"):
+    for file in (own / ".indexscope" / "analyses" / "indexer_heads").rglob("*.parquet"):
         file.write_bytes(b"torn")
     with pytest.raises(ValueError, match="run the study again"):
         study.analysis("base")

@@ -12,10 +12,10 @@ import polars as pl
 import pytest
 import yaml
 
-from indexscope.flows.load import load_study
-from indexscope.flows.plan import make_plan
-from indexscope.storage.parquet import units
-from indexscope.storage.store import StepKey
+from indexscope.flows.study.load import load_study
+from indexscope.flows.study.plan import make_plan
+from indexscope.storage.store.parquet import units
+from indexscope.storage.store.store import StepKey
 from indexscope.tasks.common.tables import declared
 from tests.flows.conftest import Run, address, run_command
 from tests.flows.test_described import described_tables
@@ -23,7 +23,7 @@ from tests.flows.test_described import described_tables
 DOCUMENT = Path(__file__).parents[2] / "docs" / "plugins.md"
 EXAMPLE = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[0]
 OWN = {"even_mass", "sink_heads"}
-HEAD = "import polars as pl\nimport torch\nfrom indexscope.metrics import feature, metric\n"
+HEAD = "import polars as pl\nimport torch\nfrom indexscope.plugins import feature, metric\n"
 FEATURE = HEAD + '@feature(unit="share", meaning="Mine.")\ndef mine(rows):\n    return {}\n'
 METRIC = HEAD + '@metric(table="attention", unit="share", meaning="Mine.")\ndef mine(frame):\n    return {}\n'
 KNOWN = 'frame.select("sample", "layer", value="sink_mass", weight="queries")'
@@ -33,7 +33,7 @@ def named(folder: Path, **files: str) -> Path:
     """The study of a folder with files of metrics, and a gate on the example's feature."""
     for name, code in files.items():
         (folder / f"{name}.py").write_text(code)
-    raw = yaml.safe_load((folder / "study.yaml").read_text()) | {"metrics": [f"{name}.py" for name in files]}
+    raw = yaml.safe_load((folder / "study.yaml").read_text()) | {"plugins": [f"{name}.py" for name in files]}
     (folder / "study.yaml").write_text(yaml.safe_dump(raw))
     return folder / "study.yaml"
 
@@ -75,7 +75,7 @@ def test_new_metrics_compute_nothing_that_was_there(extended: tuple[Path, Run]) 
     run = extended[1]
     assert run.code == 0, run.err
     models = ("base", "light")
-    expected = [f"{step} {model}" for step in ("user_features", "custom") for model in models]
+    expected = [f"{step} {model}" for step in ("plugin_features", "plugins") for model in models]
     assert computed(run) == [*expected, "compare", "report"]
 
 
@@ -92,7 +92,7 @@ def test_own_metrics_are_in_the_report_with_intervals(extended: tuple[Path, Run]
     assert gate["value"] == rows["light", "even_mass", None]["value"]
     compared = [row for row in content["comparisons"] if row["metric"] == "even_mass" and row["layer"] is None]
     assert len(compared) == 1 and compared[0]["ci_low"] <= compared[0]["difference"] <= compared[0]["ci_high"]
-    assert set(content["provenance"]["metrics"]) == {"my_metrics.py"}
+    assert set(content["provenance"]["plugins"]) == {"my_metrics.py"}
     page = (extended[0] / "reports" / "tiny" / "report.html").read_text()
     assert "even_mass" in page and "Attention on keys at even positions." in page
     assert "sink_heads" in page and "Metrics of the study&#39;s own" in page
@@ -104,7 +104,7 @@ def test_every_column_of_a_study_with_own_metrics_is_described(extended: tuple[P
 
 @pytest.mark.usefixtures("no_model")
 def test_a_second_run_computes_nothing(own: Path) -> None:
-    run_command("study", own / "study.yaml")  # the copy's paths are new to its report
+    run_command("study", own / "study.yaml")  # the file of metrics has moved with the copy, and the report names it
     again = run_command("study", own / "study.yaml")
     assert again.code == 0, again.err
     assert computed(again) == []
@@ -122,7 +122,7 @@ def test_a_change_of_a_metric_recomputes_what_follows_from_it_and_runs_no_model(
     assert "own.py: code of mine changed" in " ".join(told.split()), told
     run = run_command("study", study)
     assert run.code == 0, run.err
-    assert computed(run) == ["custom base", "custom light", "compare", "report"]
+    assert computed(run) == ["plugins base", "plugins light", "compare", "report"]
     values = {row["name"]: row["value"] for row in report(folder)["metrics"] if row["layer"] is None}
     assert values["mine"] == pytest.approx(values["local_mass"], abs=1e-12)
 
@@ -135,25 +135,26 @@ def test_only_the_content_of_a_file_counts(own: Path) -> None:
     before = of_model(own / "study.yaml")
     assert of_model(named(own, renamed=EXAMPLE)) == before
     after = of_model(named(own, renamed=EXAMPLE + "\n"))
-    assert {name for name, key in after.items() if key != before[name]} == {"user_features", "custom"}
+    assert {name for name, key in after.items() if key != before[name]} == {"plugin_features", "plugins"}
 
 
 def test_a_file_without_features_runs_no_model(folder: Path) -> None:
     plan = make_plan(load_study(named(folder, own=METRIC.format(KNOWN))))
-    assert "custom" in {node.step.name for node in plan.graph}
-    assert "user_features" not in {node.step.name for node in plan.graph}
+    assert "plugins" in {node.step.name for node in plan.graph}
+    assert "plugin_features" not in {node.step.name for node in plan.graph}
 
 
 @pytest.mark.parametrize("kind", ["threads", "processes"])
 def test_own_features_are_weighted_means_that_the_table_holds(own: Path, kind: str) -> None:
     study = own / "study.yaml"
     if kind == "processes":
-        run = run_command("study", study, "--set", "runner.kind=processes", "--refresh", "user_features")
+        processes = ("--set", "runner.kind=processes", "--set", "runner.workers=1", "--set", "candidates=[]")
+        run = run_command("extract", study, *processes, "--refresh", "plugin_features")
         assert run.code == 0, run.err
     plan = make_plan(load_study(study))
-    key = address(plan, "user_features", "base")
-    table = plan.store.read(key, "user_attention", [name for name, _ in plan.shards])
-    file = next(Path(plan.store.location(key), "user_attention").glob("*.parquet"))
+    key = address(plan, "plugin_features", "base")
+    table = plan.store.read(key, "plugin_attention", [name for name, _ in plan.shards])
+    file = next(Path(plan.store.location(key), "plugin_attention").glob("*.parquet"))
     assert units(file.read_bytes()) == {"even_mass": "share", "even_mass_queries": "queries"}
     assert table.columns == ["sample", "layer", "head", "bucket", "even_mass", "even_mass_queries"]
     value = table.select((pl.col("even_mass") * pl.col("even_mass_queries")).sum() / pl.sum("even_mass_queries")).item()
@@ -167,7 +168,7 @@ def test_own_features_are_exported_without_running_the_file_that_declares_them(o
     run = run_command("export", own / ".indexscope", file, "--metric", "even_mass")
     assert run.code == 0, run.err
     frame = pl.read_parquet(file)
-    assert set(frame.select("table", "metric", "unit").unique().rows()) == {("user_attention", "even_mass", "share")}
+    assert set(frame.select("table", "metric", "unit").unique().rows()) == {("plugin_attention", "even_mass", "share")}
     rows = {(row["model"], row["layer"]): row for row in report(own)["metrics"] if row["name"] == "even_mass"}
     mean = (pl.col("value") * pl.col("weight")).sum() / pl.col("weight").sum()
     for model in ("base", "light"):
@@ -195,7 +196,7 @@ def test_a_difference_judges_own_metrics_without_running_the_file_that_declares_
     assert run.code == 2 and "did you mean even_mass?" in run.err[0]
 
 
-#: What is wrong: file, and what the line must say beside the file's name. More in tests/analysis/custom.
+#: What is wrong: file, and what the line must say beside the file's name. More in tests/analysis/plugins.
 WRONG = {
     "when read": (HEAD + "1 / 0\n", ":4", "ZeroDivisionError"),
     "feature raises": (FEATURE.format("rows.nothing"), "mine", "AttributeError in line 6"),
@@ -216,7 +217,7 @@ def test_what_is_wrong_ends_in_one_line_and_leaves_nothing(
     assert "wrong.py" in errors[0]
     for words in said:
         assert words in errors[0]
-    for kind in ("user_features", "analyses/custom"):
+    for kind in ("plugin_features", "analyses/plugins"):
         assert not list((folder / ".indexscope" / kind).rglob("*.parquet"))
     report = Path("reports") / "tiny" / "report.json"
     assert (folder / report).read_bytes() == (first_run[0] / report).read_bytes(), "the report is the old one"

@@ -20,12 +20,12 @@ def test_pools_are_compared_and_their_flops_are_left_out(tmp_path: Path) -> None
             parameter.mul_(1.02)
     model.save_pretrained(tmp_path / "b")
     random = torch.Generator().manual_seed(0)
-    rows = [{"input_ids": torch.randint(97, (60,), generator=random).tolist()} for _ in range(6)]
+    rows = [{"input_ids": torch.randint(97, (60,), generator=random).tolist()} for _ in range(3)]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "study.yaml").write_text(
         "baseline: a\ncandidates: [b]\ndataset: {source: data.jsonl, column: input_ids}\n"
-        "extract: {chunk: 16, profile_lengths: [32], profile_repeats: 1}\nshard_size: 3\n"
-        "probe: {samples: 4, queries: 8, rerun_samples: 1}\n"
+        "extract: {chunk: 16, profile_lengths: [16], profile_repeats: 1}\nshard_size: 3\n"
+        "closeup: {samples: 2, queries: 4, rerun_samples: 1}\n"
     )
     done = run_command("study", tmp_path / "study.yaml")
     assert done.code == 0, done.err

@@ -23,8 +23,8 @@ from prefect.settings import (
 from prefect.settings.profiles import Profile, ProfilesCollection
 
 from indexscope import IndexscopeError
-from indexscope.flows.preflight import check_prefect
-from indexscope.storage.writable import refuse_unwritable
+from indexscope.flows.study.preflight import check_prefect
+from indexscope.storage.store.writable import refuse_unwritable
 from tests.flows.conftest import run_command
 
 COMMANDS = ("study", "extract", "analyze", "compare", "report")
@@ -37,7 +37,7 @@ def no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("the inputs were read")
 
-    monkeypatch.setattr("indexscope.flows.plan.make_plan", refuse)
+    monkeypatch.setattr("indexscope.flows.study.plan.make_plan", refuse)
 
 
 @pytest.fixture

@@ -9,11 +9,35 @@ from pathlib import Path
 
 import pytest
 
-from indexscope.storage.json_types import SEAL, sealed_json
-from indexscope.storage.keys import SCHEMA_VERSION
-from indexscope.storage.store import Store
-from indexscope.storage.verify import Finding, verify
+from indexscope.storage.store.json_types import SEAL, sealed_json
+from indexscope.storage.store.keys import SCHEMA_VERSION
+from indexscope.storage.store.store import Store
+from indexscope.storage.upkeep.verify import Finding, verify
 from tests.flows.conftest import run_command
+
+
+def flipped(step: Path, unit: str) -> None:
+    file = step / "attention" / f"{unit}.parquet"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 8
+    file.write_bytes(data)
+
+
+def torn(step: Path, unit: str) -> None:
+    file = step / "attention" / f"{unit}.parquet"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def unmarked(step: Path, unit: str) -> None:
+    (step / "_commits" / f"{unit}.json").unlink()
+
+
+def torn_marker(step: Path, unit: str) -> None:
+    file = step / "_commits" / f"{unit}.json"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+HARMS = ((flipped, torn), (unmarked, torn_marker))
 
 
 def reasons(out: list[str]) -> dict[str, str]:
@@ -23,12 +47,6 @@ def reasons(out: list[str]) -> dict[str, str]:
 
 def computed(out: list[str]) -> set[str]:
     return {name for name, what in reasons(out).items() if "computed" in what}
-
-
-def settled(done: Path) -> Path:
-    """A finished study whose report knows the folder that it now lies in."""
-    assert run_command("study", done / "study.yaml").code == 0
-    return done
 
 
 def tables(done: Path, kind: str) -> dict[str, bytes]:
@@ -43,7 +61,6 @@ def findings(done: Path) -> list[Finding]:
 
 
 def test_a_refreshed_step_with_the_same_bytes_reruns_nothing_else(done: Path) -> None:
-    settled(done)
     before = tables(done, "analyses")
     run = run_command("study", done / "study.yaml", "--refresh", "clustering")
     assert run.code == 0, run.err
@@ -59,63 +76,49 @@ def test_an_unknown_step_is_one_line(done: Path) -> None:
     assert "did you mean 'clustering'?" in run.err[0]
 
 
-def test_a_changed_setting_is_named_with_both_values(done: Path) -> None:
-    settled(done)
-    run = run_command("study", done / "study.yaml", "--set", "analyses.clustering.clusters=3")
-    assert run.code == 0, run.err
-    assert {name for name in computed(run.out) if "clustering" in name} == {"clustering base", "clustering light"}
-    assert any("clustering" in line and "clusters changed" in line and "→ 3" in line for line in run.out), run.out
-
-
-@pytest.mark.parametrize("harm", ["bit", "half", "marker", "torn marker"])
-def test_damage_reruns_its_unit_alone_and_ends_with_the_same_bytes(done: Path, harm: str) -> None:
-    settled(done)
+def test_damage_reruns_its_units_alone_and_ends_with_the_same_bytes(done: Path) -> None:
+    """The first shards of each model, in all ways; `tests/flows/engine` shows each way alone."""
     before = tables(done, "features")
-    step = sorted((done / ".indexscope" / "features").iterdir())[0]
-    victim = step / ("attention/shard-00001.parquet" if harm in ("bit", "half") else "_commits/shard-00001.json")
-    data = victim.read_bytes()
-    middle = len(data) // 2
-    if harm == "marker":
-        victim.unlink()
-    else:
-        victim.write_bytes(data[:middle] + (bytes([data[middle] ^ 8]) + data[middle + 1 :] if harm == "bit" else b""))
+    for step, harms in zip(sorted((done / ".indexscope" / "features").iterdir()), HARMS, strict=True):
+        for place, harm in enumerate(harms):
+            harm(step, f"shard-{place:05d}")
     run = run_command("study", done / "study.yaml")
     assert run.code == 0, run.err
-    (extracted,) = [name for name in computed(run.out) if name.startswith("extract")]
-    assert "3 shards, 1 computed in" in reasons(run.out)[extracted]
-    assert "2 cached" in reasons(run.out)[extracted]
-    assert computed(run.out) == {extracted}
+    assert computed(run.out) == {"extract base", "extract light"}
+    for name in computed(run.out):
+        assert "3 shards, 2 computed in" in reasons(run.out)[name] and "1 cached" in reasons(run.out)[name]
     assert tables(done, "features") == before
     assert findings(done) == []
 
 
 def test_a_torn_manifest_is_written_again(done: Path) -> None:
-    settled(done)
+    whole: dict[Path, bytes] = {}
     for kind in ("features", "comparisons"):
         manifest = next((done / ".indexscope" / kind).glob("*/manifest.json"))
-        data = manifest.read_bytes()
-        manifest.write_bytes(data[: len(data) // 2])
-        assert len(findings(done)) == 1
-        run = run_command("study", done / "study.yaml")
-        assert run.code == 0, run.err
-        assert computed(run.out) == set()
-        assert manifest.read_bytes() == data
+        whole[manifest] = manifest.read_bytes()
+        manifest.write_bytes(whole[manifest][: len(whole[manifest]) // 2])
+    assert len(findings(done)) == 2
+    run = run_command("study", done / "study.yaml")
+    assert run.code == 0, run.err
+    assert computed(run.out) == set()
+    assert {manifest: manifest.read_bytes() for manifest in whole} == whole
     assert findings(done) == []
 
 
 def test_results_of_an_older_store_schema_are_computed_anew_and_this_is_said(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    few = ("study", folder / "study.yaml", "--set", "candidates=[]", "--set", "dataset.samples=3")
     with monkeypatch.context() as patch:
-        patch.setattr("indexscope.storage.keys.SCHEMA_VERSION", SCHEMA_VERSION - 1)
-        assert run_command("study", folder / "study.yaml", "--set", "candidates=[]").code == 0
+        patch.setattr("indexscope.storage.store.keys.SCHEMA_VERSION", SCHEMA_VERSION - 1)
+        assert run_command(*few).code == 0
     store = folder / ".indexscope"
     for file in store.rglob("manifest.json"):
         manifest = json.loads(file.read_text())
         manifest.pop(SEAL)
         file.write_bytes(sealed_json({**manifest, "schema_version": SCHEMA_VERSION - 1}))
     before = {file: file.read_bytes() for file in store.rglob("*.parquet")}
-    run = run_command("study", folder / "study.yaml", "--set", "candidates=[]")
+    run = run_command(*few)
     assert run.code == 0, run.err
     told = f"store schema changed {SCHEMA_VERSION - 1} → {SCHEMA_VERSION}"
     for step in ("extract base", "profile base", "clustering base", "compare", "report"):

@@ -10,18 +10,18 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from indexscope.flows.exporting import measures
-from indexscope.flows.load import load_study
-from indexscope.flows.plan import make_plan
-from indexscope.flows.references import record_of
-from indexscope.storage.store import Store
-from indexscope.storage.studies import read_records
+from indexscope.flows.finished.exporting import measures
+from indexscope.flows.study.load import load_study
+from indexscope.flows.study.plan import make_plan
+from indexscope.flows.study.references import record_of
+from indexscope.storage.store.store import Store
+from indexscope.storage.studies.records import read_records
 from indexscope.tasks.common.registry import made_by
 from tests.flows.conftest import run_command
 
 #: The study has no metrics of its own.
-ANALYSES = [name for name in made_by("analyze") if name != "custom"]
-#: Of two models: three shards, audit, profile, probe and every analysis; four comparisons and the report.
+ANALYSES = [name for name in made_by("analyze") if name != "plugins"]
+#: Of two models: three shards, audit, profile, close-up and every analysis; four comparisons and the report.
 UNITS = 2 * (3 + 3 + len(ANALYSES)) + 5
 
 
@@ -47,7 +47,7 @@ def test_gc_shows_then_deletes_what_a_change_left_and_nothing_that_a_rerun_needs
 
     shown = run_command("gc", store)  # a run of the last week still counts
     assert (shown.code, shown.err) == (0, [])
-    assert shown.out[-1].startswith("1 step, ")  # the report of the place that was copied
+    assert shown.out[-1].startswith("0 steps, ")
     shown = run_command("gc", store, "--keep-days", "0")
     assert "give --delete" in shown.out[-1] and "would go" in shown.out[-1]
     assert files_of(store) == both
@@ -57,7 +57,6 @@ def test_gc_shows_then_deletes_what_a_change_left_and_nothing_that_a_rerun_needs
     assert as_json["deleted"] is True
     assert kinds == ["analyses/clustering"] * 2 + ["analyses/prototypes"] * 2 + [
         "comparisons",
-        "reports",
         "reports",
         "transitions",
     ]
@@ -74,9 +73,7 @@ def test_a_run_is_on_record_with_all_that_it_made(done: Path) -> None:
     assert record.complete and record.ended is not None
     assert record.study == "tiny" and list(record.models) == ["base", "light"]
     listed = {str(path.parent.relative_to(done / ".indexscope")) for path in done.rglob("manifest.json")}
-    assert (
-        len(record.steps) == 2 * (4 + len(ANALYSES)) + 5 and set(record.steps) < listed
-    )  # and the report of the place that was copied
+    assert len(record.steps) == 2 * (4 + len(ANALYSES)) + 5 and set(record.steps) == listed
     # The same run again keeps to its record.
     rerun(done)
     assert [again.run for again in read_records(Store(done / ".indexscope"))] == [record.run]
@@ -153,6 +150,24 @@ def test_wrong_choices_are_one_line(done: Path, tmp_path: Path, arguments: list[
     assert (run.code, len(run.err), run.out) == (2, 1, [])
     assert reason in run.err[0]
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_study_file_means_its_own_runs_and_when_its_folder_was_copied_those_of_its_name(
+    done: Path, tmp_path: Path
+) -> None:
+    asked = (
+        ["export", "{study}", tmp_path / "nll.csv", "--metric", "nll", "--force"],
+        ["history", "{study}", "--json"],
+    )
+    for question in asked:
+        own = [str(word).format(study=done / "study.yaml") for word in question]
+        named = [str(word).format(study=done / ".indexscope") for word in question] + ["--study", "tiny"]
+        answer = run_command(*own)
+        assert (answer.code, answer.err) == (0, [])
+        assert answer.out == run_command(*named).out
+        wrong = run_command(*own, "--study", "other")
+        assert (wrong.code, len(wrong.err)) == (2, 1)
+        assert f"--study other: {done / 'study.yaml'} is the study tiny; leave --study out" in wrong.err[0]
 
 
 @pytest.mark.usefixtures("no_model")

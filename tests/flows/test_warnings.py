@@ -22,7 +22,7 @@ def test_a_study_too_short_for_its_indexer_says_so_on_stderr(folder: Path, monke
         return audit.with_columns(passed=pl.lit(False), max_logit_change=pl.lit(3.5))
 
     monkeypatch.setattr(capture, "audit_causality", leaks)
-    run = run_command("study", folder / "study.yaml", "--set", "dataset.max_length=10")
+    run = run_command("study", folder / "study.yaml", "--set", "dataset.max_length=10", "--set", "dataset.samples=6")
     assert run.code == 0
     failed = "note: FAILED: later tokens moved an earlier logit by up to 3.5, or are attended to; "
     told = [place for place, line in enumerate(run.out) if failed in line]

@@ -12,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from indexscope.analysis.clustering import run
+from indexscope.analysis.clustering import ClusteringSettings
 from indexscope.analysis.clustering.rows import FEATURES, pattern_rows
+from indexscope.analysis.clustering.run import run
+from indexscope.analysis.efficiency import EfficiencySettings
 from indexscope.analysis.efficiency.patterns import patterns_pareto
 from indexscope.analysis.features import extract_samples
-from indexscope.analysis.settings import ClusteringSettings, EfficiencySettings, ExtractSettings
-from indexscope.storage.samples import Sample
+from indexscope.analysis.settings import ExtractSettings
+from indexscope.storage.inputs.samples import Sample
 from interpretability import PatternAnalyzer
 from tests.analysis.conftest import tiny_dsa, tiny_llama
 from tests.interpretability.planted import KINDS, Array, attention_of, random_maps

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from indexscope.analysis.features import extract_samples
 from indexscope.analysis.settings import ExtractSettings
-from indexscope.storage.checkpoints import load_model, load_tokenizer, resolve
-from indexscope.storage.samples import Sample
-from indexscope.storage.stdlib import stdlib_documents
+from indexscope.storage.inputs.checkpoints import load_model, load_tokenizer, resolve
+from indexscope.storage.inputs.samples import Sample
+from indexscope.storage.inputs.stdlib import stdlib_documents
 from interpretability import AttentionVisualizer, PatternAnalyzer
 
 LAYER = 4

@@ -10,18 +10,15 @@ import torch
 from matplotlib.figure import Figure
 from polars.testing import assert_frame_equal
 
-from indexscope.analysis import heads, positional
-from indexscope.analysis.comparison import compare
+from indexscope.analysis.closeup.run import closeup_samples
+from indexscope.analysis.comparison.compare import compare
 from indexscope.analysis.features import extract_samples
-from indexscope.analysis.probe import probe_samples
-from indexscope.analysis.settings import (
-    ComparisonSettings,
-    ExtractSettings,
-    HeadsSettings,
-    PositionalBiasSettings,
-    ProbeSettings,
-)
-from indexscope.storage.checkpoints import load_model, resolve
+from indexscope.analysis.indexer_heads import IndexerHeadsSettings
+from indexscope.analysis.indexer_heads import run as indexer_heads
+from indexscope.analysis.positional_bias import PositionalBiasSettings
+from indexscope.analysis.positional_bias import run as positional_bias
+from indexscope.analysis.settings import CloseupSettings, ComparisonSettings, ExtractSettings
+from indexscope.storage.inputs.checkpoints import load_model, resolve
 from interpretability import IndexerInterpreter, compare_indexer_analyses
 from tests.interpretability.test_interpreter import as_samples, ids_of
 
@@ -44,7 +41,7 @@ def ids() -> torch.Tensor:
 def test_differences_intervals_and_verdicts_are_the_pipelines(interpreter, models, ids) -> None:
     tables = {name: extract_samples(model, as_samples(ids), ExtractSettings()) for name, model in models.items()}
     expected = compare(
-        {name: positional.run(own, PositionalBiasSettings()) for name, own in tables.items()},
+        {name: positional_bias.run(own, PositionalBiasSettings()) for name, own in tables.items()},
         "baseline",
         ComparisonSettings(),
     )
@@ -52,12 +49,14 @@ def test_differences_intervals_and_verdicts_are_the_pipelines(interpreter, model
     found = compare_indexer_analyses(*analyses)
     assert expected.height > 50 and found.n == 4
     assert_frame_equal(found.metrics, expected, rel_tol=1e-9, abs_tol=1e-12)
-    probed = {
-        name: probe_samples(model, as_samples(ids), ProbeSettings(rerun_samples=0), ExtractSettings())
+    looked = {
+        name: closeup_samples(model, as_samples(ids), CloseupSettings(rerun_samples=0), ExtractSettings())
         for name, model in models.items()
     }
     expected = compare(
-        {name: heads.run(own, HeadsSettings()) for name, own in probed.items()}, "baseline", ComparisonSettings()
+        {name: indexer_heads.run(own, IndexerHeadsSettings()) for name, own in looked.items()},
+        "baseline",
+        ComparisonSettings(),
     )
     analyses = [interpreter.analyze_indexer_heads(model, ids) for model in models.values()]
     found = compare_indexer_analyses(*analyses)

@@ -15,22 +15,24 @@ from matplotlib.figure import Figure
 from polars.testing import assert_frame_equal
 from transformers import BatchEncoding
 
-from indexscope.analysis import budget, content, distribution, heads, positional
-from indexscope.analysis.content.classes import token_classes
+from indexscope.analysis.closeup.classes import token_classes
+from indexscope.analysis.closeup.collect import Vocabulary
+from indexscope.analysis.closeup.run import closeup_samples
+from indexscope.analysis.distribution import DistributionSettings
+from indexscope.analysis.distribution import run as distribution
 from indexscope.analysis.features import extract_samples
-from indexscope.analysis.probe import Vocabulary, probe_samples
-from indexscope.analysis.settings import (
-    BudgetSettings,
-    ContentSettings,
-    DistributionSettings,
-    ExtractSettings,
-    HeadsSettings,
-    PositionalBiasSettings,
-    ProbeSettings,
-)
-from indexscope.storage.checkpoints import load_model, load_tokenizer, resolve
-from indexscope.storage.samples import Sample
-from indexscope.storage.vocabulary import vocabulary_pieces
+from indexscope.analysis.indexer_heads import IndexerHeadsSettings
+from indexscope.analysis.indexer_heads import run as indexer_heads
+from indexscope.analysis.key_budget import KeyBudgetSettings
+from indexscope.analysis.key_budget import run as key_budget
+from indexscope.analysis.positional_bias import PositionalBiasSettings
+from indexscope.analysis.positional_bias import run as positional_bias
+from indexscope.analysis.settings import CloseupSettings, ExtractSettings
+from indexscope.analysis.token_content import TokenContentSettings
+from indexscope.analysis.token_content import run as token_content
+from indexscope.storage.inputs.checkpoints import load_model, load_tokenizer, resolve
+from indexscope.storage.inputs.samples import Sample
+from indexscope.storage.inputs.vocabulary import vocabulary_pieces
 from interpretability import IndexerInterpreter, compare_indexer_analyses
 from interpretability.analyses import IndexerAnalysis
 from tests.analysis.conftest import tiny_dsa, tiny_llama
@@ -107,7 +109,7 @@ def test_distribution_and_positions_equal_the_pipelines_tables(interpreter, dsa,
         assert set(found.metrics["metric"]) == {"indexer_kl", "score_margin", "tie_share", "zero_share"}
         overall = dict(expected["metrics"].filter(pl.col("layer").is_null()).select("metric", "value").iter_rows())
         assert found.indexer_kl == pytest.approx(overall["indexer_kl"]) and found.indexer_kl > 0
-        expected = positional.run(tables, PositionalBiasSettings())
+        expected = positional_bias.run(tables, PositionalBiasSettings())
         placed = interpreter.analyze_positional_bias(model, ids)
         same(placed.lift, expected["lift"])
         same(placed.metrics, expected["metrics"])
@@ -121,9 +123,11 @@ def test_token_selection_equals_the_pipelines_tables(interpreter, light) -> None
     tokenizer = load_tokenizer(resolve("builtin:light"))
     words = Vocabulary(*vocabulary_pieces(tokenizer))
     tables = extract_samples(light, as_samples(ids), ExtractSettings())
-    probed = probe_samples(light, as_samples(ids), ProbeSettings(rerun_samples=0), ExtractSettings(), vocabulary=words)
+    looked = closeup_samples(
+        light, as_samples(ids), CloseupSettings(rerun_samples=0), ExtractSettings(), vocabulary=words
+    )
     found = interpreter.analyze_token_selection(light, ids, tokenizer=tokenizer)
-    kinds, needs = content.run(probed, ContentSettings()), budget.run(probed, BudgetSettings())
+    kinds, needs = token_content.run(looked, TokenContentSettings()), key_budget.run(looked, KeyBudgetSettings())
     summary = distribution.run(tables, DistributionSettings())
     same(found.lift, kinds["lift"])
     same(found.curve, needs["curve"])
@@ -142,8 +146,8 @@ def test_token_selection_equals_the_pipelines_tables(interpreter, light) -> None
 def test_heads_equal_the_pipelines_tables(interpreter, dsa, light) -> None:
     for model, vocabulary in ((dsa, 97), (light, 500)):
         ids = ids_of(5, vocabulary=vocabulary)
-        probed = probe_samples(model, as_samples(ids), ProbeSettings(), ExtractSettings())
-        expected = heads.run(probed, HeadsSettings())
+        looked = closeup_samples(model, as_samples(ids), CloseupSettings(), ExtractSettings())
+        expected = indexer_heads.run(looked, IndexerHeadsSettings())
         found = interpreter.analyze_indexer_heads(model, ids)
         for name in ("focus", "pairs", "pruning", "lift", "score_moments", "score_quantiles", "metrics", "per_sample"):
             same(found[name], expected[name])

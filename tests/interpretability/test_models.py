@@ -8,10 +8,11 @@ import torch
 from polars.testing import assert_frame_equal
 from torch import nn
 
-from indexscope.analysis import distribution
 from indexscope.analysis.capture import AttentionChunk, CapturedModel, LayerTrace, Trace, capture_sparse, own_attention
+from indexscope.analysis.distribution import DistributionSettings
+from indexscope.analysis.distribution import run as distribution
 from indexscope.analysis.features import extract_samples
-from indexscope.analysis.settings import DistributionSettings, ExtractSettings
+from indexscope.analysis.settings import ExtractSettings
 from interpretability import IndexerInterpreter, compare_indexer_analyses
 from tests.analysis.capture.tiny_families import FAMILIES, tokens
 from tests.analysis.conftest import tiny_dsa

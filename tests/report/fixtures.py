@@ -11,7 +11,9 @@ import numpy as np
 import polars as pl
 
 from indexscope.analysis.clustering.pattern_types import TYPED
-from indexscope.analysis.metrics import REGISTRY
+from indexscope.analysis.comparison.verdicts import with_verdicts
+from indexscope.analysis.efficiency.reference import THIS
+from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.report import ModelPage, ReportInput, render
 from indexscope.analysis.report.inputs import (
     CAUSALITY_SCHEMA,
@@ -21,12 +23,11 @@ from indexscope.analysis.report.inputs import (
     METRICS_SCHEMA,
 )
 from indexscope.analysis.settings import ComparisonSettings
-from indexscope.analysis.verdicts import with_verdicts
 from tests.report.output_frames import output_frames
 from tests.report.panel_frames import with_panels
 
 SPARSE_ONLY = (
-    *("indexer", "positions", "scores", "content", "layer_sharing"),
+    *("indexer", "positions", "scores", "token_content", "layer_sharing"),
     *("indexer_heads", "indexer_head_pairs", "selection_stability", "output_stability", "selections", "attended"),
 )
 TYPES = (
@@ -266,8 +267,8 @@ def _page(kind: Kind, name: str, place: int) -> ModelPage:
         analyses={
             "distribution": distribution,
             "clustering": _clustering(kind, name),
-            "positional": {"lift": _lift(kind, name, place, dense)},
-            "divergence": output_frames(name, place, kind.samples),
+            "positional_bias": {"lift": _lift(kind, name, place, dense)},
+            "output_divergence": output_frames(name, place, kind.samples),
             "efficiency": {"projection": _projection(place, dense), "latency": _latency(place, dense)},
         },
     )
@@ -415,7 +416,8 @@ def _projection(place: int, dense: bool) -> pl.DataFrame:
         if not dense:
             rows += [(length, "indexer", 520.0 * length**2 / 2**place), (length, "attention", 4e4 * length)]
         rows.append((length, "dense attention", 2_560.0 * length**2))
-    return pl.DataFrame(rows, schema={"length": pl.Int64, "component": pl.String, "flops": pl.Float64}, orient="row")
+    schema = {"length": pl.Int64, "component": pl.String, "flops": pl.Float64}
+    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(dimensions=pl.lit(THIS))
 
 
 def _latency(place: int, dense: bool) -> pl.DataFrame:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from indexscope.analysis.history import Run, Stretch, stretches
+from indexscope.analysis.history.timeline import Run, Stretch, stretches
 
 START = datetime(2026, 1, 1, 3, 0, tzinfo=UTC)
 RULE = "selection_recall.difference >= -0.02"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from indexscope.analysis.content.classes import CLASSES
-from indexscope.analysis.divergence import BY, DIVERGENCE
-from indexscope.analysis.divergence.tables import CLASS, POSITION, UNITS
+from indexscope.analysis.closeup.classes import CLASSES
+from indexscope.analysis.output_divergence.tables import BY, CLASS, DIVERGENCE, POSITION, UNITS
 
 GROUPED = (
     *("perplexity_ratio", "output_kl", "output_kl_median", "output_kl_p99"),
@@ -39,6 +38,6 @@ def output_frames(model: str, place: int, samples: int, buckets: int = 10) -> di
         if to == "baseline" or group[0] == POSITION
     ]
     return {
-        "divergence": pl.DataFrame(whole, schema=DIVERGENCE.schema, orient="row"),
-        "divergence_by": pl.DataFrame(by, schema=BY.schema, orient="row"),
+        "output_divergence": pl.DataFrame(whole, schema=DIVERGENCE.schema, orient="row"),
+        "output_divergence_by": pl.DataFrame(by, schema=BY.schema, orient="row"),
     }

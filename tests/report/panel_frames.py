@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from indexscope.analysis import sharing
+from indexscope.analysis.layer_sharing import LayerSharingSettings
+from indexscope.analysis.layer_sharing import run as layer_sharing
 from indexscope.analysis.prototypes.tables import EXAMPLES
 from indexscope.analysis.report import ReportInput
-from indexscope.analysis.settings import SharingSettings
-from tests.analysis.sharing.test_sharing import table
+from tests.analysis.layer_sharing.test_sharing import table
 
 KINDS = ("word start", "continuation", "digit", "punctuation", "whitespace", "induction", "repeated")
 TEXT = ("def", " area", "(", "r", "):", "\n", "    return", " 3.14", " *", " r", "<script>alert(1)</script>", "🚀", "ع")
@@ -34,13 +34,15 @@ def panel_frames(
 ) -> dict[str, dict[str, pl.DataFrame]]:
     """Result frames by analysis."""
     losses = 0.02 * np.abs(random.normal(size=(6, layers, layers)))
-    shared = sharing.run({"layer_sharing": table(losses, [1.0] * len(losses))}, SharingSettings(resamples=resamples))
+    shared = layer_sharing.run(
+        {"layer_sharing": table(losses, [1.0] * len(losses))}, LayerSharingSettings(resamples=resamples)
+    )
     return {
-        "heads": _heads(layers, indexer_heads, random),
-        "sharing": {name: frame for name, frame in shared.items() if not frame.is_empty()},
+        "indexer_heads": _heads(layers, indexer_heads, random),
+        "layer_sharing": {name: frame for name, frame in shared.items() if not frame.is_empty()},
         "stability": _stability(layers, random),
-        "budget": _budget(layers, random),
-        "content": _content(layers, random),
+        "key_budget": _budget(layers, random),
+        "token_content": _content(layers, random),
         "prototypes": _prototypes(layers, heads, random),
         "transitions": _transitions(layers, random),
     }

@@ -9,17 +9,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from indexscope.analysis.diff import (
-    chosen_pairs,
-    defined,
-    diff,
-    fail_on,
-    matched,
-    narrowed,
-    paired_rows,
-    premises,
-    within,
-)
+from indexscope.analysis.diff.choice import narrowed
+from indexscope.analysis.diff.definitions import defined
+from indexscope.analysis.diff.pairs import chosen_pairs, matched, within
+from indexscope.analysis.diff.premises import premises
+from indexscope.analysis.diff.rows import diff, paired_rows
+from indexscope.analysis.diff.rules import fail_on
 from indexscope.analysis.metrics.tables import METRICS, PER_SAMPLE
 from indexscope.analysis.report import build_json
 from indexscope.analysis.report.difference import blocks, headline, left_out, markdown_difference, reading, unmatched

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexscope.analysis import plots
+from indexscope.analysis.distribution.figures import recall_by_layer
 from indexscope.analysis.plots.drawing import Drawing, note
 from indexscope.analysis.plots.packed import column, packed
 from indexscope.analysis.plots.style import new_figure
-from indexscope.analysis.report.embedded import embedded
+from indexscope.analysis.plots.svg import to_svg
+from indexscope.analysis.report.html_report import embedded
 from indexscope.analysis.report.pictures import picture
 from tests.report.fixtures import report
 
@@ -83,7 +84,7 @@ def test_marks_lie_where_the_picture_has_them() -> None:
     axes.set_xscale("log", base=2)
     axes.set_axis_off()
     note(axes, rows, "length", "value")
-    svg = plots.to_svg(figure, "a", "t")
+    svg = to_svg(figure, "a", "t")
     (part,) = packed(figure)["parts"]
     drawn = [(float(x), float(y)) for x, y in re.findall(r'<use x="([\d.]+)" y="([\d.]+)"', svg)]
     assert part["x"]["of"] == "length" and part["x"]["log"] and part["y"]["of"] == "value"
@@ -99,7 +100,7 @@ def test_marks_lie_where_the_picture_has_them() -> None:
 
 def test_the_rows_are_those_of_the_frame_with_interval_and_n() -> None:
     given_report = report()
-    figure = plots.recall_by_layer(given_report.metrics, ["baseline", "light"])
+    figure = recall_by_layer(given_report.metrics, ["baseline", "light"])
     assert isinstance(figure, Drawing)
     rows = figure.data.filter((pl.col("panel") == "light") & (pl.col("series") == "selection"))
     frame = given_report.metrics.filter(

@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 from markupsafe import escape
 
-from indexscope.analysis.metrics import REGISTRY
+from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.report import render
 from indexscope.analysis.report.explorer import explorer_data
 from tests.report.fixtures import Kind, bare, rendered, report
@@ -172,7 +172,7 @@ def data(html: str) -> dict[str, Any]:
 def test_every_figure_comes_with_its_data() -> None:
     html = rendered(USUAL)["report.html"]
     figures = re.findall(r'<figure id="([^"]+)"', html)
-    assert len(figures) > 30 and set(figures) == set(data(html)["figures"])
+    assert len(set(figures)) == len(figures) > 30 and set(figures) == set(data(html)["figures"])
     for rows in data(html)["figures"].values():
         assert all(part["columns"] for part in rows["parts"])
 

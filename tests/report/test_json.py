@@ -10,13 +10,13 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from indexscope.analysis.metrics import REGISTRY
+from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.report import ReportInput, build_json, dump, render
 from indexscope.analysis.report.inputs import COMPARISONS_SCHEMA
 from tests.report.fixtures import Kind, rendered, report
 
 TOP = ["schema_version", "study", "verdict", "warnings", "models", "definitions", "ranking", "metrics", "comparisons"]
-TOP += ["by_length", "divergence", "divergence_by", "gates", "causality", "provenance"]
+TOP += ["by_length", "output_divergence", "output_divergence_by", "gates", "causality", "provenance"]
 COMPARISON = [
     "candidate",
     "metric",

@@ -7,8 +7,11 @@ import re
 
 import pytest
 
-from indexscope.analysis.history import breaks, kept, stretches, trend
-from indexscope.analysis.plots import as_image
+from indexscope.analysis.history.gates import breaks
+from indexscope.analysis.history.numbers import kept
+from indexscope.analysis.history.timeline import stretches
+from indexscope.analysis.history.trends import trend
+from indexscope.analysis.plots.svg import as_image
 from indexscope.analysis.report import render
 from indexscope.analysis.report.history_rows import break_text, cell, sign
 from indexscope.analysis.report.over_time import LINK, PLACE, SHOWN, picture, with_history
@@ -26,7 +29,7 @@ def files() -> dict[str, str]:
 def test_one_result_leaves_no_section_and_no_place_for_one(files: dict[str, str]) -> None:
     assert all(PLACE in files[name] for name in ("report.html", "report.md")) and LINK in files["report.html"]
     for history in ([], broken_and_mended()[:1]):
-        published = with_history(files, history)
+        published = with_history(files, history, picture(history))
         assert published.keys() == files.keys()
         assert not any("over time" in text.lower() for text in published.values())
         assert "history" not in json.loads(published["report.json"])
@@ -35,7 +38,7 @@ def test_one_result_leaves_no_section_and_no_place_for_one(files: dict[str, str]
 
 
 def test_the_section_tells_the_break_its_cause_and_its_mending(files: dict[str, str]) -> None:
-    published = with_history(files, broken_and_mended())
+    published = with_history(files, broken_and_mended(), picture(broken_and_mended()))
     told = "checkpoint of light changed aaaaaaaa → bbbbbbbb"
     assert f"broke at run 5, 2026-01-05 03:00 (value −0.095; {told}), mended at run 8, 2026-01-08 03:00" in (
         re.sub(r"\\", "", published["report.md"])
@@ -55,7 +58,9 @@ def test_the_section_tells_the_break_its_cause_and_its_mending(files: dict[str, 
     )
     assert fifth["value"] == pytest.approx(0.705)
     assert fifth["step"]["difference"] == pytest.approx(0.705 - 0.804) and fifth["step"]["reading"] == "worse"
-    assert with_history(files, broken_and_mended()) == published, "the same history gives the same bytes"
+    assert with_history(files, broken_and_mended(), picture(broken_and_mended())) == published, (
+        "the same history gives the same bytes"
+    )
 
 
 def test_marks_say_what_the_interval_allows() -> None:
@@ -84,7 +89,8 @@ def test_hostile_names_are_text_and_a_long_history_is_thinned_with_a_word(files:
     kept_ = numbers(0.8, {HOSTILE: True}, (HOSTILE,))
     bad = numbers(0.7, {HOSTILE: False}, (HOSTILE,))
     runs = [run(day, str(day), bad if day == 3 else kept_, f"checkpoint of {HOSTILE} changed") for day in range(1, 41)]
-    published = with_history(files, stretches(runs))
+    rows = stretches(runs)
+    published = with_history(files, rows, picture(rows))
     html = published["report.html"]
     assert html.count("<script>") == files["report.html"].count("<script>") == 1
     assert f"The {40 - SHOWN} results before these are left out" in html

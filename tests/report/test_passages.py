@@ -8,12 +8,12 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from indexscope.analysis.content.tables import EXAMPLES
 from indexscope.analysis.names import visible
 from indexscope.analysis.report import render
 from indexscope.analysis.report.inputs import ModelPage
 from indexscope.analysis.report.panelled import shown_panels
-from indexscope.analysis.report.panels.content import passages
+from indexscope.analysis.token_content.panel import passages
+from indexscope.analysis.token_content.tables import EXAMPLES
 from tests.report.fixtures import report
 
 HOSTILE = [
@@ -48,7 +48,7 @@ def examples(tokens: list[str], layer: int = 0, sample: int = 5, skipped: int = 
 
 
 def page(frame: pl.DataFrame) -> ModelPage:
-    return replace(report().models[0], analyses={"content": {"examples": frame}})
+    return replace(report().models[0], analyses={"token_content": {"examples": frame}})
 
 
 def test_control_characters_and_directions_are_made_visible() -> None:

@@ -11,18 +11,22 @@ import matplotlib
 import polars as pl
 import pytest
 
-from indexscope.analysis import plots
-from indexscope.analysis.plots.forest import relative
+from indexscope.analysis.candidates.forest_figures import forest, relative
+from indexscope.analysis.candidates.tradeoff_figures import quality_against_cost
+from indexscope.analysis.distribution.figures import recall_by_layer
+from indexscope.analysis.efficiency.figures import cost_by_length
 from indexscope.analysis.plots.frames import spread
 from indexscope.analysis.plots.style import look, short_labels
+from indexscope.analysis.plots.svg import to_svg
+from indexscope.analysis.positional_bias.figures import lift_curves, lift_map
 from tests.report.fixtures import report
 
 
 def recall_svg(identifier: str = "a", **changes: Any) -> str:
     given = report(**changes)
-    figure = plots.recall_by_layer(given.metrics, [page.name for page in given.models])
+    figure = recall_by_layer(given.metrics, [page.name for page in given.models])
     assert figure is not None
-    return plots.to_svg(figure, identifier, "Recall", "What it shows", standalone=True)
+    return to_svg(figure, identifier, "Recall", "What it shows", standalone=True)
 
 
 def test_an_svg_is_well_formed_named_and_has_no_address_but_its_namespace() -> None:
@@ -58,8 +62,8 @@ def test_axes_carry_units_and_sample_counts() -> None:
     given = report()
     svg = recall_svg()
     assert "n = 64 samples" in svg and "(share)" in svg and ">layer<" in svg
-    forest = plots.forest(given.comparisons, ["light"])
-    assert forest is not None and "n = 64 samples" in plots.to_svg(forest, "f", "t")
+    figure = forest(given.comparisons, ["light"])
+    assert figure is not None and "n = 64 samples" in to_svg(figure, "f", "t")
 
 
 def test_matplotlib_is_left_as_it_was_found() -> None:
@@ -113,9 +117,9 @@ def test_spread_keeps_first_and_last() -> None:
 def test_nothing_to_draw_is_no_figure() -> None:
     given = report(candidates=(), dense=("baseline",))
     page = given.models[0]
-    assert plots.recall_by_layer(given.metrics, [page.name]) is None
-    assert plots.forest(given.comparisons, []) is None
-    assert plots.quality_against_cost(given.metrics, [page.name], {}) is None
-    assert plots.lift_map(page.analyses["positional"]["lift"]) is None
-    assert plots.lift_curves({page.name: page.analyses["positional"]["lift"]}, [page.name]) is not None
-    assert plots.cost_by_length({}, {}, []) is None
+    assert recall_by_layer(given.metrics, [page.name]) is None
+    assert forest(given.comparisons, []) is None
+    assert quality_against_cost(given.metrics, [page.name]) is None
+    assert lift_map(page.analyses["positional_bias"]["lift"]) is None
+    assert lift_curves({page.name: page.analyses["positional_bias"]["lift"]}, [page.name]) is not None
+    assert cost_by_length({}, {}, []) is None

@@ -12,7 +12,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from indexscope.analysis.report import ReportInput, build_junit
-from indexscope.analysis.report.comment import size
+from indexscope.analysis.report.comment import Comment, size
 from indexscope.analysis.report.inputs import GATES_SCHEMA
 from indexscope.analysis.report.markdown_report import build_markdown
 from indexscope.analysis.report.over_time import PLACE
@@ -131,3 +131,14 @@ def test_a_study_without_gates_or_models_is_an_empty_suite() -> None:
     empty = pl.DataFrame()
     root = ElementTree.fromstring(build_junit(ReportInput("s", [], empty, empty, empty, empty, {})).encode())
     assert schema_errors(root) == [] and root[0].get("tests") == "0"
+
+
+def test_for_readers_that_show_no_html_what_is_folded_stands_open_below_titles_that_are_text() -> None:
+    folded, opened = Comment(longest=2_200), Comment(longest=2_200, opened=True)
+    for comment in (folded, opened):
+        comment.add("# a")
+        comment.fold("b < *c*", ["| d |", ""])
+        comment.fold("too _long", ["x" * 200])
+    note = "Left out here, to fit a comment; all of it is in report.html:\n\n- too \\_long\n"
+    assert opened.text() == f"# a\n\n## b &lt; \\*c\\*\n\n| d |\n\n{note}"
+    assert folded.text() == f"# a\n\n<details>\n<summary>b &lt; *c*</summary>\n\n| d |\n\n</details>\n\n{note}"

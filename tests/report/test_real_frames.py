@@ -8,17 +8,18 @@ from dataclasses import dataclass
 import polars as pl
 import pytest
 
-from indexscope.analysis import clustering, distribution, efficiency, positional
-from indexscope.analysis.comparison import combine, compare
-from indexscope.analysis.gates import evaluate
+from indexscope.analysis.clustering import ClusteringSettings
+from indexscope.analysis.clustering import run as clustering
+from indexscope.analysis.comparison.compare import combine, compare
+from indexscope.analysis.comparison.gates import evaluate
+from indexscope.analysis.distribution import DistributionSettings
+from indexscope.analysis.distribution import run as distribution
+from indexscope.analysis.efficiency import EfficiencySettings
+from indexscope.analysis.efficiency import run as efficiency
+from indexscope.analysis.positional_bias import PositionalBiasSettings
+from indexscope.analysis.positional_bias import run as positional_bias
 from indexscope.analysis.report import ModelPage, ReportInput, render
-from indexscope.analysis.settings import (
-    ClusteringSettings,
-    ComparisonSettings,
-    DistributionSettings,
-    EfficiencySettings,
-    PositionalBiasSettings,
-)
+from indexscope.analysis.settings import ComparisonSettings
 from tests.analysis import planted
 
 
@@ -36,7 +37,7 @@ def analysed(**changes: object) -> tuple[dict[str, dict[str, pl.DataFrame]], pl.
     frames = {
         "distribution": distribution.run(tables, DistributionSettings()),
         "clustering": clustering.run(tables, ClusteringSettings()),
-        "positional": positional.run(tables, PositionalBiasSettings(resamples=20)),
+        "positional_bias": positional_bias.run(tables, PositionalBiasSettings(resamples=20)),
         "efficiency": efficiency.run(tables, EfficiencySettings()),
     }
     return frames, tables["facts"]

@@ -24,7 +24,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from indexscope.storage.store import Store
+from indexscope.storage.store.store import Store
 from tests.s3 import bucket, endpoint  # noqa: F401 - fixtures
 
 VOCABULARY = 64

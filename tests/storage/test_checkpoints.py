@@ -11,10 +11,10 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from indexscope.errors import IndexscopeError
-from indexscope.storage import checkpoints, hub
-from indexscope.storage.checkpoints import builtin_names, describe, load_tokenizer, resolve
-from indexscope.storage.safetensors_header import read_header
-from indexscope.storage.weight_files import weight_files
+from indexscope.storage.inputs import checkpoints, hub
+from indexscope.storage.inputs.checkpoints import builtin_names, describe, load_tokenizer, resolve
+from indexscope.storage.inputs.safetensors_header import read_header
+from indexscope.storage.inputs.weight_files import weight_files
 
 
 def test_a_folder_is_found_as_it_is(checkpoint: Callable[..., Path]) -> None:

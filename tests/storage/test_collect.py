@@ -15,11 +15,11 @@ import polars as pl
 import pytest
 
 from indexscope.errors import IndexscopeError
-from indexscope.storage import studies
-from indexscope.storage.collect import collect, counting, survey
-from indexscope.storage.keys import SCHEMA_VERSION
-from indexscope.storage.store import StepKey, Store, step_key
-from indexscope.storage.studies import ALIVE, Notice, StudyRecord, in_use, new_record, read_records
+from indexscope.storage.store.keys import SCHEMA_VERSION
+from indexscope.storage.store.store import StepKey, Store, step_key
+from indexscope.storage.studies import records
+from indexscope.storage.studies.records import ALIVE, COLLECTING, Notice, StudyRecord, in_use, new_record, read_records
+from indexscope.storage.upkeep.collect import collect, counting, survey
 
 NOTHING = timedelta(0)
 FEATURES = {name: step_key("features", {"checkpoint": name}) for name in ("used", "stray", "other")}
@@ -129,7 +129,7 @@ def test_a_run_that_fails_ends_incomplete(store: Store) -> None:
 
 
 def test_a_run_gives_signs_of_life(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(studies, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(records, "BEAT_SECONDS", 0.01)
     mine = new_record("mine", "mine", {}, [])
     with in_use(store, mine, pytest.fail):
         limit = time.monotonic() + 20
@@ -178,7 +178,7 @@ def test_a_running_study_is_not_forgotten(store: Store) -> None:
 
 
 def test_a_study_waits_for_the_collector_of_its_steps_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(studies, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(records, "POLL_SECONDS", 0.01)
     notice = Notice(store, "collector", [FEATURES["used"].path])
     with in_use(store, record("stray", study="theirs"), pytest.fail):
         pass  # it uses other steps
@@ -200,11 +200,11 @@ def test_a_study_waits_for_the_collector_of_its_steps_alone(store: Store, monkey
 
 
 def test_a_dead_collector_is_not_waited_for_for_ever(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(studies, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(studies, "STALE_NOTICE_SECONDS", 0.05)
+    monkeypatch.setattr(records, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(records, "STALE_NOTICE_SECONDS", 0.05)
     Notice(store, "dead", [FEATURES["used"].path])
     with in_use(store, record("used"), lambda _: None):
-        assert store.folder.sizes(studies.COLLECTING) == {}
+        assert store.folder.sizes(COLLECTING) == {}
 
 
 def test_a_collector_that_was_held_up_deletes_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,12 +212,12 @@ def test_a_collector_that_was_held_up_deletes_nothing(store: Store, monkeypatch:
     keep(store, record("used"))
     found = survey(store, NOTHING)
     real, slept = time.time, [0.0]
-    monkeypatch.setattr(studies.time, "time", lambda: real() + slept.pop() if slept else real() + 3600)
+    monkeypatch.setattr(records.time, "time", lambda: real() + slept.pop() if slept else real() + 3600)
     with pytest.raises(IndexscopeError, match="gc was held up"):
         collect(store, found)
     monkeypatch.undo()
     assert len(names_of(store, FEATURES["stray"])) == 5
-    assert store.folder.sizes(studies.COLLECTING) == {}
+    assert store.folder.sizes(COLLECTING) == {}
 
 
 def test_a_deletion_that_is_cut_off_leaves_no_unit_and_is_ended_by_the_next(
@@ -225,7 +225,7 @@ def test_a_deletion_that_is_cut_off_leaves_no_unit_and_is_ended_by_the_next(
 ) -> None:
     fill(store, "used", "stray")
     keep(store, record("used"))
-    from indexscope.storage.files import Folder
+    from indexscope.storage.store.files import Folder
 
     real, removed = Folder.remove, []
 
@@ -302,7 +302,7 @@ def test_a_record_that_cannot_be_read_stops_everything(store: Store, content: by
 
 
 def test_a_store_that_cannot_be_written_is_used_without_a_record(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from indexscope.storage.files import Folder
+    from indexscope.storage.store.files import Folder
 
     def refuse(*_: object) -> None:
         raise IndexscopeError("store", "cannot be written", "choose another")

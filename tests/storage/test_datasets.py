@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from transformers import PreTrainedTokenizerFast
 
 from indexscope.errors import IndexscopeError
-from indexscope.storage import datasets
-from indexscope.storage.datasets import DatasetSettings, Sample, dataset_fingerprint, load_samples, shard
+from indexscope.storage.inputs import datasets
+from indexscope.storage.inputs.datasets import DatasetSettings, Sample, dataset_fingerprint, load_samples, shard
 
 VOCABULARY = 64
 #: First five documents of `source` under seed 0.

@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 
 from indexscope.errors import IndexscopeError
-from indexscope.storage import documents as documents_module
-from indexscope.storage.data_files import data_files
-from indexscope.storage.documents import Document, documents
+from indexscope.storage.inputs import documents as documents_module
+from indexscope.storage.inputs.data_files import data_files
+from indexscope.storage.inputs.documents import Document, documents
 
 
 def read(source: object, column: str = "text", split: str = "train") -> list[tuple[str, object]]:

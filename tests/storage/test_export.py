@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
@@ -11,9 +9,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from indexscope.errors import IndexscopeError
-from indexscope.storage.export import SCHEMA, Measure, choose_study, export
-from indexscope.storage.store import Store, step_key
-from indexscope.storage.studies import new_record
+from indexscope.storage.store.store import Store, step_key
+from indexscope.storage.studies.export import SCHEMA, Measure, export
 
 KEYS = {name: step_key("features", {"checkpoint": name}) for name in ("base", "light")}
 MODELS = {name: key.path for name, key in KEYS.items()}
@@ -151,41 +148,3 @@ def test_wrong_targets_are_refused(store: Store, tmp_path: Path) -> None:
     with pytest.raises(IndexscopeError, match="has no value of what was asked for"):
         export(store, MODELS, tmp_path / "new.csv", [Measure("tokens", "nll", "nats")])
     assert (tmp_path / "out.csv").read_text() == "mine" and not (tmp_path / "new.csv").exists()
-
-
-def test_the_newest_run_of_the_study_is_chosen(store: Store) -> None:
-    with pytest.raises(IndexscopeError, match="has no record of any study"):
-        choose_study(store)
-    old = new_record("mine", "mine-1", {"base": MODELS["light"]}, [])
-    new = replace(new_record("mine", "mine-1", MODELS, []), seen=old.seen + timedelta(seconds=1))
-    for record in (new, old):
-        store.folder.write(record.file, record.encode())
-    assert list(choose_study(store).models.items()) == list(MODELS.items())
-    # The same features by another person's study of the same name are no second choice.
-    twin = replace(new, identity="mine-2")
-    store.folder.write(twin.file, twin.encode())
-    assert choose_study(store, "mine").models == MODELS
-    other = replace(old, study="other", identity="other-1")
-    store.folder.write(other.file, other.encode())
-    with pytest.raises(IndexscopeError, match="holds several studies; choose one with --study"):
-        choose_study(store)
-    assert choose_study(store, "other") == other
-    assert choose_study(store, "other-1") == other
-
-
-def test_finished_runs_only_and_each_name_a_study_of_its_own(store: Store) -> None:
-    old = replace(new_record("mine", "mine-1", MODELS, ["reports/old"]), complete=True)
-    running = replace(new_record("mine", "mine-1", MODELS, ["reports/new"]), seen=old.seen + timedelta(seconds=1))
-    store.folder.write(running.file, running.encode())
-    with pytest.raises(IndexscopeError, match="has no finished run of mine; run the study to its end"):
-        choose_study(store, "mine", finished=True)
-    store.folder.write(old.file, old.encode())
-    assert choose_study(store) == running
-    assert choose_study(store, finished=True) == old
-    # The same features in a study of another name: one export, but two reports.
-    other = replace(old, study="other", identity="other-1", steps=("reports/other",))
-    store.folder.write(other.file, other.encode())
-    assert choose_study(store).models == MODELS
-    with pytest.raises(IndexscopeError, match="holds several studies; choose one with --study: mine, other"):
-        choose_study(store, finished=True)
-    assert choose_study(store, "other", finished=True) == other

@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 
 from indexscope.errors import IndexscopeError
-from indexscope.storage import locks
-from indexscope.storage.store import Store, step_key
-from indexscope.storage.verify import verify
+from indexscope.storage.store import locks
+from indexscope.storage.store.store import Store, step_key
+from indexscope.storage.upkeep.verify import verify
 
 pytest.importorskip("fcntl", reason="locks and file size limits are POSIX")
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ time.sleep(600)
 COMMIT = """
 import sys
 import polars as pl
-from indexscope.storage.store import Store, step_key
+from indexscope.storage.store.store import Store, step_key
 store, key = Store(sys.argv[1]), step_key("features", {"checkpoint": "abc"})
 print("ready", flush=True)
 sys.stdin.readline()
@@ -42,7 +42,7 @@ for number in range(20):
 FULL = """
 import resource, signal, sys
 import polars as pl
-from indexscope.storage.store import Store, step_key
+from indexscope.storage.store.store import Store, step_key
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 big = pl.DataFrame({"value": [hash(str(number)) for number in range(20000)]})

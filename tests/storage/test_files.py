@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from indexscope.errors import IndexscopeError
-from indexscope.storage import files
-from indexscope.storage.files import Folder, open_store
+from indexscope.storage.store import files
+from indexscope.storage.store.files import Folder, open_store
 
 
 @pytest.fixture(params=["local", "memory"])

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from indexscope.errors import IndexscopeError
-from indexscope.storage import fingerprints
-from indexscope.storage.fingerprints import FingerprintMode, fingerprint
-from indexscope.storage.safetensors_header import read_header
+from indexscope.storage.inputs import fingerprints
+from indexscope.storage.inputs.fingerprints import FingerprintMode, fingerprint
+from indexscope.storage.inputs.safetensors_header import read_header
 
 MODES: tuple[FingerprintMode, ...] = ("sampled", "full")
 

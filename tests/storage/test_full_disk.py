@@ -13,9 +13,9 @@ import polars as pl
 import pytest
 
 from indexscope.errors import IndexscopeError
-from indexscope.storage.export import Measure, export
-from indexscope.storage.store import Store, step_key
-from indexscope.storage.verify import Finding, verify
+from indexscope.storage.store.store import Store, step_key
+from indexscope.storage.studies.export import Measure, export
+from indexscope.storage.upkeep.verify import Finding, verify
 
 ROOT = Path(__file__).parents[2]
 KEY = step_key("features", {"checkpoint": "abc"})
@@ -27,7 +27,7 @@ COMMIT = """
 import sys
 import polars as pl
 from indexscope.errors import IndexscopeError
-from indexscope.storage.store import Store, step_key
+from indexscope.storage.store.store import Store, step_key
 store, key = Store(sys.argv[1]), step_key("features", {"checkpoint": "abc"})
 for line in sys.stdin:
     try:

@@ -11,13 +11,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from indexscope.storage.collect import collect, survey
-from indexscope.storage.history import FORMAT, HISTORY, add_run, finished, history_files, read_runs, studies
-from indexscope.storage.json_types import SEAL, sealed_json
-from indexscope.storage.merge import merge
-from indexscope.storage.store import Store, step_key
-from indexscope.storage.studies import new_record
-from indexscope.storage.verify import Finding, verify
+from indexscope.storage.store.json_types import SEAL, sealed_json
+from indexscope.storage.store.store import Store, step_key
+from indexscope.storage.studies.history import FORMAT, HISTORY, add_run, finished, history_files, read_runs, studies
+from indexscope.storage.studies.records import new_record
+from indexscope.storage.upkeep.collect import collect, survey
+from indexscope.storage.upkeep.merge import merge
+from indexscope.storage.upkeep.verify import Finding, verify
 
 START = datetime(2026, 1, 1, 3, 0, 0, 5, tzinfo=UTC)
 REPORT = step_key("reports", {"study": "mine"})

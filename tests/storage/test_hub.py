@@ -21,10 +21,10 @@ from huggingface_hub.errors import (
 from transformers import PreTrainedTokenizerFast
 
 from indexscope.errors import IndexscopeError
-from indexscope.storage import datasets, hub
-from indexscope.storage.checkpoints import HUB_FILES, resolve
-from indexscope.storage.data_files import data_files
-from indexscope.storage.datasets import DatasetSettings, load_samples
+from indexscope.storage.inputs import datasets, hub
+from indexscope.storage.inputs.checkpoints import HUB_FILES, resolve
+from indexscope.storage.inputs.data_files import data_files
+from indexscope.storage.inputs.datasets import DatasetSettings, load_samples
 
 # Which HTTP library the hub's client is built on differs between its versions.
 httpx: Any = import_module(HTTPError.__module__.partition(".")[0])

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexscope.storage import keys
-from indexscope.storage.json_types import canonical_json
-from indexscope.storage.keys import check_name, step_key
+from indexscope.storage.store import keys
+from indexscope.storage.store.json_types import canonical_json
+from indexscope.storage.store.keys import check_name, step_key
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 VALUES = st.recursive(

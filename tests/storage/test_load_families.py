@@ -10,7 +10,7 @@ import torch
 import transformers as hf
 from transformers import PreTrainedModel
 
-from indexscope.storage.checkpoints import describe, load_model
+from indexscope.storage.inputs.checkpoints import describe, load_model
 from tests.analysis.capture.tiny_families import FAMILIES, minimax_m3, qwen4_exp, spread, tokens
 
 

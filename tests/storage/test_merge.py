@@ -11,11 +11,11 @@ import polars as pl
 import pytest
 
 from indexscope.errors import IndexscopeError
-from indexscope.storage.collect import survey
-from indexscope.storage.keys import SCHEMA_VERSION
-from indexscope.storage.merge import merge
-from indexscope.storage.store import Store, step_key
-from indexscope.storage.studies import STUDIES, new_record, read_records
+from indexscope.storage.store.keys import SCHEMA_VERSION
+from indexscope.storage.store.store import Store, step_key
+from indexscope.storage.studies.records import STUDIES, new_record, read_records
+from indexscope.storage.upkeep.collect import survey
+from indexscope.storage.upkeep.merge import merge
 
 KEY = step_key("features", {"checkpoint": "abc"})
 OTHER = step_key("analyses/clustering", {"features": KEY.digest})
@@ -160,7 +160,7 @@ def test_a_store_is_not_merged_with_itself_or_with_nothing(source: Store, store:
 def test_a_full_disk_is_one_line_and_the_next_import_goes_on(
     source: Store, local_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from indexscope.storage.files import Folder
+    from indexscope.storage.store.files import Folder
 
     commit(source, 0, 1)
     real, left = Folder.stage, [3]

@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from indexscope.errors import IndexscopeError
-from indexscope.storage import model_loading
-from indexscope.storage.checkpoints import load_model, resolve_device
+from indexscope.storage.inputs import model_loading
+from indexscope.storage.inputs.checkpoints import load_model, resolve_device
 
 Weights = dict[str, torch.Tensor]
 

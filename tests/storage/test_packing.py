@@ -7,7 +7,7 @@ from itertools import chain
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexscope.storage.packing import Packer, Piece, TokenDocument, truncated
+from indexscope.storage.inputs.packing import Packer, Piece, TokenDocument, truncated
 
 DOCUMENTS = st.lists(st.lists(st.integers(0, 9), max_size=12), max_size=8)
 

@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 
 from indexscope.analysis.features.columns import TOKENS
 from indexscope.errors import IndexscopeError
-from indexscope.storage.parquet import LAYOUT, decode, decode_parts, encode
+from indexscope.storage.store.parquet import LAYOUT, decode, decode_parts, encode
 
 ROWS = st.lists(
     st.tuples(

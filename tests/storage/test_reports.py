@@ -12,7 +12,7 @@ import pytest
 
 from indexscope.errors import IndexscopeError
 from indexscope.layout import REPORT_SCHEMA
-from indexscope.storage.reports import read_report, write_report
+from indexscope.storage.studies.reports import read_report, write_report
 
 REPORT: dict[str, Any] = {
     "study": "demo",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,16 +12,23 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from indexscope.errors import IndexscopeError
-from indexscope.storage.collect import collect, survey
-from indexscope.storage.merge import merge
-from indexscope.storage.store import Store, step_key
-from indexscope.storage.studies import in_use, new_record
-from indexscope.storage.verify import Finding, verify
+from indexscope.storage.store.store import Store, step_key
+from indexscope.storage.studies.records import in_use, new_record
+from indexscope.storage.upkeep.collect import collect, survey
+from indexscope.storage.upkeep.merge import merge
+from indexscope.storage.upkeep.verify import Finding, verify
 from tests.s3 import Faults
 
 KEY = step_key("features", {"checkpoint": "abc"})
 UNITS = ["shard-00000", "shard-00001"]
 FRAME = pl.DataFrame({"sample": [0, 1], "nll": [1.5, 2.5]})
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what is tried again be tried soon: the waits of botocore and s3fs are theirs to test."""
+    wait = asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", lambda seconds, *more: wait(seconds / 50, *more))
 
 
 def filled(url: str) -> Store:

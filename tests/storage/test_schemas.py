@@ -12,10 +12,10 @@ import pytest
 from indexscope.analysis.features import extract_samples
 from indexscope.analysis.features.columns import FEATURES, TOKENS
 from indexscope.analysis.settings import ExtractSettings
-from indexscope.storage.model_loading import load_model
-from indexscope.storage.parquet import decode, encode, units
-from indexscope.storage.samples import Sample
-from indexscope.storage.store import Store, step_key
+from indexscope.storage.inputs.model_loading import load_model
+from indexscope.storage.inputs.samples import Sample
+from indexscope.storage.store.parquet import decode, encode, units
+from indexscope.storage.store.store import Store, step_key
 from indexscope.tasks.common.tables import declared
 from tests.declared import check
 from tests.storage.conftest import _model

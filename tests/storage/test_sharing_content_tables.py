@@ -6,15 +6,18 @@ import numpy as np
 import polars as pl
 import pytest
 
-from indexscope.analysis import content, sharing
 from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.capture.protocol import as_source
+from indexscope.analysis.closeup.run import collect_samples
 from indexscope.analysis.features.attempt import Attempt
-from indexscope.analysis.probe.content import content_collector
-from indexscope.analysis.probe.examples import example_collector
-from indexscope.analysis.probe.run import collect_samples
-from indexscope.analysis.probe.sharing import sharing_collector
-from indexscope.analysis.settings import ContentSettings, ExtractSettings, SharingSettings
+from indexscope.analysis.layer_sharing import LayerSharingSettings
+from indexscope.analysis.layer_sharing import run as layer_sharing
+from indexscope.analysis.layer_sharing.collect import sharing_collector
+from indexscope.analysis.settings import ExtractSettings
+from indexscope.analysis.token_content import TokenContentSettings
+from indexscope.analysis.token_content import run as token_content
+from indexscope.analysis.token_content.collect import content_collector
+from indexscope.analysis.token_content.examples import example_collector
 from indexscope.tasks.common.tables import declared
 from tests.analysis.conftest import tiny_dsa
 from tests.analysis.samples import samples
@@ -28,9 +31,15 @@ def tables() -> dict[tuple[str, str], pl.DataFrame]:
     attempt = Attempt(source, ExtractSettings(chunk=16, device="cpu"), Journal())
     found = collect_samples(source, samples(40, 30), makers, 6, attempt)
     return {
-        **{("probes", name): frame for name, frame in found.items()},
-        **{("analyses/sharing", name): frame for name, frame in sharing.run(found, SharingSettings()).items()},
-        **{("analyses/content", name): frame for name, frame in content.run(found, ContentSettings()).items()},
+        **{("closeups", name): frame for name, frame in found.items()},
+        **{
+            ("analyses/layer_sharing", name): frame
+            for name, frame in layer_sharing.run(found, LayerSharingSettings()).items()
+        },
+        **{
+            ("analyses/token_content", name): frame
+            for name, frame in token_content.run(found, TokenContentSettings()).items()
+        },
     }
 
 

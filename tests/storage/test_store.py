@@ -12,7 +12,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from indexscope.errors import IndexscopeError
-from indexscope.storage.store import SCHEMA_VERSION, DamagedUnit, Store, step_key
+from indexscope.storage.store.store import SCHEMA_VERSION, DamagedUnit, Store, step_key
 
 KEY = step_key("features", {"checkpoint": "abc", "chunk": 256})
 UNITS = ["shard-00000", "shard-00001", "shard-00002"]

@@ -16,8 +16,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from indexscope.errors import IndexscopeError
-from indexscope.storage import files
-from indexscope.storage.store import Store, step_key
+from indexscope.storage.store import files
+from indexscope.storage.store.store import Store, step_key
 
 KEY = step_key("features", {"checkpoint": "abc"})
 UNIT = "shard-00000"
@@ -153,7 +153,7 @@ def test_mending_a_damaged_unit_never_mixes_old_and_new(
 KILLED = """
 import os, sys
 import polars as pl
-from indexscope.storage.store import Store, step_key
+from indexscope.storage.store.store import Store, step_key
 calls, replace = 0, os.replace
 def kill(*args):
     global calls

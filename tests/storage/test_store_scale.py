@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from benchmarks import store_scale
-from indexscope.storage.store import Store
+from indexscope.storage.store.store import Store
 
 SHARDS, ROWS = 200, 120
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from indexscope.storage.keys import StepKey
-from indexscope.storage.store import Store, step_key
-from indexscope.storage.studies import in_use, new_record
-from indexscope.storage.verify import Finding, VerifySummary, verify
+from indexscope.storage.store.keys import StepKey
+from indexscope.storage.store.store import Store, step_key
+from indexscope.storage.studies.records import in_use, new_record
+from indexscope.storage.upkeep.verify import Finding, VerifySummary, verify
 
 FEATURES = step_key("features", {"checkpoint": "abc", "layers": [0, 1], "rate": 0.5})
 ANALYSIS = step_key("analyses/distribution", {"features": FEATURES.digest})

@@ -8,9 +8,9 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from indexscope.analysis.content.classes import CLASSES, token_classes
-from indexscope.storage.checkpoints import load_tokenizer
-from indexscope.storage.vocabulary import vocabulary_pieces
+from indexscope.analysis.closeup.classes import CLASSES, token_classes
+from indexscope.storage.inputs.checkpoints import load_tokenizer
+from indexscope.storage.inputs.vocabulary import vocabulary_pieces
 
 BUILTIN = Path(__file__).parents[2] / "storage" / "builtin" / "baseline"
 

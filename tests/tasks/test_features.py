@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from indexscope.analysis import distribution
+from indexscope.analysis.distribution import DistributionSettings
+from indexscope.analysis.distribution import run as distribution
 from indexscope.analysis.metrics.stream import Sharded, shards
-from indexscope.analysis.settings import DistributionSettings
-from indexscope.storage.store import AHEAD, DamagedUnit, StepKey, Store, step_key
+from indexscope.storage.store.store import AHEAD, DamagedUnit, StepKey, Store, step_key
 from indexscope.tasks.common.features import StoredFeatures
 from tests.analysis import planted
 
@@ -62,10 +62,10 @@ def test_selected_keys_are_left_unread(store: Store) -> None:
 
 
 def test_steps_with_the_same_units_are_read_together_and_others_after_them(store: Store) -> None:
-    first, probed = committed(store, 3, only=["attention"]), committed(store, 3, "probes", ["positions"])
+    first, looked = committed(store, 3, only=["attention"]), committed(store, 3, "closeups", ["positions"])
     facts = (step_key("models", {}), ["result"])
     store.commit(facts[0], "result", {"facts": pl.DataFrame({"layers": [3]})}, "x")
-    features = StoredFeatures(store, [first, facts, probed])
+    features = StoredFeatures(store, [first, facts, looked])
     found = [set(shard) for shard in shards(features, ["attention", "facts", "positions"])]
     assert found == [{"attention", "positions"}] * 3 + [{"facts"}]
 

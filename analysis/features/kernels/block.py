@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from indexscope.analysis.features.block_sums import BlockSums
 from indexscope.analysis.features.columns import PER_HEAD
 from indexscope.analysis.features.kernels.index_scores import score_rows
 from indexscope.analysis.features.kernels.ordered import oracle_rows, ordered_rows
@@ -91,29 +92,6 @@ class Item:
     of_query: Floats
     in_effect: NDArray[np.bool_]
     output: torch.Tensor
-
-
-@dataclass(frozen=True)
-class BlockSums:
-    """What a block adds up over its queries.
-
-    Attributes:
-        first_key: Position of the first key below.
-        last_query: Position of the block's last query.
-        by_key: p summed over queries, [heads, keys].
-        by_slope: p summed along diagonals, place j for the last query's distance to key j, [heads, keys].
-        contrast: Sums of `indexscope.analysis.features.tiles.contrasts`, [heads, PHASES].
-        places: [4, distance bins, relative bins], see BinSums.
-        moments: Of selected and unselected scores, [2, 6]; see `index_scores.score_rows`.
-    """
-
-    first_key: int
-    last_query: int
-    by_key: Floats
-    by_slope: Floats
-    contrast: NDArray[np.float64]
-    places: NDArray[np.float64]
-    moments: NDArray[np.float64]
 
 
 class _Workspace:

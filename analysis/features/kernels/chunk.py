@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.features.block_sums import BlockSums
 from indexscope.analysis.features.columns import PER_HEAD, PER_QUERY
-from indexscope.analysis.features.kernels.block import BlockSums, Item, Options, extract_block
+from indexscope.analysis.features.kernels.block import Item, Options, extract_block
 from indexscope.analysis.features.kernels.index_scores import all_finite, bin_scores
 from indexscope.analysis.features.kernels.pool import run_all
 from indexscope.analysis.features.kernels.ranges import key_ranges

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexscope.analysis.features.columns import PER_HEAD, PER_QUERY
-from indexscope.analysis.features.concentration import SHARE
 from indexscope.analysis.features.kernels.compiled import kernel
+from indexscope.analysis.features.metrics.concentration import SHARE
 
 _TOP_5, _TOP_10, _TOP_20, _TOP_64, _TOP_K, _KEYS = (
     PER_HEAD.index(name)

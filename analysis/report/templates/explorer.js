@@ -29,7 +29,7 @@ function word(x, y, text, attributes = {}) {
 
 // Scale, axes and grid of one chart; gives the functions that place a value.
 function frame(svg, chart, rows) {
-  const [x0, x1] = chart.kind === "steps" ? ["left", "right"] : [chart.x[0], chart.x[0]];
+  const [x0, x1] = chart.kind === "steps" ? ["left", "right"] : [chart.x, chart.x];
   const named = chart.labels || typeof rows[0][x0] === "string";
   const stops = named ? [...new Set(rows.map((row) => row[x0]))] : [];
   const spots = rows.flatMap((row) => (named ? [stops.indexOf(row[x0])] : [row[x0], row[x1]]));
@@ -75,7 +75,7 @@ const SHAPES = {
     return rows.map((row) => [(at.x(row.left) + at.x(row.right)) / 2, at.y(row.density)]);
   },
   line(svg, at, chart, rows, hue, dash) {
-    const place = (name) => rows.filter((row) => row[name] > 0 || !chart.log).map((row) => `${at.x(row[chart.x[0]])} ${at.y(row[name])}`);
+    const place = (name) => rows.filter((row) => row[name] > 0 || !chart.log).map((row) => `${at.x(row[chart.x])} ${at.y(row[name])}`);
     if (rows[0].ci_low !== undefined && rows.every((row) => row.ci_low > 0 || !chart.log))
       svg.append(draw("path", { d: `M${[...place("ci_high"), ...place("ci_low").reverse()].join("L")}z`, fill: hue, "fill-opacity": 0.2 }));
     if (chart.log) svg.append(draw("path", { d: `M${LEFT} ${at.ground}H${WIDE - RIGHT}`, stroke: "#1d232a", "stroke-width": 0.9 }));
@@ -84,7 +84,7 @@ const SHAPES = {
   },
   dots(svg, at, chart, rows, hue, dash, head) {
     return rows.map((row) => {
-      const [x, y] = [at.x(row[chart.x[0]]), at.y(row[chart.y])];
+      const [x, y] = [at.x(row[chart.x]), at.y(row[chart.y])];
       const full = !chart.choose || row.head === head;
       svg.append(draw("circle", { cx: x, cy: y, r: chart.choose && full ? 5 : 3, fill: full ? hue : "#ffffff", stroke: hue, "stroke-width": 1.4 }));
       return [x, y];
@@ -92,7 +92,7 @@ const SHAPES = {
   },
   bars(svg, at, chart, rows, hue) {
     return rows.map((row) => {
-      const [x, y] = [at.x(row[chart.x[0]]), at.y(row[chart.y])];
+      const [x, y] = [at.x(row[chart.x]), at.y(row[chart.y])];
       svg.append(draw("rect", { x: x - at.thick / 2, width: at.thick, y: Math.min(y, at.ground), height: Math.abs(at.ground - y), fill: hue }));
       return [x, y];
     });

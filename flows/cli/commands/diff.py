@@ -38,14 +38,14 @@ def diff_reports(
     ] = None,
 ) -> None:
     """Print the differences between two sides, B minus A. Options that name something may be repeated."""
-    from indexscope.flows.differences import Wanted, print_differences
-    from indexscope.flows.sides import read_sides
+    from indexscope.flows.finished.compared import read_both
+    from indexscope.flows.finished.differences import Wanted, print_differences
 
     if as_json and as_markdown:
         raise IndexscopeError("--json, --markdown", "exclude each other", "choose one")
     form = "json" if as_json else "markdown" if as_markdown else "table"
     wanted = Wanted(form, tuple(metric or ()), tuple(layer or ()), layers, tuple(model or ()), everything)
-    first, second = read_sides(a, b, study or [])
+    first, second = read_both(a, b, study or [])
     raise typer.Exit(print_differences(first, second, wanted, fail_on or [], alone=b is None))
 
 

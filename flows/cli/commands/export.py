@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from indexscope.flows.cli.declared import Command
-from indexscope.flows.cli.stores import counted, existing_store
-
-if TYPE_CHECKING:
-    from indexscope.storage.store import Store
-    from indexscope.storage.studies import StudyRecord
+from indexscope.flows.cli.stores import counted, store_and_study
 
 
 def export_features(
@@ -27,35 +23,20 @@ def export_features(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write a study's features, its own among them, as one tidy file: one row a value, with its weight and unit."""
-    from indexscope.flows.exporting import chosen
+    from indexscope.flows.finished.exporting import chosen
     from indexscope.flows.tables import size_text
-    from indexscope.storage.export import export
-    from indexscope.storage.own_features import own_features
+    from indexscope.storage.studies.choice import choose_run
+    from indexscope.storage.studies.export import export, plugin_features
 
-    opened, record = _study(source, study)
-    paths, own = own_features(opened, record)
+    store, name = store_and_study(source, study)
+    record = choose_run(store, name)
+    paths, own = plugin_features(store, record)
     measures = chosen(table or (), metric or (), own)
-    done = export(opened, record.models, file, measures, own=paths, partial=partial, overwrite=force)
+    done = export(store, record.models, file, measures, own=paths, partial=partial, overwrite=force)
     for model, (found, expected) in done.models.items():
         if found < expected:
             typer.echo(f"note: {model}: {found} of {expected} shards", err=True)
     typer.echo(f"wrote {file}: {record.study}, {counted(done.rows, 'row')}, {size_text(done.bytes)}")
-
-
-def _study(source: str, name: str | None) -> tuple[Store, StudyRecord]:
-    """The store and the newest run of a study file, or of a study in a store."""
-    from indexscope.storage.export import choose_study
-    from indexscope.storage.store import Store
-
-    if Path(source).suffix not in (".yaml", ".yml"):
-        store = existing_store(source)
-        return store, choose_study(store, name)
-    from indexscope.flows.config import identity_of
-    from indexscope.flows.load import load_study
-
-    study = load_study(source, gates=False)
-    store = Store(study.store)
-    return store, choose_study(store, name or identity_of(study))
 
 
 COMMAND = Command("export", export_features, place=120)

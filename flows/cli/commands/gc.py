@@ -11,7 +11,7 @@ from indexscope.flows.cli.declared import Command
 from indexscope.flows.cli.stores import Json, StoreArgument, counted, existing_store
 
 if TYPE_CHECKING:
-    from indexscope.storage.collect import Garbage, Survey
+    from indexscope.storage.upkeep.collect import Garbage, Survey
 
 
 def collect_garbage(
@@ -31,7 +31,7 @@ def collect_garbage(
     """
     from datetime import timedelta
 
-    from indexscope.storage.collect import collect, survey
+    from indexscope.storage.upkeep.collect import collect, survey
 
     opened = existing_store(store)
     found = survey(opened, timedelta(days=keep_days), forget or [])

@@ -5,19 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from indexscope import IndexscopeError
 from indexscope.flows.cli.declared import Command
-from indexscope.flows.cli.stores import existing_store
+from indexscope.flows.cli.stores import store_and_study
 
 if TYPE_CHECKING:
-    from indexscope.analysis.history import Stretch
+    from indexscope.analysis.history.timeline import Stretch
     from indexscope.analysis.report.history_rows import Series
-    from indexscope.storage.store import Store
 
 
 def show_history(
@@ -41,11 +39,13 @@ def show_history(
 
     Runs that followed each other with one result are one row.
     """
-    from indexscope.analysis.history import known_metrics
-    from indexscope.flows.history import history_of, past
-    from indexscope.flows.history_shown import Shown, print_json, print_markdown, print_table
+    from indexscope.analysis.history.trends import known_metrics
+    from indexscope.flows.finished.history_shown import Shown, print_json, print_markdown, print_table
+    from indexscope.flows.study.history import history_of, past
+    from indexscope.storage.studies.choice import choose_identity
 
-    store, identity, name = _chosen(source, study)
+    store, wanted = store_and_study(source, study)
+    identity, name = choose_identity(store, wanted)
     runs = past(store, identity)
     history = history_of(runs)
     if not history:
@@ -65,33 +65,6 @@ def show_history(
         print_table(shown)
 
 
-def _chosen(source: str, name: str | None) -> tuple[Store, str, str]:
-    """The store, the identity of a study in it, and its name."""
-    from indexscope.storage.history import studies
-    from indexscope.storage.store import Store
-    from indexscope.storage.studies import read_records
-
-    if Path(source).suffix in (".yaml", ".yml"):
-        from indexscope.flows.config import identity_of
-        from indexscope.flows.load import load_study
-
-        study = load_study(source)
-        return Store(study.store), identity_of(study), study.name
-    store = existing_store(source)
-    known = studies(store) | {record.identity: record.study for record in read_records(store)}
-    found = {identity: title for identity, title in known.items() if name in (None, title, identity)}
-    if not known:
-        raise IndexscopeError(source, "has no record of any study", "give a store in which a study has run")
-    if not found:
-        raise IndexscopeError(source, f"knows no study {name!r}", f"choose one of: {', '.join(sorted(known.values()))}")
-    if len(found) > 1:
-        titles = set(found.values())
-        choices = sorted(titles if len(titles) == len(found) else found)
-        raise IndexscopeError(source, "holds several studies", f"choose one with --study: {', '.join(choices)}")
-    ((identity, title),) = found.items()
-    return store, identity, title
-
-
 def _moment(text: str | None) -> datetime | None:
     if text is None:
         return None
@@ -103,7 +76,8 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def _series(history: Sequence[Stretch], metrics: list[str], models: list[str], every: bool) -> list[Series]:
-    from indexscope.analysis.history import default_metrics, main_models, models_of
+    from indexscope.analysis.history.timeline import models_of
+    from indexscope.analysis.history.trends import default_metrics, main_models
     from indexscope.analysis.report.history_rows import series_of
 
     known = list(dict.fromkeys(name for stretch in reversed(history) for name in models_of(stretch)))

@@ -19,8 +19,8 @@ def import_store(
     What both have stays as it is here.
     """
     from indexscope.flows.tables import size_text
-    from indexscope.storage.merge import merge
-    from indexscope.storage.store import Store
+    from indexscope.storage.store.store import Store
+    from indexscope.storage.upkeep.merge import merge
 
     merged = merge(existing_store(source), Store(store), lambda line: typer.echo(line, err=True))
     for unit in merged.damaged:

@@ -17,7 +17,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write a commented study file with every setting, its meaning and its default."""
-    from indexscope.flows.template import study_template
+    from indexscope.flows.study.template import study_template
 
     try:
         told = reading(file, "give another place", "cannot be written", passing=FileExistsError)

@@ -9,7 +9,7 @@ from indexscope.flows.cli.declared import Command
 from indexscope.flows.cli.studies import DryRun, File, Full, Overrides, Refresh, run, settings
 
 if TYPE_CHECKING:
-    from indexscope.flows.plan import Plan
+    from indexscope.flows.study.plan import Plan
 
 
 def study(
@@ -26,20 +26,20 @@ def study(
 
 
 def _show_plan(file: Path | None, overrides: list[str], refresh: list[str] | None) -> None:
-    from indexscope.flows.load import load_study
-    from indexscope.flows.preflight import check_folders
-    from indexscope.flows.refresh import chosen
+    from indexscope.flows.study.load import load_study
+    from indexscope.flows.study.preflight import check_folders
+    from indexscope.flows.study.refresh import chosen
 
     read = load_study(file, overrides)
     check_folders(read, "study")
-    from indexscope.flows.plan import make_plan
+    from indexscope.flows.study.plan import make_plan
 
     _print_plan(make_plan(read, chosen(refresh or [], "study")))
 
 
 def _print_plan(plan: Plan) -> None:
     """Print what a study would do and why."""
-    from indexscope.flows.status import status
+    from indexscope.flows.study.status import status
     from indexscope.flows.tables import new_table, show
 
     lines = status(plan)

@@ -14,8 +14,8 @@ def train_demo(
     folder: Annotated[Path, typer.Argument(readable=False, help="Where to put the models.")] = Path("demo-models"),
 ) -> None:
     """Train the built-in models from nothing; takes an hour or two."""
-    from indexscope.flows.preflight import check_prefect
-    from indexscope.storage.writable import refuse_unwritable
+    from indexscope.flows.study.preflight import check_prefect
+    from indexscope.storage.store.writable import refuse_unwritable
 
     refuse_unwritable(folder, "FOLDER")
     check_prefect()

@@ -20,10 +20,10 @@ def verify_store(
     as_json: Json = False,
 ) -> None:
     """Read every byte of a store and compare it with what was committed. Exits with 1 if something differs."""
-    from indexscope.flows.narrate import progress
+    from indexscope.flows.engine.narrate import progress
     from indexscope.flows.tables import size_text
-    from indexscope.storage.keys import StepKey
-    from indexscope.storage.verify import Finding, verify
+    from indexscope.storage.store.keys import StepKey
+    from indexscope.storage.upkeep.verify import Finding, verify
 
     opened = existing_store(store)
     findings: list[dict[str, Any]] = []

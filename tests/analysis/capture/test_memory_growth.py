@@ -52,10 +52,12 @@ class LiveBytes(TorchDispatchMode):
 def peak(work: Callable[[int], object], length: int) -> int:
     """Bytes of tensors at their most, and of numpy's arrays at theirs."""
     gc.collect()
-    tracemalloc.start()
+    with LiveBytes() as live:
+        work(length)
+    gc.collect()
+    tracemalloc.start()  # in a round of its own: it would count, at length, what the mode above keeps
     try:
-        with LiveBytes() as live:
-            work(length)
+        work(length)
         return live.peak + tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

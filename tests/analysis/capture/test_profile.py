@@ -11,15 +11,14 @@ import torch
 from transformers import PreTrainedModel
 
 from indexscope.analysis.capture import CapturedModel
-from indexscope.analysis.capture.counter import flop_counter
 from indexscope.analysis.capture.facts import model_facts
 from indexscope.analysis.capture.indexer import indexers
 from indexscope.analysis.capture.layers import layer_facts
 from indexscope.analysis.capture.peak import peak_bytes
-from indexscope.analysis.capture.profile import _clocked, flops_formula, profile_model
+from indexscope.analysis.capture.profile import _clocked, flop_counter, flops_formula, profile_model
 from indexscope.analysis.capture.spans import spans
 from indexscope.analysis.settings import ExtractSettings
-from indexscope.storage.model_loading import load_model
+from indexscope.storage.inputs.model_loading import load_model
 from tests.analysis.capture import tiny_architectures, tiny_families
 
 BUILTIN = Path(__file__).parents[3] / "storage" / "builtin" / "baseline"

@@ -14,9 +14,9 @@ from indexscope import IndexscopeError
 from indexscope.analysis.capture import AttentionChunk, CapturedModel, capture_sparse, own_attention
 from indexscope.analysis.capture.protocol import TracedModel, as_source
 from indexscope.analysis.capture.trace import LayerTrace, Trace, check_trace
+from indexscope.analysis.closeup.run import closeup_samples
 from indexscope.analysis.features import extract_samples
-from indexscope.analysis.probe import probe_samples
-from indexscope.analysis.settings import ExtractSettings, ProbeSettings
+from indexscope.analysis.settings import CloseupSettings, ExtractSettings
 from tests.analysis.capture.research_model import ResearchModel
 from tests.analysis.conftest import tiny_dsa, tiny_llama
 from tests.analysis.features.reference import attention_row, selection_row
@@ -162,9 +162,9 @@ def test_head_scores_of_a_trace_give_the_head_tables_of_the_capture() -> None:
         for _, c in sorted(chunks_of(model, ids, head_scores=True).items())
     ]  # fmt: skip
     traced = Given(Trace(torch.zeros(1, 40, 97), layers), index_topk=8)
-    settings = ProbeSettings(rerun_samples=0)
-    found = probe_samples(traced, one, settings, SETTINGS)
-    expected = probe_samples(model, one, settings, SETTINGS)
+    settings = CloseupSettings(rerun_samples=0)
+    found = closeup_samples(traced, one, settings, SETTINGS)
+    expected = closeup_samples(model, one, settings, SETTINGS)
     assert expected["indexer_heads"].height == 3 * 8
     for name in ("indexer_heads", "indexer_head_pairs", "indexer_head_positions"):
         assert_frame_equal(found[name], expected[name], rel_tol=2e-3, abs_tol=2e-4)
@@ -178,8 +178,10 @@ def test_logits_of_width_zero_mean_that_nothing_is_told_of_quality() -> None:
     found = extract_samples(Given(Trace(torch.zeros(1, 40, 0), layers)), one, SETTINGS)
     assert found["tokens"].is_empty()
     same_tables(found, extract_samples(tiny_llama(), one, SETTINGS), "samples", "attention", "positions")
-    probed = probe_samples(Given(Trace(torch.zeros(1, 40, 0), layers)), one, ProbeSettings(rerun_samples=0), SETTINGS)
-    assert probed["logits"].is_empty() and probed["keys_needed"].height
+    looked = closeup_samples(
+        Given(Trace(torch.zeros(1, 40, 0), layers)), one, CloseupSettings(rerun_samples=0), SETTINGS
+    )
+    assert looked["logits"].is_empty() and looked["keys_needed"].height
 
 
 def test_the_dense_reference_is_there_only_where_the_model_offers_one() -> None:

@@ -7,12 +7,12 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from indexscope.analysis import clustering
+from indexscope.analysis.clustering import ClusteringSettings
+from indexscope.analysis.clustering import run as clustering
 from indexscope.analysis.clustering.kmeans import fit
-from indexscope.analysis.clustering.names import cluster_names
 from indexscope.analysis.clustering.pattern_types import RULES, TYPES, classify
 from indexscope.analysis.clustering.rows import FEATURES, pattern_rows
-from indexscope.analysis.settings import ClusteringSettings
+from indexscope.analysis.clustering.run import cluster_names
 from tests.analysis import planted
 from tests.analysis.planted import Array
 

@@ -10,15 +10,15 @@ import pytest
 from polars.testing import assert_frame_equal
 from sklearn.metrics import adjusted_rand_score
 
-from indexscope.analysis import clustering
-from indexscope.analysis.clustering.kmeans import fit
+from indexscope.analysis.clustering import ClusteringSettings
+from indexscope.analysis.clustering import run as clustering
+from indexscope.analysis.clustering.kmeans import fit, whitening
 from indexscope.analysis.clustering.pattern_types import TYPES
 from indexscope.analysis.clustering.tables import ASSIGNMENTS
-from indexscope.analysis.clustering.transitions import transitions
-from indexscope.analysis.clustering.whitening import whitening
-from indexscope.analysis.settings import BootstrapSettings, ClusteringSettings
-from indexscope.analysis.statistics import bootstrap_ratios, interval
-from indexscope.storage.parquet import decode, encode
+from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics.resampling import bootstrap_ratios, interval
+from indexscope.analysis.transitions import run as transitions
+from indexscope.storage.store.parquet import decode, encode
 from tests.analysis import planted
 
 Frames = Mapping[str, pl.DataFrame]
@@ -110,7 +110,7 @@ def one(rows: pl.DataFrame) -> list[pl.DataFrame]:
 def test_transitions_count_what_moved() -> None:
     before = assigned([0, 0, 0, 1], ["sink", "sink", "local", "local"])
     after = assigned([0, 1, 0, 1], ["sink", "sink", "local", "sink"])
-    found = transitions({"base": one(before), "light": one(after)}, "base", BootstrapSettings(resamples=50))
+    found = transitions.run({"base": one(before), "light": one(after)}, "base", BootstrapSettings(resamples=50))
     overall = found["transitions"].filter(pl.col("layer").is_null(), pl.col("of") == "cluster")
     assert overall.select("before", "after", "count", "n").rows() == [
         ("0", "0", 2, 2),
@@ -125,7 +125,7 @@ def test_transitions_count_what_moved() -> None:
 
 def test_a_model_against_itself_moves_nothing() -> None:
     rows = assigned([0, 1, 2, 0], ["sink", "local", "self", "mixed"])
-    found = transitions({"base": one(rows), "same": one(rows)}, "base", BootstrapSettings(resamples=50))
+    found = transitions.run({"base": one(rows), "same": one(rows)}, "base", BootstrapSettings(resamples=50))
     assert found["moved"]["moved"].to_list() == [0.0] * 4
     assert (found["transitions"]["before"] == found["transitions"]["after"]).all()
 
@@ -144,7 +144,7 @@ def test_a_transition_is_a_ratio_of_sums_over_samples_with_its_interval() -> Non
     """By sorting rows into dictionaries, one layer and one cell at a time."""
     before, after = many(1), many(2)
     settings = BootstrapSettings(resamples=60)
-    found = transitions({"base": one(before), "light": one(after)}, "base", settings)["transitions"]
+    found = transitions.run({"base": one(before), "light": one(after)}, "base", settings)["transitions"]
     row = found.filter(
         pl.col("layer") == 1, pl.col("of") == "cluster", pl.col("before") == "2", pl.col("after") == "0"
     ).row(0, named=True)
@@ -164,10 +164,10 @@ def test_a_transition_is_a_ratio_of_sums_over_samples_with_its_interval() -> Non
 def test_types_keep_their_names_when_they_come_back_from_a_store() -> None:
     """As words that are numbered by who came first, or as plain words; and each model's in another order."""
     before, after, settings = many(1), many(2), BootstrapSettings(resamples=10)
-    expected = transitions({"base": one(before), "light": one(after)}, "base", settings)
+    expected = transitions.run({"base": one(before), "light": one(after)}, "base", settings)
     back = [decode(encode(rows, ASSIGNMENTS), "file") for rows in (after, before)]
     for first, second in ((back[1], back[0]), (back[1], after.cast({"pattern_type": pl.String}))):
-        found = transitions({"base": one(first), "light": one(second)}, "base", settings)
+        found = transitions.run({"base": one(first), "light": one(second)}, "base", settings)
         for name in expected:
             assert_frame_equal(found[name], expected[name], check_exact=True)
     counts = dict(before.group_by(pl.col("pattern_type").cast(pl.String)).len().iter_rows())
@@ -185,8 +185,8 @@ def test_how_a_table_is_cut_into_parts_changes_no_transition(sizes: tuple[int, i
         for frame, size in zip((before, after), sizes, strict=True)
     ]
     settings = BootstrapSettings(resamples=20)
-    whole = transitions({"base": one(before), "light": one(after)}, "base", settings)
-    parted = transitions({"base": cut[0], "light": cut[1]}, "base", settings)
+    whole = transitions.run({"base": one(before), "light": one(after)}, "base", settings)
+    parted = transitions.run({"base": cut[0], "light": cut[1]}, "base", settings)
     for name in whole:
         assert_frame_equal(whole[name], parted[name], check_exact=True)
     assert whole["moved"]["n"].max() == 36

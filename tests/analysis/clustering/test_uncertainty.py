@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_samples
 
-from indexscope.analysis import clustering
+from indexscope.analysis.clustering import ClusteringSettings
+from indexscope.analysis.clustering import run as clustering
 from indexscope.analysis.clustering.agreement import AGREEMENTS, adjusted_rand, agreement, mutual_information, resampled
 from indexscope.analysis.clustering.counts import Counting
 from indexscope.analysis.clustering.kmeans import fit
 from indexscope.analysis.clustering.pattern_types import TYPES, type_shares
-from indexscope.analysis.settings import BootstrapSettings, ClusteringSettings
-from indexscope.analysis.statistics import Array, bootstrap_ratios, interval, resample_counts
+from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics.resampling import Array, bootstrap_ratios, interval, resample_counts
 from tests.analysis import planted
 
 TABLES = arrays(np.int64, (3, 4), elements=st.integers(0, 6)).filter(lambda table: table.sum() > 1)

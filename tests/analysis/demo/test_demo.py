@@ -16,7 +16,7 @@ from indexscope.analysis.demo.pretrain import learning_rate_scale, pretrain, tra
 from indexscope.analysis.demo.recipe import DemoRecipe, IndexerVariant, demo_config
 from indexscope.analysis.demo.tokenizer import token_stream, train_tokenizer
 from indexscope.analysis.demo.warmup import warm_up_indexers, with_indexers
-from indexscope.storage.stdlib import stdlib_documents
+from indexscope.storage.inputs.stdlib import stdlib_documents
 
 TINY = replace(
     DemoRecipe(), vocab_size=300, context=48, hidden_size=48, layers=2, heads=2, intermediate_size=64, index_topk=8,

@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from indexscope.analysis import distribution
+from indexscope.analysis.distribution import DistributionSettings
+from indexscope.analysis.distribution import run as distribution
 from indexscope.analysis.distribution.run import TABLES
-from indexscope.analysis.settings import DistributionSettings
 from tests.analysis import planted
 
 SETTINGS = DistributionSettings(resamples=100)

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from indexscope.analysis import distribution
-from indexscope.analysis.metrics import REGISTRY, Ratio
+from indexscope.analysis.distribution import DistributionSettings
+from indexscope.analysis.distribution import run as distribution
 from indexscope.analysis.metrics import grids as gridding
+from indexscope.analysis.metrics.metric import Ratio
+from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.metrics.stream import Sharded
-from indexscope.analysis.settings import DistributionSettings
 from tests.analysis import planted
 
 SETTINGS = DistributionSettings(resamples=20)

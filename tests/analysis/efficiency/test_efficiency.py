@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexscope.analysis import efficiency
-from indexscope.analysis.efficiency.observed import observed_shape
+from indexscope.analysis.efficiency import EfficiencySettings
+from indexscope.analysis.efficiency import run as efficiency
+from indexscope.analysis.efficiency.run import observed_shape
 from indexscope.analysis.flops import flops, shape
-from indexscope.analysis.settings import EfficiencySettings
 from tests.analysis import planted
 
 SETTINGS = EfficiencySettings(resamples=100, project_lengths=(100, 1000, 10_000))

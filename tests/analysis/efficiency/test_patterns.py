@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexscope.analysis import efficiency
 from indexscope.analysis.clustering.pattern_types import classify
 from indexscope.analysis.clustering.rows import pattern_rows
-from indexscope.analysis.efficiency.pareto import pareto
+from indexscope.analysis.efficiency import EfficiencySettings
+from indexscope.analysis.efficiency import run as efficiency
 from indexscope.analysis.efficiency.patterns import patterns_pareto
-from indexscope.analysis.settings import EfficiencySettings
-from indexscope.analysis.statistics import bootstrap_ratios, interval
+from indexscope.analysis.statistics.pareto import pareto
+from indexscope.analysis.statistics.resampling import bootstrap_ratios, interval
 from tests.analysis import planted
 
 SETTINGS = EfficiencySettings(resamples=400)

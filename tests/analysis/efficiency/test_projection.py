@@ -8,11 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import DeepseekV32Config
 
-from indexscope.analysis import efficiency
-from indexscope.analysis.efficiency import reference
+from indexscope.analysis.efficiency import EfficiencySettings, reference
+from indexscope.analysis.efficiency import run as efficiency
 from indexscope.analysis.efficiency.projection import break_even, break_even_length, projection
 from indexscope.analysis.flops import AttentionLayer, Shape, attended_pairs, flops, shape
-from indexscope.analysis.settings import EfficiencySettings
 from tests.analysis import planted
 
 LENGTHS = (4096, 65_536, 1_048_576)

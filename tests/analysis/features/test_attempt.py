@@ -15,7 +15,7 @@ from indexscope.analysis.capture import CapturedModel
 from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.features import attempt, extract_samples
 from indexscope.analysis.settings import ExtractSettings
-from indexscope.storage.samples import Sample
+from indexscope.storage.inputs.samples import Sample
 from tests.analysis.conftest import tiny_dsa, tiny_llama
 
 ERRORS = [
@@ -109,7 +109,7 @@ from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.features import extract_samples
 from indexscope.analysis.features.kernels import block
 from indexscope.analysis.settings import ExtractSettings
-from indexscope.storage.samples import Sample
+from indexscope.storage.inputs.samples import Sample
 from tests.analysis.conftest import tiny_dsa
 
 torch.set_num_threads(1)

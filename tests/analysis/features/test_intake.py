@@ -11,7 +11,7 @@ from indexscope import IndexscopeError
 from indexscope.analysis.capture import CapturedModel
 from indexscope.analysis.features import extract_samples
 from indexscope.analysis.settings import ExtractSettings
-from indexscope.storage.samples import Sample
+from indexscope.storage.inputs.samples import Sample
 from tests.analysis.conftest import tiny_dsa, tiny_gpt2, tiny_llama
 
 SETTINGS = ExtractSettings(chunk=16)

@@ -13,7 +13,7 @@ from numba.core.caching import FunctionCache
 from indexscope.analysis.features import extract_samples
 from indexscope.analysis.features.kernels import compiled, pool
 from indexscope.analysis.settings import ExtractSettings
-from indexscope.storage.samples import Sample
+from indexscope.storage.inputs.samples import Sample
 from tests.analysis.conftest import tiny_dsa
 
 SAMPLES = [Sample(i, f"s{i}", tuple((7 * i + 3 * j * j) % 97 for j in range(130))) for i in range(4)]

@@ -8,13 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from indexscope.analysis.features import layer
 from indexscope.analysis.features.columns import PER_HEAD, PER_QUERY
 from indexscope.analysis.features.kernels.block import Options
-from indexscope.analysis.features.kernels.chunk import extract_chunk, ranges_of
+from indexscope.analysis.features.kernels.chunk import ChunkFeatures, extract_chunk, ranges_of
 from indexscope.analysis.features.kernels.compiled import kernel
 from indexscope.analysis.features.kernels.maths import exp32, log32
 from indexscope.analysis.features.kernels.ranges import earlier_copies
 from indexscope.analysis.features.layer import LayerFeatures
+from indexscope.analysis.features.metrics import FAMILIES
 from indexscope.analysis.features.sketch import BINS
 from tests.analysis.features.drawn import features_of, whole
 from tests.analysis.features.reference import attention_row, selection_row
@@ -234,3 +236,30 @@ def test_exp_and_ln_are_exact_to_single_precision_over_their_range() -> None:
     exps, logs = np.empty_like(near), np.empty_like(near)
     _apply(near, exps, logs)
     np.testing.assert_allclose(logs, np.log(near.astype(np.float64)), rtol=2.4e-7)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_feature_without_a_kernel_is_computed_by_torch_beside_the_kernels(monkeypatch, batch) -> None:
+    """As if the kernels did not know these: what they leave undefined, torch fills in."""
+    lacking = {"top_5_mass", "output_error", "normalized_entropy", "oracle_overlap", "zero_share"}
+
+    def without(*args: object) -> ChunkFeatures:
+        found = extract_chunk(*args)
+        for names, values in ((PER_HEAD, found.per_head), (PER_QUERY, found.per_query)):
+            values[[place for place, name in enumerate(names) if name in lacking]] = np.nan
+        return found
+
+    monkeypatch.setattr(layer, "extract_chunk", without)
+    chunk = whole(60, 4, batch=batch)
+    compiled, _ = features_of(chunk, True, 16)
+    assert np.isnan(compiled.per_head.means()["top_5_mass"]).all()
+    monkeypatch.setattr(layer, "WITHOUT_KERNEL", frozenset(lacking))
+    assert_same(features_of(chunk, True, 16)[0], features_of(chunk, False, 16)[0])
+
+
+def test_every_kernel_has_a_place_of_its_own() -> None:
+    """Places are compiled into cached kernels: they are without gaps, and features without a kernel come after them."""
+    for table in ("attention", "indexer"):
+        features = [feature for family in FAMILIES for feature in family.features if feature.table == table]
+        places = sorted(feature.kernel for feature in features if feature.kernel is not None)
+        assert places == list(range(len(places)))

@@ -11,13 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexscope.analysis.capture import AttentionChunk
-from indexscope.analysis.features.concentration import concentration, sparsity
-from indexscope.analysis.features.entropy import entropy
-from indexscope.analysis.features.locality import locality
+from indexscope.analysis.features.metrics.concentration import concentration
+from indexscope.analysis.features.metrics.entropy import entropy
+from indexscope.analysis.features.metrics.locality import locality
+from indexscope.analysis.features.metrics.recall import attend
+from indexscope.analysis.features.metrics.scores import score_features
+from indexscope.analysis.features.metrics.sparsity import sparsity
 from indexscope.analysis.features.positions import distance_bins, relative_bins
-from indexscope.analysis.features.recall import attend
 from indexscope.analysis.features.rows import AttentionRows
-from indexscope.analysis.features.scores import ScoreRows, score_features
+from indexscope.analysis.features.score_rows import ScoreRows
 from indexscope.analysis.features.shape import MapShape
 
 
@@ -70,13 +72,13 @@ def test_one_key_attention_has_none() -> None:
 def test_recall_and_output_of_a_selection_that_misses_a_quarter() -> None:
     p = torch.tensor([[[0.5, 0.25, 0.25]]])
     outcome = attend(rows_of(p, torch.tensor([[True, True, False]]), start=2))
-    assert outcome.per_head["head_recall"].item() == pytest.approx(0.75)
-    assert outcome.per_query["selection_recall"].item() == pytest.approx(0.75)
-    assert outcome.per_query["oracle_recall"].item() == pytest.approx(0.75)
-    assert outcome.per_query["random_recall"].item() == pytest.approx(2 / 3)
+    assert outcome.features["head_recall"].item() == pytest.approx(0.75)
+    assert outcome.features["selection_recall"].item() == pytest.approx(0.75)
+    assert outcome.features["oracle_recall"].item() == pytest.approx(0.75)
+    assert outcome.features["random_recall"].item() == pytest.approx(2 / 3)
     torch.testing.assert_close(outcome.output[0, 0, 0], torch.tensor([2 / 3, 1 / 3, 0.0]))
     gap, norm = math.hypot(1 / 6, 1 / 12, 1 / 4), math.hypot(0.5, 0.25, 0.25)
-    assert outcome.per_head["output_error"].item() == pytest.approx(gap / norm)
+    assert outcome.features["output_error"].item() == pytest.approx(gap / norm)
 
 
 def test_a_selection_of_keys_that_nobody_attends_to_still_gives_a_finite_output() -> None:

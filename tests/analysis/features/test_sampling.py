@@ -11,7 +11,7 @@ from indexscope.analysis.capture import CapturedModel, capture_sparse
 from indexscope.analysis.features import extract_samples
 from indexscope.analysis.features.sampling import BLOCK, measured_parts
 from indexscope.analysis.settings import ExtractSettings
-from indexscope.storage.samples import Sample
+from indexscope.storage.inputs.samples import Sample
 from tests.analysis.conftest import tiny_dsa, tiny_llama
 
 LENGTH = 500

@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 from indexscope.analysis.capture import AttentionChunk, CapturedModel, Entries, capture_sparse
 from indexscope.analysis.features import extract_samples
 from indexscope.analysis.features.selections import SelectionSampler
-from indexscope.analysis.selections import SELECTIONS, compare_selections, sampled_queries, with_keys
+from indexscope.analysis.features.stored_selections import SELECTIONS, compare_selections, sampled_queries, with_keys
 from tests.analysis.capture import tiny_families
 from tests.analysis.conftest import tiny_dsa, tiny_llama
 from tests.analysis.features.test_features import SETTINGS, samples, selections
@@ -187,7 +187,7 @@ def test_nothing_is_stored_where_nothing_is_selected_or_asked_for() -> None:
 def test_a_few_bytes_a_key_are_near_what_chance_allows() -> None:
     from math import lgamma, log
 
-    from indexscope.storage import parquet
+    from indexscope.storage.store import parquet
 
     n, k, rows = 16384, 2048, 32
     random = np.random.default_rng(0)

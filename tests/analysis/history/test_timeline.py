@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexscope.analysis.history import breaks, default_metrics, main_models, stretches, trend
+from indexscope.analysis.history.gates import breaks
+from indexscope.analysis.history.timeline import stretches
+from indexscope.analysis.history.trends import default_metrics, main_models, trend
 from tests.report.histories import START, broken_and_mended, numbers, run
 
 

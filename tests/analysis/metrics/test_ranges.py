@@ -11,9 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexscope.analysis import distribution, efficiency, positional
-from indexscope.analysis.metrics import REGISTRY
-from indexscope.analysis.settings import DistributionSettings, EfficiencySettings, PositionalBiasSettings
+from indexscope.analysis.distribution import DistributionSettings
+from indexscope.analysis.distribution import run as distribution
+from indexscope.analysis.efficiency import EfficiencySettings
+from indexscope.analysis.efficiency import run as efficiency
+from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.positional_bias import PositionalBiasSettings
+from indexscope.analysis.positional_bias import run as positional_bias
 from tests.analysis import planted
 
 WORDS = {
@@ -65,7 +69,7 @@ def test_every_metric_lies_within_its_declared_range(seed: int, length: int, top
     tables = whole(seed, length, top_k)
     frames = [
         distribution.run(tables, DistributionSettings(resamples=10))["metrics"],
-        positional.run(tables, PositionalBiasSettings(resamples=10))["metrics"],
+        positional_bias.run(tables, PositionalBiasSettings(resamples=10))["metrics"],
         efficiency.run(tables, EfficiencySettings(resamples=10))["metrics"],
     ]
     for name, layer, value in pl.concat(frames).select("metric", "layer", "value").iter_rows():

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from indexscope.analysis.metrics import FAMILIES, REGISTRY, Derived, Ratio
 from indexscope.analysis.metrics.document import document
+from indexscope.analysis.metrics.metric import Derived, Ratio
+from indexscope.analysis.metrics.registry import FAMILIES, REGISTRY
 from tests.analysis import planted
 
 REQUIRED = [

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from indexscope.analysis.metrics import REGISTRY, Ratio
+from indexscope.analysis.metrics.metric import Ratio
+from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.metrics.sums import from_per_sample, join, per_sample, table_sums
-from indexscope.analysis.statistics import ratio
+from indexscope.analysis.statistics.resampling import ratio
 from tests.analysis import planted
 
 TABLES = ("tokens", "indexer", "attention")

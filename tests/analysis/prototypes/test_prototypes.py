@@ -8,19 +8,19 @@ import numpy as np
 import polars as pl
 import pytest
 
-from indexscope.analysis import prototypes
 from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.capture.protocol import as_source
+from indexscope.analysis.closeup.collect import CloseupSample, Maker
+from indexscope.analysis.closeup.rows import CloseupRows
+from indexscope.analysis.closeup.run import collect_samples
 from indexscope.analysis.features.attempt import Attempt
-from indexscope.analysis.probe.collect import Maker, ProbedSample
-from indexscope.analysis.probe.maps import map_collector, pooled, unpacked
-from indexscope.analysis.probe.rows import ProbeRows
-from indexscope.analysis.probe.run import collect_samples
-from indexscope.analysis.prototypes.examples import examples
-from indexscope.analysis.prototypes.run import KEYS
+from indexscope.analysis.prototypes import PrototypeSettings
+from indexscope.analysis.prototypes import run as prototypes
+from indexscope.analysis.prototypes.collect import map_collector, pooled, unpacked
+from indexscope.analysis.prototypes.run import KEYS, examples
 from indexscope.analysis.prototypes.tables import BINS
-from indexscope.analysis.settings import ExtractSettings, PrototypeSettings
-from indexscope.storage.samples import Sample
+from indexscope.analysis.settings import ExtractSettings
+from indexscope.storage.inputs.samples import Sample
 
 
 def kept(samples: list[int]) -> pl.DataFrame:
@@ -132,10 +132,10 @@ def test_what_is_kept_of_a_real_model_is_its_recall(dsa: object) -> None:
     masses: dict[tuple[int, int, int, int], float] = {}
 
     class Masses:
-        def __init__(self, sample: ProbedSample) -> None:
+        def __init__(self, sample: CloseupSample) -> None:
             self.sample = sample.index
 
-        def add(self, layers: Sequence[ProbeRows]) -> None:
+        def add(self, layers: Sequence[CloseupRows]) -> None:
             for rows in layers:
                 assert rows.selected is not None
                 mass = rows.head_p.double().masked_fill(~rows.selected, 0).sum(-1)

@@ -7,16 +7,18 @@ from collections.abc import Mapping
 import polars as pl
 import pytest
 
-from indexscope.analysis import stability
-from indexscope.analysis.budget.tables import SCORE_DRIFT
 from indexscope.analysis.capture import CapturedModel
 from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.closeup.run import collect_samples
 from indexscope.analysis.features.attempt import Attempt
-from indexscope.analysis.metrics import REGISTRY, Computed
-from indexscope.analysis.probe.rerun import RERUNS, rerun_stability
-from indexscope.analysis.probe.run import collect_samples
-from indexscope.analysis.probe.stability import VARIANTS, stability_collector
-from indexscope.analysis.settings import ExtractSettings, StabilitySettings
+from indexscope.analysis.key_budget.tables import SCORE_DRIFT
+from indexscope.analysis.metrics.metric import Computed
+from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.settings import ExtractSettings
+from indexscope.analysis.stability import StabilitySettings
+from indexscope.analysis.stability import run as stability
+from indexscope.analysis.stability.collect import VARIANTS, stability_collector
+from indexscope.analysis.stability.rerun import RERUNS, rerun_stability
 from indexscope.analysis.stability.tables import OUTPUT_STABILITY, SELECTION_RERUN, SELECTION_STABILITY
 from tests.analysis.conftest import tiny_dsa
 from tests.analysis.samples import samples
@@ -24,7 +26,7 @@ from tests.analysis.samples import samples
 SETTINGS = StabilitySettings(resamples=100)
 
 
-def probe(
+def close_up(
     changed: Mapping[str, Mapping[int, float]], weights: tuple[float, ...] = (1.0, 3.0)
 ) -> dict[str, pl.DataFrame]:
     """Samples 0 and 1 in which a variant changes a share of each layer's selection, sample 1 twice as much."""
@@ -39,7 +41,7 @@ def probe(
 
 
 def test_changes_are_weighted_over_queries_samples_and_layers() -> None:
-    found = stability.run(probe({"fp8": {0: 0.1, 1: 0.2}, "ties": {0: 0.0, 1: 0.0}}), SETTINGS)
+    found = stability.run(close_up({"fp8": {0: 0.1, 1: 0.2}, "ties": {0: 0.0, 1: 0.0}}), SETTINGS)
     metric = found["metrics"].filter(pl.col("metric") == "selection_changed_fp8")
     assert metric["value"].to_list() == pytest.approx([0.2625, 0.175, 0.35])
     assert metric["n"].to_list() == [2] * 3 and metric["layer"].to_list() == [None, 0, 1]
@@ -49,7 +51,7 @@ def test_changes_are_weighted_over_queries_samples_and_layers() -> None:
 
 def test_a_layer_is_fragile_by_the_larger_of_its_changes_and_robust_below_the_threshold() -> None:
     shares = {"ties": {0: 0.02, 1: 0.001, 2: 0.004, 3: 0.03}, "fp8": {0: 0.01, 1: 0.02, 2: 0.005, 3: 0.03}}
-    tables = probe(shares, (1.0,))
+    tables = close_up(shares, (1.0,))
     drift = {"sample": 0, "layer": 1, "bucket": 7, "queries": 2, "weight": 2.0, "margin": 0.05,
              "queries_in_effect": 2, "weight_in_effect": 2.0}  # fmt: skip
     tables["score_drift"] = pl.DataFrame([drift], schema=SCORE_DRIFT.schema)
@@ -82,7 +84,7 @@ def test_outputs_have_no_layers_and_the_last_token_has_no_likelihood() -> None:
 
 
 def test_without_a_probe_there_are_frames_and_no_errors() -> None:
-    full = stability.run(probe({"ties": {0: 0.1}, "fp8": {0: 0.1}}), SETTINGS)
+    full = stability.run(close_up({"ties": {0: 0.1}, "fp8": {0: 0.1}}), SETTINGS)
     for name, frame in stability.run({}, SETTINGS).items():
         assert frame.is_empty() and frame.schema == full[name].schema
 

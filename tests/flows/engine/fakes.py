@@ -9,16 +9,17 @@ from typing import Any
 import polars as pl
 import pytest
 
-from indexscope.analysis.settings import AnalysisSettings, ComparisonSettings, ExtractSettings, ProbeSettings
-from indexscope.flows.config import RunnerSettings
+from indexscope.analysis.analyses import AnalysisSettings
+from indexscope.analysis.settings import CloseupSettings, ComparisonSettings, ExtractSettings
 from indexscope.flows.engine.graph import Graph, expand
 from indexscope.flows.engine.make import Engine
-from indexscope.storage.samples import Sample
-from indexscope.storage.store import Store
+from indexscope.flows.engine.settings import RunnerSettings
+from indexscope.storage.inputs.samples import Sample
+from indexscope.storage.store.store import Store
 from indexscope.tasks.common.declared import Command, Given, Job, Made, Reads, Step
 from indexscope.tasks.common.models import Checkpoint
 
-GIVEN = Given(ExtractSettings(), ProbeSettings(), AnalysisSettings(), ComparisonSettings(), 2, "cpu", "data")
+GIVEN = Given(ExtractSettings(), CloseupSettings(), AnalysisSettings(), ComparisonSettings(), 2, "cpu", "data")
 SHARDS = {"shard-00000": [Sample(0, "a", (1, 2)), Sample(1, "b", (3, 4))], "shard-00001": [Sample(2, "c", (5, 6))]}
 BASE, LIGHT = Checkpoint("base", "/base", "fingerprint of base"), Checkpoint("light", "/light", "fingerprint of light")
 

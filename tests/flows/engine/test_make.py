@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from prefect import flow
 
 from indexscope import IndexscopeError
 from indexscope.flows.engine.contents import Contents
-from indexscope.flows.work import ModelsFailed, UnitsFailed
-from indexscope.storage.store import StepKey, Store, UnitRecord
+from indexscope.flows.engine.units import ModelsFailed, UnitsFailed
+from indexscope.storage.store.store import StepKey, Store, UnitRecord
 from indexscope.tasks.common.declared import Job, Made, Reads, Step
 from tests.flows.engine.fakes import House, house, step
 
@@ -24,6 +25,7 @@ STEPS: list[Step] = [
     step("advice", "analyze", "shape", "fitted"),
     step("compare", "compare", "[analyze]", per="study"),
 ]
+SECOND = "shard-00001"
 ALL = [
     *("audit base", "audit light"),
     *("extract base shard-00000", "extract base shard-00001", "extract light shard-00000", "extract light shard-00001"),
@@ -86,6 +88,31 @@ def test_a_refreshed_step_reruns_its_readers_only_if_other_bytes_come_out(
     again = house(monkeypatch, str(tmp_path), changed, refresh=["shape"])
     assert sorted(made(again)) == ["advice light", "compare", "shape base", "shape light"]
     assert value(again, "compare") == 1 + 2 * (24 + 47 + 72) + 2 * 99
+
+
+HARMS: dict[str, Callable[[bytes], bytes | None]] = {
+    "half a file": lambda data: data[: len(data) // 2],
+    "no file": lambda _: None,
+    "half a marker": lambda data: data[: len(data) // 2],
+    "no marker": lambda _: None,
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_what_is_torn_or_lost_is_made_anew_alone_and_nothing_that_reads_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, harm: str
+) -> None:
+    fake = house(monkeypatch, str(tmp_path), STEPS)
+    made(fake)
+    node = fake.engine.graph.of("extract", "light")
+    assert node is not None
+    file = tmp_path / node.key.path / ("_commits/{}.json" if "marker" in harm else "table/{}.parquet").format(SECOND)
+    whole, table = file.read_bytes(), (tmp_path / node.key.path / f"table/{SECOND}.parquet").read_bytes()
+    file.unlink()
+    if (left := HARMS[harm](whole)) is not None:
+        file.write_bytes(left)
+    assert made(house(monkeypatch, str(tmp_path), STEPS)) == [f"extract light {SECOND}"]
+    assert (tmp_path / node.key.path / f"table/{SECOND}.parquet").read_bytes() == table
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The candidates beside the baseline and beside each other: what they gain and what they cost."""

@@ -1,0 +1,1 @@
+"""Looks closely at few queries of some samples, in ways that are too dear everywhere."""

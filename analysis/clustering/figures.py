@@ -1,0 +1,166 @@
+"""What each cluster of attention heads has in common, and which pattern types make up each layer."""
+
+from __future__ import annotations
+
+from textwrap import wrap
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.style import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    YELLOW,
+    new_figure,
+    short_labels,
+    styled,
+)
+
+# A kind looks the same in every figure. Colour and hatch: with more than seven kinds, colour alone would not tell
+# them apart. Lines only: a hatch of dots takes hundreds of curves in the file.
+_FILLS = {
+    "sink": (VERMILLION, "---"),
+    "previous-token": (BLUE, ""),
+    "self": (ORANGE, "///"),
+    "local": (SKY, ""),
+    "vertical": (GREEN, ""),
+    "slash": (MUTED, "|||"),
+    "block": ("#b98a5e", "++"),
+    "induction": (PURPLE, "xxx"),
+    "uniform": (YELLOW, ""),
+    "global": ("white", "\\" * 3),
+    "mixed": ("#c7ccd1", ""),
+}
+_OTHERS = ((INK, ""), ("#8c6bb1", "..."), ("#a6d854", "oo"))
+_DESCRIPTION = ("cluster", "name", "size", "share", "ci_low", "ci_high", "n")
+_REACH = 2.5
+
+
+@styled
+def cluster_map(clusters: pl.DataFrame) -> Figure | None:
+    """Clusters' shares with their intervals above the centroids in standard deviations (features down).
+
+    Args:
+        clusters: Columns cluster, name, size, share, ci_low, ci_high, n (samples) and one per feature of the scaled
+            centroid.
+
+    Returns:
+        The figure, or None where there is no cluster.
+    """
+    features = [name for name in clusters.columns if name not in _DESCRIPTION and clusters[name].dtype.is_numeric()]
+    if clusters.is_empty() or not features:
+        return None
+    rows = clusters.sort("cluster")
+    cells = rows.select(features).cast(pl.Float64).to_numpy().T
+    count = rows.height
+    figure = new_figure(1.9 + 0.23 * len(features))
+    bars, axes = figure.subplots(2, 1, sharex=True, height_ratios=[1.05, 0.23 * len(features)])
+    shares = rows["share"].cast(pl.Float64).to_numpy()
+    bars.bar(range(count), shares * 100, width=0.62, color=SKY, edgecolor=INK, linewidth=0.6)
+    low, high = rows["ci_low"].fill_null(rows["share"]).to_numpy(), rows["ci_high"].fill_null(rows["share"]).to_numpy()
+    reach = np.maximum([shares - low, high - shares], 0) * 100
+    bars.errorbar(range(count), shares * 100, yerr=reach, fmt="none", ecolor=INK, elinewidth=1, capsize=3)
+    for place, (share, size, top) in enumerate(zip(shares, rows["size"], high, strict=True)):
+        text = f"{share:.0%}, n = {size:,}".replace("%", " %")
+        bars.annotate(
+            text, (place, top * 100), (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=8
+        )
+    note(bars, rows, np.arange(count), shares * 100, ["cluster", "name", "size", "share"], panel="share of rows")
+    bars.set_ylim(0, max(float(np.nanmax(high)) * 130, 1))
+    bars.set_ylabel("% of rows")
+    bars.grid(axis="x", visible=False)
+    picture = axes.imshow(cells, cmap="PuOr_r", vmin=-_REACH, vmax=_REACH, aspect="auto", interpolation="none")
+    for row, column in np.ndindex(*cells.shape):
+        value = float(cells[row, column])
+        if np.isfinite(value):
+            red, green, blue, _ = picture.cmap(picture.norm(value))
+            colour = "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else INK
+            text = f"{value:+.1f}".replace("-", "−") if abs(value) >= 0.05 else "0.0"
+            axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=colour)
+    long = rows.unpivot(features, index=["cluster", "name"], variable_name="feature", value_name="standard_deviations")
+    down = np.repeat(np.arange(len(features)), count)
+    across = np.tile(np.arange(count), len(features))
+    told = ["cluster", "name", "feature", "standard_deviations"]
+    note(axes, long, across, down, told, panel="centroid")
+    axes.grid(visible=False)
+    axes.set_yticks(range(len(features)), features)
+    keys = [f"{cluster}: {name}" for cluster, name in zip(rows["cluster"], rows["name"], strict=True)]
+    labels = short_labels(keys, 56)
+    width = max(9, 88 // count)
+    axes.set_xticks(range(count), ["\n".join(wrap(labels[key], width, max_lines=4, placeholder="…")) for key in keys])
+    bar = figure.colorbar(picture, ax=axes, extend="both", pad=0.01)
+    bar.set_label("centroid (standard deviations)")
+    return figure
+
+
+@styled
+def pattern_types_by_layer(pattern_types: pl.DataFrame) -> Figure | None:
+    """Stacked shares of the pattern types, one column per layer.
+
+    Args:
+        pattern_types: Columns layer, pattern_type, share, count.
+
+    Returns:
+        The figure, or None where no layer has a type.
+    """
+    rows = pattern_types.filter(pl.col("layer").is_not_null() & (pl.col("count") > 0))
+    if rows.is_empty():
+        return None
+    figure = new_figure(3.1)
+    axes = figure.subplots()
+    stack_types(axes, rows, "layer")
+    axes.set_xlabel(f"layer (n = {int(rows['count'].sum()):,} rows of sample and head)")
+    axes.set_ylabel("% of rows")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
+    return figure
+
+
+def stack_types(axes: Axes, rows: pl.DataFrame, by: str) -> None:
+    """Draw a column a layer, or whatever else the rows are by, with the types' shares stacked.
+
+    Args:
+        axes: The panel.
+        rows: The column that they are by (whole numbers), pattern_type, share.
+        by: Name of that column.
+    """
+    present = set(rows["pattern_type"].to_list())
+    others = sorted(present - set(_FILLS))
+    fills = {kind: fill for kind, fill in _FILLS.items() if kind in present}
+    fills |= {kind: _OTHERS[index % len(_OTHERS)] for index, kind in enumerate(others)}
+    places = sorted(rows[by].unique().to_list())
+    share = {(place, kind): value for place, kind, value in rows.select(by, "pattern_type", "share").iter_rows()}
+    base = np.zeros(len(places))
+    thin = len(places) > 30
+    for kind, (colour, hatch) in fills.items():
+        height = np.array([share.get((place, kind), 0.0) or 0.0 for place in places]) * 100
+        axes.bar(
+            range(len(places)),
+            height,
+            bottom=base,
+            width=0.9 if thin else 0.78,
+            color=colour,
+            hatch=hatch,
+            edgecolor=INK,
+            linewidth=0.2 if thin else 0.5,
+            label=str(kind),
+        )
+        stack = pl.DataFrame({by: places, "share": height / 100})
+        note(axes, stack, np.arange(len(places)), base + height / 2, [by, "share"], series=str(kind))
+        base += height
+    axes.set_ylim(0, 100)
+    axes.set_xlim(-0.6, len(places) - 0.4)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=16))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: str(places[int(value)]) if value in range(len(places)) else "")
+    )
+    axes.grid(axis="x", visible=False)

@@ -1,0 +1,99 @@
+"""What a comparison row says in one word: what is detected, within which margin, and among how many metrics."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from scipy.stats import false_discovery_control
+
+from indexscope.analysis.metrics.headline import HEADLINE
+from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.settings import ComparisonSettings
+from indexscope.analysis.statistics.margins import read_margin
+
+
+def with_verdicts(rows: pl.DataFrame, settings: ComparisonSettings) -> pl.DataFrame:
+    """Judge comparison rows.
+
+    *better* (column): the interval leaves out zero and the metric has a direction; a counted quantity differs. Null
+    otherwise, and for timings.
+
+    *verdict*, the first that applies, with an interval:
+    *equivalent*: the interval of coverage 1 - 2a (a = 1 - confidence) lies within the margin on both sides, which is
+    two one-sided t tests at level a (TOST: Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15);
+    *better*, *worse*, *different* (a metric without a direction): the interval of coverage 1 - a leaves out zero;
+    *inconclusive*: neither. Of counted quantities: better, worse, different or *equal*. Null without an interval and
+    for timings.
+
+    *no_worse*: the worse end of the 1 - 2a interval lies within the margin (non-inferiority at level a).
+
+    *p_adjusted*: p after Benjamini and Hochberg (1995, Journal of the Royal Statistical Society B 57) within the
+    family, and *corrected*: whether it is at most a. With it, at most a of what is called different is so by chance, on
+    average. Families, for each candidate: the headline metrics (`indexscope.analysis.metrics.headline`) over all
+    layers; all other metrics over all layers; and each metric's layers.
+
+    Args:
+        rows: candidate, metric, layer, baseline, difference, ci_low, ci_high, n and the columns of INFERRED.
+        settings: Margins and confidence.
+
+    Returns:
+        The rows with the columns of JUDGED.
+    """
+    # Models are timed one after the other, with the machine's changing load between them, so timings are not judged.
+    timed = pl.col("metric").is_in([name for name, metric in REGISTRY.items() if metric.table == "profile"])
+    signs = {name: {"higher": 1, "lower": -1, "neither": 0}[metric.better] for name, metric in REGISTRY.items()}
+    sign = pl.when(timed).then(0).otherwise(pl.col("metric").replace_strict(signs, return_dtype=pl.Int32))
+    low, high = pl.col("ci_low"), pl.col("ci_high")
+    counted = low.is_null() & pl.col("n").is_null()
+    moved = (low > 0) | (high < 0) | (counted & (pl.col("difference") != 0))
+    margin = pl.col("margin")
+    inside = {"no_less": pl.col("tost_low") > -margin, "no_more": pl.col("tost_high") < margin}
+    word = (
+        pl.when(timed | pl.col("difference").is_null() | (low.is_null() & ~counted))
+        .then(None)
+        .when(inside["no_less"] & inside["no_more"])
+        .then(pl.lit("equivalent"))
+        .when(pl.col("better"))
+        .then(pl.lit("better"))
+        .when(~pl.col("better"))
+        .then(pl.lit("worse"))
+        .when(moved)
+        .then(pl.lit("different"))
+        .when(counted)
+        .then(pl.lit("equal"))
+        .otherwise(pl.lit("inconclusive"))
+    )
+    no_worse = pl.when(sign > 0).then(inside["no_less"]).when(sign < 0).then(inside["no_more"])
+    return (
+        _adjusted(rows)
+        .with_columns(
+            margin=pl.when(pl.col("tost_low").is_not_null()).then(_margins(settings)),
+            better=pl.when((sign != 0) & moved).then(pl.col("difference") * sign > 0),
+            corrected=pl.col("p_adjusted") <= 1 - settings.confidence,
+        )
+        .with_columns(verdict=word, no_worse=no_worse)
+    )
+
+
+def _margins(settings: ComparisonSettings) -> pl.Expr:
+    """The margin of each row in the metric's own unit."""
+    given = {name: read_margin(name, value) for name, value in settings.margins.items()}
+    amount = {name: margin.amount for name, margin in given.items()}
+    fixed = pl.col("metric").is_in([name for name, margin in given.items() if not margin.relative])
+    own = pl.col("metric").replace_strict(amount, default=settings.margin, return_dtype=pl.Float64)
+    return own * pl.when(fixed).then(1.0).otherwise(pl.col("baseline").abs())
+
+
+def _adjusted(rows: pl.DataFrame) -> pl.DataFrame:
+    headline = pl.when(pl.col("metric").is_in(HEADLINE)).then(pl.lit("headline")).otherwise(pl.lit("other"))
+    groups = rows.select(
+        "candidate",
+        group=pl.when(pl.col("layer").is_null()).then(headline).otherwise(pl.concat_str(pl.lit("each "), "metric")),
+        tested=pl.col("p").is_finite(),
+    ).with_row_index("row")
+    adjusted = np.full(rows.height, np.nan)
+    p = rows["p"].to_numpy()
+    for _, own in groups.filter("tested").group_by("candidate", "group", maintain_order=True):
+        places = own["row"].to_numpy()
+        adjusted[places] = false_discovery_control(np.clip(p[places], 0.0, 1.0), method="bh")
+    return rows.with_columns(p_adjusted=pl.Series(adjusted, dtype=pl.Float64).fill_nan(None))

@@ -1,0 +1,106 @@
+"""Where sparsity starts to lose recall."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from indexscope.analysis.context_length.figures import metrics_by_length
+from indexscope.analysis.context_length.resampled import FOLLOWED
+from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.report.numbers import count, decimals, number, span
+from indexscope.analysis.report.panel import Drawn, Frames, Panel, TextTable
+from indexscope.analysis.report.sentences import name_of, with_unit
+
+_SHOWN = ("selection_recall", "oracle_recall", "random_recall", "recall_of_oracle", "output_error", "sparsity_cost")
+
+
+def words(frames: Frames) -> Sequence[str]:
+    """Where the selection begins to lose, over all layers; and in which layers first."""
+    if "onset" not in frames:
+        return ["The indexer leaves nothing out, or there is none: nothing can be lost at any length measured."]
+    rows = frames["onset"]
+    overall = list(rows.filter(pl.col("layer").is_null()).iter_rows(named=True))
+    told = [_sentence(row) for row in overall if row["metric"] in FOLLOWED]
+    layers = rows.filter((pl.col("metric") == "recall_of_oracle") & pl.col("layer").is_not_null())
+    found = layers.drop_nulls("length").sort("length", pl.col("loss"), descending=[False, True])
+    if layers.height:
+        text = f"By layer, a loss of recall is detected in {found.height} of {layers.height}"
+        if found.height:
+            first = found.row(0, named=True)
+            text += f", first in layer {first['layer']} (from {count(first['length'])} tokens on)"
+        told.append(text + ".")
+    return told
+
+
+def _sentence(row: Mapping[str, Any]) -> str:
+    name, unit = name_of(str(row["metric"])), REGISTRY[row["metric"]].unit
+    places = decimals((row["ci_low"], row["ci_high"]), row["loss"])
+    interval = span(row["ci_low"], row["ci_high"], "", places, signed=True)
+    change = (
+        f"{with_unit(row['loss'], unit, places, signed=True)} (CI {interval}, n = {row['n']}) at "
+        f"{count(row['longest'])} tokens compared with {count(row['first_length'])}, where it first leaves keys out"
+    )
+    if row["length"] is None:
+        return (
+            f"{name} shows no loss with length that lasts: the loss is {change}. That none was detected does "
+            "not rule out one within the interval."
+        )
+    return f"{name} is detectably worse from {count(row['length'])} tokens on: the loss is {change}."
+
+
+def draw(frames: Frames) -> list[Drawn]:
+    """Recall and sparsity cost over length."""
+    onset = None
+    if "onset" in frames:
+        own = frames["onset"].filter((pl.col("metric") == "recall_of_oracle") & pl.col("layer").is_null())
+        onset = None if own.is_empty() else own["length"][0]
+    figure = metrics_by_length(frames["lengths"], onset) if "lengths" in frames else None
+    caption = (
+        "Queries in the last power of two before each context length, over all layers; bands are confidence intervals "
+        "from a bootstrap over samples. Recall counts queries in effect only."
+    )
+    return [Drawn("by-length", "Recall and cost by context length", caption, figure)]
+
+
+def tables(frames: Frames) -> Sequence[TextTable]:
+    """The values of the figure, over all queries up to each length and at it."""
+    if "lengths" not in frames:
+        return ()
+    rows = frames["lengths"].filter(pl.col("layer").is_null() & pl.col("metric").is_in(_SHOWN))
+    metrics = [metric for metric in _SHOWN if metric in set(rows["metric"])]
+    cells = {(row["metric"], row["length"], row["kind"]): row for row in rows.iter_rows(named=True)}
+    found = []
+    for kind in ("up to", "at"):
+        lines = [
+            (count(length), *(_cell(cells.get((metric, length, kind))) for metric in metrics))
+            for length in sorted(set(rows["length"]))
+        ]
+        what = "over all queries up to the length" if kind == "up to" else "over the last power of two alone"
+        found.append(TextTable(f"By context length, {what}", ("length (tokens)", *metrics), tuple(lines), open=False))
+    return found if metrics else ()
+
+
+def _cell(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return number(None)
+    places = decimals((row["ci_low"], row["ci_high"]), row["value"])
+    return f"{number(row['value'], places=places)} ({span(row['ci_low'], row['ci_high'], '', places)})"
+
+
+PANEL = Panel(
+    analysis="context_length",
+    order=20,
+    title="Context length",
+    about=(
+        "The model does not see the future, so that the queries up to a length are what a study of that length would "
+        "measure. A loss counts from the first length on at which the interval of the difference from where the "
+        "indexer first leaves keys out, paired by sample, lies above zero there and at every longer length. Samples "
+        "that are shorter than a length are not part of its comparison."
+    ),
+    words=words,
+    draw=draw,
+    tables=tables,
+)

@@ -1,0 +1,163 @@
+"""Metrics at several context lengths from one extraction, and the length from which the selection loses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from indexscope.analysis.context_length import ContextLengthSettings
+from indexscope.analysis.context_length.by_sample import BySample
+from indexscope.analysis.context_length.extent import Extent, extent
+from indexscope.analysis.context_length.resampled import FOLLOWED, Buckets, resampled
+from indexscope.analysis.context_length.tables import LENGTHS, ONSET, RESULTS
+from indexscope.analysis.metrics.metric import Derived
+from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.metrics.stream import Sharded
+from indexscope.analysis.metrics.summary import finite_or_null, metrics_frame
+from indexscope.analysis.metrics.sums import Cell
+from indexscope.analysis.metrics.tables import AT, PER_SAMPLE, UP_TO
+from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics.resampling import Array, interval, ratio
+from indexscope.columns import empty
+
+ROUNDING = 1e-6
+Estimates = tuple[Array, NDArray[np.int64]]
+#: Raise it when any number of the analysis would change.
+VERSION = 2
+
+
+def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: ContextLengthSettings) -> dict[str, pl.DataFrame]:
+    """Metrics by context length, and from which length on the selection loses.
+
+    A model that does not see the future computes the same for a query whatever follows it, so that the rows of buckets
+    0 to m - 1 (queries t < L = 2^m - 1) are what a study with max_length L would have measured. Metrics of predicted
+    tokens count predicted tokens: theirs are those of max_length L + 1, of which L tokens are predicted. It does not
+    hold for models whose positions depend on the whole length (dynamic scaling of rotary positions); samples that are
+    shorter than L come in with what they have.
+
+    Args:
+        features: Feature tables, read shard by shard: samples, tokens, indexer and attention.
+        settings: The bootstrap.
+
+    Returns:
+        lengths, onset, by_sample (see there), metrics (recall_onset_length) and per_sample (always empty: an onset is
+        no property of a sample).
+    """
+    size = extent(features)
+    if not size.samples or not size.longest:
+        return empty(RESULTS)
+    kept = BySample(size)
+    found = resampled(features, size, settings, kept)
+    losses = onset(found, size, settings)
+    return {
+        "lengths": lengths(found, size, settings),
+        "onset": losses,
+        "by_sample": kept.frame(),
+        "metrics": _metrics(losses),
+        "per_sample": PER_SAMPLE.empty(),
+    }
+
+
+def _metrics(losses: pl.DataFrame) -> pl.DataFrame:
+    rows = losses.filter(pl.col("metric") == "recall_of_oracle")
+    cells: list[Cell] = [("recall_onset_length", layer) for layer in rows["layer"]]
+    values = rows["length"].cast(pl.Float64).fill_null(float("nan")).to_numpy().astype(np.float64)
+    nothing = np.full(len(cells), np.nan)
+    return metrics_frame(cells, values, nothing, nothing, rows["n"].to_numpy().astype(np.int64))
+
+
+def lengths(found: Mapping[Cell, Buckets], size: Extent, settings: BootstrapSettings) -> pl.DataFrame:
+    """Metrics over all queries before a length ("up to") and over its last power of two alone ("at").
+
+    Returns:
+        metric, length, layer (null for all), kind, value, ci_low, ci_high, n (samples with weight).
+    """
+    estimates = {
+        (UP_TO, cell): (ratio(np.cumsum(own.top, 1), np.cumsum(own.bottom, 1)), own.up_to)
+        for cell, own in found.items()
+    }
+    estimates |= {(AT, cell): (ratio(own.top, own.bottom), own.at) for cell, own in found.items()}
+    estimates |= _derived(estimates)
+    frames = [LENGTHS.empty()]
+    order = {name: place for place, name in enumerate(REGISTRY)}
+    for (kind, (metric, layer)), (values, n) in sorted(
+        estimates.items(), key=lambda item: (order[item[0][1][0]], _place(item[0][1][1]), item[0][0] == AT)
+    ):
+        low, high = interval(values[0], values[1:], n, settings.confidence)
+        columns = {
+            "metric": [metric] * size.buckets,
+            "length": [size.length(bucket) for bucket in range(size.buckets)],
+            "layer": [layer] * size.buckets,
+            "kind": [kind] * size.buckets,
+            **{"value": values[0], "ci_low": low, "ci_high": high, "n": n},
+        }
+        frames.append(pl.DataFrame(columns, schema_overrides=LENGTHS.schema, strict=False))
+    rows = pl.concat(frames).with_columns(finite_or_null("value", "ci_low", "ci_high"))
+    return rows.filter(pl.col("n") > 0)
+
+
+def _place(layer: int | None) -> int:
+    return -1 if layer is None else layer
+
+
+def _derived(estimates: Mapping[tuple[str, Cell], Estimates]) -> dict[tuple[str, Cell], Estimates]:
+    """Metrics that are functions of others, applied to estimates and resamples alike."""
+    found: dict[tuple[str, Cell], Estimates] = {}
+    places = {(kind, layer) for kind, (_, layer) in estimates}
+    for name, metric in REGISTRY.items():
+        if not isinstance(metric.rule, Derived):
+            continue
+        for kind, layer in places:
+            bases = [estimates.get((kind, (base, layer))) for base in metric.rule.bases]
+            known = [base for base in bases if base is not None]
+            if len(known) == len(bases):
+                values = metric.rule.function(*(value for value, _ in known))
+                found[kind, (name, layer)] = values, np.min([n for _, n in known], axis=0)
+    return found
+
+
+def onset(found: Mapping[Cell, Buckets], size: Extent, settings: BootstrapSettings) -> pl.DataFrame:
+    """The first length at which a metric is detectably worse than in the first bucket in effect, and stays so.
+
+    A bucket is compared with the first one in effect over the samples that reach it, which are paired; only an
+    interval that leaves out 0 there and in every later bucket counts.
+
+    Returns:
+        metric, layer (null for all), first_length (end of the first bucket in effect), longest (end of the last),
+        length (end of the bucket in which the loss begins; null: not detected), loss (how much worse the last bucket
+        is than the first), ci_low, ci_high, n (samples that reach the last bucket).
+    """
+    rows = [
+        _row(metric, layer, found[metric, layer], size, settings)
+        for metric in FOLLOWED
+        for layer in (None, *sorted(layer for name, layer in found if name == metric and layer is not None))
+        if (metric, layer) in found and layer in size.first
+    ]
+    known = [row for row in rows if row is not None]
+    frame = pl.DataFrame(known, schema=ONSET.schema, orient="row")
+    return frame.with_columns(finite_or_null("loss", "ci_low", "ci_high"))
+
+
+def _row(
+    metric: str, layer: int | None, own: Buckets, size: Extent, settings: BootstrapSettings
+) -> tuple[object, ...] | None:
+    first = size.first[layer]
+    reached = np.flatnonzero(own.paired > 0)
+    if first >= size.buckets or not len(reached) or reached[-1] <= first:
+        return None
+    sign = -1.0 if REGISTRY[metric].better == "higher" else 1.0
+    loss = sign * (ratio(own.top, own.bottom) - ratio(own.first_top, own.first_bottom))
+    low, high = interval(loss[0], loss[1:], own.paired, settings.confidence)
+    last = int(reached[-1])
+    length = None
+    # Features are kept in single precision: smaller differences are arithmetic.
+    least = ROUNDING * np.abs(ratio(own.top[0], own.bottom[0]))
+    for bucket in range(last, first, -1):
+        if not low[bucket] > least[bucket]:  # NaN is not above it
+            break
+        length = size.length(bucket)
+    ends = (size.length(first), size.length(last))
+    return metric, layer, *ends, length, loss[0, last], low[last], high[last], int(own.paired[last])

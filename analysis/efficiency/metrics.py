@@ -1,0 +1,249 @@
+"""What indexer and attention cost, by formula and measured, and whether the quality is worth it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from indexscope.analysis.metrics.metric import Array, Computed, Derived, Family, Metric
+from indexscope.analysis.statistics.resampling import ratio
+
+_FACTS = Computed("efficiency", "facts")
+_PROFILE = Computed("efficiency", "profile")
+
+
+def score(sparsity_cost: Array, relative_cost: Array) -> Array:
+    """exp(-sparsity_cost) / relative_cost: the perplexity ratio dense/sparse per relative cost."""
+    return ratio(np.exp(-np.asarray(sparsity_cost)), relative_cost)
+
+
+def _count(name: str, meaning: str, formula: str, misleads: str, headline: bool = False) -> Metric:
+    return Metric(
+        name,
+        "parameters",
+        "lower",
+        meaning,
+        formula,
+        _FACTS,
+        per_layer=False,
+        range="≥ 0",
+        misleads=misleads,
+        headline=headline,
+    )
+
+
+def _flops(name: str, meaning: str, formula: str, misleads: str, headline: bool = False) -> Metric:
+    return Metric(
+        name,
+        "FLOPs/token",
+        "lower",
+        meaning,
+        formula,
+        _FACTS,
+        per_layer=False,
+        range="≥ 0",
+        misleads=misleads,
+        label=name.replace("_flops", " FLOPs").replace("_", " "),
+        headline=headline,
+    )
+
+
+def _latency(name: str, meaning: str, misleads: str, headline: bool = False) -> Metric:
+    formula = (
+        "median over repeats of the milliseconds of all layers in one prefill at the longest profiled length; the "
+        "bounds are the 5th and 95th percentile of the repeats and n counts repeats"
+    )
+    return Metric(
+        name,
+        "ms",
+        "lower",
+        meaning,
+        formula,
+        _PROFILE,
+        per_layer=False,
+        range="> 0",
+        misleads=misleads,
+        label=f"measured {name.removesuffix('_ms').replace('_', ' ')}",
+        headline=headline,
+    )
+
+
+def _peak(name: str, what: str, misleads: str) -> Metric:
+    formula = (
+        "largest memory of one call, over all layers, above what was alive when it began, at the longest profiled "
+        "length; on a GPU what torch's allocator gave out, on the CPU the bytes of all tensors alive"
+    )
+    return Metric(
+        name,
+        "bytes",
+        "lower",
+        f"Peak memory of {what}.",
+        formula,
+        _PROFILE,
+        per_layer=False,
+        range="≥ 0",
+        misleads=misleads,
+    )
+
+
+COST = Family(
+    order=90,
+    title="Cost",
+    about=(
+        "FLOPs are by formula (a multiply-add is 2), for prefills of the study's own samples: a sample of L tokens has "
+        "L (L + 1) / 2 query-key pairs, of which sparse layers attend sum over t of min(n_t, k). The formulas "
+        "hold where the indexer scores single tokens; for pools, blocks and compressed entries they are null. Counted "
+        "FLOPs and all timings are in the profile table. Counts and FLOPs are not sampled and carry no interval."
+    ),
+    metrics=(
+        _count(
+            "model_parameters",
+            "Parameters of the whole model.",
+            "number of parameters, indexer included",
+            "Counts all experts of a mixture, of which a token runs few: it says little about the operations of a "
+            "token.",
+        ),
+        _count(
+            "indexer_parameters",
+            "Parameters of all lightning indexers.",
+            "number of parameters of all indexers",
+            "Most of the work of an indexer is in the scores, which have no parameters and grow with the square of "
+            "the length.",
+            headline=True,
+        ),
+        _flops(
+            "indexer_flops",
+            "Indexer operations per token at the study's lengths.",
+            "(2 x indexer_parameters x tokens + indexer layers x (2 H_I d_I + 2 H_I) x pairs) / tokens",
+            "At the lengths of the study: pairs grow with the length, projections do not, so that short samples hide "
+            "what the scores cost in long contexts. An indexer in 8-bit precision costs less time a FLOP.",
+            headline=True,
+        ),
+        _flops(
+            "attention_flops",
+            "Attention operations per token as the model runs it: scores and values of attended pairs, no projections.",
+            "2 H (d_qk + d_v) x (sparse layers x attended pairs + dense layers x pairs) / tokens",
+            "Counts attended pairs only; kernels that compute blocks and mask them do more, and gathering keys costs "
+            "time that is no FLOP.",
+        ),
+        _flops(
+            "dense_attention_flops",
+            "The same if every layer attended every eligible key.",
+            "2 H (d_qk + d_v) x layers x pairs / tokens",
+            "Exact causal counting; a kernel that computes masked pairs too does up to twice as much. Multi-head "
+            "latent attention that absorbs projections has other widths when it decodes.",
+        ),
+        Metric(
+            "relative_cost",
+            "ratio",
+            "lower",
+            "Indexer and sparse attention together, relative to dense attention, at the study's lengths.",
+            "(indexer FLOPs + attention FLOPs) / dense attention FLOPs, a ratio of sums over samples; above 1 the "
+            "selection costs more than it saves, as it does for short contexts",
+            _FACTS,
+            per_layer=False,
+            range="≥ 0",
+            misleads="Holds for the lengths of the study: the same model is far cheaper, relative to dense attention, "
+            "at 100 thousand tokens. FLOPs and not time.",
+        ),
+        _latency(
+            "indexer_latency_ms",
+            "Measured time of all indexers, their topk included.",
+            "The reference code on the machine of the study, not the fused kernels of a deployment; other load on the "
+            "machine shows in it.",
+            headline=True,
+        ),
+        _latency(
+            "attention_latency_ms",
+            "Measured time of all attention modules without their indexers.",
+            "Reference code computes all scores and masks those not selected, so that sparsity saves no time here; "
+            "projections are included.",
+        ),
+        _latency(
+            "model_latency_ms",
+            "Measured time of the whole forward pass.",
+            "One prefill without a batch, on the machine of the study: says nothing of decoding or of throughput "
+            "under load.",
+        ),
+        Metric(
+            "efficiency_score",
+            "score",
+            "higher",
+            "Quality kept per relative cost; above 1 quality is kept at less than proportional cost.",
+            "exp(dense_nll - nll) / relative_cost; unknown without dense_nll or without an indexer",
+            Derived("facts", ("sparsity_cost", "relative_cost"), score),
+            per_layer=False,
+            range="≥ 0",
+            misleads="Rewards cheapness without bound: a model that loses a nat and costs a tenth scores 3.7. Read "
+            "the two factors, and only compare at equal lengths.",
+            headline=True,
+        ),
+    ),
+)
+MEASURED_COST = Family(
+    order=210,
+    title="Measured cost",
+    about=(
+        "Time and memory of one prefill with the model's own code, at the longest profiled length; every length is in "
+        "the latency table. transformers' reference code computes every pair and masks, so that its times are no "
+        "guide to a fused kernel's: the share of time says where this code spends it, the FLOPs what is needed."
+    ),
+    metrics=(
+        Metric(
+            "selection_latency_ms",
+            "ms",
+            "lower",
+            "Measured time of topk inside all indexers, a part of indexer_latency_ms.",
+            "median over repeats of the milliseconds of topk in all layers, timed in forwards of its own; the bounds "
+            "are the 5th and 95th percentile of the repeats and n counts repeats",
+            _PROFILE,
+            per_layer=False,
+            range="> 0",
+            misleads="Timed in forwards of its own, fewer than those of the other latencies, and with the "
+            "reference topk, not a fused one.",
+        ),
+        Metric(
+            "indexer_time_share",
+            "share",
+            "lower",
+            "Share of the model's time that its indexers take.",
+            "median milliseconds of all indexers / median milliseconds of the model, at the longest profiled length",
+            _PROFILE,
+            per_layer=False,
+            range="0 to 1",
+            misleads="A share of reference code's time, which masks what a sparse kernel skips: attention looks "
+            "dearer and the indexer cheaper than deployed.",
+        ),
+        _peak(
+            "indexer_peak_bytes",
+            "an indexer, its topk included",
+            "The reference code holds all heads' scores at once, which a fused kernel never does.",
+        ),
+        _peak(
+            "selection_peak_bytes",
+            "topk inside an indexer, its results included",
+            "The scores that it reads belong to the indexer and are not in it.",
+        ),
+        _peak(
+            "attention_peak_bytes",
+            "an attention module while its indexer does not run",
+            "The mask over all pairs is in it, which a sparse kernel does without.",
+        ),
+        _peak(
+            "model_peak_bytes",
+            "the forward pass without weights",
+            "Whole prefill at once; extraction in chunks needs far less.",
+        ),
+        Metric(
+            "break_even_length",
+            "tokens",
+            "lower",
+            "Shortest context for which indexer and sparse attention need fewer operations than dense attention.",
+            "smallest L with indexer FLOPs + attention FLOPs < dense attention FLOPs for a prefill of L tokens, solved "
+            "exactly; null where there is none",
+            Computed("efficiency", "facts"),
+            per_layer=False,
+            range="≥ 1",
+            misleads="Operations only: memory traffic and kernel launches put the real break-even further out.",
+        ),
+    ),
+)

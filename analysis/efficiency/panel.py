@@ -1,0 +1,204 @@
+"""What indexer and attention cost, where sparse attention pays, and which heads keep quality at least cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from indexscope.analysis.efficiency.figures import cost_by_length, patterns_front, time_and_memory
+from indexscope.analysis.efficiency.reference import DEEPSEEK_V32, THIS
+from indexscope.analysis.report.inputs import ReportInput
+from indexscope.analysis.report.numbers import count, known, number, percent, span
+from indexscope.analysis.report.panel import Drawn, Frames, Panel, TextTable
+
+EMPTY = pl.DataFrame()
+
+
+def _words(frames: Frames) -> Sequence[str]:
+    return [*_time(frames.get("latency", EMPTY)), *_pays(frames), *_patterns(frames.get("patterns_pareto", EMPTY))]
+
+
+def _time(latency: pl.DataFrame) -> list[str]:
+    if "time_share" not in latency.columns:
+        return []
+    indexer = latency.filter(pl.col("component") == "indexer").sort("length")
+    if indexer.is_empty() or indexer["time_share"].null_count():
+        return []
+    first, last = indexer.row(0, named=True), indexer.row(-1, named=True)
+    sentence = f"The indexers take {percent(last['time_share'])} of the model's time at {count(last['length'])} tokens"
+    if first["length"] != last["length"]:
+        sentence += f", {percent(first['time_share'])} at {count(first['length'])}"
+    inside = latency.filter((pl.col("component") == "selection") & (pl.col("length") == last["length"]))
+    if inside.height and inside["ms"][0] is not None and last["ms"]:
+        sentence += f"; topk is {percent(inside['ms'][0] / last['ms'])} of that"
+    return [f"{sentence}. These are times of transformers' reference code on this machine, not of a fused kernel."]
+
+
+def _pays(frames: Frames) -> list[str]:
+    lengths = dict(frames["break_even"].select("dimensions", "length").iter_rows()) if "break_even" in frames else {}
+    if THIS not in lengths:
+        return []
+    own, published = lengths[THIS], lengths.get(DEEPSEEK_V32)
+    here = (
+        f"Indexer and sparse attention need fewer operations than dense attention from {count(own)} tokens on"
+        if own is not None
+        else "Indexer and sparse attention need more operations than dense attention at every length"
+    )
+    there = f"; at the dimensions of DeepSeek-V3.2 from {count(published)}" if published is not None else ""
+    return [f"{here}{there} (by formula, one prefill).", *_projected(frames.get("projection", EMPTY))]
+
+
+def _projected(projection: pl.DataFrame) -> list[str]:
+    if projection.is_empty():
+        return []
+    longest = projection.filter((pl.col("dimensions") == THIS) & (pl.col("length") == pl.col("length").max()))
+    parts = dict(longest.select("component", "flops").iter_rows())
+    if not {"indexer", "attention", "dense_attention"} <= parts.keys() or not parts["dense_attention"]:
+        return []
+    total = parts["indexer"] + parts["attention"]
+    return [
+        f"Projected to {count(longest['length'][0])} tokens they need {percent(total / parts['dense_attention'])} of "
+        f"the operations of dense attention, of which the indexers {percent(parts['indexer'] / total)}."
+    ]
+
+
+def _patterns(patterns: pl.DataFrame) -> list[str]:
+    if patterns.is_empty():
+        return []
+    heads = patterns.filter(pl.col("level") == "head")
+    front = heads.filter(pl.col("on_front")).sort("cost")
+    if front.is_empty():
+        return []
+    cheapest, best = front.row(0, named=True), front.row(-1, named=True)
+    worst = heads.sort("quality").row(0, named=True)
+    sentence = (
+        f"Of {heads.height} heads {front.height} are on the front of recall against keys needed: from "
+        f"{_named(cheapest)} ({percent(cheapest['cost'])} of the keys, recall {number(cheapest['quality'])}) to "
+        f"{_named(best)} ({percent(best['cost'])}, {number(best['quality'])})."
+    )
+    if known(worst["quality"]) is None:
+        return [sentence]
+    return [
+        sentence,
+        f"The selection serves {_named(worst)} least: recall {number(worst['quality'])} "
+        f"({span(worst['quality_low'], worst['quality_high'])}, n = {worst['n']} samples).",
+    ]
+
+
+def _named(row: dict[str, object]) -> str:
+    return f"layer {row['layer']} head {row['head']}"
+
+
+def _draw(frames: Frames) -> list[Drawn]:
+    latency, patterns = frames.get("latency"), frames.get("patterns_pareto")
+    return [
+        Drawn(
+            "time-and-memory",
+            "Time and memory by context length",
+            "Left, the share of the model's time that each part takes (selection, the topk, is part of the indexer; "
+            "attention is without its indexer). Right, the largest memory of one call above what was alive before it.",
+            None if latency is None else time_and_memory(latency),
+        ),
+        Drawn(
+            "pareto",
+            "What keeps quality at least cost",
+            "Queries in effect only. Filled points are on the Pareto front: nothing else needs as few keys and keeps "
+            "as much; hollow ones are beaten in both. Differences within the intervals of the table mean little.",
+            None if patterns is None else patterns_front(patterns),
+        ),
+    ]
+
+
+def _tables(frames: Frames) -> Sequence[TextTable]:
+    patterns = frames.get("patterns_pareto", EMPTY)
+    if patterns.is_empty():
+        return []
+    rows = patterns.filter(pl.col("level") != "head")
+    return [
+        TextTable(
+            "Layers and pattern types: keys needed for 95 % of the attention, recall and output error under the "
+            "model's selection, with intervals over samples",
+            ("of", "keys needed", "interval", "recall", "interval", "output error", "on the front", "samples"),
+            tuple(
+                (
+                    f"layer {row['layer']}" if row["level"] == "layer" else str(row["pattern_type"]),
+                    percent(row["cost"]) if row["cost"] is not None else number(None),
+                    span(row["cost_low"], row["cost_high"]),
+                    number(row["quality"]),
+                    span(row["quality_low"], row["quality_high"]),
+                    number(row["output_error"]),
+                    "yes" if row["on_front"] else "no",
+                    count(row["n"]),
+                )
+                for row in rows.iter_rows(named=True)
+            ),
+            open=False,
+        )
+    ]
+
+
+def across(report: ReportInput) -> list[Drawn]:
+    """The indexers of all models; with one indexer the model's own figure says more."""
+    latency, projection = (
+        {
+            name: parts["indexer"]
+            for name, frame in report.frames("efficiency", table).items()
+            if "indexer" in (parts := _parts(frame))
+        }
+        for table in ("latency", "projection")
+    )
+    caption = (
+        "Left, latency as measured on the machine named in the provenance; right, operations by formula, projected to "
+        "contexts that were not run. Lower is better in both."
+    )
+    several = len(latency | projection) > 1
+    figure = cost_by_length(latency, projection, report.names) if several else None
+    return [Drawn("cost", "Cost of the indexer by context length", caption, figure)]
+
+
+def _parts(frame: pl.DataFrame | None) -> dict[str, pl.DataFrame]:
+    """Rows by component; of a projection, those at the checkpoint's own dimensions."""
+    if frame is None:
+        return {}
+    own = frame.filter(pl.col("dimensions") == THIS) if "dimensions" in frame.columns else frame
+    return {str(name): rows for (name,), rows in own.group_by("component", maintain_order=True)}
+
+
+def draw_costs(frames: Frames) -> list[Drawn]:
+    """Every part, measured and by formula."""
+    latency, projection = (_parts(frames.get(table)) for table in ("latency", "projection"))
+    figure = cost_by_length(latency, projection, list(latency | projection))
+    caption = "Left, latency as measured; right, operations by formula, projected to contexts that were not run."
+    return [Drawn("costs", "Cost by context length", caption, figure)]
+
+
+def tables_of_costs(frames: Frames) -> list[TextTable]:
+    """Projected operations by length, at the checkpoint's own dimensions first."""
+    if "projection" not in frames:
+        return []
+    components = list(map(str, frames["projection"]["component"].unique(maintain_order=True)))
+    lines = []
+    for (dimensions,), of in frames["projection"].group_by("dimensions", maintain_order=True):
+        where = "" if dimensions == THIS else f", dimensions of {dimensions}"
+        for (length,), own in of.sort("length").group_by("length", maintain_order=True):
+            flops = dict(own.select("component", "flops").iter_rows())
+            cells = (number(flops.get(name), "FLOPs") for name in components)
+            lines.append((f"{count(length)}{where}", *cells))
+    caption = "Operations by formula (FLOPs, a multiply-add counts two), by context length. Not measured"
+    return [TextTable(caption, ("length (tokens)", *components), tuple(lines))]
+
+
+COST = Panel("efficiency", 5, "Cost", draw=draw_costs, tables=tables_of_costs, across=across)
+MEASURED = Panel(
+    analysis="efficiency",
+    order=65,
+    title="Where time and memory go, and what is worth it",
+    about=(
+        "Time and memory are measured with the model's own code, operations are by formula. A head is worth its cost "
+        "where few keys hold its attention and the selection has them."
+    ),
+    words=_words,
+    draw=_draw,
+    tables=_tables,
+)

@@ -1,0 +1,105 @@
+"""What the selection keeps as indexer heads go, one after the other, in an order learned on other samples.
+
+The order is that of the leave-one-out loss on pilot samples. Evaluated on the same samples the loss would look too
+small, since the order was chosen for them; evaluated on samples that had no part in it, it is unbiased for this order.
+It is a ranking and not a search: of two heads that duplicate each other, both look superfluous until one is gone, and
+a search over subsets may do better. The losses along the order are those of really removing all the heads before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from indexscope.analysis.closeup.collect import CloseupSample, Maker, Tables
+from indexscope.analysis.closeup.rows import CloseupRows
+from indexscope.analysis.indexer_heads.block import head_blocks
+from indexscope.analysis.indexer_heads.tables import PRUNING
+
+Order = Mapping[int, NDArray[np.int64]]
+
+
+def removal_order(frame: pl.DataFrame) -> dict[int, NDArray[np.int64]]:
+    """Heads of each layer, those first without which recall loses least; lower indices first among equals.
+
+    Args:
+        frame: The table ``indexer_heads`` of the pilot samples.
+
+    Returns:
+        Layer to all its indexer heads. A layer in which no pilot query was in effect is left out.
+    """
+    loss = (pl.col("recall_with") - pl.col("recall_without")) * pl.col("weight")
+    ordered = (
+        frame.sort("sample", "layer", "indexer_head")
+        .group_by("layer", "indexer_head", maintain_order=True)
+        .agg(loss=loss.sum() / pl.col("weight").sum())
+        .sort("layer", "loss", "indexer_head")
+    )
+    return {
+        int(str(layer)): own["indexer_head"].to_numpy().astype(np.int64)
+        for (layer,), own in ordered.group_by("layer", maintain_order=True)
+    }
+
+
+def pruning_collector(order: Order) -> Maker:
+    """Collectors of the recall of selections by the heads that remain.
+
+    Args:
+        order: Layer to heads in the order of their removal, all of them; other layers are not looked at.
+
+    Tables:
+        indexer_pruning: By sample, layer and number of heads removed, 0 to J - 1: the head removed at that step (null
+        at first), queries and weight, recall (dense attention of the head mean on the top k_t of the heads that
+        remain) and overlap with S_t, both expected over ties at the k-th score.
+    """
+
+    def make(sample: CloseupSample) -> _PruningCollector:
+        return _PruningCollector(sample, order)
+
+    return make
+
+
+class _PruningCollector:
+    def __init__(self, sample: CloseupSample, order: Order) -> None:
+        self._sample = sample.index
+        self._order = order
+        self._queries: dict[int, int] = {}
+        self._sums: dict[int, NDArray[np.float64]] = {}
+
+    def add(self, layers: Sequence[CloseupRows]) -> None:
+        for rows in layers:
+            if rows.layer not in self._order:
+                continue
+            order = torch.from_numpy(self._order[rows.layer])
+            for block in head_blocks(rows):
+                left = block.inclusion(_remaining(block.contribution[:, order.to(block.p.device)]))
+                parts = (torch.ones_like(left[..., 0]), block.recall(left), block.kept(left))
+                sums = torch.stack([(part * block.weight.unsqueeze(-1)).sum(0) for part in parts]).cpu().numpy()
+                self._sums[rows.layer] = self._sums.get(rows.layer, 0.0) + sums
+                self._queries[rows.layer] = self._queries.get(rows.layer, 0) + len(block.query)
+
+    def tables(self) -> Tables:
+        frames = [PRUNING.empty()]
+        for layer, (weight, recall, overlap) in sorted(self._sums.items()):
+            removed = np.arange(len(weight))
+            columns = {
+                "sample": np.full(len(weight), self._sample),
+                "layer": np.full(len(weight), layer),
+                "removed": removed,
+                "indexer_head": [None, *self._order[layer][:-1].tolist()],
+                "queries": np.full(len(weight), self._queries[layer]),
+                "weight": weight,
+                "recall": recall / weight,
+                "overlap": overlap / weight,
+            }
+            frames.append(pl.DataFrame(columns, strict=False).cast(PRUNING.schema))
+        return {"indexer_pruning": pl.concat(frames)}
+
+
+def _remaining(contribution: torch.Tensor) -> torch.Tensor:
+    """Scores of the heads that remain after the first m, [B, J, K] for m = 0 .. J - 1."""
+    return contribution.flip(1).cumsum(1).flip(1)

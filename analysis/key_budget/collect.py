@@ -1,0 +1,205 @@
+"""How many keys reach a share of the attention, the share that k keys reach, and how scores drift with position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from indexscope.analysis.closeup.collect import CloseupSample, Collected, Collector, Maker, Tables
+from indexscope.analysis.closeup.order import held
+from indexscope.analysis.closeup.rows import CloseupRows
+from indexscope.analysis.closeup.weighted import array, grouped, means, query_rows
+from indexscope.analysis.key_budget.tables import COLLECTED, KEYS_NEEDED, RECALL_AT_K, SCORE_DRIFT
+
+IN_EFFECT = [name for name, weight in SCORE_DRIFT.weights.items() if weight == "weight_in_effect"]
+TARGETS = (0.90, 0.95, 0.99)
+"""Shares of the head-mean attention that a query's keys are to hold."""
+
+
+def budget_grid(length: int) -> list[int]:
+    """Budgets k that are tried for a sequence: 2^i and 3 x 2^i up to the first that selects everything.
+
+    >>> budget_grid(13)
+    [1, 2, 3, 4, 6, 8, 12, 16]
+    """
+    powers = range(length.bit_length() + 1)
+    steps = sorted({1, *(2**i for i in powers), *(3 * 2**i for i in powers)})
+    return steps[: int(np.searchsorted(steps, length)) + 1]
+
+
+def budget_collector() -> Maker:
+    """Makes the tables ``keys_needed`` and ``recall_at_k``; of models without an indexer, what the oracle needs.
+
+    Layers in which a query cannot attend to all tokens before it (sliding windows) are left out.
+    """
+    return _Budget
+
+
+class _Budget(Collector):
+    def __init__(self, sample: CloseupSample) -> None:
+        self.sample = sample.index
+        self.grid = budget_grid(len(sample.input_ids))
+        self.needed: dict[int, list[pl.DataFrame]] = {}
+        self.end = len(sample.input_ids) - 1
+        self.partial: set[int] = set()
+        self.last: dict[int, int] = {}
+        self.curves: dict[int, _Curve] = {}
+
+    def add(self, layers: Sequence[CloseupRows]) -> None:
+        """Count keys and masses of the queries that have any eligible key."""
+        for rows in layers:
+            self.last[rows.layer] = int(rows.query[-1])
+            if bool((rows.n.cpu() <= rows.query).any()):
+                self.partial.add(rows.layer)
+            oracle = held(rows.p, rows.eligible)
+            indexer = None if rows.scores is None else held(rows.p, rows.eligible, rows.scores)
+            found = [_needed(rows, target, oracle, indexer) for target in TARGETS]
+            self.needed.setdefault(rows.layer, []).extend(found)
+            curve = self.curves.setdefault(rows.layer, _Curve(self.grid))
+            curve.add(rows, oracle, indexer)
+
+    def tables(self) -> Tables:
+        """``keys_needed`` and ``recall_at_k``."""
+        measured = [*(means(name) for name in KEYS_NEEDED.weights), pl.col("own_k").max()]
+        # A sliding layer is seen until its window is full, however late that is in a chunk: it is left out whole.
+        whole = [layer for layer in sorted(self.needed) if self.last[layer] == self.end and layer not in self.partial]
+        needed = [part for layer in whole for part in self.needed[layer]]
+        curves = [self.curves[layer].table(self.sample, layer) for layer in whole]
+        return {
+            "keys_needed": grouped(needed, measured, KEYS_NEEDED, self.sample),
+            "recall_at_k": pl.concat([RECALL_AT_K.empty(), *curves]),
+        }
+
+
+def _needed(rows: CloseupRows, target: float, oracle: torch.Tensor, indexer: torch.Tensor | None) -> pl.DataFrame:
+    """Keys until the target is reached, and what they hold, of each query."""
+    unknown = torch.full(rows.n.shape, torch.nan, dtype=torch.float64)
+    selected = rows.eligible if rows.selected is None else rows.selected
+    mass = rows.p.double()
+    # Groups of heads that select for themselves have no selection in common.
+    groups = rows.selected is None and rows.chunk.selected is not None
+    found = {
+        "eligible": rows.n,
+        "attended": unknown if groups else rows.k,
+        "own_k": unknown if rows.selected is None else rows.k,
+        "own_recall": unknown if groups else (mass * selected).sum(-1) / mass.sum(-1),
+    }
+    for name, shares in (("oracle", oracle), ("indexer", indexer)):
+        if shares is None:
+            found |= {f"{name}_keys": unknown, f"{name}_mass": unknown}
+        else:
+            short = (shares < target).sum(-1)
+            reached = shares.gather(-1, short.clamp(max=shares.shape[-1] - 1).unsqueeze(-1)).squeeze(-1)
+            found |= {f"{name}_keys": short + 1, f"{name}_mass": reached}
+    return query_rows(rows, rows.n > 0, found).with_columns(target=pl.lit(target))
+
+
+class _Curve:
+    """Weighted sums of what k keys hold, over the queries of one layer."""
+
+    def __init__(self, grid: list[int]) -> None:
+        self.grid = torch.tensor(grid)
+        self.queries, self.weight = 0, 0.0
+        self.indexer, self.oracle, self.kept = np.zeros((3, len(grid)))
+
+    def add(self, rows: CloseupRows, oracle: torch.Tensor, indexer: torch.Tensor | None) -> None:
+        counted = rows.n > 0
+        weight = array(rows.weight) * counted.cpu().numpy()
+        kept = torch.minimum(self.grid.to(rows.n.device), rows.n.unsqueeze(-1))
+        place = (kept - 1).clamp(min=0)
+        self.queries += int(counted.sum())
+        self.weight += float(weight.sum())
+        self.kept += weight @ array(kept)
+        self.oracle += _sum(weight, oracle, place)
+        self.indexer += np.nan if indexer is None else _sum(weight, indexer, place)
+
+    def table(self, sample: int, layer: int) -> pl.DataFrame:
+        size = len(self.grid)
+        columns = {
+            "sample": [sample] * size,
+            "layer": [layer] * size,
+            "k": self.grid.numpy(),
+            "queries": [self.queries] * size,
+            "weight": [self.weight] * size,
+            "indexer_recall": self.indexer / self.weight,
+            "oracle_recall": self.oracle / self.weight,
+            "kept": self.kept / self.weight,
+        }
+        frame = pl.DataFrame(columns, schema_overrides=RECALL_AT_K.schema, strict=False)
+        return frame.with_columns(pl.col(pl.Float64).fill_nan(None))
+
+
+def _sum(weight: NDArray[np.float64], shares: torch.Tensor, place: torch.Tensor) -> NDArray[np.float64]:
+    """What the budgets hold, weighted; a query without eligible keys has no weight and no share."""
+    return np.asarray(weight @ np.nan_to_num(array(shares.gather(-1, place))), dtype=np.float64)
+
+
+CLOSEUP = Collected(COLLECTED, lambda look: (budget_collector(), drift_collector()))
+
+
+def drift_collector() -> Maker:
+    """Makes the table ``score_drift``: of queries with at least two scored keys."""
+    return _Drift
+
+
+class _Drift(Collector):
+    def __init__(self, sample: CloseupSample) -> None:
+        self.sample = sample.index
+        self.parts: list[pl.DataFrame] = []
+
+    def add(self, layers: Sequence[CloseupRows]) -> None:
+        """Measure the scores of the layers that have any."""
+        for rows in layers:
+            if rows.scores is not None:
+                up = rows.eligible & rows.scores.isfinite()
+                self.parts.append(query_rows(rows, up.sum(-1) > 1, score_shape(rows.scores, up, rows.selected)))
+
+    def tables(self) -> Tables:
+        """``score_drift``."""
+        in_effect = pl.col("margin").is_not_null()
+        measured = [
+            *(means(name) for name in SCORE_DRIFT.weights),
+            in_effect.sum().alias("queries_in_effect"),
+            pl.col("weight").filter(in_effect).sum().alias("weight_in_effect"),
+        ]
+        return {"score_drift": grouped(self.parts, measured, SCORE_DRIFT, self.sample)}
+
+
+def score_shape(scores: torch.Tensor, up: torch.Tensor, selected: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """Moments of each query's index scores, of all its scored keys and of those selected and not.
+
+    Args:
+        scores: I, [Q, K].
+        up: Keys up for selection, same shape.
+        selected: S_t, same shape; None where that is not known.
+
+    Returns:
+        [Q] each, float64: mean and sd (of the population) over E_t, zero_share; threshold (the k-th score), margin =
+        (k-th score - best one not selected) / sd, 0 where the two are equal, and the moments of both groups: NaN where
+        everything or nothing is selected.
+    """
+    chosen = up if selected is None else up & selected
+    mean, sd = _moments(scores, up)
+    inside, outside = _moments(scores, chosen), _moments(scores, up & ~chosen)
+    kth = scores.double().masked_fill(~chosen, torch.inf).amin(-1)
+    rival = scores.double().masked_fill(chosen | ~up, -torch.inf).amax(-1)
+    in_effect = kth.isfinite() & rival.isfinite()
+    margin = torch.where(kth == rival, 0.0, (kth - rival) / sd)
+    found = (kth, margin, *inside, *outside)
+    return {
+        "mean": mean,
+        "sd": sd,
+        "zero_share": ((scores == 0) & up).sum(-1) / up.sum(-1),
+        **{name: torch.where(in_effect, value, torch.nan) for name, value in zip(IN_EFFECT, found, strict=True)},
+    }
+
+
+def _moments(scores: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    known = scores.double().masked_fill(~mask, 0.0)
+    count = mask.sum(-1)
+    mean = known.sum(-1) / count
+    return mean, ((known - mean.unsqueeze(-1)).square() * mask).sum(-1).div(count).sqrt()

@@ -1,0 +1,165 @@
+"""The panel on how many keys would do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from indexscope.analysis.key_budget.figures import recall_curves, score_drift
+from indexscope.analysis.report.numbers import DASH, count, known, number, percent, span
+from indexscope.analysis.report.panel import Drawn, Frames, Panel, TextTable
+
+TARGETS = (0.90, 0.95, 0.99)
+_TARGET = 0.95
+
+
+def words(frames: Frames) -> Sequence[str]:
+    """What the model holds and what 95 % would take, with the adaptive saving and the layers that need most."""
+    budgets = frames.get("budgets")
+    if budgets is None:
+        return ()
+    own = _row(budgets, None, "model", None)
+    methods = ("fixed", "fixed by layer", "adaptive indexer", "adaptive oracle")
+    fixed, by_layer, adaptive, oracle = (_row(budgets, None, method, _TARGET) for method in methods)
+    said = []
+    if own and own["k"] is not None:
+        said.append(
+            f"With up to {count(own['k'])} keys a query the model attends to {number(own['keys'])} keys on average "
+            f"({percent(float(own['share']))} of the eligible ones) and holds {percent(float(own['recall']))} of the "
+            f"dense attention (n = {own['n']} samples; short queries, which select everything, included)."
+        )
+    if fixed and fixed["k"] is not None:
+        said.append(
+            f"To hold {percent(_TARGET)} in the indexer's order, every query would need k = {number(fixed['k'])}: "
+            f"{_keys(fixed)} keys on average, {number(fixed['relative_attention'])} times what it attends to now."
+        )
+    if by_layer:
+        said.append(
+            f"With a k of its own for each layer, each holding {percent(_TARGET)}, it is {_keys(by_layer)} keys."
+        )
+    if adaptive:
+        said.append(
+            f"With a k of its own for each query and layer, {percent(_TARGET)} of each takes {_keys(adaptive)} keys."
+        )
+    if oracle:
+        said.append(
+            f"The best choice would hold {percent(_TARGET)} of each with {_keys(oracle)} keys: no selection needs "
+            "fewer."
+        )
+    return (*said, *_savings(frames), *_extremes(budgets))
+
+
+def _savings(frames: Frames) -> Sequence[str]:
+    """What a k of its own for each query saves at equal recall, over all layers and within single ones."""
+    if "metrics" not in frames:
+        return ()
+    rows = frames["metrics"].filter((pl.col("metric") == "adaptive_saving_95") & pl.col("value").is_not_null())
+    overall = rows.filter(pl.col("layer").is_null())
+    layers = sorted(rows.filter(pl.col("layer").is_not_null())["value"].to_list())
+    said = []
+    if overall.height:
+        row = overall.row(0, named=True)
+        said.append(
+            "Against one k for all queries and layers that holds as much on average, a k for each saves "
+            f"{_signed(row['value'])} of the keys ({_signed(row['ci_low'])} to {_signed(row['ci_high'])})."
+        )
+    if len(layers) > 1:
+        said.append(
+            f"Within single layers, against one k for all queries of the layer, it saves {_signed(layers[0])} to "
+            f"{_signed(layers[-1])}: the rest is what layers differ by, and a k for each layer would save it too."
+        )
+    return said
+
+
+def _signed(share: float | None) -> str:
+    return DASH if known(share) is None or share is None else percent(share).replace("-", "−")
+
+
+def _extremes(budgets: pl.DataFrame) -> Sequence[str]:
+    rows = budgets.filter(
+        pl.col("layer").is_not_null() & (pl.col("target") == _TARGET) & (pl.col("method") == "fixed")
+    ).drop_nulls("k")
+    if rows.height < 2:
+        return ()
+    ordered = rows.sort("k")
+    least, most = ordered.row(0, named=True), ordered.row(-1, named=True)
+    return (
+        f"Layers differ: layer {least['layer']} reaches {percent(_TARGET)} with k = {number(least['k'])}, layer "
+        f"{most['layer']} with k = {number(most['k'])}.",
+    )
+
+
+def _keys(row: dict[str, float]) -> str:
+    return f"{number(row['keys'])} ({span(row['ci_low'], row['ci_high'])})"
+
+
+def _row(frame: pl.DataFrame, layer: int | None, method: str, target: float | None) -> dict[str, float] | None:
+    rows = frame.filter(
+        pl.col("layer").eq_missing(pl.lit(layer, dtype=pl.Int16))
+        & (pl.col("method") == method)
+        & pl.col("target").eq_missing(pl.lit(target, dtype=pl.Float64))
+        & pl.col("keys").is_not_null()
+    )
+    return rows.row(0, named=True) if rows.height else None
+
+
+def draw(frames: Frames) -> list[Drawn]:
+    """Recall over k, and the drift of the scores."""
+    budgets = frames.get("budgets")
+    own = None if budgets is None else _row(budgets, None, "model", None)
+    curve = None if "curve" not in frames else recall_curves(frames["curve"], own["k"] if own else None, TARGETS)
+    return [
+        Drawn(
+            "recall-by-keys",
+            "Attention held by k keys",
+            "Mean over all sampled queries of the dense attention on k keys; a query with fewer keys holds all. The "
+            "gap between the curves is what a better indexer could win at the same k. Bands are confidence intervals.",
+            curve,
+        ),
+        Drawn(
+            "drift",
+            "Drift of the index scores",
+            "Index scores of queries in effect by power-of-two bucket of the position. Where the k-th score moves, one "
+            "threshold for all positions would select too many keys here and too few there. Bands are confidence "
+            "intervals.",
+            score_drift(frames["drift"]) if "drift" in frames else None,
+        ),
+    ]
+
+
+def tables(frames: Frames) -> Sequence[TextTable]:
+    """The smallest fixed k of each layer for each target."""
+    if "budgets" not in frames:
+        return ()
+    budgets = frames["budgets"]
+    rows = []
+    for layer in budgets["layer"].unique().sort(nulls_last=False):
+        own = _row(budgets, layer, "model", None)
+        cells = ["all" if layer is None else str(layer), percent(float(own["recall"])) if own else DASH]
+        for target in TARGETS:
+            fixed, oracle = (_row(budgets, layer, method, target) for method in ("fixed", "adaptive oracle"))
+            cells += [number(fixed["k"]) if fixed else DASH, _keys(oracle) if oracle else DASH]
+        rows.append(tuple(cells))
+    heads = [f"{part} {percent(target)}" for target in TARGETS for part in ("k for", "best keys for")]
+    samples = max((int(n) for n in budgets["n"] if known(n) is not None), default=0)
+    caption = (
+        "The smallest k that holds so much of the attention on average, and the keys that the best choice of each "
+        f"query needs (n = {samples} samples)"
+    )
+    return (TextTable(caption, ("layer", "held now", *heads), tuple(rows), open=False),)
+
+
+PANEL = Panel(
+    analysis="key_budget",
+    order=50,
+    title="Key budget",
+    about=(
+        "How many keys would hold 90, 95 and 99 % of the dense attention (head mean) at the sampled queries: with one "
+        "k for all queries, with a k for each, in the indexer's order and in the best. Index scores are computed for "
+        "all keys whatever k is, so that a smaller k saves attention and not indexing."
+    ),
+    words=words,
+    draw=draw,
+    tables=tables,
+)

@@ -1,0 +1,174 @@
+"""Positional bias in figures and words: against noise, by its parts, and against the attention's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from indexscope.analysis.positional_bias.figures import lift_curves, lift_map
+from indexscope.analysis.report.inputs import ReportInput
+from indexscope.analysis.report.numbers import count, decimals, number, percent, span
+from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
+
+_PARTS = (
+    ("recency_bias", "the 32 nearest keys"),
+    ("oldest_bias", "the oldest tenth (sinks)"),
+    ("other_bias", "all other keys"),
+)
+_COLUMNS = (
+    "positional_bias",
+    "positional_bias_floor",
+    "recency_bias",
+    "oldest_bias",
+    "other_bias",
+    "attention_positional_bias",
+    "excess_bias",
+    "recency_lift",
+    "oldest_lift",
+)
+
+
+def words(frames: Frames) -> Sequence[str]:
+    """How large the bias is against noise, where it comes from, and whether the attention has it too."""
+    if "metrics" not in frames:
+        return ()
+    rows = frames["metrics"].filter(pl.col("layer").is_null() & pl.col("value").is_finite())
+    found = {row["metric"]: row for row in rows.iter_rows(named=True)}
+    told = []
+    if "positional_bias" in found and "positional_bias_floor" in found:
+        bias, floor = found["positional_bias"], found["positional_bias_floor"]["value"]
+        start = f"The selection's bias is {_bits(bias)}; a random selector with these counts would show {number(floor)}"
+        none = bias["ci_low"] is not None and bias["ci_low"] <= floor
+        told.append(f"{start} by noise alone, so that {'no preference is' if none else 'a preference is'} detected.")
+        if all(name in found for name, _ in _PARTS) and bias["value"] > 0 and not none:
+            parts = [
+                f"{_bits(found[name])} from {what} ({percent(found[name]['value'] / bias['value'])})"
+                for name, what in _PARTS
+            ]
+            told.append(f"Of it come {parts[0]}, {parts[1]} and {parts[2]}.")
+        told += [
+            f"{what}: selected {_times(found[metric])} as often as by chance, with "
+            f"{_times(found[f'attention_{metric}'])} the attention of an even spread."
+            for metric, what in (
+                ("recency_lift", "The 32 nearest keys"),
+                ("oldest_lift", "The oldest tenth of the keys"),
+            )
+            if metric in found and f"attention_{metric}" in found
+        ]
+    if "attention_positional_bias" in found:
+        text = f"The attention's own bias is {_bits(found['attention_positional_bias'])}"
+        if "excess_bias" in found:
+            text += f"; the selection's lift differs from the attention's by {_bits(found['excess_bias'])}"
+        told.append(text + ".")
+    return told
+
+
+def _bits(row: Mapping[str, Any]) -> str:
+    return f"{_number(row)} bits"
+
+
+def _times(row: Mapping[str, Any]) -> str:
+    return f"{_number(row)} times"
+
+
+def _number(row: Mapping[str, Any]) -> str:
+    places = decimals((row["ci_low"], row["ci_high"]), row["value"])
+    interval = span(row["ci_low"], row["ci_high"], "", places)
+    shown = f" ({interval})" if row["ci_low"] is not None else ""
+    return number(row["value"], "", places) + shown
+
+
+def tables(frames: Frames) -> Sequence[TextTable]:
+    """The same numbers for every layer."""
+    if "metrics" not in frames:
+        return ()
+    rows = frames["metrics"].filter(pl.col("layer").is_not_null())
+    cells = {(row["metric"], row["layer"]): row for row in rows.iter_rows(named=True)}
+    columns = [metric for metric in _COLUMNS if any(name == metric for name, _ in cells)]
+    layers = sorted(set(rows["layer"]))
+    lines = [
+        (
+            str(layer),
+            *(
+                number(cells[metric, layer]["value"], places=3) if (metric, layer) in cells else number(None)
+                for metric in columns
+            ),
+        )
+        for layer in layers
+    ]
+    return [TextTable("Positional bias by layer", ("layer", *columns), tuple(lines), open=False)] if lines else ()
+
+
+def across(report: ReportInput) -> list[Drawn]:
+    """The lift of all models."""
+    caption = f"Selections over those expected from exposure alone: 1 is no bias. Bands are the {report.interval}."
+    figure = lift_curves(report.frames("positional_bias", "lift"), report.names)
+    return [Drawn("lift", "Positional bias of the selection", caption, figure)]
+
+
+def draw_lift(frames: Frames) -> list[Drawn]:
+    """Lift by layer and distance."""
+    caption = "Green: selected more often than exposure alone would give; purple: less often; white: as expected."
+    figure = lift_map(frames["lift"]) if "lift" in frames else None
+    return [Drawn("liftmap", "Positional bias by layer", caption, figure)]
+
+
+def tables_of_lift(frames: Frames) -> list[TextTable]:
+    """Lift by distance over all layers."""
+    if "lift" not in frames:
+        return []
+    rows = frames["lift"].filter((pl.col("axis") == "distance") & pl.col("layer").is_null()).sort("bin")
+    lines = []
+    for row in rows.iter_rows(named=True):
+        places = decimals((row["ci_low"], row["ci_high"]), row["lift"])
+        shown = number(row["lift"], "", places), span(row["ci_low"], row["ci_high"], "", places)
+        lines.append(
+            (str(row["label"]), *shown, number(row["attention_lift"]), count(row["selections"]), count(row["n"]))
+        )
+    caption = (
+        "Lift by distance over all layers: selections over those expected from exposure alone; 1 is no bias. CI: "
+        "bootstrap over samples"
+    )
+    heads = ("distance (tokens)", "lift", "CI", "attention lift", "selections", "n (samples)")
+    return [TextTable(caption, heads, tuple(lines))] if lines else []
+
+
+def chart_lift(frames: Frames) -> list[Chart]:
+    """Lift by distance of a layer."""
+    if "lift" not in frames:
+        return []
+    rows = frames["lift"].filter((pl.col("axis") == "distance") & pl.col("layer").is_not_null())
+    rows = rows.filter(pl.col("lift").is_finite()).sort("layer", "bin")
+    return [
+        Chart(
+            "Positional bias of the selection",
+            "Selections over those expected from exposure alone: 1 is no bias. The band is the interval.",
+            "line",
+            rows.select("layer", "bin", "label", "lift", "ci_low", "ci_high", "n"),
+            x="bin",
+            xlabel="distance from query to key (tokens)",
+            labels="label",
+            y="lift",
+            ylabel="lift",
+            log=True,
+        )
+    ]
+
+
+BIAS = Panel(
+    "positional_bias", 4, "Positional bias", draw=draw_lift, tables=tables_of_lift, charts=chart_lift, across=across
+)
+PARTS = Panel(
+    analysis="positional_bias",
+    order=10,
+    title="What the positional bias is made of",
+    about=(
+        "Bias: the mean |log2| of selections over those that exposure alone would give, by distance; 1 bit is a factor "
+        "of two, and a random selector is not at 0 but at its floor. The parts add up to the whole. Numbers in "
+        "brackets are confidence intervals from a bootstrap over samples."
+    ),
+    words=words,
+    tables=tables,
+)

@@ -1,0 +1,183 @@
+"""Runs of a model whose selections are replaced, and what is kept of each run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.capture.observers import capture_sparse
+from indexscope.analysis.capture.source import Source
+from indexscope.analysis.closeup.order import Choice, choice, own_priority, top
+from indexscope.analysis.stability.rounding import ROUNDINGS, TIES, latest
+
+
+@dataclass(frozen=True)
+class LayerSelection:
+    """What one layer selects at the sampled queries, keys padded to the sequence's length.
+
+    Attributes:
+        selected: S_t, [Q, length], bool.
+        n: n_t, [Q]; 0 for queries at which the layer's selection was not seen as one over tokens.
+        exact: What topk may choose from the scores that the selection came from; None where these are not known.
+    """
+
+    selected: torch.Tensor
+    n: torch.Tensor
+    exact: Choice | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is kept of one run.
+
+    Attributes:
+        logits: At the sampled queries, [Q, vocabulary], float32, on the CPU.
+        layers: Layers that select, by index.
+        replaced: Whether any selection was replaced.
+    """
+
+    logits: torch.Tensor
+    layers: dict[int, LayerSelection]
+    replaced: bool
+
+
+def run(source: Source, ids: torch.Tensor, places: torch.Tensor, chunk: int, variant: str | None = None) -> Run:
+    """Run one sequence [1, length] and keep what the sampled queries show.
+
+    Args:
+        source: The model.
+        ids: Its tokens.
+        places: Positions of the sampled queries, ascending, on the CPU.
+        chunk: Queries a chunk.
+        variant: ``ties`` or a rounding, which chooses every selection; None leaves the model's own.
+    """
+    swap = Swap(variant) if variant else None
+    keep = _Keep(places, ids.shape[1])
+
+    def observe(seen: AttentionChunk) -> torch.Tensor:
+        now = swap(seen) if swap else seen
+        keep(now)
+        return capture_sparse(now)
+
+    logits = []
+    for start, values in source.run(ids.to(source.device), observe, chunk, head_scores=variant == "fp8"):
+        here = (places >= start) & (places < start + values.shape[1])
+        logits.append(values[0, (places[here] - start).to(values.device)].float().cpu())
+    return Run(torch.cat(logits), keep.layers(), swap is not None and swap.replaced)
+
+
+class Swap:
+    """Replaces the selection of every layer that has token scores, and of layers that reuse such a selection."""
+
+    def __init__(self, variant: str) -> None:
+        self.variant, self.replaced, self.start = variant, False, -1
+        self.pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def __call__(self, chunk: AttentionChunk) -> AttentionChunk:
+        """The chunk with the selection that the variant makes."""
+        if chunk.start != self.start:
+            self.start, self.pairs = chunk.start, []
+        before = chunk.selected
+        if before is None or before.shape[1] != 1:
+            return chunk
+        after = self._chosen(chunk, before) if _own_scores(chunk) is not None else self._reused(before)
+        if after is None:
+            return chunk
+        self.pairs.append((before, after))
+        self.replaced = True
+        return replace(chunk, selected=after)
+
+    def _chosen(self, chunk: AttentionChunk, before: torch.Tensor) -> torch.Tensor:
+        scores = _own_scores(chunk)
+        assert scores is not None
+        up = chunk.eligible[0, 0] & (scores > -torch.inf)
+        own = before[0, 0] & up
+        k = own.sum(-1)
+        if self.variant == TIES:
+            now = top(scores, up, k, latest(up))
+        else:
+            heads = None if chunk.head_scores is None else chunk.head_scores[0].float()
+            weights = None if chunk.head_weights is None else chunk.head_weights[0].float()
+            rounded = ROUNDINGS[self.variant](scores, up, heads, weights)
+            now = top(rounded, up, k, own_priority(choice(scores, up, k), own))
+        return (now | (before[0, 0] & ~up))[None, None]
+
+    def _reused(self, before: torch.Tensor) -> torch.Tensor | None:
+        return next((after for first, after in reversed(self.pairs) if _equal(first, before)), None)
+
+
+def _own_scores(chunk: AttentionChunk) -> torch.Tensor | None:
+    """Token scores [queries, keys] of the layer's own indexer, float32."""
+    scores = chunk.scores
+    return scores[0].float() if scores is not None and scores.dim() == 3 and chunk.entries is None else None
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.shape == other.shape and bool(torch.equal(one, other))
+
+
+class _Keep:
+    """Gathers the selections at the sampled queries, chunk by chunk."""
+
+    def __init__(self, places: torch.Tensor, length: int) -> None:
+        self.places, self.length, self.start = places, length, -1
+        self.parts: dict[int, list[tuple[torch.Tensor, LayerSelection]]] = {}
+        self.latest: LayerSelection | None = None
+
+    def __call__(self, chunk: AttentionChunk) -> None:
+        if chunk.start != self.start:
+            self.start, self.latest = chunk.start, None
+        last = chunk.start + chunk.query.shape[2]
+        here = (self.places >= chunk.start) & (self.places < last)
+        selected = chunk.selected
+        tokens = chunk.positions is None and chunk.eligible.shape[-1] == last
+        if selected is None or selected.shape[1] != 1 or not tokens or not bool(here.any()):
+            return
+        rows = (self.places[here] - chunk.start).to(selected.device)
+        eligible, own = chunk.eligible[0, 0, rows], selected[0, 0, rows]
+        found = LayerSelection(self._wide(own), eligible.sum(-1).cpu(), self._exact(chunk, rows, eligible, own))
+        self.parts.setdefault(chunk.layer, []).append((here, found))
+        self.latest = found
+
+    def _exact(
+        self, chunk: AttentionChunk, rows: torch.Tensor, eligible: torch.Tensor, own: torch.Tensor
+    ) -> Choice | None:
+        """What topk may choose; a layer that reuses the selection before it may choose what that one may."""
+        scores = _own_scores(chunk)
+        if scores is None:
+            before = self.latest
+            return before.exact if before is not None and _equal(before.selected, self._wide(own)) else None
+        up = eligible & (scores[rows] > -torch.inf)
+        found = choice(scores[rows], up, (own & up).sum(-1))
+        return Choice(found.k.cpu(), self._wide(found.sure), self._wide(found.tied), found.room.cpu())
+
+    def _wide(self, mask: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.pad(mask.cpu(), (0, self.length - mask.shape[-1]))
+
+    def layers(self) -> dict[int, LayerSelection]:
+        return {layer: self._joined(self.parts[layer]) for layer in sorted(self.parts)}
+
+    def _joined(self, parts: list[tuple[torch.Tensor, LayerSelection]]) -> LayerSelection:
+        def spread(values: Callable[[LayerSelection], torch.Tensor]) -> torch.Tensor:
+            first = values(parts[0][1])
+            whole = first.new_zeros((len(self.places), *first.shape[1:]))
+            for here, part in parts:
+                whole[here] = values(part)
+            return whole
+
+        exacts = [part.exact for _, part in parts]
+        exact = None
+        if all(found is not None for found in exacts):
+            exact = Choice(*(spread(_field(name)) for name in ("k", "sure", "tied", "room")))
+        return LayerSelection(spread(lambda part: part.selected), spread(lambda part: part.n), exact)
+
+
+def _field(name: str) -> Callable[[LayerSelection], torch.Tensor]:
+    def read(part: LayerSelection) -> torch.Tensor:
+        value: torch.Tensor = getattr(part.exact, name)
+        return value
+
+    return read

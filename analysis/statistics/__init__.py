@@ -1,0 +1,1 @@
+"""Pairing, intervals, verdicts and gates: what every analysis and comparison computes with."""

@@ -1,0 +1,226 @@
+"""Units of work through Prefect: submitted to a runner, waited for, and gathered with their failures."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from typing import Any, TypeGuard
+
+from prefect.exceptions import TerminationSignal
+from prefect.futures import PrefectFuture, as_completed
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+
+from indexscope import IndexscopeError
+from indexscope.errors import one_line
+from indexscope.flows.engine.narrate import progress
+from indexscope.flows.engine.progress import progress_artifact
+from indexscope.flows.engine.settings import RunnerSettings
+from indexscope.flows.interrupt import settle
+from indexscope.storage.store.store import DamagedUnit
+from indexscope.tasks.common.declared import Job
+from indexscope.tasks.common.step import start_worker, task_of
+from indexscope.tasks.common.unit import StepRecord
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A unit of work that failed after its retries.
+
+    Attributes:
+        title: What people call the unit.
+        reason: Why, in one line.
+        bad_input: Whether it met something that the user can put right; the reason then says how.
+        lost_worker: Whether the process that worked on it is gone, and with it the runner.
+    """
+
+    title: str
+    reason: str
+    bad_input: bool = False
+    lost_worker: bool = False
+
+    @property
+    def line(self) -> str:
+        """What is told of it."""
+        return f"{self.title}: {self.reason}" if self.bad_input else f"{self.title} failed: {self.reason}"
+
+
+class UnitsFailed(Exception):
+    """Some units of a step failed after retries; the rest is in the store.
+
+    Args:
+        step: What people call the step.
+        failures: The units and why, at least one.
+        total: Units of the step.
+    """
+
+    def __init__(self, step: str, failures: Sequence[Failure], total: int) -> None:
+        super().__init__(f"{step}: {len(failures)} of {total} failed")
+        self.step, self.failures, self.total = step, tuple(failures), total
+
+    @property
+    def bad_input(self) -> bool:
+        """Whether something has to be put right before it is run again."""
+        return any(failure.bad_input for failure in self.failures)
+
+    @property
+    def reason(self) -> str:
+        """Why, in one line: what has to be put right, else the first unit."""
+        first = next((failure for failure in self.failures if failure.bad_input), self.failures[0])
+        if first.bad_input or self.total == 1:
+            return first.line
+        return f"{len(self.failures)} of {self.total} units failed ({self.step}); {first.line}"
+
+
+class ModelsFailed(Exception):
+    """Steps of some models failed; those of the others are in the store.
+
+    Args:
+        failures: What failed of each, by name; at least one.
+    """
+
+    def __init__(self, failures: Mapping[str, UnitsFailed]) -> None:
+        super().__init__(", ".join(failures))
+        self.failures = dict(failures)
+
+
+def run_each(
+    jobs: Sequence[Job],
+    runner: TaskRunner[Any],
+    title: str,
+    mend: Callable[[DamagedUnit], None] | None = None,
+    again: Callable[[Job], Job] | None = None,
+) -> list[StepRecord | Failure]:
+    """Have jobs done and wait for all of them.
+
+    Args:
+        jobs: At least one.
+        runner: A `started` one.
+        title: What the progress bar and messages call the step.
+        mend: Makes a damaged unit anew that a job met while it read; then the jobs that met one run again.
+        again: Makes such a job anew, since what it is made from has changed.
+
+    Returns:
+        What became of each job, in their order.
+
+    Raises:
+        IndexscopeError: The store refuses to be written: no other job would fare better.
+    """
+    results = _all_results(jobs, runner, title)
+    mended: set[tuple[str, str]] = set()
+    while mend is not None and (damages := [result for result in results if isinstance(result, DamagedUnit)]):
+        met = {(damage.key.path, damage.unit): damage for damage in damages}
+        if met.keys() & mended:
+            break
+        for damage in {damage.key: damage for damage in met.values()}.values():  # mends all that is damaged of a step
+            mend(damage)
+        mended |= met.keys()
+        which = [number for number, result in enumerate(results) if isinstance(result, DamagedUnit)]
+        retried = [jobs[number] if again is None else again(jobs[number]) for number in which]
+        for number, result in zip(which, _all_results(retried, runner, title), strict=True):
+            results[number] = result
+    for job, result in zip(jobs, results, strict=True):
+        if _is_of_store(result, job.target.store):
+            raise result
+    return [
+        result if isinstance(result, StepRecord) else _failure(job.title, result)
+        for job, result in zip(jobs, results, strict=True)
+    ]
+
+
+def _is_of_store(result: StepRecord | BaseException, store: str) -> TypeGuard[IndexscopeError]:
+    """Whether the store itself refuses, a full disk for instance, rather than that one unit of it is damaged."""
+    if not isinstance(result, IndexscopeError) or isinstance(result, DamagedUnit):
+        return False
+    place = one_line(store).rstrip("/")
+    return result.where == place or result.where.startswith(f"{place}/")
+
+
+def _failure(title: str, error: BaseException) -> Failure:
+    if isinstance(error, IndexscopeError):
+        return Failure(title, str(error), bad_input=True)
+    reason = one_line(f"{type(error).__name__}: {error}")
+    return Failure(title, reason, lost_worker=isinstance(error, BrokenExecutor))
+
+
+def _all_results(jobs: Sequence[Job], runner: TaskRunner[Any], title: str) -> list[StepRecord | BaseException]:
+    futures = [runner.submit(task_of(job), {"job": job}) for job in jobs]
+    with progress(title, len(jobs)) as advance, progress_artifact(title, len(jobs)) as tell:
+        for _ in as_completed(futures):
+            advance()
+            tell()
+    return [_result(future) for future in futures]
+
+
+def threads(workers: int) -> TaskRunner[Any]:
+    """A runner of threads; Prefect's own default has no limit."""
+    return ThreadPoolTaskRunner(max_workers=workers)
+
+
+def pool(settings: RunnerSettings, busy: bool) -> TaskRunner[Any]:
+    """The runner that a study asks for; processes are not worth starting when the store has everything."""
+    if settings.kind == "processes" and busy:
+        quiet = os.environ.get("PREFECT_LOGGING_LEVEL") == "WARNING"
+        return ProcessPoolTaskRunner(max_workers=settings.workers, initializer=start_worker, initargs=(quiet,))
+    return threads(settings.workers)
+
+
+@contextmanager
+def started(runner: TaskRunner[Any]) -> Iterator[TaskRunner[Any]]:
+    """A started runner, that an interrupt leaves at once: units in flight are invisible until they are committed."""
+    if isinstance(runner, ProcessPoolTaskRunner):
+        _start_tracker()
+    runner.__enter__()
+    if isinstance(runner, ProcessPoolTaskRunner):
+        _start_workers(runner)
+    try:
+        yield runner
+    except (KeyboardInterrupt, TerminationSignal):  # the latter is what Prefect makes of SIGTERM while a flow runs
+        settle()
+        if isinstance(runner, ProcessPoolTaskRunner):  # of threads nobody may wait: they cannot be stopped
+            for child in multiprocessing.active_children():
+                child.terminate()
+            runner.__exit__(*sys.exc_info())
+        raise
+    except BaseException:
+        runner.__exit__(*sys.exc_info())
+        raise
+    runner.__exit__(None, None, None)
+
+
+def _start_tracker() -> None:
+    """Start the process that clears away what worker processes leave behind, without its word on what a kill left."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker:UserWarning"]))
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        del os.environ["PYTHONWARNINGS"]
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
+
+
+def _start_workers(runner: ProcessPoolTaskRunner) -> None:
+    """Start the processes with Ctrl-C held back, or each would tell of it, at length, until `start_worker` has run."""
+    if not hasattr(signal, "pthread_sigmask") or runner._executor is None:
+        return
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # of this thread, and of what it starts
+    try:
+        runner._executor.submit(os.getpid)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+def _result(future: PrefectFuture[Any]) -> StepRecord | BaseException:
+    try:
+        future.wait()
+    except Exception as error:  # a worker process that died takes the future down with it
+        return error
+    result = future.state.result(raise_on_failure=False)
+    return result if isinstance(result, StepRecord | BaseException) else RuntimeError(f"ended {future.state.name}")

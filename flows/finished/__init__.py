@@ -1,0 +1,1 @@
+"""Finished studies: told apart, followed over time, exported."""

@@ -1,0 +1,147 @@
+"""The study file: what is compared, on which data, with which settings, and where results go."""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from indexscope.analysis.analyses import AnalysisSettings
+from indexscope.analysis.settings import CloseupSettings, ComparisonSettings, ExtractSettings
+from indexscope.flows.engine.settings import RunnerSettings
+from indexscope.settings import Frozen
+from indexscope.storage.inputs.dataset_settings import DatasetSettings
+from indexscope.storage.inputs.fingerprints import FingerprintMode
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable() or text != text.strip():
+        raise ValueError("has control characters, or spaces at an end")
+    return text
+
+
+Name = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_printable)]
+Text = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
+
+
+class ModelRef(Frozen):
+    """A checkpoint and what the study calls it."""
+
+    path: Text = Field(description="builtin:baseline, builtin:light, a checkpoint folder, or a hub name (owner/name).")
+    name: Name = Field("", validate_default=False, description="What tables call it; by default the end of the path.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_path(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"path": value}
+        if isinstance(value, dict) and isinstance(value.get("path"), str) and not value.get("name"):
+            return {**value, "name": _last_part(value["path"]) or value["path"]}
+        return value
+
+
+class Gate(Frozen):
+    """A condition on the comparison that a study must meet."""
+
+    rule: Text = Field(
+        description="<metric>[.difference|.value|.ratio] <op> <number>[%] [on lower|on upper] [per layer|at layer N], "
+        "e.g. nll.difference <= 0.05 on upper."
+    )
+    name: Name = Field("", validate_default=False, description="What the report calls it; by default the rule.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_rule(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"rule": value}
+        if isinstance(value, dict) and isinstance(value.get("rule"), str) and not value.get("name"):
+            return {**value, "name": value["rule"][:80]}
+        return value
+
+
+class Study(Frozen):
+    """One study: a baseline, its candidates, the data, and everything that is to be done with them."""
+
+    name: Name = Field(description="Title of the report; its folder is named after it.")
+    baseline: ModelRef = Field(description="The model that the others are compared with.")
+    candidates: tuple[ModelRef, ...] = Field((), description="Models to compare with the baseline; none is fine.")
+    dataset: DatasetSettings = Field(DatasetSettings(), description="The data; every model sees the same token ids.")
+    extract: ExtractSettings = Field(ExtractSettings(), description="How models are run and features are made.")
+    closeup: CloseupSettings = Field(CloseupSettings(), description="The close look at some queries of some samples.")
+    shard_size: int = Field(8, ge=1, description="Samples a shard: the unit of work, of retry and of caching.")
+    fingerprint: FingerprintMode = Field(
+        "sampled", description="How much of a checkpoint above 256 MiB is hashed: sampled (fast), or full (every byte)."
+    )
+    analyses: AnalysisSettings = Field(AnalysisSettings(), description="Settings of the analyses; they need no model.")
+    comparison: ComparisonSettings = Field(ComparisonSettings(), description="Comparison of candidates with baseline.")
+    plugins: tuple[Text, ...] = Field(
+        (), description="Python files with metrics of your own (docs/plugins.md); they run as they are."
+    )
+    gates: tuple[Gate, ...] = Field((), description="Conditions; a study that fails one exits with 1.")
+    store: Text = Field(".indexscope", description="Folder or URL (s3://…) that keeps features and results.")
+    report: Text = Field("reports", description="Folder in which the study's report folder is made.")
+    runner: RunnerSettings = Field(
+        RunnerSettings(kind="threads", workers=1), description="How the work is spread; it changes no result."
+    )
+
+    @property
+    def models(self) -> tuple[ModelRef, ...]:
+        """The baseline, then the candidates."""
+        return (self.baseline, *self.candidates)
+
+    @property
+    def slug(self) -> str:
+        """The name as a folder and as a Prefect artifact key may hold it."""
+        return slug(self.name)
+
+    @field_validator("plugins", mode="before")
+    @classmethod
+    def _one_file(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("gates")
+    @classmethod
+    def _distinct_gates(cls, gates: tuple[Gate, ...]) -> tuple[Gate, ...]:
+        _refuse_repeats([gate.name for gate in gates])
+        return gates
+
+    @model_validator(mode="after")
+    def _distinct_models(self) -> Study:
+        _refuse_repeats([model.name for model in self.models])
+        return self
+
+
+def report_folder(study: Study) -> str:
+    """Folder or URL that a study's report is written into."""
+    return f"{study.report.rstrip('/')}/{study.slug}"
+
+
+def identity_of(study: Study) -> str:
+    """Tells a study from those of the same name that others run on the same store, by where its report goes."""
+    digest = sha256(f"{study.name}\n{study.report}".encode()).hexdigest()[:8]
+    return f"{study.slug}-{digest}"
+
+
+def slug(text: str) -> str:
+    """Lower-case letters, digits and single dashes.
+
+    >>> slug("Light vs. baseline, 2 heads")
+    'light-vs-baseline-2-heads'
+    """
+    plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    if re.search(r"[a-z0-9]", plain) and text.isascii():
+        return plain
+    # Letters beyond ASCII drop out, so two names could meet; a few digits of a hash keep them apart.
+    return "-".join(filter(None, [plain, sha256(text.encode()).hexdigest()[:6]]))
+
+
+def _last_part(path: str) -> str:
+    return re.split(r"[/\\:]", path.rstrip("/\\"))[-1][:80]
+
+
+def _refuse_repeats(names: list[str]) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"uses the name {repeated[0]!r} twice; give each a name of its own")

@@ -1,0 +1,89 @@
+"""How long a study's sequences are: long enough for its indexers to leave keys out, where models and data allow it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from indexscope.analysis.report.effect import (
+    LITTLE,
+    TIMES,
+    hardly_in_effect,
+    length_for,
+    remedy,
+    selects_everything,
+    share_in_effect,
+)
+from indexscope.storage.inputs.checkpoints import CheckpointInfo
+from indexscope.storage.inputs.dataset_settings import DatasetSettings
+from indexscope.storage.inputs.samples import Sample
+
+#: Samples that length does not cost a study: with fewer, no interval would say much.
+ENOUGH = 16
+Load = Callable[[DatasetSettings], list[Sample]]
+
+
+class Cut(NamedTuple):
+    """A dataset cut into samples.
+
+    Attributes:
+        settings: With the length in numbers.
+        samples: The samples.
+        notes: What was decided, for the user.
+    """
+
+    settings: DatasetSettings
+    samples: list[Sample]
+    notes: tuple[str, ...] = ()
+
+
+def cut(settings: DatasetSettings, models: Mapping[str, CheckpointInfo], load: Load) -> Cut:
+    """Read a dataset in sequences of the length that it asks for, or that the models do.
+
+    Args:
+        settings: The dataset; a ``max_length`` of "auto" is decided here.
+        models: The study's models by name.
+        load: Reads the dataset.
+    """
+    if settings.max_length != "auto":
+        return Cut(settings, load(settings))
+    selecting = {name: info.selects_all_of for name, info in models.items() if info.selects_all_of is not None}
+    most = max(selecting, key=lambda name: selecting[name], default=None)
+    wanted = settings.length if most is None else max(settings.length, length_for(selecting[most]))
+    positions = min((info.max_positions for info in models.values() if info.max_positions is not None), default=wanted)
+    longest = settings.model_copy(update={"max_length": min(wanted, positions)})
+    samples = load(longest)
+    chosen, found = longest, samples
+    while len(found) < min(settings.samples or ENOUGH, ENOUGH) and chosen.length > settings.length:
+        chosen = chosen.model_copy(update={"max_length": max(settings.length, chosen.length // 2)})
+        found = load(chosen)
+    if len(found) <= len(samples):
+        chosen, found = longest, samples  # documents that are not joined: shorter sequences are no more
+    length = chosen.length
+    if most is None or wanted == settings.length:
+        return Cut(chosen, found)
+    note = f"dataset.max_length: {length:,} tokens, "
+    if length == wanted:
+        note += f"{TIMES} times the {selecting[most]:,} that {most} selects"
+    elif length == positions:
+        note += f"all the positions that the models have ({most} selects {selecting[most]:,})"
+    else:
+        note += (
+            f"since at {longest.length:,} ({TIMES} times the {selecting[most]:,} that {most} selects) the data make "
+            f"only {len(samples)} samples"
+        )
+    return Cut(chosen, found, (f"{note}; set it to choose another",))
+
+
+def effect_warnings(models: Mapping[str, CheckpointInfo], samples: Sequence[Sample]) -> tuple[str, ...]:
+    """What can be known before any model runs: which indexers are not, or hardly, in effect on these samples."""
+    lengths = [len(sample.input_ids) for sample in samples]
+    found = []
+    for name, info in models.items():
+        if info.selects_all_of is None:
+            continue
+        share = share_in_effect(lengths, info.selects_all_of)
+        if share < LITTLE:
+            told = selects_everything(name) if share == 0 else hardly_in_effect(name, share)
+            found.append(f"warning: {told} {remedy(info.selects_all_of, info.max_positions)}")
+    return tuple(found)

@@ -1,0 +1,200 @@
+"""Reading a study file: YAML and overrides in, a validated study out, and every mistake as one line."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from indexscope import IndexscopeError
+from indexscope.analysis.settings import MARGINS
+from indexscope.flows.errors import StudyError
+from indexscope.flows.study.config import ModelRef, Study
+from indexscope.flows.study.problems import problems_of
+from indexscope.flows.study.study_yaml import LONGEST_STUDY, REMEDY, parse_yaml
+from indexscope.foreign import read_file, reading
+from indexscope.plugins import read
+from indexscope.secrets import refuse_secrets
+
+DEMO = Path(__file__).with_name("demo.yaml")
+#: Dots that the key of a --set may have; no setting has more than three.
+DEEPEST_KEY = 9
+DATA_FILE = re.compile(r"\.(jsonl|ndjson|json|parquet|pq|txt|md|gz|csv)$", re.IGNORECASE)
+
+
+def load_study(path: str | Path | None = None, overrides: Sequence[str] = (), gates: bool = True) -> Study:
+    """Read and validate a study.
+
+    Relative paths in the file are relative to the file; those of the built-in study, to the working directory.
+
+    Args:
+        path: The study file; None is the built-in study.
+        overrides: ``key.key=value`` settings that go before the file's; values are YAML.
+        gates: Check the gates' rules, for which the study's plug-ins are run.
+
+    Raises:
+        StudyError: All that is wrong, one line each.
+        IndexscopeError: The file cannot be read, or is no YAML.
+    """
+    file = DEMO if path is None else Path(path)
+    title = str(path) if path is not None else "built-in study"
+    raw = _read(file, title)
+    if path is not None:
+        raw.setdefault("name", file.stem)
+    changed = [_override(raw, text) for text in overrides]
+    try:
+        study = Study.model_validate(raw)
+    except ValidationError as error:
+        raise StudyError(problems_of(error, title, changed)) from None
+    for key, address in {"store": study.store, "report": study.report, "dataset.source": study.dataset.source}.items():
+        refuse_secrets(str(address), f"{title}: {key}")
+    study = _located(study, Path.cwd() if path is None else file.parent.resolve(), title)
+    if gates:
+        _check_metrics(study, title)
+    return study
+
+
+def _read(file: Path, title: str) -> dict[str, Any]:
+    remedy = "give a YAML file in UTF-8"
+    try:
+        data = read_file(file, remedy, title, LONGEST_STUDY, passing=FileNotFoundError, streams=True)
+    except FileNotFoundError:
+        raise IndexscopeError(title, "there is no such file", "write one with `indexscope init`") from None
+    with reading(title, remedy):
+        text = data.decode("utf-8-sig")
+    raw = parse_yaml(text, title)
+    if raw is None:
+        raise IndexscopeError(title, "is empty", REMEDY)
+    if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
+        raise IndexscopeError(title, "is not a list of `key: value` lines", REMEDY)
+    return raw
+
+
+def _override(raw: dict[str, Any], text: str) -> str:
+    """Put one ``a.b=c`` into the raw study and return its dotted key."""
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    where = f"--set {text}"
+    if not equals or not all(key.split(".")) or key.count(".") > DEEPEST_KEY:
+        raise IndexscopeError(where, "is not key=value", "write for example --set extract.chunk=128")
+    try:
+        parsed = parse_yaml(value, where)
+    except IndexscopeError as error:
+        raise IndexscopeError(where, f"has a value that {error.reason}", "quote the value") from None
+    *parents, last = key.split(".")
+    inside: Any = raw
+    for parent in parents:
+        child = inside[_index(inside, parent, where)] if _holds(inside, parent) else None
+        if isinstance(child, str) and last in ModelRef.model_fields and last != "rule":
+            child = {"path": child}
+        if child is None:
+            child = {}
+        if not isinstance(child, (dict, list)):
+            raise IndexscopeError(where, f"{parent!r} holds a value, not keys", "check the key's place")
+        inside[_index(inside, parent, where)] = child
+        inside = child
+    inside[_index(inside, last, where)] = parsed
+    return key
+
+
+def _holds(container: Any, part: str) -> bool:
+    if isinstance(container, list):
+        # Not by int(): Python refuses to read one of thousands of digits.
+        return part in map(str, range(len(container)))
+    return part in container
+
+
+def _index(container: Any, part: str, where: str) -> int | str:
+    if not isinstance(container, list):
+        return part
+    if not _holds(container, part):
+        remedy = f"use a number below {len(container)}" if container else "put it into the study file"
+        raise IndexscopeError(where, f"there is no entry {part!r}", remedy)
+    return int(part)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a study's relative paths start."""
+
+    folder: Path
+    title: str
+
+    def source(self, text: str, key: str, problems: list[IndexscopeError], what: str) -> str:
+        """An existing local path as an absolute one; names of other kinds as they are."""
+        if "://" in text or text.startswith("builtin:"):
+            return text
+        path = self.folder / os.path.expanduser(text)
+        if os.path.exists(path):  # False where a text is no possible path; pathlib would raise
+            return str(path)
+        if text.startswith((".", "/", "~")) or "\\" in text or text.count("/") > 1 or DATA_FILE.search(text):
+            close = difflib.get_close_matches(path.name, _listing(path.parent), 1) if len(path.name) < 256 else []
+            remedy = f"did you mean {close[0]!r}?" if close else f"give a {what} that exists"
+            problems.append(IndexscopeError(f"{self.title}: {key}", f"there is no {path}", remedy))
+        return text
+
+    def target(self, text: str) -> str:
+        return text if "://" in text else str(self.folder / os.path.expanduser(text))
+
+
+def _located(study: Study, folder: Path, title: str) -> Study:
+    place, problems = _Place(folder, title), list[IndexscopeError]()
+    keys = ["baseline.path", *(f"candidates.{number}.path" for number in range(len(study.candidates)))]
+    models = [
+        model.model_copy(update={"path": place.source(model.path, key, problems, "checkpoint folder or hub name")})
+        for model, key in zip(study.models, keys, strict=True)
+    ]
+    source = place.source(study.dataset.source, "dataset.source", problems, "file, folder or hub name")
+    if problems:
+        raise StudyError(problems)
+    return study.model_copy(
+        update={
+            "baseline": models[0],
+            "candidates": tuple(models[1:]),
+            "dataset": study.dataset.model_copy(update={"source": source}),
+            "plugins": tuple(str(folder / os.path.expanduser(file)) for file in study.plugins),
+            "store": place.target(study.store),
+            "report": place.target(study.report),
+        }
+    )
+
+
+def _listing(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (OSError, ValueError):  # only for a proposal
+        return []
+
+
+def _check_metrics(study: Study, title: str) -> None:
+    """Refuse gates and margins of metrics that there are not."""
+    margins = [name for name in study.comparison.margins if name not in MARGINS]
+    if not study.gates and not margins:
+        return
+    from indexscope.analysis.comparison.gates import (  # here, so that a plain study is read without polars
+        known_metric,
+        parse_gate,
+    )
+    from indexscope.tasks.common.plugins import with_plugins
+
+    problems = []
+
+    def check(where: str, judge: Callable[[str], object], text: str) -> None:
+        try:
+            judge(text)
+        except IndexscopeError as error:
+            problems.append(IndexscopeError(f"{title}: {where}: {error.where}", error.reason, error.remedy))
+
+    with with_plugins([read(file) for file in study.plugins]):
+        for number, gate in enumerate(study.gates):
+            check(f"gates.{number}", parse_gate, gate.rule)
+        for name in margins:
+            check(f"comparison.margins.{name}", known_metric, name)
+    if problems:
+        raise StudyError(problems)

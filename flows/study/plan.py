@@ -1,0 +1,204 @@
+"""The plan of a study: its inputs read and fingerprinted, its shards cut, and the address of every result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from indexscope import IndexscopeError
+from indexscope.flows.engine.graph import Graph, Node, expand
+from indexscope.flows.engine.make import Engine
+from indexscope.flows.study.config import ModelRef, Study
+from indexscope.flows.study.inputs import Inputs, ModelPlan
+from indexscope.flows.study.lengths import Cut, cut, effect_warnings
+from indexscope.flows.study.provenance import cover, settled
+from indexscope.plugins import read
+from indexscope.storage.inputs.checkpoints import (
+    CheckpointInfo,
+    describe,
+    fingerprint,
+    load_tokenizer,
+    resolve,
+    resolve_device,
+)
+from indexscope.storage.inputs.datasets import dataset_fingerprint, load_samples, shard
+from indexscope.storage.inputs.samples import Sample
+from indexscope.storage.inputs.vocabulary import vocabulary_fingerprint
+from indexscope.storage.store.store import JSON
+from indexscope.tasks.common.declared import COMMANDS, Given, Step
+from indexscope.tasks.common.models import Checkpoint
+from indexscope.tasks.common.plugins import with_plugins
+from indexscope.tasks.common.registry import STEPS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+#: More ids than any tokenizer has: for the rare model whose configuration does not say.
+UNKNOWN_VOCABULARY = 1 << 20
+
+
+@dataclass(frozen=True)
+class Plan(Inputs):
+    """Everything a run needs to know; making it runs no model.
+
+    Attributes:
+        refresh: Steps to compute even if the store has them.
+        notes: What was decided for the user, and what is known already to make the study's numbers weak.
+    """
+
+    refresh: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def graph(self) -> Graph:
+        """Every result of the study, with its address."""
+
+        def late(step: Step, nodes: Sequence[Node]) -> dict[str, JSON]:
+            return {"provenance": settled(self, nodes)} if step.name == "report" else {}
+
+        checkpoints = [model.checkpoint for model in self.models]
+        names = [name for name, _ in self.shards]
+        return expand(list(STEPS.values()), checkpoints, self.given, self.study.name, names, late)
+
+    def made_by(self, command: str) -> list[Node]:
+        """The results that a command makes; "study" makes all."""
+        return self.graph.some(COMMANDS if command == "study" else (command,))
+
+    @property
+    def engine(self) -> Engine:
+        """What makes the results."""
+        return Engine(
+            self.graph,
+            self.store,
+            self.study.runner,
+            dict(self.shards),
+            self.refresh,
+            self.tokenizer,
+            self.plugins,
+            lambda node: cover(self, self.graph) if node.step.name == "report" else None,
+        )
+
+
+def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
+    """Read and check everything that a study names, short of loading a model.
+
+    Args:
+        study: What is to be done.
+        refresh: Names of the steps that are to be computed even if the store has them, as of `refresh.chosen`.
+
+    Raises:
+        IndexscopeError: A checkpoint or the dataset cannot be used, or the models do not fit the dataset or each other.
+    """
+    files = tuple(read(file) for file in study.plugins)
+    with with_plugins(files) as found:
+        plugins = found
+    device = resolve_device(study.extract.device).partition(":")[0]
+    folders = [resolve(model.path) for model in study.models]
+    infos = [describe(folder) for folder in folders]
+    tokenizer = _tokenizer(folders[0])
+    data = _samples(study, folders, infos, tokenizer)
+    study, samples = study.model_copy(update={"dataset": data.settings}), data.samples
+    _check_lengths(study, samples, infos)
+    words = None if tokenizer is None else vocabulary_fingerprint(tokenizer)
+    models = tuple(
+        ModelPlan("candidate" if number else "baseline", Checkpoint(model.name, str(folder), mark), info)
+        for number, (model, folder, info) in enumerate(zip(study.models, folders, infos, strict=True))
+        for mark in [fingerprint(folder, study.fingerprint)]
+    )
+    given = Given(
+        study.extract,
+        study.closeup,
+        study.analyses,
+        study.comparison,
+        study.shard_size,
+        device,
+        dataset_fingerprint(samples),
+        words,
+        plugins,
+    )
+    notes = (*data.notes, *effect_warnings({model.name: model.info for model in models}, samples))
+    tokens = None if words is None else str(folders[0])
+    shards = tuple(shard(samples, study.shard_size))
+    return Plan(study, given, shards, models, tokens, files, refresh=refresh, notes=notes)
+
+
+def without(plan: Plan, missing: Mapping[str, str]) -> Plan:
+    """The plan of what is left when candidates fail: its results have the addresses that a study without them has.
+
+    Args:
+        plan: The plan so far.
+        missing: Names of candidates, and why each failed, in one line.
+    """
+    gone = {**plan.missing, **missing}
+    left = tuple(model for model in plan.models if model.name not in gone)
+    ordered = {model.name: gone[model.name] for model in plan.study.models if model.name in gone}
+    return replace(plan, models=left, missing=ordered)
+
+
+def _samples(
+    study: Study,
+    folders: Sequence[Path],
+    infos: Sequence[CheckpointInfo],
+    tokenizer: PreTrainedTokenizerBase | None,
+) -> Cut:
+    """The dataset in the baseline's tokens, once it is sure that they mean the same to every candidate."""
+    sizes = [info.vocab_size for info in infos if info.vocab_size is not None]
+    vocabulary = min(sizes, default=len(tokenizer) if tokenizer else UNKNOWN_VOCABULARY)
+    models = {model.name: info for model, info in zip(study.models, infos, strict=True)}
+    data = cut(study.dataset, models, lambda settings: load_samples(settings, tokenizer, vocabulary))
+    for model, folder in zip(study.candidates, folders[1:], strict=True):
+        if tokenizer is not None and not _same_tokenizer(folders[0], folder):
+            _check_tokens(study, model, data, _tokenizer(folder), vocabulary)
+    return data
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
+    try:
+        return load_tokenizer(folder)
+    except IndexscopeError as error:
+        if error.reason == "has no tokenizer":
+            return None  # token ids in the data need none; text without one is refused where it is read
+        raise
+
+
+def _same_tokenizer(first: Path, second: Path) -> bool:
+    contents = [folder / "tokenizer.json" for folder in (first, second)]
+    return all(file.is_file() for file in contents) and contents[0].read_bytes() == contents[1].read_bytes()
+
+
+def _check_tokens(study: Study, model: ModelRef, data: Cut, tokenizer: Any, vocabulary: int) -> None:
+    if tokenizer is None:
+        return
+    try:
+        own = load_samples(data.settings, tokenizer, vocabulary)
+    except IndexscopeError:
+        own = []  # ids beyond the baseline's vocabulary
+    if dataset_fingerprint(own) != dataset_fingerprint(data.samples):
+        reason = f"cuts the dataset into other tokens than {study.baseline.name}, so nothing could be paired"
+        raise IndexscopeError(model.name, reason, "compare models that share a tokenizer")
+
+
+def _check_lengths(study: Study, samples: Sequence[Sample], infos: Sequence[CheckpointInfo]) -> None:
+    longest = max(samples, key=lambda sample: len(sample.input_ids))
+    length = len(longest.input_ids)
+    for model, info in zip(study.models, infos, strict=True):
+        if info.max_positions is not None and length > info.max_positions:
+            reason = f"was made for {info.max_positions} tokens, and sample {longest.name} has {length}"
+            raise IndexscopeError(model.name, reason, f"set dataset.max_length to {info.max_positions} or less")
+
+
+_ready: dict[tuple[Study, frozenset[str]], Plan] = {}
+
+
+def prepare_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
+    """Make a plan ahead of the flow that will take it, so that bad input is told before Prefect starts."""
+    _ready[study, refresh] = make_plan(study, refresh)
+    return _ready[study, refresh]
+
+
+def take_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
+    """The plan that was prepared for a study, once; else a new one."""
+    return _ready.pop((study, refresh), None) or make_plan(study, refresh)

@@ -1,0 +1,147 @@
+"""Where a report's numbers come from: fingerprints, versions, seeds, settings, timings and the machine."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from indexscope.flows.engine.graph import Graph, Node
+from indexscope.flows.study.inputs import Inputs
+from indexscope.storage.store.store import JSON, UnitRecord
+from indexscope.tasks.common.models import cores
+from indexscope.tasks.common.versions import versions
+from indexscope.tasks.report import Cover, GateRule, ReportedModel
+
+CPUINFO = Path("/proc/cpuinfo")
+#: Settings that change no number.
+INCIDENTAL = {"store", "report", "runner"}
+
+
+def settled(inputs: Inputs, nodes: Sequence[Node]) -> dict[str, JSON]:
+    """What the study's inputs settle; part of the report's address.
+
+    Args:
+        inputs: What the study works on.
+        nodes: Its results, those of extraction among them.
+    """
+    study = inputs.study
+    features = {node.model.name: node.key.path for node in nodes if node.step.name == "extract" and node.model}
+    lengths = [len(sample.input_ids) for sample in inputs.samples]
+    settings = study.model_dump(mode="json", exclude=INCIDENTAL)
+    return {
+        "versions": dict(versions()),
+        "checkpoints": {
+            model.name: {
+                "role": model.role,
+                "fingerprint": model.checkpoint.fingerprint,
+                "family": model.info.family,
+                "features": features[model.name],
+            }
+            for model in inputs.models
+        },
+        **({"missing": dict(inputs.missing)} if inputs.missing else {}),
+        "dataset": {
+            "source": study.dataset.source,
+            "fingerprint": inputs.given.dataset,
+            "samples": len(lengths),
+            "tokens": sum(lengths),
+            "shards": len(inputs.shards),
+            "mean_length": sum(lengths) / len(lengths),
+        },
+        "seeds": dict(_seeds(settings)),
+        **({"plugins": {file.name: file.digest for file in inputs.plugins}} if inputs.plugins else {}),
+        "settings": settings,
+    }
+
+
+def cover(inputs: Inputs, graph: Graph) -> Cover:
+    """What the report says besides the results."""
+    return Cover(
+        inputs.study.name,
+        [ReportedModel(model.name, model.role, model.checkpoint.fingerprint) for model in inputs.models],
+        [GateRule(gate.name, gate.rule) for gate in inputs.study.gates],
+        {**settled(inputs, graph.nodes), **_timings(inputs, graph)},
+        inputs.missing,
+    )
+
+
+def _timings(inputs: Inputs, graph: Graph) -> dict[str, JSON]:
+    """When, where and how the numbers were made: each step's seconds, chunk sizes and notes.
+
+    All are of this run, or of the one that filled the store.
+    """
+    seconds: dict[str, JSON] = {}
+    how: dict[str, JSON] = {}
+    for node in graph.some(("extract", "analyze", "compare")):
+        found = [inputs.store.record(node.key, unit) for unit in node.units]
+        records = [record for record in found if record is not None]
+        seconds[node.title] = _seconds(records)
+        if node.step.runs_model:
+            told = {name: _listed(records, name) for name in ("chunks", "notes")}
+            how |= {f"{node.title} {name}": values for name, values in told.items() if values}
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(inputs.given.device),
+        "seconds": seconds,
+        **({"extraction": how} if how else {}),
+    }
+
+
+def _listed(records: Sequence[UnitRecord], name: str) -> list[JSON]:
+    """What units remember as a list, each value once."""
+    found = [record.extra.get(name) for record in records]
+    values = [value for values in found if isinstance(values, list) for value in values]
+    return [value for place, value in enumerate(values) if value not in values[:place]]
+
+
+def _seconds(records: Sequence[UnitRecord]) -> float:
+    values = [record.extra.get("seconds") for record in records]
+    return round(sum(value for value in values if isinstance(value, (int, float))), 3)
+
+
+def _seeds(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, int]]:
+    found: list[tuple[str, int]] = []
+    for key, value in settings.items():
+        if key == "seed":
+            found.append((prefix.rstrip("."), value))
+        elif isinstance(value, dict):
+            found += _seeds(value, f"{prefix}{key}.")
+    return found
+
+
+def machine(device: str) -> dict[str, JSON]:
+    """System, processor, cores that a run may use, and device; of an accelerator its name too.
+
+    Args:
+        device: Type of the device that models run on: "cpu", "cuda".
+    """
+    found: dict[str, JSON] = {
+        "system": platform.system(),
+        "processor": processor(),
+        "cores": cores(),
+        "device": device,
+    }
+    if device == "cuda":
+        import torch
+
+        found["accelerator"] = torch.cuda.get_device_name()
+    return found
+
+
+def processor(cpuinfo: Path = CPUINFO) -> str:
+    """Name and architecture of the processor: two that differ in name alone differ in speed.
+
+    Args:
+        cpuinfo: Where Linux tells the name.
+    """
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    name = next(names, "") or platform.processor()
+    architecture = platform.machine()
+    return f"{name} ({architecture})" if name and name != architecture else architecture

@@ -1,0 +1,1 @@
+"""What a study is given: checkpoints, datasets and hub folders, read, checked and fingerprinted."""

@@ -1,0 +1,135 @@
+"""Datasets: texts or token ids in, a fixed list of samples out.
+
+The order is defined, and reading stops as soon as there are enough samples:
+
+1. The files of a folder are put in the order of the SHA-256 of "<seed> <name>", so that the ones read first stay first
+   when others are not there (a partly downloaded dataset).
+2. Documents are read in that order into windows: a window ends with the document that brings it to 8 Mi characters
+   (or token ids).
+3. Within a window the documents are shuffled, packed, and the sequences shuffled again, so that the sequences of one
+   long document do not follow each other. The remainder of the packing goes on into the next window.
+4. Windows follow each other. Samples are the first `samples` sequences.
+
+So a dataset of up to one window is shuffled as a whole, a longer one window by window, and asking for more samples only
+ever adds to the ones before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from indexscope.errors import IndexscopeError
+from indexscope.foreign import reading
+from indexscope.storage.inputs.data_files import data_files
+from indexscope.storage.inputs.dataset_settings import DatasetSettings
+from indexscope.storage.inputs.documents import Document, documents
+from indexscope.storage.inputs.packing import Packer, Piece, TokenDocument, truncated
+from indexscope.storage.inputs.samples import Sample, dataset_fingerprint, shard
+from indexscope.storage.inputs.stdlib import stdlib_documents
+
+__all__ = ["DatasetSettings", "Sample", "dataset_fingerprint", "load_samples", "shard"]
+
+BUILTIN = "builtin:"
+STDLIB = "builtin:python-stdlib"
+#: Characters or token ids of a window.
+WINDOW = 8 * 2**20
+#: Documents given to the tokenizer together.
+TOKENIZED_AT_ONCE = 64
+
+
+def load_samples(settings: DatasetSettings, tokenizer: PreTrainedTokenizerBase | None, vocab_size: int) -> list[Sample]:
+    """Read a dataset and cut it into samples.
+
+    Args:
+        settings: Source, lengths, number, seed and packing.
+        tokenizer: Turns text into token ids, with its own special tokens; None will do where the data are token ids.
+        vocab_size: Number of ids that the model knows.
+
+    Raises:
+        IndexscopeError: The source or its column does not exist or is not readable, text meets no tokenizer, a token id
+            is not the model's, or no sequence is long enough.
+    """
+    pieces = _pieces(settings, tokenizer)
+    # One integer object per id, however often it occurs: a sample then costs eight bytes a token.
+    vocabulary = tuple(range(vocab_size))
+    samples = [
+        Sample(index, piece.name, _known(piece, vocabulary, settings.source))
+        for index, piece in enumerate(islice(pieces, settings.samples))
+    ]
+    if not samples:
+        reason = f"has no sequence of at least {settings.min_length} tokens"
+        raise IndexscopeError(settings.source, reason, "lower min_length or give other data")
+    return samples
+
+
+def _pieces(settings: DatasetSettings, tokenizer: PreTrainedTokenizerBase | None) -> Iterator[Piece]:
+    separator = getattr(tokenizer, "eos_token_id", None)
+    packer = Packer(settings.length, separator if isinstance(separator, int) else None)
+    for number, window in enumerate(_windows(_documents(settings))):
+        generator = random.Random(f"window {number} of seed {settings.seed}")
+        generator.shuffle(window)
+        cut: list[Piece] = []
+        for document in _tokenized(window, tokenizer, settings):
+            cut.extend(packer.add(document) if document.joins else truncated(document, settings.length))
+        generator.shuffle(cut)
+        yield from (piece for piece in cut if len(piece.input_ids) >= settings.min_length)
+    yield from (piece for piece in packer.rest() if len(piece.input_ids) >= settings.min_length)
+
+
+def _documents(settings: DatasetSettings) -> Iterator[Document]:
+    if settings.source == STDLIB:
+        return (Document(name, text) for name, text in stdlib_documents("held_out"))
+    if settings.source.startswith(BUILTIN):
+        raise IndexscopeError(settings.source, "is no built-in dataset", f"use {STDLIB} or a dataset of your own")
+    files = data_files(settings.source, settings.split)
+    return documents(sorted(files, key=lambda file: _draw(settings.seed, file.name)), settings.column)
+
+
+def _draw(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed} {name}".encode("utf-8", "surrogateescape")).digest()
+
+
+def _windows(found: Iterable[Document]) -> Iterator[list[Document]]:
+    window: list[Document] = []
+    size = 0
+    for document in found:
+        window.append(document)
+        size += len(document.content)
+        if size >= WINDOW:
+            yield window
+            window, size = [], 0
+    if window:
+        yield window
+
+
+def _tokenized(
+    window: Sequence[Document], tokenizer: PreTrainedTokenizerBase | None, settings: DatasetSettings
+) -> Iterator[TokenDocument]:
+    for start in range(0, len(window), TOKENIZED_AT_ONCE):
+        batch = window[start : start + TOKENIZED_AT_ONCE]
+        texts = [document.content for document in batch if isinstance(document.content, str)]
+        if texts and tokenizer is None:
+            remedy = "give a checkpoint with a tokenizer, or set column to one with token ids"
+            raise IndexscopeError(settings.source, "is text, and the checkpoint has no tokenizer", remedy)
+        with reading(settings.source, "use the tokenizer that belongs to the model", "cannot be cut into tokens"):
+            encoded = iter(tokenizer(texts, verbose=False)["input_ids"] if tokenizer and texts else [])
+        for document in batch:
+            if isinstance(document.content, str):
+                yield TokenDocument(document.name, tuple(next(encoded)), settings.packing)
+            else:
+                yield TokenDocument(document.name, document.content, False)
+
+
+def _known(piece: Piece, vocabulary: Sequence[int], source: str) -> tuple[int, ...]:
+    if min(piece.input_ids) < 0 or max(piece.input_ids) >= len(vocabulary):
+        foreign = next(token for token in piece.input_ids if not 0 <= token < len(vocabulary))
+        where = piece.name if Path(source).name in piece.name else f"{source}: {piece.name}"
+        reason = f"has token id {foreign}, but the model's vocabulary holds ids 0 to {len(vocabulary) - 1}"
+        raise IndexscopeError(where, reason, "use the tokenizer that belongs to the model")
+    return tuple(vocabulary[token] for token in piece.input_ids)

@@ -1,8 +1,0 @@
-"""How many keys would do."""
-
-from __future__ import annotations
-
-from indexscope.tasks.common.analysis import analysis
-from indexscope.tasks.common.declared import Reads
-
-STEP = analysis("budget", Reads("probe"), place=50)

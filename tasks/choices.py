@@ -1,7 +1,0 @@
-"""What changed between the models' choices: selections of each candidate beside the baseline's."""
-
-from __future__ import annotations
-
-from indexscope.tasks.common.comparing import comparing
-
-STEP = comparing("choices", "choices", 30)

@@ -1,8 +1,0 @@
-"""What single indexer heads are for."""
-
-from __future__ import annotations
-
-from indexscope.tasks.common.analysis import analysis
-from indexscope.tasks.common.declared import Reads
-
-STEP = analysis("heads", Reads("probe"), place=60)

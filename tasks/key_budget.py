@@ -1,0 +1,8 @@
+"""How many keys would do."""
+
+from __future__ import annotations
+
+from indexscope.tasks.common.analysis import analysis
+from indexscope.tasks.common.declared import Reads
+
+STEP = analysis("key_budget", Reads("closeup"), place=50)

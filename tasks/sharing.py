@@ -1,8 +1,0 @@
-"""Which layers could share a selection."""
-
-from __future__ import annotations
-
-from indexscope.tasks.common.analysis import analysis
-from indexscope.tasks.common.declared import Reads
-
-STEP = analysis("sharing", Reads("probe"), place=70)

@@ -1,0 +1,236 @@
+"""Claims about gates and their rules."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indexscope.analysis.comparison.gates import ALIASES, evaluate, parse_rule
+from indexscope.analysis.comparison.tables import COMPARISONS
+from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.metrics.tables import METRICS
+from indexscope.errors import IndexscopeError
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A gate as a study file would give it."""
+
+    name: str
+    rule: str
+
+
+def comparisons(*candidates: str) -> pl.DataFrame:
+    rows = [
+        {
+            "candidate": candidate,
+            "metric": "selection_recall",
+            "layer": layer,
+            "unit": "share",
+            "baseline": 0.8,
+            "value": 0.79,
+            "difference": -0.01 if layer is None else -0.5,
+            "ci_low": -0.03,
+            "ci_high": 0.01,
+            "n": 64,
+            "better": None,
+        }
+        for candidate in candidates
+        for layer in (None, 0)
+    ]
+    return pl.DataFrame(rows, schema=COMPARISONS.schema)
+
+
+def metrics(*models: str) -> pl.DataFrame:
+    rows = [(model, "selection_recall", None, 0.79, "share", 0.75, 0.83, 64) for model in models]
+    return pl.DataFrame(rows, schema={"model": pl.String, **METRICS.schema}, orient="row")
+
+
+def verdict(rule: str) -> tuple[float | None, bool]:
+    row = evaluate([Gate("g", rule)], comparisons("light"), metrics("base", "light")).row(0, named=True)
+    return row["value"], row["passed"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "passed"),
+    [
+        ("selection_recall.difference >= -0.02", -0.01, True),
+        ("selection_recall.difference >= -0.02 on lower", -0.03, False),
+        ("recall.difference <= 0 on upper", 0.01, False),
+        ("recall.value > 0.78", 0.79, True),
+        ("recall > 0.78", 0.79, True),
+        ("recall > 78%", 0.79, True),
+        ("recall.value >= 0.76 on lower", 0.75, False),
+        ("recall.ratio>=98%", 0.79 / 0.8, True),
+        (" recall.ratio >= 9.9e-1 ", 0.79 / 0.8, False),
+        ("recall.difference < -1 %", -0.01, False),
+    ],
+)
+def test_a_rule_is_held_against_the_number_that_it_names(rule: str, value: float, passed: bool) -> None:
+    found, outcome = verdict(rule)
+    assert found == pytest.approx(value)
+    assert outcome is passed
+
+
+def test_a_gate_that_could_not_look_has_not_passed() -> None:
+    assert verdict("nll.difference <= 0.05") == (None, False)
+    row = evaluate([Gate("g", "recall.difference < 1")], comparisons(), metrics()).row(0, named=True)
+    assert row["value"] is None
+    assert row["passed"] is False
+
+
+def layered(*differences: float | None) -> pl.DataFrame:
+    """A candidate with these differences of recall by layer, each with bounds 0.01 away."""
+    rows = [
+        {
+            "candidate": "light",
+            "metric": "selection_recall",
+            "layer": layer,
+            "difference": own,
+            "ci_low": None if own is None else own - 0.01,
+            "ci_high": None if own is None else own + 0.01,
+        }
+        for layer, own in enumerate(differences)
+    ]
+    return pl.concat(
+        [comparisons("light").filter(pl.col("layer").is_null()), pl.DataFrame(rows, schema=COMPARISONS.schema)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "passed", "layer", "reason"),
+    [
+        ("per layer", -0.03, False, 2, "in layer 2, the worst of 4; it needs to be >= -0.02; 1 layer fails: 2"),
+        ("per layer on lower", -0.04, False, 2, "2 layers fail: 1, 2"),
+        ("on lower per layer", -0.04, False, 2, "lower bound, is -0.04 in layer 2"),
+        ("on upper per layer", -0.02, True, 2, "every layer is >= -0.02"),
+        ("at layer 1", -0.015, True, 1, "in layer 1 is -0.015; it is >= -0.02"),
+        ("at layer 1 on lower", -0.025, False, 1, "in layer 1 is -0.025; it needs to be >= -0.02"),
+        ("at layer 9", None, False, None, "there is no difference of selection_recall in layer 9"),
+        ("", -0.01, True, None, "difference of selection_recall is -0.01; it is >= -0.02"),
+    ],
+)
+def test_a_rule_by_layer_names_the_layer_that_it_rests_on(
+    rule: str, value: float | None, passed: bool, layer: int | None, reason: str
+) -> None:
+    gates = [Gate("g", f"recall.difference >= -0.02 {rule}")]
+    row = evaluate(gates, layered(0.0, -0.015, -0.03, 0.1), metrics("base", "light")).row(0, named=True)
+    assert row["value"] == (None if value is None else pytest.approx(value))
+    assert (row["passed"], row["layer"]) == (passed, layer)
+    assert reason in row["reason"] and "\n" not in row["reason"]
+
+
+def test_the_worst_layer_is_the_highest_where_less_is_wanted_and_the_first_among_equals() -> None:
+    gate = Gate("g", "recall.difference <= 0.05 per layer")
+    row = evaluate([gate], layered(0.0, 0.2, 0.2), metrics()).row(0, named=True)
+    assert (row["value"], row["layer"], row["passed"]) == (0.2, 1, False)
+
+
+def test_a_layer_without_a_value_is_not_passed_over() -> None:
+    row = evaluate([Gate("g", "recall.difference >= -1 per layer")], layered(0.0, None), metrics()).row(0, named=True)
+    assert (row["passed"], row["value"], row["layer"]) == (False, None, 1)
+    assert row["reason"] == "there is no difference of selection_recall in layer 1"
+
+
+def test_a_long_list_of_failing_layers_is_cut() -> None:
+    row = evaluate([Gate("g", "recall.difference > 1 per layer")], layered(*[0.0] * 61), metrics()).row(0, named=True)
+    assert "61 layers fail: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, …" in row["reason"]
+
+
+def test_several_candidates_have_a_row_each() -> None:
+    frame = evaluate([Gate("g", "recall.value > 0")], comparisons("x", "y"), metrics("base", "x", "y"))
+    assert frame["name"].to_list() == ["g (x)", "g (y)"]
+    assert frame["candidate"].to_list() == ["x", "y"]
+
+
+def test_a_study_of_one_model_gates_its_values() -> None:
+    frame = evaluate([Gate("g", "recall > 0.5")], comparisons(), metrics("base"))
+    assert frame.select("name", "value", "passed").rows() == [("g", 0.79, True)]
+
+
+def test_no_gates_give_an_empty_frame() -> None:
+    frame = evaluate([], comparisons("x"), metrics("x"))
+    assert frame.columns == ["name", "rule", "candidate", "value", "passed", "layer", "reason"]
+    assert frame.is_empty()
+
+
+def test_a_bare_metric_means_the_difference_to_the_command_line() -> None:
+    assert parse_rule("recall < -0.01").quantity == "difference"
+    assert parse_rule("recall < -0.01", bare="value").quantity == "value"
+
+
+@pytest.mark.parametrize(
+    ("rule", "part"),
+    [
+        ("", "is not a rule"),
+        ("recall", "is not a rule"),
+        ("recall == 1", "is not a rule"),
+        ("recall < one", "is not a rule"),
+        ("recall < nan", "is not a rule"),
+        ("recall < 1 and nll < 2", "is not a rule"),
+        ("recal.difference < 1", "there is no metric recal; did you mean recall?"),
+        ("selection_recal < 1", "did you mean selection_recall?"),
+        ("wibble < 1", "there is no metric wibble"),
+        ("recall.change < 1", "there is no .change of a metric"),
+        ("recall < 1 on left", "there is no 'left' bound"),
+        ("recall.ratio < 1 on lower", "a ratio has no confidence interval"),
+        ("recall < 1e999", "out of range"),
+        ("recall < 1 per head", "is not a rule"),
+        ("recall < 1 per layer per layer", "is not a rule"),
+        ("recall < 1 per layer at layer 2", "is not a rule"),
+        ("recall < 1 on lower on upper", "is not a rule"),
+        ("recall < 1 at layer", "is not a rule"),
+        ("recall < 1 at layer two", "there is no layer 'two'"),
+        ("recall < 1 at layer 99999", "there is no layer '99999'"),
+        ("nll < 1 per layer", "nll is not measured by layer"),
+    ],
+)
+def test_a_rule_that_does_not_parse_is_quoted_in_one_line(rule: str, part: str) -> None:
+    with pytest.raises(IndexscopeError) as error:
+        parse_rule(rule)
+    text = str(error.value)
+    assert f"rule '{rule}'" in text
+    assert part in text
+    assert "\n" not in text
+
+
+@given(st.text(max_size=60))
+def test_any_text_parses_or_is_refused(text: str) -> None:
+    with contextlib.suppress(IndexscopeError):
+        assert parse_rule(text).metric in REGISTRY
+
+
+@given(
+    st.sampled_from(sorted(REGISTRY)),
+    st.sampled_from(["<", "<=", ">", ">="]),
+    st.floats(-1e6, 1e6),
+    st.floats(-1e6, 1e6),
+)
+def test_a_parsed_rule_says_what_was_written(metric: str, sign: str, threshold: float, value: float) -> None:
+    rule = parse_rule(f"{metric}.value {sign} {threshold!r}")
+    expected = {"<": value < threshold, "<=": value <= threshold, ">": value > threshold, ">=": value >= threshold}
+    assert rule.metric == metric
+    assert rule.threshold == threshold
+    assert rule.holds(value) is expected[sign]
+    assert not rule.holds(None)
+    assert not rule.holds(float("nan"))
+
+
+def test_aliases_name_metrics_and_hide_none() -> None:
+    assert set(ALIASES.values()) <= set(REGISTRY)
+    assert not set(ALIASES) & set(REGISTRY)
+
+
+def test_a_missing_candidate_fails_every_gate_and_the_baseline_does_not_stand_in_for_it() -> None:
+    gates = [Gate("kept", "selection_recall >= 0"), Gate("same", "selection_recall.difference >= -1")]
+    alone = evaluate(gates, comparisons(), metrics("base"), missing=["light"])
+    assert alone.select("name", "candidate", "value", "passed", "reason").rows() == [
+        (name, "light", None, False, "no result: light is missing") for name in ("kept", "same")
+    ]
+    both = evaluate(gates[:1], comparisons("half"), metrics("base", "half"), missing=["light"])
+    assert both.select("name", "passed").rows() == [("kept (half)", True), ("kept (light)", False)]

@@ -1,0 +1,1 @@
+"""Tests of indexscope.analysis.positional_bias."""

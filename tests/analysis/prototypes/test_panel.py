@@ -1,0 +1,50 @@
+"""The maps that stand for clusters, and what the selection leaves out of some, are drawn as they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from indexscope.analysis.plots.attention_maps import sparse_against_dense
+from indexscope.analysis.prototypes import panel as prototypes_panel
+from indexscope.analysis.prototypes.figures import prototype_maps
+from indexscope.analysis.prototypes.run import examples
+from tests.report.drawing import drawn
+
+
+def test_a_prototype_shows_its_attention_and_nothing_of_the_future() -> None:
+    chosen = pl.DataFrame(
+        {"cluster": [0], "rank": [0], "sample": [5], "layer": [1], "head": [2], "pattern_type": ["local"]}
+    )
+    attention = np.tile(np.arange(48) / 48, (2, 1))
+    maps = pl.DataFrame({"cluster": [0, 0], "rank": [0, 0], "length": [96, 96], "query": [47, 95]}).with_columns(
+        pl.Series("attention", attention, dtype=pl.Array(pl.Float32, 48))
+    )
+    figure = prototype_maps(chosen, maps)
+    assert figure is not None
+    cells = figure.axes[0].images[0].get_array()
+    assert np.ma.getmaskarray(np.ma.masked_invalid(cells)).sum(axis=1).tolist() == [24, 0]
+    assert figure.axes[0].get_title() or figure.axes[0].get_title(loc="left") == "0: layer 1 head 2"
+    assert prototype_maps(chosen.clear(), maps) is None
+
+
+def test_sparse_attention_stands_beside_the_dense_one_and_their_difference() -> None:
+    attention, selected = np.zeros((2, 48), "<f2")
+    attention[3], attention[40], selected[3] = 0.75, 0.25, 0.75
+    row = (7, 1, 2, 96, 95, attention.tobytes(), selected.tobytes())
+    found, maps = examples(
+        pl.DataFrame([row], schema=["sample", "layer", "head", "length", "query", "map", "kept"], orient="row")
+    )
+    figure = sparse_against_dense(found, maps)
+    assert figure is not None
+    dense, sparse, difference, *_ = figure.axes
+    assert [axes.get_images()[0].get_array()[0, 3] for axes in (dense, sparse, difference)] == [0.75, 1.0, 0.25]
+    assert [axes.get_images()[0].get_array()[0, 40] for axes in (dense, sparse, difference)] == [0.25, 0.0, -0.25]
+    assert dense.get_ylabel() == "loses most: 25.0%\nlayer 1 head 2\nsample 7, query"
+    frames = {"examples": found, "example_maps": maps}
+    assert prototypes_panel.words_on_examples(frames) == [
+        "Of 1 map with something left out, the one that loses most loses 25\u202f% of its dense attention."
+    ]
+    (picture,) = drawn(prototypes_panel.EXAMPLES, frames)
+    assert "Sparse against dense attention" in picture
+    assert sparse_against_dense(found.clear(), maps.clear()) is None and drawn(prototypes_panel.EXAMPLES, {}) == []
