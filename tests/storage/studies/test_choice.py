@@ -12,7 +12,7 @@ from indexscope.storage.store.store import Store
 from indexscope.storage.studies.choice import choose_identity, choose_run
 from indexscope.storage.studies.history import add_run
 from indexscope.storage.studies.records import new_record
-from tests.storage.test_export import MODELS
+from tests.storage.studies.test_export import MODELS
 
 
 def test_the_newest_run_of_the_study_is_chosen(store: Store) -> None:

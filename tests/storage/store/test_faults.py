@@ -17,7 +17,7 @@ from indexscope.storage.store.store import Store, step_key
 from indexscope.storage.upkeep.verify import verify
 
 pytest.importorskip("fcntl", reason="locks and file size limits are POSIX")
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KEY = step_key("features", {"checkpoint": "abc"})
 UNIT = "shard-00000"
 FRAME = pl.DataFrame({"value": [1.0, 2.0]})

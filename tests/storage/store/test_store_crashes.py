@@ -169,7 +169,7 @@ Store(sys.argv[1]).commit(step_key("features", {"checkpoint": "abc"}), "shard-00
 
 @pytest.mark.parametrize("call", [1, 3, 4])
 def test_a_killed_run_resumes_to_identical_bytes(call: int, tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     command = [sys.executable, "-c", KILLED, str(tmp_path), str(call)]
     ended = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert ended.returncode == -9, ended.stderr

@@ -17,7 +17,7 @@ from indexscope.storage.store.store import Store, step_key
 from indexscope.storage.studies.export import Measure, export
 from indexscope.storage.upkeep.verify import Finding, verify
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KEY = step_key("features", {"checkpoint": "abc"})
 #: 64 KiB of numbers that do not compress.
 FRAME = pl.DataFrame({"value": [hash((number, "x")) for number in range(8192)]})

@@ -16,7 +16,7 @@ from indexscope.storage.store.store import Store, step_key
 from indexscope.storage.studies.finished import FinishedStudy, is_report, open_finished
 from indexscope.storage.studies.records import new_record
 from indexscope.storage.studies.reports import read_report, write_report
-from tests.storage.test_reports import FILES, REPORT
+from tests.storage.studies.test_reports import FILES, REPORT
 
 
 def planted(store: Store) -> dict[str, StepKey]:

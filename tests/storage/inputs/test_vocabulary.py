@@ -12,7 +12,7 @@ from indexscope.analysis.closeup.classes import CLASSES, token_classes
 from indexscope.storage.inputs.checkpoints import load_tokenizer
 from indexscope.storage.inputs.vocabulary import vocabulary_pieces
 
-BUILTIN = Path(__file__).parents[2] / "storage" / "builtin" / "baseline"
+BUILTIN = Path(__file__).parents[3] / "storage" / "builtin" / "baseline"
 
 
 @pytest.fixture(scope="module")
