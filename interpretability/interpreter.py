@@ -40,9 +40,10 @@ from interpretability.analyses import (
     TokenSelection,
 )
 from interpretability.batches import digest, read_batch, read_dataset
+from interpretability.folder import Folder
 from interpretability.house import finish
 from interpretability.models import Subject, watched
-from interpretability.pictures import draw_analysis
+from interpretability.pictures import draw_analysis, name_of
 
 EXTRACT = ExtractSettings(dense_reference=False, selection_queries=0)
 CLOSEUP = CloseupSettings(samples=None, rerun_samples=0, top_logits=0, attended_keys=0)
@@ -64,6 +65,11 @@ class IndexerInterpreter:
             forward that only the quality of predictions needs; dtype and device are the model's own.
         closeup: How closely single heads and tokens are looked at; by default at 32 queries of every sample, without
             what head analysis does not read.
+        save_dir: Folder for every figure, as token_selection_light.png, token_selection_light_2.png, ...; it is made. A
+            call's save_path goes before it.
+
+    Raises:
+        ValueError: save_dir cannot be made or written.
 
     Example:
         >>> from indexscope.storage.inputs.checkpoints import load_model, resolve
@@ -80,10 +86,12 @@ class IndexerInterpreter:
         settings: AnalysisSettings | None = None,
         extract: ExtractSettings | None = None,
         closeup: CloseupSettings | None = None,
+        save_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         self.settings = settings or AnalysisSettings()
         self.extract = extract or EXTRACT
         self.closeup = closeup or CLOSEUP
+        self._folder = None if save_dir is None else Folder(save_dir)
 
     def analyze_indexer_heads(self, model: object, batch: object, *, name: str | None = None) -> IndexerHeads:
         """What single indexer heads do at sampled queries of one batch.
@@ -228,6 +236,8 @@ class IndexerInterpreter:
         """
         with plain_errors():
             figure = draw_analysis(analysis)
+            if save_path is None and self._folder is not None:
+                save_path = self._folder.place(name_of(analysis))
             finish(figure, save_path)
         return figure
 
