@@ -70,6 +70,7 @@ def _scale(axes: Axes, x: Array, by: str) -> None:
         axes.set_xscale("log", base=2)
     elif x.max() > _POWERS * least:
         axes.set_xscale("symlog", linthresh=least)
+        axes.set_xlim(-least / 4 if x.min() == 0 else least / 2, 2 * x.max())
     ticks = [int(place) for place in x][-7:]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.minorticks_off()

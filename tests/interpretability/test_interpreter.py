@@ -339,6 +339,6 @@ def test_results_are_mappings_that_print_their_numbers_and_become_frames(interpr
     assert frame.columns == ["name", "value", "unit", "ci_low", "ci_high", "n"]
     row = frame.row(by_predicate=pl.col("name") == "recency_lift", named=True)
     assert row["value"] == found.recency_lift and row["ci_low"] < row["value"] < row["ci_high"] and row["n"] == 4
-    assert set(found.frames()) == {"values", "samples", "metrics", "per_sample", "lift"}
+    assert set(found.frames()) == {"values", "samples", "metrics", "per_sample", "costs", "lift"}
     told = repr(interpreter.analyze_indexer_heads(dsa, ids_of(2)))
     assert "layer 0: " in told and told.count("; ") >= 7
