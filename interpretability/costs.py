@@ -59,7 +59,9 @@ def costs_of(
         counted = {"model_parameters": float(parameters(model))} if isinstance(model, nn.Module) else {}
         if timed is not None:
             journal.note(f"{subject.name}: is no model of transformers, so that its latency is not measured")
-        return Costs(constants(counted) if counted else METRICS.empty(), subject.name)
+        # Of what only shows itself the source knows no k.
+        k = subject.source.index_topk if subject.shown is None else None
+        return Costs(constants(counted) if counted else METRICS.empty(), _named(subject, model, k, None))
     captured = subject.source.model
     try:
         facts = model_facts(captured)
@@ -70,10 +72,14 @@ def costs_of(
         journal.note(f"{subject.name}: what it costs is not known ({error})")
         return Costs(METRICS.empty(), subject.name)
     row = facts.row(0, named=True)
-    told = [f"{word} {row[key]}" for word, key in (("k", "index_topk"), ("heads", "indexer_heads")) if row[key]]
-    own = subject.name == type(captured).__name__ and bool(told)
-    name = f"{subject.name} ({', '.join(told)})" if own else subject.name
+    name = _named(subject, captured, row["index_topk"], row["indexer_heads"])
     return Costs(counted_or_timed(efficiency(tables, settings)), name)
+
+
+def _named(subject: Subject, model: object, k: int | None, heads: int | None) -> str:
+    """A model's name, and after one that is its class alone what tells it from others."""
+    told = ", ".join(f"{word} {count}" for word, count in (("k", k), ("heads", heads)) if count)
+    return f"{subject.name} ({told})" if told and subject.name == type(model).__name__ else subject.name
 
 
 def counted_or_timed(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:

@@ -275,6 +275,11 @@ class IndexerModule(Shown):
         raw: torch.Tensor | None
         if single is not None:
             raw = single.sum(1)
+            if bool((single.tril() < 0).any()):
+                self.note(
+                    f"{where}: scores of single heads go below 0, as none after a ReLU do; they are added up as they "
+                    "are, and a head's share of the score is not one of a whole"
+                )
         else:
             raw = call.seen.scores[-1] if call.seen.scores else _scores_in(call.result, wanted)
         if raw is None or tuple(raw.shape) != wanted:

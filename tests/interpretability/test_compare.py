@@ -29,7 +29,7 @@ from interpretability import IndexerInterpreter, compare_indexer_analyses
 from interpretability.compare import IndexerComparison
 from tests.analysis.conftest import tiny_dsa
 from tests.interpretability.test_interpreter import as_samples, ids_of
-from tests.interpretability.test_models import Showing
+from tests.interpretability.test_models import Showing, Tracing
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +124,8 @@ def test_two_models_of_one_class_are_told_apart_by_k_and_heads_or_numbered(inter
     assert [each.model.partition(" ")[2] for each in found] == ["(k 8, heads 8)", "(k 4, heads 8)"]
     apart = compare_indexer_analyses(*found)
     assert (apart.baseline, apart.candidate) == tuple(each.model for each in found)
+    traced = [interpreter.analyze_positional_bias(Tracing(tiny_dsa()), ids) for _ in range(2)]
+    assert compare_indexer_analyses(*traced).candidate == "Tracing (k 8) 2"
     showing = [interpreter.analyze_positional_bias(Showing(tiny_dsa()), ids) for _ in range(2)]
     numbered = compare_indexer_analyses(*showing)
     assert (numbered.baseline, numbered.candidate) == ("Showing 1", "Showing 2")

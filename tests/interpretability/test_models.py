@@ -326,6 +326,21 @@ def test_scores_by_head_tell_what_single_heads_do_and_summed_ones_do_not(interpr
         interpreter.analyze_indexer_heads(Holding(Scoring(False), top_k=4), ids)
 
 
+def test_scores_of_heads_below_zero_are_noted(interpreter) -> None:
+    class Signed(Scoring):
+        def forward(self, batch) -> torch.Tensor:
+            return super().forward(batch) - 1
+
+    noted = [
+        any(
+            "go below 0" in note
+            for note in interpreter.analyze_positional_bias(Holding(each, k=4), ids_of(1, 40)).notes
+        )
+        for each in (Signed(True), Signed(True, None), Scoring(True), Scoring(True, -1e9))
+    ]
+    assert noted == [True, True, False, False]
+
+
 def test_an_indexer_without_a_budget_says_where_one_is_looked_for(interpreter) -> None:
     with pytest.raises(ValueError, match=r"no index_topk, sparse_top_k, .* tells how many keys .*; set one of them on"):
         interpreter.analyze_token_selection(Holding(Scoring(True)), ids_of(1, 9))
