@@ -134,7 +134,7 @@ class PatternAnalyzer(HouseStyle):
         """Group the maps of all samples and heads by k-means on whitened features, as the pipeline does.
 
         Args:
-            attention_weights: [heads, S, S] or [batch, heads, S, S].
+            attention_weights: [heads, S, S] or [batch, heads, S, S], or a list of layers.
             tokens: Ids or texts, [S] or [batch, S], for the attention on copies; without them there is none.
 
         Raises:
@@ -172,7 +172,7 @@ class PatternAnalyzer(HouseStyle):
         """Name each map: uniform, sink, previous-token, self, induction, slash, vertical, block, local, global, mixed.
 
         Args:
-            attention_weights: [heads, S, S] or [batch, heads, S, S].
+            attention_weights: [heads, S, S] or [batch, heads, S, S], or a list of layers.
             tokens: Ids or texts, [S] or [batch, S]; without them no map is found to be of type induction.
 
         Raises:
@@ -220,7 +220,7 @@ class PatternAnalyzer(HouseStyle):
           since it tells heads apart; the model's predictions do not. The weights must then be the dense ones.
 
         Args:
-            attention_weights: [heads, S, S] or [batch, heads, S, S].
+            attention_weights: [heads, S, S] or [batch, heads, S, S], or a list of layers.
             model_outputs: See above; None for costs alone.
             selected_tokens: As in `AttentionVisualizer.visualize_sparse_attention`, or None.
             batch: What the model was given: a mapping with labels or input_ids, or the ids.
@@ -261,7 +261,7 @@ class PatternAnalyzer(HouseStyle):
         """Which kinds of tokens are attended, and selected, more than chance would have it.
 
         Args:
-            attention_weights: [heads, S, S] or [batch, heads, S, S].
+            attention_weights: [heads, S, S] or [batch, heads, S, S], or a list of layers.
             tokens: Texts of the tokens, with the space that leads them, [S] or [batch, S]
                 (tokenizer.convert_ids_to_tokens(ids) will do); or ids, which tell copies but no classes.
             selected_tokens: As in `AttentionVisualizer.visualize_sparse_attention`, or None.

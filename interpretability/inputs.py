@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from indexscope.analysis.capture.trace import selection_mask, sum_tolerance
 
-Weights = torch.Tensor | NDArray[Any]
-Selection = torch.Tensor | NDArray[Any]
+Weights = torch.Tensor | NDArray[Any] | Sequence[torch.Tensor | NDArray[Any]]
+Selection = Weights
 
 
 @dataclass(frozen=True)
