@@ -31,8 +31,18 @@ class Folder:
                 f"save_dir {str(self.path)!r} cannot be written ({reason}); give a folder in which files can be made"
             ) from None
 
-    def place(self, name: str) -> Path:
-        """Where the next picture of this name goes: name.png, then name_2.png, name_3.png, ..."""
+    def place(self, name: str, given: str | os.PathLike[str] | None = None) -> Path:
+        """Where the next picture goes: as given, else name.png, then name_2.png, name_3.png, ...
+
+        Args:
+            name: What the picture is called.
+            given: A path that goes before the folder; if it lies in the folder its name is taken from then on.
+        """
+        if given is not None:
+            path = Path(given).expanduser()
+            if path.resolve().parent == self.path.resolve():
+                self._taken.add(path.stem.lower())
+            return path
         stem = re.sub(r"[^\w.-]+", "_", name).strip("._") or "figure"
         number, chosen = 1, stem
         while chosen.lower() in self._taken:

@@ -56,8 +56,8 @@ class HouseStyle:
         Raises:
             ValueError: The path does not end in .png, .svg or .pdf.
         """
-        if save_path is None and self._folder is not None:
-            save_path = self._folder.place(self._called)
+        if self._folder is not None:
+            save_path = self._folder.place(self._called, save_path)
         finish(figure, save_path)
         return figure
 

@@ -242,8 +242,8 @@ class IndexerInterpreter:
         """
         with plain_errors():
             figure = draw_analysis(analysis)
-            if save_path is None and self._folder is not None:
-                save_path = self._folder.place(name_of(analysis))
+            if self._folder is not None:
+                save_path = self._folder.place(name_of(analysis), save_path)
             finish(figure, save_path)
         return figure
 

@@ -300,7 +300,11 @@ def test_every_picture_goes_to_the_objects_folder_under_a_name_of_its_own(tmp_pa
     assert sorted(path.name for path in folder.iterdir()) == [f"{name}.png" for name in [*names, "sparse_attention_2"]]
     assert (folder / "sparse_attention.png").read_bytes() == first
     assert first != (folder / "sparse_attention_2.png").read_bytes() and (tmp_path / "own.svg").exists()
-    Mine(save_dir=folder).visualize_sparse_attention(weights)
+    again = Mine(save_dir=folder)
+    again.visualize_sparse_attention(weights, title="Own", save_path=folder / "sparse_attention.png")
+    kept = (folder / "sparse_attention.png").read_bytes()
+    again.visualize_sparse_attention(weights)
+    assert (folder / "sparse_attention.png").read_bytes() == kept
     assert len(list(folder.iterdir())) == 6  # a notebook that runs again replaces its pictures
 
 
