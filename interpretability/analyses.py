@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
 import polars as pl
@@ -34,6 +34,7 @@ class IndexerAnalysis(Result):
         samples: The samples: sample, tokens, and a digest by which two analyses are known to have seen the same.
         metrics: metric, layer (null for all), value, unit, ci_low, ci_high, n, as in the pipeline's results.
         per_sample: metric, layer, sample, value, weight: what two analyses are paired by.
+        costs: Parameters and FLOPs per token of the model, and its latency where that was asked for, as metrics.
         notes: What is null or was left out, and why.
     """
 
@@ -42,6 +43,7 @@ class IndexerAnalysis(Result):
     metrics: pl.DataFrame
     per_sample: pl.DataFrame
     notes: tuple[str, ...]
+    costs: pl.DataFrame = field(default_factory=METRICS.empty, kw_only=True)
 
     kind: ClassVar[str] = "indexer analysis"
     #: Fields of one number each, over all layers; docs/metrics.md says what they are.
@@ -80,7 +82,13 @@ class IndexerAnalysis(Result):
 
     @classmethod
     def of(
-        cls: type[A], model: str, samples: pl.DataFrame, tables: Frames, notes: tuple[str, ...] = (), dense: bool = True
+        cls: type[A],
+        model: str,
+        samples: pl.DataFrame,
+        tables: Frames,
+        notes: tuple[str, ...] = (),
+        dense: bool = True,
+        costs: pl.DataFrame | None = None,
     ) -> A:
         """From the result tables of the analyses that the class draws on.
 
@@ -91,6 +99,7 @@ class IndexerAnalysis(Result):
                 that are absent become empty.
             notes: What was left out.
             dense: Whether dense attention was seen; without, what rests on it is taken out.
+            costs: What the model costs; None where nothing is known of it.
         """
         metrics = tables.get("metrics", METRICS.empty())
         per_sample = tables.get("per_sample", PER_SAMPLE.empty())
@@ -106,6 +115,7 @@ class IndexerAnalysis(Result):
         for name in _tables_of(cls):
             frame = tables.get(name, pl.DataFrame())
             given[name] = frame if dense else without_attention(frame, cls.declared.get(name))
+        given["costs"] = METRICS.empty() if costs is None else costs
         return cls(model=model, samples=samples, metrics=metrics, per_sample=per_sample, notes=notes, **given)
 
 
@@ -263,8 +273,8 @@ def _of_attention(metric: str) -> bool:
 
 def _tables_of(cls: type[IndexerAnalysis]) -> list[str]:
     """The tables that a class has beyond those of all."""
-    common = {field.name for field in fields(IndexerAnalysis)}
-    return [field.name for field in fields(cls) if field.name not in {*common, *cls.numbers}]
+    common = {each.name for each in fields(IndexerAnalysis)}
+    return [each.name for each in fields(cls) if each.name not in {*common, *cls.numbers}]
 
 
 def _is_of(cls: type[IndexerAnalysis], metric: str) -> bool:

@@ -22,8 +22,10 @@ from indexscope.analysis.plots.drawing import Drawing
 from indexscope.analysis.settings import ExtractSettings
 from interpretability.content import ContentAnalysis, analyze
 from interpretability.efficiency import EfficiencyMetrics, OptimalPatterns, efficiency, optimal
+from interpretability.folder import Folder
 from interpretability.house import HouseStyle
 from interpretability.inputs import Maps, Selection, Weights, as_maps, as_selection, as_token_ids, token_texts, whole
+from interpretability.layers import by_layer, grid
 from interpretability.measures import BOOTSTRAP, tables_of
 from interpretability.outputs import as_quality
 from interpretability.patterns import check_length, counts, feature_names, typed
@@ -40,7 +42,7 @@ class Clusters(Result):
         n_clusters: How many there are; fewer than asked for where fewer maps differ.
         silhouette: Mean silhouette of the maps; None for one cluster, or one for each map.
         stability: Adjusted Rand index between clusters found in halves of the samples; None for few samples.
-        labels: Cluster of each map, [batch, heads]; 0 is the largest.
+        labels: Cluster of each map, [batch, heads] or [layers, batch, heads]; 0 is the largest.
         clusters: cluster, name, size, share with ci_low, ci_high and n (samples), and the centroid's features in
             standard deviations.
         assignments: sample, head, cluster, distance (to the centre, whitened), pattern_type, margin.
@@ -68,7 +70,7 @@ class PatternTypes(Result):
 
     Attributes:
         dominant: The most frequent type.
-        labels: Type of each map, [batch, heads].
+        labels: Type of each map, [batch, heads] or [layers, batch, heads].
         shares: pattern_type, share of the maps with ci_low and ci_high, count, n (samples).
         patterns: sample, head, pattern_type, margin (change of one share of the attention that would change the type),
             and the features that the rules read.
@@ -88,7 +90,8 @@ class PatternAnalyzer(HouseStyle):
     """Groups and names attention maps, and sets what they cost beside what the model predicts.
 
     Weights as for `AttentionVisualizer`, of at least 17 tokens: earlier queries have so few keys that any pattern looks
-    like any other. To look at several layers together, stack them along the batch.
+    like any other. Of several layers (a list, or [layers, batch, heads, S, S]) tables have a column layer, and labels
+    are [layers, batch, heads].
 
     A subclass that overrides `_extract_single_pattern_features` changes what maps are clustered by.
 
@@ -97,9 +100,11 @@ class PatternAnalyzer(HouseStyle):
         settings: Thresholds and windows of the features; by default the pipeline's.
         causal: Whether queries see earlier keys and themselves alone; None finds out from the weights.
         seed: Of k-means and of the bootstrap.
+        save_dir: Folder for every figure, as clusters.png, clusters_2.png, ...; it is made. A call's save_path goes
+            before it.
 
     Raises:
-        ValueError: n_clusters is no whole number from 1 on.
+        ValueError: n_clusters is no whole number from 1 on, or save_dir cannot be made or written.
 
     Example:
         >>> previous = np.eye(64, k=-1) + np.eye(64) * (np.arange(64) == 0)
@@ -116,18 +121,20 @@ class PatternAnalyzer(HouseStyle):
         settings: ExtractSettings | None = None,
         causal: bool | None = None,
         seed: int = 0,
+        save_dir: str | Path | None = None,
     ) -> None:
         self.n_clusters = n_clusters if n_clusters == "auto" else whole(n_clusters, "n_clusters", 1, 2**31)
         self.settings = settings or ExtractSettings()
         self.causal = causal
         self.seed = seed
+        self._folder = None if save_dir is None else Folder(save_dir)
         self._at_hand: tuple[bool, torch.Tensor | None] | None = None
 
     def cluster_patterns(self, attention_weights: Weights, tokens: object = None) -> Clusters:
         """Group the maps of all samples and heads by k-means on whitened features, as the pipeline does.
 
         Args:
-            attention_weights: [heads, S, S] or [batch, heads, S, S].
+            attention_weights: [heads, S, S] or [batch, heads, S, S], or a list of layers.
             tokens: Ids or texts, [S] or [batch, S], for the attention on copies; without them there is none.
 
         Raises:
@@ -143,15 +150,15 @@ class PatternAnalyzer(HouseStyle):
             types.select("sample", "layer", "head", "pattern_type", "margin"), values, names, settings
         )
         chosen = found["choice"].filter(pl.col("chosen")).row(0, named=True)
-        labels = found["assignments"]["cluster"].to_numpy().astype(np.int64).reshape(maps.batch, maps.heads)
+        labels = found["assignments"]["cluster"].to_numpy().astype(np.int64)
         features = rows.select("sample", "head").with_columns(
             pl.Series(name, column) for name, column in zip(names, values.T, strict=True)
         )
-        return Clusters(
+        clusters = Clusters(
             n_clusters=found["clusters"].height,
             silhouette=chosen["silhouette"],
             stability=chosen["halves_mean"],
-            labels=labels,
+            labels=grid(labels, maps),
             clusters=found["clusters"],
             assignments=found["assignments"].select("sample", "head", "cluster", "distance", "pattern_type", "margin"),
             choice=found["choice"],
@@ -159,12 +166,13 @@ class PatternAnalyzer(HouseStyle):
             features=features,
             feature_names=names,
         )
+        return by_layer(clusters, maps)
 
     def classify_pattern_types(self, attention_weights: Weights, tokens: object = None) -> PatternTypes:
         """Name each map: uniform, sink, previous-token, self, induction, slash, vertical, block, local, global, mixed.
 
         Args:
-            attention_weights: [heads, S, S] or [batch, heads, S, S].
+            attention_weights: [heads, S, S] or [batch, heads, S, S], or a list of layers.
             tokens: Ids or texts, [S] or [batch, S]; without them no map is found to be of type induction.
 
         Raises:
@@ -176,26 +184,33 @@ class PatternAnalyzer(HouseStyle):
         types = typed(rows)
         shares = type_shares([0], counts(types)[:, None], BOOTSTRAP).filter(pl.col("layer").is_null()).drop("layer")
         shares = shares.sort("count", "pattern_type", descending=[True, False])
-        labels = types["pattern_type"].cast(pl.String).to_numpy().astype(str).reshape(maps.batch, maps.heads)
-        return PatternTypes(
+        labels = types["pattern_type"].cast(pl.String).to_numpy().astype(str)
+        kinds = PatternTypes(
             dominant=str(shares["pattern_type"][0]),
-            labels=labels,
+            labels=grid(labels, maps),
             shares=shares,
             patterns=types.join(rows.drop("layer"), on=["sample", "head"]).sort("sample", "head"),
             rules=pl.DataFrame({"pattern_type": [r.name for r in RULES], "rule": [r.meaning for r in RULES]}),
             induction_known=ids is not None,
         )
+        return by_layer(kinds, maps)
 
     def analyze_pattern_efficiency(
-        self, attention_weights: Weights, model_outputs: object, selected_tokens: Selection | None = None
+        self,
+        attention_weights: Weights,
+        model_outputs: object,
+        selected_tokens: Selection | None = None,
+        *,
+        batch: object = None,
+        vocabulary: int | None = None,
     ) -> EfficiencyMetrics:
         """What patterns cost, and what the model that has them makes of it.
 
         What quality means depends on what is given:
 
-        - logits with labels (or input_ids), in a mapping, an output of transformers, or a pair: quality is exp(-nll),
-          the geometric mean of the probability of each sample's true next tokens. Labels are not shifted; -100 leaves
-          a token out.
+        - logits with labels (or input_ids), in a mapping, an output of transformers, a tuple that begins with them, or
+          by themselves: quality is exp(-nll), the geometric mean of the probability of each sample's true next tokens.
+          Labels are not shifted; -100 leaves a token out. Where the outputs hold none they are those of batch.
         - a loss, one for all samples or one a sample: the same, taking the loss for the mean cross entropy in nats.
         - with dense_logits or dense_loss beside these, from the dense model on the same tokens: quality_maintenance is
           exp(dense nll - nll), and the score is made of it.
@@ -205,17 +220,21 @@ class PatternAnalyzer(HouseStyle):
           since it tells heads apart; the model's predictions do not. The weights must then be the dense ones.
 
         Args:
-            attention_weights: [heads, S, S] or [batch, heads, S, S].
+            attention_weights: [heads, S, S] or [batch, heads, S, S], or a list of layers.
             model_outputs: See above; None for costs alone.
             selected_tokens: As in `AttentionVisualizer.visualize_sparse_attention`, or None.
+            batch: What the model was given: a mapping with labels or input_ids, or the ids.
+            vocabulary: Entries of the model's vocabulary; tells logits from hidden states by the last dimension of a
+                tensor that comes without a name. Without it that is taken for logits, and a note says so, unless the
+                labels go beyond it.
 
         Raises:
             ValueError: As `cluster_patterns`; outputs that do not fit each other or the batch, or are not finite.
         """
         maps = self._maps(attention_weights)
         mask = None if selected_tokens is None else as_selection(selected_tokens, maps)
-        quality = as_quality(model_outputs, maps.batch)
-        return efficiency(maps, tables_of(maps, self.settings, mask), quality, mask)
+        quality = as_quality(model_outputs, maps.batch, batch, vocabulary)
+        return by_layer(efficiency(maps, tables_of(maps, self.settings, mask), quality, mask), maps)
 
     def identify_optimal_patterns(self, efficiency_metrics: EfficiencyMetrics) -> OptimalPatterns:
         """Heads and pattern types that no other beats in cost and in quality at once (the Pareto front).
@@ -242,7 +261,7 @@ class PatternAnalyzer(HouseStyle):
         """Which kinds of tokens are attended, and selected, more than chance would have it.
 
         Args:
-            attention_weights: [heads, S, S] or [batch, heads, S, S].
+            attention_weights: [heads, S, S] or [batch, heads, S, S], or a list of layers.
             tokens: Texts of the tokens, with the space that leads them, [S] or [batch, S]
                 (tokenizer.convert_ids_to_tokens(ids) will do); or ids, which tell copies but no classes.
             selected_tokens: As in `AttentionVisualizer.visualize_sparse_attention`, or None.
@@ -254,7 +273,8 @@ class PatternAnalyzer(HouseStyle):
         maps = as_maps(attention_weights, self.causal)
         mask = None if selected_tokens is None else as_selection(selected_tokens, maps)
         ids = as_token_ids(tokens, maps.batch, maps.length)
-        return analyze(maps, ids, token_texts(tokens, maps.batch, maps.length), mask, frozenset(special))
+        found = analyze(maps, ids, token_texts(tokens, maps.batch, maps.length), mask, frozenset(special))
+        return by_layer(found, maps)
 
     def visualize_clusters(self, clustering_results: Clusters, save_path: str | Path | None = None) -> Drawing:
         """Shares and centroids of the clusters, as the report draws them."""

@@ -22,7 +22,7 @@ class IndexerComparison(Result):
     Attributes:
         kind: Of which analysis: "indexer heads", "token selection", ...
         baseline: What the baseline is called.
-        candidate: What the optimised model is called.
+        candidate: What the optimised model is called; two models of one name are numbered.
         n: Samples that were paired.
         metrics: metric, layer (null for all), unit, baseline, value, difference (value - baseline), ci_low, ci_high,
             n, better, verdict, and what else the pipeline's comparison tells (docs/comparisons.md). p_adjusted corrects
@@ -85,7 +85,8 @@ def compare_indexer_analyses(
         settings: The bootstrap and the margins; by default a study's.
 
     Returns:
-        Every metric that either has, with the interval and the verdict of a study's comparison.
+        Every metric that either has, with the interval and the verdict of a study's comparison; and what the two models
+        cost: parameters and FLOPs per token, which differ or do not, and latency, which is not judged.
 
     Raises:
         TypeError: One of them is no analysis of an indexer.
@@ -97,16 +98,25 @@ def compare_indexer_analyses(
             raise TypeError(f"{reason}; give what a method of IndexerInterpreter or load(...) returned")
     _check(baseline_analysis, optimized_analysis)
     first, second = baseline_analysis, optimized_analysis
-    models = {"baseline": combine({"": first}), _CANDIDATE: combine({"": second})}
+    baseline, candidate = _names(first, second)
+    both = {"baseline": first, _CANDIDATE: second}
+    models = {name: combine({"": own, "costs": {"metrics": own.costs}}) for name, own in both.items()}
     rows = compare(models, "baseline", settings or ComparisonSettings())
     return IndexerComparison(
         kind=first.kind,
-        baseline=first.model,
-        candidate=second.model,
+        baseline=baseline,
+        candidate=candidate,
         n=first.samples.height,
-        metrics=rows.with_columns(candidate=pl.lit(second.model)),
+        metrics=rows.with_columns(candidate=pl.lit(candidate)),
         notes=tuple(dict.fromkeys([*first.notes, *second.notes])),
     )
+
+
+def _names(first: IndexerAnalysis, second: IndexerAnalysis) -> tuple[str, str]:
+    """What the two are called: numbered where their names do not tell them apart."""
+    if first.model != second.model:
+        return first.model, second.model
+    return f"{first.model} 1", f"{second.model} 2"
 
 
 def _check(first: IndexerAnalysis, second: IndexerAnalysis) -> None:

@@ -76,7 +76,7 @@ def analyze(
 def _rows(maps: Maps, item: int, head: int, selected: torch.Tensor | None) -> CloseupRows:
     weights = maps.weights[item : item + 1, head : head + 1].float()
     eligible = maps.eligible
-    mask = None if selected is None else selected[item, head if selected.shape[1] > 1 else 0]
+    mask = None if selected is None else maps.of_head(selected, head)[item]
     return CloseupRows(
         layer=head,
         query=torch.arange(maps.length),

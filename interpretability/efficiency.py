@@ -51,6 +51,7 @@ class EfficiencyMetrics(Result):
             (all heads of a sample share its quality: outputs do not tell what a single head is worth).
         by_type: pattern_type, maps, and means of the above.
         pareto: level (head, pattern type), head, pattern_type, cost, quality, quality_kind, on_front, n (samples).
+        notes: What of the outputs was taken for what, where it was not named.
     """
 
     computational_cost: float
@@ -68,6 +69,7 @@ class EfficiencyMetrics(Result):
     patterns: pl.DataFrame
     by_type: pl.DataFrame
     pareto: pl.DataFrame
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -75,7 +77,7 @@ class OptimalPatterns(Result):
     """Patterns that no other beats in cost and in quality at once.
 
     Attributes:
-        heads: Heads on the front, cheapest first.
+        heads: Heads on the front, cheapest first; of several layers pairs of layer and head.
         pattern_types: Pattern types on the front, cheapest first.
         quality_kind: What quality means here, in words; None where it is not known.
         reason: Why there is no front; None where there is one.
@@ -83,7 +85,7 @@ class OptimalPatterns(Result):
         all: level, head, pattern_type, cost, quality, quality_kind, on_front, n, cheapest first.
     """
 
-    heads: tuple[int, ...]
+    heads: tuple[int, ...] | tuple[tuple[int, int], ...]
     pattern_types: tuple[str, ...]
     quality_kind: str | None
     reason: str | None
@@ -125,6 +127,7 @@ def efficiency(maps: Maps, tables: Features, quality: Quality, selected: torch.T
         patterns=patterns,
         by_type=patterns.group_by("pattern_type").agg(pl.len().alias("maps"), *means).sort("pattern_type"),
         pareto=_front(tables, patterns, selected is not None, column, basis),
+        notes=quality.notes,
     )
 
 
@@ -133,8 +136,9 @@ def optimal(metrics: EfficiencyMetrics) -> OptimalPatterns:
     rows = metrics.pareto.sort("level", "cost", "quality", descending=[False, False, True], nulls_last=True)
     front = rows.filter("on_front")
     kinds = rows["quality_kind"].drop_nulls().unique().to_list()
+    heads = front.filter(pl.col("level") == "head")
     by_level: dict[str, list[Any]] = {
-        "head": front.filter(pl.col("level") == "head")["head"].to_list(),
+        "head": heads.select("layer", "head").rows() if "layer" in heads.columns else heads["head"].to_list(),
         "pattern type": front.filter(pl.col("level") == "pattern type")["pattern_type"].to_list(),
     }
     reason = None if front.height else metrics.quality_reason or "no query is in effect: the selection holds every key"

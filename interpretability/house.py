@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 
 from indexscope.analysis.plots.drawing import Drawing
 from indexscope.analysis.plots.style import WIDTH, house_style, new_figure, styled
+from interpretability.folder import Folder
 
 SUFFIXES = (".png", ".svg", ".pdf")
 DPI = 150
@@ -32,26 +34,46 @@ class HouseStyle:
                 return self._finish(figure, save_path)
     """
 
+    _folder: Folder | None = None
+    _called = "figure"
+
     def __init_subclass__(cls, **options: Any) -> None:
-        """Have the public methods of the subclass run in the house style."""
+        """Have the public methods of the subclass run in the house style, and name the pictures that they make."""
         super().__init_subclass__(**options)
         for name, method in list(vars(cls).items()):
             if isinstance(method, FunctionType) and not name.startswith("_"):
-                drawing: Callable[..., Any] = styled(method)
-                setattr(cls, name, drawing)
+                setattr(cls, name, _naming(name.removeprefix("visualize_"), styled(method)))
 
     def figure(self, height: float = 3.6, width: float = WIDTH) -> Drawing:
         """An empty figure of this size in inches, laid out so that labels do not overlap."""
         return new_figure(height, width)
 
     def _finish(self, figure: Drawing, save_path: str | Path | None = None) -> Drawing:
-        """Save a figure if there is a path, show it if this is a notebook, and hand it back.
+        """Save a figure, show it if this is a notebook, and hand it back.
+
+        It is saved where the path says, without one in the object's folder, if that has one.
 
         Raises:
             ValueError: The path does not end in .png, .svg or .pdf.
         """
+        if self._folder is not None:
+            save_path = self._folder.place(self._called, save_path)
         finish(figure, save_path)
         return figure
+
+
+def _naming(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """Have the object know, while a method runs, what its pictures are called."""
+
+    @wraps(method)
+    def wrapper(self: HouseStyle, *args: Any, **options: Any) -> Any:
+        before, self._called = self._called, name
+        try:
+            return method(self, *args, **options)
+        finally:
+            self._called = before
+
+    return wrapper
 
 
 def finish(figure: Figure, save_path: str | os.PathLike[str] | None) -> None:

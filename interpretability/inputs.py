@@ -10,25 +10,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from indexscope.analysis.capture.trace import SUM_TOLERANCE, selection_mask
+from indexscope.analysis.capture.trace import selection_mask, sum_tolerance
 
-Weights = torch.Tensor | NDArray[Any]
-Selection = torch.Tensor | NDArray[Any]
+Weights = torch.Tensor | NDArray[Any] | Sequence[torch.Tensor | NDArray[Any]]
+Selection = Weights
 
 
 @dataclass(frozen=True)
 class Maps:
-    """Attention maps of one layer that passed all checks.
+    """Attention maps that passed all checks; the heads of several layers follow each other.
 
     Attributes:
-        weights: Attention p, [batch, heads, S, S], floating point, on the user's device if that is a CPU or CUDA.
+        weights: Attention p, [batch, heads, S, S], float32 or float64 (half precision was widened), on the user's
+            device if that is a CPU or CUDA.
         causal: Whether E_t are the keys up to the query; else every key.
         batched: Whether they came with a batch dimension.
+        layers: Layers, each of which has heads / layers of the heads.
     """
 
     weights: torch.Tensor
     causal: bool
     batched: bool
+    layers: int = 1
 
     @property
     def batch(self) -> int:
@@ -37,7 +40,7 @@ class Maps:
 
     @property
     def heads(self) -> int:
-        """Attention heads."""
+        """Attention heads, of all layers."""
         return self.weights.shape[1]
 
     @property
@@ -53,14 +56,29 @@ class Maps:
 
     def prefix(self, length: int) -> Maps:
         """The first tokens alone; only of causal maps, whose queries know nothing of what follows."""
-        return Maps(self.weights[..., :length, :length], self.causal, self.batched)
+        return Maps(self.weights[..., :length, :length], self.causal, self.batched, self.layers)
+
+    def layer(self, index: int) -> Maps:
+        """One of the layers."""
+        own = self.heads // self.layers
+        return Maps(self.weights[:, index * own : (index + 1) * own], self.causal, self.batched)
+
+    def called(self, head: int) -> str:
+        """A head in words, with its layer where there are several."""
+        layer, own = divmod(head, self.heads // self.layers)
+        return f"head {own}" if self.layers == 1 else f"layer {layer} head {own}"
+
+    def of_head(self, mask: torch.Tensor, head: int) -> torch.Tensor:
+        """What of a selection [batch, groups, S, S] holds for a head, [batch, S, S]."""
+        return mask[:, head * mask.shape[1] // self.heads]
 
 
 def as_maps(weights: object, causal: bool | None = None, name: str = "attention_weights") -> Maps:
     """Attention weights after the softmax as checked maps.
 
     Args:
-        weights: torch or numpy, [S, S], [heads, S, S] or [batch, heads, S, S], any device and floating-point dtype.
+        weights: torch or numpy, [S, S], [heads, S, S] or [batch, heads, S, S], any device and floating-point dtype; of
+            several layers a list of these, or [layers, batch, heads, S, S].
         causal: Whether queries see earlier keys and themselves alone. None finds out: maps without any weight after
             the query are causal, those in which most queries reach beyond themselves are not, and what lies between
             is refused, since it is what a leak looks like.
@@ -71,13 +89,15 @@ def as_maps(weights: object, causal: bool | None = None, name: str = "attention_
             after the query in causal maps.
     """
     if isinstance(weights, list | tuple):
-        refuse(name, f"is a {type(weights).__name__} of {len(weights)}", "give one layer's tensor, e.g. attentions[0]")
+        return _of_layers(weights, causal, name)
     tensor = _tensor(weights, name)
+    if tensor.dim() == 5:
+        return _of_layers(tensor.unbind(0), causal, name)
     shape = _words(tensor.shape)
     if not tensor.is_floating_point():
         refuse(name, f"is {tensor.dtype}", "give floating-point weights, after the softmax")
     if tensor.dim() not in (2, 3, 4):
-        refuse(name, f"has shape {shape}", "give [S, S], [heads, S, S] or [batch, heads, S, S]")
+        refuse(name, f"has shape {shape}", "give [S, S], [heads, S, S] or [batch, heads, S, S], or a list of layers")
     if tensor.shape[-1] != tensor.shape[-2]:
         refuse(name, f"has shape {shape}, {tensor.shape[-2]} queries and {tensor.shape[-1]} keys", "give square maps")
     if not tensor.numel():
@@ -87,16 +107,49 @@ def as_maps(weights: object, causal: bool | None = None, name: str = "attention_
         tensor = tensor.cpu()  # the features add up in float64, which not every accelerator has
     maps = tensor.detach().reshape(1 if not batched else tensor.shape[0], -1, *tensor.shape[-2:])
     _check_values(maps, tensor.dim(), name)
+    if maps.dtype not in (torch.float32, torch.float64):
+        maps = maps.float()
     return Maps(maps, _is_causal(maps, tensor.dim(), causal, name), batched)
 
 
+def _of_layers(weights: Sequence[object], causal: bool | None, name: str) -> Maps:
+    """The maps of several layers, the heads of one after those of the other."""
+    if not len(weights):
+        refuse(name, "holds no layer", "give at least one layer's weights (output_attentions=True)")
+    layers = [as_maps(each, causal, f"{name}[{index}]") for index, each in enumerate(weights)]
+    first = layers[0]
+    for index, each in enumerate(layers):
+        if each.layers > 1:
+            refuse(f"{name}[{index}]", f"holds {each.layers} layers", "give one list of layers")
+        if each.weights.shape != first.weights.shape:
+            shapes = " and ".join(_words(maps.weights.shape) for maps in (first, each))
+            refuse(name, f"has layers 0 and {index} of unlike shapes {shapes}", f"give one layer, e.g. {name}[0]")
+        if each.causal != first.causal:
+            reason = f"is causal in one of the layers 0 and {index} and not in the other"
+            refuse(name, reason, f"say causal=False, or give one layer, e.g. {name}[0]")
+    stacked = torch.cat([each.weights.to(first.weights.device) for each in layers], 1)
+    return Maps(stacked, first.causal, first.batched, len(layers))
+
+
+def one_layer(maps: Maps, name: str = "attention_weights") -> Maps:
+    """The same maps, of one layer.
+
+    Raises:
+        ValueError: They are of several.
+    """
+    if maps.layers > 1:
+        refuse(name, f"holds {maps.layers} layers, of which this shows one", f"give it, e.g. {name}[0]")
+    return maps
+
+
 def as_selection(selected: object, maps: Maps, name: str = "selected_tokens") -> torch.Tensor:
-    """The selection as a mask, [batch, 1 or heads, S, S], bool, within E_t.
+    """The selection as a mask, [batch, groups, S, S], bool, within E_t; each group is of equally many heads in order.
 
     Args:
         selected: A bool mask [S, S], [batch, S, S], [heads, S, S] or [batch, heads, S, S], True where query t (rows)
             attends to key s; or integers [..., S, k], the selected keys of each query, -1 for none. Three dimensions
-            are one mask a sample where the weights have a batch of that many, else one mask a head.
+            are one mask a sample where the weights have a batch of that many, else one mask a head. Of several layers
+            a list of these, or layers in front: [layers, batch, S, S]; without, it holds for every layer.
         maps: The attention that it belongs to.
         name: What messages call the selection.
 
@@ -106,8 +159,21 @@ def as_selection(selected: object, maps: Maps, name: str = "selected_tokens") ->
     Raises:
         ValueError: Wrong type or shape, a key that there is not, or one after its query.
     """
+    if maps.layers > 1:
+        masks = [
+            as_selection(each, maps.layer(index), name if each is selected else f"{name}[{index}]")
+            for index, each in enumerate(_by_layer(selected, maps, name))
+        ]
+        groups = max(mask.shape[1] for mask in masks)
+        return torch.cat([mask.expand(-1, groups, -1, -1) for mask in masks], 1)
+    if isinstance(selected, list | tuple) and selected and hasattr(selected[0], "shape"):
+        if len(selected) > 1:
+            refuse(name, f"holds {len(selected)} layers and the weights are of one", f"give its own, e.g. {name}[0]")
+        selected = selected[0]
     tensor = _tensor(selected, name).to(maps.weights.device)
     length = maps.length
+    if tensor.dim() == 5:
+        refuse(name, f"has shape {_words(tensor.shape)} and the weights are of one layer", f"give {name}[layer]")
     if tensor.is_floating_point() or tensor.is_complex():
         refuse(name, f"is {tensor.dtype}", "give a bool mask (mask > 0), or integer indices of keys")
     is_mask = tensor.dtype == torch.bool
@@ -212,9 +278,8 @@ def _check_values(maps: torch.Tensor, rank: int, name: str) -> None:
         where = _place((maps < 0).nonzero()[0].tolist(), rank)
         refuse(name, f"hold negative weights, first at {where}", "give them after the softmax")
     missed = (sums - 1).abs()
-    tolerance = SUM_TOLERANCE.get(maps.dtype, 1e-4)
-    if float(missed.max()) > tolerance:
-        wrong = missed > tolerance
+    wrong = missed > sum_tolerance(maps, float(missed.max()))
+    if bool(wrong.any()):
         place = wrong.nonzero()[0].tolist()
         found = f"{float(sums[tuple(place)]):.4g}"
         reason = f"have {int(wrong.sum())} rows that do not sum to 1, first {_place(place, rank)} with {found}"
@@ -251,7 +316,31 @@ def _grouped(tensor: torch.Tensor, maps: Maps, name: str) -> torch.Tensor:
     elif lead[0] in (1, maps.batch) and lead[1] in (1, maps.heads):
         return tensor
     have = f"{maps.batch} samples of {maps.heads} heads"
-    refuse(name, f"has shape {_words(tensor.shape)} for {have}", "give one selection in all, a sample or a head")
+    remedy = f"give one selection in all, a sample or a head; of several layers this one's, e.g. {name}[0]"
+    refuse(name, f"has shape {_words(tensor.shape)} for {have}", remedy)
+
+
+def _by_layer(selected: object, maps: Maps, name: str) -> Sequence[object]:
+    """One selection a layer; the same one for each where it has no dimension for layers.
+
+    What could be layers and something else is layers, but for three dimensions that are as many as the samples.
+    """
+    count = maps.layers
+    if isinstance(selected, list | tuple) and selected and hasattr(selected[0], "shape"):
+        if len(selected) != count:
+            refuse(name, f"holds {len(selected)} layers and the weights {count}", "give one selection a layer")
+        return selected
+    tensor = _tensor(selected, name)
+    lead = tuple(tensor.shape[:-2])
+    samples = maps.batch if maps.batched else 0
+    layered = (
+        len(lead) > 0
+        and lead[0] == count
+        and (len(lead) == 3 or count != samples or (len(lead) == 2 and lead[1] == samples))
+    )
+    if len(lead) == 3 and not layered:
+        refuse(name, f"has shape {_words(tensor.shape)} for {count} layers", "give one selection a layer")
+    return tensor.unbind(0) if layered else [selected] * count
 
 
 def _check_indices(indices: torch.Tensor, maps: Maps, name: str) -> torch.Tensor:

@@ -34,15 +34,18 @@ from indexscope.storage.inputs.samples import Sample
 from indexscope.storage.inputs.vocabulary import vocabulary_pieces
 from interpretability.analyses import (
     SAMPLES,
+    A,
     IndexerHeads,
     PositionalBias,
     RelevanceDistribution,
     TokenSelection,
 )
 from interpretability.batches import digest, read_batch, read_dataset
+from interpretability.costs import costs_of
+from interpretability.folder import Folder
 from interpretability.house import finish
 from interpretability.models import Subject, watched
-from interpretability.pictures import draw_analysis
+from interpretability.pictures import draw_analysis, name_of
 
 EXTRACT = ExtractSettings(dense_reference=False, selection_queries=0)
 CLOSEUP = CloseupSettings(samples=None, rerun_samples=0, top_logits=0, attended_keys=0)
@@ -64,6 +67,13 @@ class IndexerInterpreter:
             forward that only the quality of predictions needs; dtype and device are the model's own.
         closeup: How closely single heads and tokens are looked at; by default at 32 queries of every sample, without
             what head analysis does not read.
+        save_dir: Folder for every figure, as token_selection_light.png, token_selection_light_2.png, ...; it is made. A
+            call's save_path goes before it.
+        profile: Also time a model of transformers with each analysis, at ``extract.profile_lengths``; parameters and
+            FLOPs are known without.
+
+    Raises:
+        ValueError: save_dir cannot be made or written.
 
     Example:
         >>> from indexscope.storage.inputs.checkpoints import load_model, resolve
@@ -80,10 +90,14 @@ class IndexerInterpreter:
         settings: AnalysisSettings | None = None,
         extract: ExtractSettings | None = None,
         closeup: CloseupSettings | None = None,
+        save_dir: str | os.PathLike[str] | None = None,
+        profile: bool = False,
     ) -> None:
         self.settings = settings or AnalysisSettings()
         self.extract = extract or EXTRACT
         self.closeup = closeup or CLOSEUP
+        self.profile = profile
+        self._folder = None if save_dir is None else Folder(save_dir)
 
     def analyze_indexer_heads(self, model: object, batch: object, *, name: str | None = None) -> IndexerHeads:
         """What single indexer heads do at sampled queries of one batch.
@@ -119,7 +133,7 @@ class IndexerInterpreter:
                         f"{subject.name}: shows no scores of single indexer heads by key, so that all of them is null"
                     )
             found = indexer_heads.run(tables, self.settings.indexer_heads)
-            return IndexerHeads.of(*seen.of(), found, tuple(seen.notes), subject.knows_attention)
+            return self._told(IndexerHeads, seen, found)
 
     def study_relevance_distribution(
         self, model: object, dataset: object, *, name: str | None = None
@@ -147,7 +161,7 @@ class IndexerInterpreter:
             found = distribution.run(tables, self.settings.distribution)
             found |= {own: found[stored] for own, stored in SCORE_TABLES.items()}
             found["by_bucket"] = of_numbers(RelevanceDistribution.numbers, found["by_bucket"])
-            return RelevanceDistribution.of(*seen.of(), found, tuple(seen.notes), subject.knows_attention)
+            return self._told(RelevanceDistribution, seen, found)
 
     def analyze_positional_bias(self, model: object, dataset: object, *, name: str | None = None) -> PositionalBias:
         """Which distances and ages of keys the selection prefers, beyond what exposure gives.
@@ -167,7 +181,7 @@ class IndexerInterpreter:
         with plain_errors(), watched(model, name) as subject:
             tables, seen = self._features(subject, dataset, ("samples", "indexer", "positions"))
             found = positional_bias.run(tables, self.settings.positional_bias)
-            return PositionalBias.of(*seen.of(), found, tuple(seen.notes), subject.knows_attention)
+            return self._told(PositionalBias, seen, found)
 
     def analyze_token_selection(
         self,
@@ -208,7 +222,7 @@ class IndexerInterpreter:
                 kinds = {name: frame.clear() for name, frame in kinds.items()}
             found = {**needs, **kinds, "by_bucket": of_numbers(TokenSelection.numbers, summary["by_bucket"])}
             found |= combine({"distribution": summary, "token_content": kinds, "key_budget": needs})
-            return TokenSelection.of(*seen.of(), found, tuple(seen.notes), subject.knows_attention)
+            return self._told(TokenSelection, seen, found)
 
     def visualize_indexer_analysis(
         self, analysis: object, *, save_path: str | os.PathLike[str] | None = None
@@ -228,8 +242,18 @@ class IndexerInterpreter:
         """
         with plain_errors():
             figure = draw_analysis(analysis)
+            if self._folder is not None:
+                save_path = self._folder.place(name_of(analysis), save_path)
             finish(figure, save_path)
         return figure
+
+    def _told(self, kind: type[A], seen: _Seen, found: Tables) -> A:
+        """An analysis from its tables, once all batches were seen."""
+        subject, samples = seen.subject, seen.frame()
+        timed = self.extract if self.profile else None
+        costs = costs_of(subject, samples, self.settings.efficiency, timed, Journal(seen.note))
+        seen.hear()
+        return kind.of(costs.name, samples, found, tuple(seen.notes), subject.knows_attention, costs.metrics)
 
     def _run(self, subject: Subject) -> ExtractSettings:
         """The settings of a run: a model that runs whole sequences has no chunk to be chosen."""
@@ -298,11 +322,14 @@ class _Seen:
         )
         return True
 
-    def of(self) -> tuple[str, pl.DataFrame]:
-        """The model's name and the frame of samples, once all notes of the model are in."""
+    def frame(self) -> pl.DataFrame:
+        """The samples, as `SAMPLES`."""
+        return pl.DataFrame(self.samples, schema=SAMPLES, orient="row")
+
+    def hear(self) -> None:
+        """Take over the notes of the model."""
         for line in self.subject.shown.notes if self.subject.shown is not None else self.subject.source.notes:
             self.note(line)
-        return self.subject.name, pl.DataFrame(self.samples, schema=SAMPLES, orient="row")
 
 
 @contextmanager

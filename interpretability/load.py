@@ -24,6 +24,7 @@ from interpretability.analyses import (
     RelevanceDistribution,
     TokenSelection,
 )
+from interpretability.costs import counted_or_timed
 from interpretability.interpreter import SCORE_TABLES, of_numbers, plain_errors
 
 #: Where a study keeps its results unless its file says otherwise, beside the folder of its reports.
@@ -124,14 +125,16 @@ class LoadedStudy:
         both = combine({"distribution": summary, "token_content": content, "key_budget": budget})
         selection = {**budget, **content, **both, **buckets(TokenSelection)}
         looked = heads.get("per_sample", pl.DataFrame(schema={"sample": pl.Int32}))["sample"].unique()
+        costs = counted_or_timed(tables("efficiency"))
+        of_scores = {**summary, **renamed, **buckets(RelevanceDistribution)}
         parts = (
-            RelevanceDistribution.of(model, samples, {**summary, **renamed, **buckets(RelevanceDistribution)}, notes),
-            TokenSelection.of(model, samples, selection, notes),
-            PositionalBias.of(model, samples, places_of, notes),
-            IndexerHeads.of(model, samples.filter(pl.col("sample").is_in(looked.implode())), heads, notes),
+            RelevanceDistribution.of(model, samples, of_scores, notes, costs=costs),
+            TokenSelection.of(model, samples, selection, notes, costs=costs),
+            PositionalBias.of(model, samples, places_of, notes, costs=costs),
+            IndexerHeads.of(model, samples.filter(pl.col("sample").is_in(looked.implode())), heads, notes, costs=costs),
         )
         whole = combine({part.kind: part for part in parts})
-        return StoredAnalysis(model, samples, whole["metrics"], whole["per_sample"], notes, *parts)
+        return StoredAnalysis(model, samples, whole["metrics"], whole["per_sample"], notes, *parts, costs=costs)
 
 
 def load(

@@ -47,7 +47,8 @@ class AttentionMeasures(Result):
         mean_distance: In tokens; both ways in maps that are not causal.
         causal: Whether queries have only the keys up to themselves.
         samples: Samples, the n of the intervals.
-        heads: Attention heads.
+        layers: Layers; tables by head name the layer where there are several.
+        heads: Attention heads of each.
         length: Tokens.
         by_head: head and each of the above.
         by_position: first_query, last_query, queries (per head and sample) and each of the above: powers of two, since
@@ -74,6 +75,7 @@ class AttentionMeasures(Result):
     mean_distance: float
     causal: bool
     samples: int
+    layers: int
     heads: int
     length: int
     by_head: pl.DataFrame
@@ -111,7 +113,8 @@ def measure(maps: Maps, features: Features) -> AttentionMeasures:
         **{name: overall[_METRIC.get(name, name)] for name in NUMBERS},
         causal=maps.causal,
         samples=maps.batch,
-        heads=maps.heads,
+        layers=maps.layers,
+        heads=maps.heads // maps.layers,
         length=maps.length,
         by_head=wide(metrics.filter(pl.col("head").is_not_null()), "head"),
         by_position=by_position.select("first_query", "last_query", "queries", *NUMBERS),

@@ -20,7 +20,9 @@ from indexscope.analysis.capture.trace import selection_mask
 #: Token ids of a model that does not tell its vocabulary are not checked against one.
 ANY = 2**31 - 1
 #: What indexers and their modules call the keys that a query selects.
-_BUDGETS = ("index_topk", "topk", "top_k", "k")
+_BUDGETS = ("index_topk", "sparse_top_k", "topk", "top_k", "k")
+#: What a call with a batch that a model does not take ends in.
+_REFUSALS = (TypeError, RuntimeError, AttributeError, KeyError, IndexError, ValueError)
 ACCEPTED = (
     "give a causal model of transformers, a model with get_attention_weights and get_selected_tokens, one with trace "
     "(docs/protocol.md), or a module with an indexer"
@@ -105,7 +107,7 @@ def _shown(model: object) -> Shown:
     if callable(getattr(model, "get_attention_weights", None)):
         remedy = "add the method; for attention alone take PatternAnalyzer and AttentionVisualizer"
         raise IndexscopeError(type(model).__name__, "has no get_selected_tokens", remedy)
-    if isinstance(model, nn.Module) and _indexers_of(model):
+    if _indexers_of(model) or callable(getattr(model, "indexer", None)):
         return IndexerModule(model)
     raise TypeError(f"{type(model).__name__}: is no model with an indexer; {ACCEPTED}")
 
@@ -215,15 +217,16 @@ class WeightsModel(Shown):
 
 
 class IndexerModule(Shown):
-    """A module with an ``indexer``, called with the batch; its attention is not looked at.
+    """A model with an ``indexer``, called with the batch; its attention is not looked at.
 
-    The indexer's scores are what goes into its ``topk``, or what it returns where the module around it selects; its
-    heads are seen where a ReLU and one product with weights make the score, as in DeepSeek-V3.2.
+    Where the model's forward does not reach its indexer, ``indexer(batch)`` is called by itself. The indexer's scores
+    are what goes into its ``topk``, or what it returns where the module around it selects: [B, S, S], or [B, heads, S,
+    S], of which the sum over heads selects. Else its heads are seen where a ReLU and one product with weights make the
+    score, as in DeepSeek-V3.2.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: object) -> None:
         super().__init__(model)
-        self.module = model
         self.note(
             f"{self.name}: only its indexer is seen, not its attention; recall and whatever else rests on attention "
             "is null"
@@ -235,22 +238,50 @@ class IndexerModule(Shown):
         Raises:
             IndexscopeError: The module cannot be called with the batch, its indexer does not run, or scores no keys.
         """
+        given, failed = self.given(input_ids), None
         found: list[_Call] = []
-        with _spied(_indexers_of(self.module), found):
+        if callable(self.model):
             try:
-                self.module(self.given(input_ids))
-            except (TypeError, RuntimeError, AttributeError, KeyError, IndexError, ValueError) as error:
-                raise IndexscopeError(
-                    self.name, f"cannot be called with the batch ({error})", "give batches as its forward takes them"
-                ) from error
+                with _spied(_indexers_of(self.model), found):
+                    self.model(given)
+            except _REFUSALS as error:
+                failed = error
+                found.clear()
+        if not found:
+            found += self._alone(given)
+        if not found and failed is not None:
+            reason = f"cannot be called with the batch ({str(failed).partition(chr(10))[0]})"
+            raise IndexscopeError(self.name, reason, "give batches as its forward takes them") from failed
         if not found:
             raise IndexscopeError(self.name, "did not call its indexer", "give the module that calls it")
         return [self._layer(call, _shape(input_ids)) for call in found]
 
+    def _alone(self, given: object) -> list[_Call]:
+        """The call of the model's own ``indexer`` by itself; none where it has none, or it does not take the batch."""
+        indexer = getattr(self.model, "indexer", None)
+        if not callable(indexer):
+            return []
+        try:
+            with _Spy() as watch:
+                result = indexer(given)
+        except _REFUSALS:
+            return []
+        return [_Call(Seen(indexer, "indexer", watch.calls, watch.heads, watch.weights), watch.picked, result)]
+
     def _layer(self, call: _Call, shape: tuple[int, int]) -> LayerTrace:
         where, (batch, length) = f"{self.name} {call.seen.path}".rstrip(), shape
         wanted = (batch, length, length)
-        raw = call.seen.scores[-1] if call.seen.scores else _scores_in(call.result, wanted)
+        single = None if call.seen.scores else _head_scores_in(call.result, wanted)
+        raw: torch.Tensor | None
+        if single is not None:
+            raw = single.sum(1)
+            if bool((single.tril() < 0).any()):
+                self.note(
+                    f"{where}: scores of single heads go below 0, as none after a ReLU do; they are added up as they "
+                    "are, and a head's share of the score is not one of a whole"
+                )
+        else:
+            raw = call.seen.scores[-1] if call.seen.scores else _scores_in(call.result, wanted)
         if raw is None or tuple(raw.shape) != wanted:
             told = "selects without torch.topk and returns no scores" if raw is None else f"scores {list(raw.shape)}"
             raise IndexscopeError(where, f"{told}, not [{batch}, {length}, {length}]", "see docs/protocol.md")
@@ -268,7 +299,12 @@ class IndexerModule(Shown):
         if leaks:
             reason = f"selects {int(leaks)} keys that come after their query"
             raise IndexscopeError(where, reason, "mask the scores of future keys before topk")
-        heads, weights = heads_of(call.seen, masked)
+        heads: torch.Tensor | None
+        weights: torch.Tensor | None
+        if single is not None:
+            heads, weights = single.masked_fill(single.isneginf() | ~causal, 0.0).transpose(1, 2), None
+        else:
+            heads, weights = heads_of(call.seen, masked)
         nothing = torch.zeros((batch, 1, length, 1), device=raw.device)
         return LayerTrace(
             query=nothing, key=nothing, scale=1.0, scores=masked.masked_fill(~causal, -torch.inf), selected=picked,
@@ -276,11 +312,19 @@ class IndexerModule(Shown):
         )  # fmt: skip
 
     def _topk(self, indexer: nn.Module, scores: torch.Tensor, where: str) -> torch.Tensor:
-        k = index_topk(indexer) or _number(indexer, *_BUDGETS) or _number(self.module, *_BUDGETS)
+        k = index_topk(indexer) or _number(indexer, *_BUDGETS) or _number(self._around(indexer), *_BUDGETS)
+        k = k or _number(self.model, *_BUDGETS)
         if k is None:
-            reason = "does not select, and no index_topk tells how many keys are taken of its scores"
-            raise IndexscopeError(where, reason, "set the attribute index_topk")
+            reason = f"does not select, and no {', '.join(_BUDGETS)} tells how many keys are taken of its scores"
+            raise IndexscopeError(
+                where, reason, "set one of them on the indexer, the model, its selector or its config"
+            )
         return scores.topk(min(k, scores.shape[-1])).indices
+
+    def _around(self, indexer: nn.Module) -> object:
+        """The module that an indexer is a part of."""
+        modules = self.model.modules() if isinstance(self.model, nn.Module) else ()
+        return next((each for each in modules if any(part is indexer for part in each.children())), None)
 
 
 @dataclass
@@ -334,8 +378,10 @@ def _spied(found: Mapping[str, nn.Module], calls: list[_Call]) -> Iterator[None]
                 indexer.forward = own[path]
 
 
-def _indexers_of(module: nn.Module) -> dict[str, nn.Module]:
+def _indexers_of(module: object) -> dict[str, nn.Module]:
     """The indexers within a module by path: whatever is called ``indexer``, and classes named *Indexer*."""
+    if not isinstance(module, nn.Module):
+        return {}
     named = {path: each for path, each in module.named_modules() if path.rpartition(".")[2] == "indexer"}
     classes = set(indexers(module)) - set(named.values())
     return named | {path: each for path, each in module.named_modules() if each in classes}
@@ -346,6 +392,17 @@ def _scores_in(result: object, shape: tuple[int, ...]) -> torch.Tensor | None:
     parts = result if isinstance(result, tuple | list) else [result]
     tensors = (part for part in parts if isinstance(part, torch.Tensor) and part.is_floating_point())
     return next((part for part in tensors if tuple(part.shape) == shape), None)
+
+
+def _head_scores_in(result: object, shape: tuple[int, int, int]) -> torch.Tensor | None:
+    """Scores of single heads, [B, heads, S, S], that an indexer returned, float32 with -inf where masked, if any."""
+    batch, length, _ = shape
+    parts = result if isinstance(result, tuple | list) else [result]
+    tensors = (part for part in parts if isinstance(part, torch.Tensor) and part.is_floating_point())
+    for part in tensors:
+        if part.dim() == 4 and (part.shape[0], *part.shape[2:]) == (batch, length, length):
+            return part.float().masked_fill(part <= torch.finfo(part.dtype).min / 2, -torch.inf)
+    return None
 
 
 def _by_layer(shown: Any, rank: int) -> list[torch.Tensor]:
@@ -413,10 +470,11 @@ def _shape(input_ids: torch.Tensor) -> tuple[int, int]:
 
 
 def _number(holder: object, *names: str) -> int | None:
-    """The first of these whole numbers that an object or its config has."""
-    for each in (holder, getattr(holder, "config", None)):
+    """The first of these whole numbers that an object, its selector or a config of either has."""
+    selector = getattr(holder, "selector", None)
+    for each in (holder, selector, getattr(holder, "config", None), getattr(selector, "config", None)):
         for name in names:
-            value = getattr(each, name, None)
+            value = each.get(name) if isinstance(each, Mapping) else getattr(each, name, None)
             if isinstance(value, int) and not isinstance(value, bool) and value > 0:
                 return value
     return None

@@ -17,7 +17,13 @@ from indexscope.analysis.plots.drawing import Drawing
 from indexscope.analysis.plots.style import WIDTH, drawn_into, house_style
 from indexscope.analysis.positional_bias.figures import lift_curves, lift_map
 from indexscope.analysis.token_content.figures import content_lift
-from interpretability.analyses import IndexerHeads, PositionalBias, RelevanceDistribution, TokenSelection
+from interpretability.analyses import (
+    IndexerAnalysis,
+    IndexerHeads,
+    PositionalBias,
+    RelevanceDistribution,
+    TokenSelection,
+)
 from interpretability.compare import IndexerComparison
 from interpretability.results import Result
 
@@ -39,6 +45,15 @@ def draw_analysis(analysis: object) -> Figure:
         reason = "holds nothing that could be drawn"
         raise IndexscopeError(type(analysis).__name__, reason, "see its notes, or give longer samples")
     return drawn
+
+
+def name_of(analysis: object) -> str:
+    """What a picture of an analysis or a comparison is called: what it is of, and the model or models."""
+    if isinstance(analysis, IndexerComparison):
+        return f"{analysis.kind} {analysis.candidate} against {analysis.baseline}"
+    if isinstance(analysis, IndexerAnalysis):
+        return f"{analysis.kind} {analysis.model}"
+    return type(analysis).__name__
 
 
 def _parts(analysis: object) -> list[Part]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from indexscope.analysis.prototypes.collect import pooled
 from indexscope.analysis.settings import ExtractSettings
 from interpretability.inputs import Maps, as_maps, as_selection
+from interpretability.layers import by_layer, split
 from interpretability.measures import AttentionMeasures, by_part, measure, tables_of
 from interpretability.results import Result
 
@@ -70,24 +71,24 @@ def as_pair(
     """
     one, other = as_maps(sparse, causal, "sparse_weights"), as_maps(dense, causal, "dense_weights")
     shapes = [list(maps.weights.shape[0 if maps.batched else 1 :]) for maps in (one, other)]
-    if one.weights.shape != other.weights.shape:
+    if one.weights.shape != other.weights.shape or one.layers != other.layers:
         raise ValueError(
             f"sparse_weights has shape {shapes[0]} and dense_weights {shapes[1]}; give the same maps twice"
         )
     if one.causal and not other.causal:  # a selection of the past from a model that sees both ways
-        one = Maps(one.weights, False, one.batched)
+        one = replace(one, causal=False)
     if other.causal and not one.causal:
         as_maps(sparse, True, "sparse_weights")
-    one = Maps(one.weights.to(other.weights.device), one.causal, one.batched)
+    one = replace(one, weights=one.weights.to(other.weights.device))
     if selected is None:
         return one, other, (one.weights > 0) & other.eligible
     mask = as_selection(selected, other)
-    outside = (one.weights * ~mask).sum(-1)
+    outside = (one.weights * ~mask.repeat_interleave(one.heads // mask.shape[1], 1)).sum(-1)
     if float(outside.max()) > _LEAK:
         item, head, query = (outside > _LEAK).nonzero()[0].tolist()
         raise ValueError(
             f"sparse_weights put {float(outside[item, head, query]):.2g} of the attention outside selected_tokens, "
-            f"first in sample {item} head {head} query {query}; give the selection that these weights were made with"
+            f"first in sample {item} {one.called(head)} query {query}; give the selection that they were made with"
         )
     return one, other, mask
 
@@ -105,7 +106,7 @@ def compare(sparse: Maps, dense: Maps, selected: torch.Tensor, settings: Extract
     by_head = by_head.join(own.by_head.select("head", **{f"sparse_{name}": name for name in names}), on="head")
     by_head = by_head.join(recalls.select("head", head_recall="value"), on="head", how="left").sort("head")
     pairs = int(dense.eligible.sum()) * selected.shape[0] * selected.shape[1]
-    return SparseDense(
+    result = SparseDense(
         **{name: value.get(name) for name in (*_RECALLS, "head_recall", "in_effect")},
         selected_share=int(selected.sum()) / pairs,
         dense=other,
@@ -113,6 +114,7 @@ def compare(sparse: Maps, dense: Maps, selected: torch.Tensor, settings: Extract
         by_head=by_head.select("head", "head_recall", *sorted(set(by_head.columns) - {"head", "head_recall"})),
         metrics=metrics,
     )
+    return by_layer(result, dense)
 
 
 def examples(
@@ -132,6 +134,7 @@ def examples(
     found = ranked[list(places)].with_columns(
         pl.Series("example", list(places.values())), layer=pl.lit(None, dtype=pl.Int16)
     )
+    named = split(found.drop("layer"), dense) if dense.layers > 1 else found
     length = dense.length
     drawn_queries = min(length, _DRAWN)
     queries = np.arange(1, drawn_queries + 1) * length // drawn_queries - 1
@@ -147,7 +150,7 @@ def examples(
                 pl.Series(name, values, dtype=width) for name, values in drawn.items()
             )
         )
-    return found, pl.concat(parts)
+    return named, pl.concat(parts)
 
 
 def _of(maps: Maps, sample: int, head: int, queries: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -20,8 +20,10 @@ from indexscope.analysis.plots.token_selection import token_selection
 from indexscope.analysis.settings import ExtractSettings
 from indexscope.analysis.token_content.excerpt import shown_positions
 from interpretability.evolution import PatternEvolution, evolve
+from interpretability.folder import Folder
 from interpretability.house import HouseStyle
-from interpretability.inputs import Maps, Selection, Weights, as_maps, as_selection, token_texts, whole
+from interpretability.inputs import Maps, Selection, Weights, as_maps, as_selection, one_layer, token_texts, whole
+from interpretability.layers import by_layer
 from interpretability.measures import AttentionMeasures, by_part, measure, tables_of
 from interpretability.sparse_dense import SparseDense, as_pair, compare, examples
 
@@ -33,13 +35,19 @@ class AttentionVisualizer(HouseStyle):
     """Draws attention maps and says in numbers what they are like.
 
     Weights are those of one layer after the softmax, torch or numpy, [S, S], [heads, S, S] or [batch, heads, S, S], on
-    any device and of any floating-point dtype. Numbers are the pipeline's own (docs/metrics.md). Every figure is
-    returned, shown where a notebook runs, and written where ``save_path`` says (.png, .svg, .pdf). Inputs that cannot
-    be meant raise one ValueError that says what is wrong, where, and what to do.
+    any device and of any floating-point dtype; where a result is by head also those of several layers, as a list or
+    [layers, batch, heads, S, S], whose tables have a column layer. Numbers are the pipeline's own (docs/metrics.md).
+    Every figure is returned, shown where a notebook runs, and written where ``save_path`` says (.png, .svg, .pdf).
+    Inputs that cannot be meant raise one ValueError that says what is wrong, where, and what to do.
 
     Args:
         settings: Thresholds and windows of the metrics; by default the pipeline's.
         causal: Whether queries see earlier keys and themselves alone; None finds out from the weights.
+        save_dir: Folder for every figure, as sparse_attention.png, sparse_attention_2.png, ...; it is made. A call's
+            save_path goes before it.
+
+    Raises:
+        ValueError: save_dir cannot be made or written.
 
     Example:
         >>> import numpy as np
@@ -48,9 +56,15 @@ class AttentionVisualizer(HouseStyle):
         1.0
     """
 
-    def __init__(self, settings: ExtractSettings | None = None, causal: bool | None = None) -> None:
+    def __init__(
+        self,
+        settings: ExtractSettings | None = None,
+        causal: bool | None = None,
+        save_dir: str | Path | None = None,
+    ) -> None:
         self.settings = settings or ExtractSettings()
         self.causal = causal
+        self._folder = None if save_dir is None else Folder(save_dir)
 
     def visualize_sparse_attention(
         self,
@@ -70,7 +84,8 @@ class AttentionVisualizer(HouseStyle):
                 [..., S, k] with -1 for none. None draws the weights alone.
             title: Of the figure.
             sample: Which of the batch.
-            heads: Which heads; by default all, or 16 spread evenly where there are more.
+            heads: Which heads; by default all, or 16 spread evenly where there are more. Those of several layers are
+                numbered through, the first layer's first.
             tokens: Ids or texts for the axes of a single short map.
             save_path: Where to write the figure.
 
@@ -82,7 +97,9 @@ class AttentionVisualizer(HouseStyle):
         sample = whole(sample, "sample", 0, maps.batch)
         shown = _heads(heads, maps.heads)
         texts = None if tokens is None else token_texts(tokens, maps.batch, maps.length)
-        panels = [MapPanel(f"head {head}", _map(maps, sample, head), _mask(mask, sample, head)) for head in shown]
+        panels = [
+            MapPanel(maps.called(head), _map(maps, sample, head), _mask(maps, mask, sample, head)) for head in shown
+        ]
         if len(shown) < maps.heads and heads is None:
             title = f"{title} ({len(shown)} of {maps.heads} heads)"
         figure = selected_maps(panels, title, maps.causal, () if texts is None else texts[sample])
@@ -125,7 +142,7 @@ class AttentionVisualizer(HouseStyle):
     def analyze_attention_entropy(self, attention_weights: Weights) -> AttentionMeasures:
         """Entropy, sparsity, concentration and locality of a layer, in all, by head and by position."""
         maps = as_maps(attention_weights, self.causal)
-        return measure(maps, tables_of(maps, self.settings))
+        return by_layer(measure(maps, tables_of(maps, self.settings)), maps)
 
     def visualize_attention_entropy(
         self, attention_weights: Weights, title: str = "Attention entropy", save_path: str | Path | None = None
@@ -144,7 +161,8 @@ class AttentionVisualizer(HouseStyle):
         )
         rows = by_part(tables, "head").filter((pl.col("metric") == "normalized_entropy") & pl.col("head").is_not_null())
         by_head = rows.select("head", "ci_low", "ci_high", "n", normalized_entropy="value").sort("head")
-        figure = entropy_of_heads(by_position.sort("head", "last_query"), by_head, title)
+        called = [maps.called(head) for head in range(maps.heads)]
+        figure = entropy_of_heads(by_position.sort("head", "last_query"), by_head, title, called)
         return self._finish(_drawing(figure), save_path)
 
     def visualize_token_selection(
@@ -175,7 +193,7 @@ class AttentionVisualizer(HouseStyle):
         Raises:
             ValueError: As `visualize_sparse_attention`; the tokens are not as many as the keys.
         """
-        maps = as_maps(attention_weights, self.causal)
+        maps = one_layer(as_maps(attention_weights, self.causal))
         mask = None if selected_tokens is None else as_selection(selected_tokens, maps)
         texts = token_texts(tokens, maps.batch, maps.length)
         sample = whole(sample, "sample", 0, maps.batch)
@@ -201,31 +219,36 @@ class AttentionVisualizer(HouseStyle):
         return self._finish(_drawing(figure), save_path)
 
     def analyze_pattern_evolution(
-        self, attention_weights: ByLength, lengths: Lengths | None = None
+        self, attention_weights: ByLength, lengths: Lengths | None = None, by: str = "length"
     ) -> PatternEvolution:
-        """Measures and pattern types at several lengths.
+        """Measures and pattern types at several lengths, or training steps.
 
         Args:
             attention_weights: Weights of each length: a mapping from the length, a list or tuple of weights; or one
-                causal layer's, whose first L queries are what a sequence of L tokens gives.
+                causal layer's, whose first L queries are what a sequence of L tokens gives. By step a mapping from the
+                training step to the layer's weights on sequences of one length.
             lengths: Lengths to cut single weights to, at least 2; by default 32, 64, ... and the whole.
+            by: "length" or "step".
 
         Raises:
             ValueError: As `visualize_sparse_attention`; weights of a mapping have another length than their key; single
                 weights are not causal; a length is longer than the weights.
         """
-        return evolve(attention_weights, lengths, self.settings, self.causal)
+        return evolve(attention_weights, lengths, self.settings, self.causal, by)
 
     def visualize_pattern_evolution(
         self,
         attention_weights: ByLength,
         lengths: Lengths | None = None,
-        title: str = "Attention by sequence length",
+        title: str | None = None,
         save_path: str | Path | None = None,
+        by: str = "length",
     ) -> Drawing:
-        """Entropy, shares and pattern types by length; arguments as in `analyze_pattern_evolution`."""
-        found = self.analyze_pattern_evolution(attention_weights, lengths)
-        return self._finish(_drawing(pattern_evolution(found.by_length, found.pattern_types, title)), save_path)
+        """Entropy, shares and pattern types by length or step; arguments as in `analyze_pattern_evolution`."""
+        found = self.analyze_pattern_evolution(attention_weights, lengths, by)
+        numbers = found.by_step if by == "step" else found.by_length
+        title = title or f"Attention by {'training step' if by == 'step' else 'sequence length'}"
+        return self._finish(_drawing(pattern_evolution(numbers, found.pattern_types, title, by)), save_path)
 
 
 def _heads(heads: Sequence[int] | None, count: int) -> list[int]:
@@ -241,8 +264,8 @@ def _map(maps: Maps, sample: int, head: int) -> NDArray[np.float64]:
     return np.asarray(maps.weights[sample, head].double().cpu().numpy())
 
 
-def _mask(mask: torch.Tensor | None, sample: int, head: int) -> NDArray[np.bool_] | None:
-    return None if mask is None else np.asarray(mask[sample, head if mask.shape[1] > 1 else 0].cpu().numpy())
+def _mask(maps: Maps, mask: torch.Tensor | None, sample: int, head: int) -> NDArray[np.bool_] | None:
+    return None if mask is None else np.asarray(maps.of_head(mask, head)[sample].cpu().numpy())
 
 
 def _chosen(mask: torch.Tensor, sample: int, head: int | None, query: int) -> NDArray[np.bool_]:

@@ -36,9 +36,9 @@ def model_facts(model: PreTrainedModel) -> pl.DataFrame:
     fitted = indexers(model)
     row = {
         "family": model.config.model_type,
-        "parameters": _count(model),
-        "indexer_parameters": sum(map(_count, fitted)),
-        "attention_parameters": sum(map(_count, set(captured.attentions.values()))) - sum(map(_count, fitted)),
+        "parameters": parameters(model),
+        "indexer_parameters": sum(map(parameters, fitted)),
+        "attention_parameters": sum(map(parameters, set(captured.attentions.values()))) - sum(map(parameters, fitted)),
         "layers": len(widths),
         "attention_heads": widths[0][0],
         "key_width": widths[0][1],
@@ -54,5 +54,6 @@ def model_facts(model: PreTrainedModel) -> pl.DataFrame:
     return pl.DataFrame([row], schema=FACTS.schema).drop("chunk")  # which whoever runs the model knows
 
 
-def _count(module: nn.Module) -> int:
+def parameters(module: nn.Module) -> int:
+    """How many parameters a module has; shared ones count once."""
     return sum(parameter.numel() for parameter in module.parameters())

@@ -13,6 +13,7 @@ from indexscope import IndexscopeError
 GUIDE = "see docs/protocol.md"
 # Rows of a softmax in these types add up to 1 only so far.
 SUM_TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 4e-3}
+_HALF = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,21 @@ def eligible_keys(layer: LayerTrace, length: int, device: torch.device) -> torch
         return torch.ones((length, length), dtype=torch.bool, device=device).tril().view(1, 1, length, length)
     given = layer.eligible if layer.eligible.dim() == 3 else layer.eligible.unsqueeze(0)
     return given.unsqueeze(1)
+
+
+def sum_tolerance(p: torch.Tensor, missed: float) -> float:
+    """How far the rows of p may miss a sum of 1: by its type, or the half precision that it was cast from.
+
+    Rounding outlasts a cast, so that weights which a half precision holds exactly are judged as weights of that type.
+
+    Args:
+        p: Attention, any shape.
+        missed: How far its worst row misses 1; where its type's tolerance holds that, no cast is looked for.
+    """
+    own = SUM_TOLERANCE.get(p.dtype, 1e-4)
+    if p.dtype in _HALF or missed <= own:
+        return own
+    return max([SUM_TOLERANCE[dtype] for dtype in _HALF if torch.equal(p.to(dtype).to(p.dtype), p)], default=own)
 
 
 def selection_mask(selected: torch.Tensor, length: int) -> torch.Tensor:
@@ -213,7 +229,7 @@ def _check_probabilities(where: str, layer: LayerTrace, p: torch.Tensor, refuse_
     sums = p.sum(-1, dtype=torch.float32)
     expected = eligible.any(-1).float().expand_as(sums)
     worst = float((sums - expected).abs().max())
-    if worst > SUM_TOLERANCE.get(p.dtype, 1e-4):
+    if worst > sum_tolerance(p, worst):
         _refuse(where, f"have rows that miss a sum of 1 by {worst:.2g}", "normalise them over the eligible keys")
     if layer.selected is None:
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
@@ -17,7 +19,7 @@ FEW = 6
 
 
 @styled
-def entropy_of_heads(by_position: pl.DataFrame, by_head: pl.DataFrame, title: str) -> Figure:
+def entropy_of_heads(by_position: pl.DataFrame, by_head: pl.DataFrame, title: str, called: Sequence[str]) -> Figure:
     """Entropy by position of the query, a line a head under the largest there can be; normalised entropy by head.
 
     Args:
@@ -25,6 +27,7 @@ def entropy_of_heads(by_position: pl.DataFrame, by_head: pl.DataFrame, title: st
             and keys.
         by_head: head, normalized_entropy, with ci_low and ci_high where there are several samples.
         title: Of the figure.
+        called: What each head of by_head is called in words, "head 0" or "layer 1 head 0".
     """
     figure = new_figure(3.7)
     figure.suptitle(title, fontsize=10.5, fontweight="bold")
@@ -34,12 +37,11 @@ def entropy_of_heads(by_position: pl.DataFrame, by_head: pl.DataFrame, title: st
     for index, head in enumerate(heads):
         own = by_position.filter(pl.col("head") == head).sort("last_query")
         style = look(index)
-        note(
-            left, own, "keys", "entropy", ["head", "last_query", "queries"], panel="by position", series=f"head {head}"
-        )
+        words = called[index]
+        note(left, own, "keys", "entropy", ["head", "last_query", "queries"], panel="by position", series=words)
         x, y = values(own, "place"), values(own, "entropy")
         if few:
-            left.plot(x, y, color=style.colour, marker=style.marker, linestyle=style.line, label=f"head {head}")
+            left.plot(x, y, color=style.colour, marker=style.marker, linestyle=style.line, label=words)
         else:
             left.plot(x, y, color=MUTED, linewidth=0.8, alpha=0.6, label="single heads" if index == 0 else None)
     mean = by_position.group_by("last_query").agg(pl.col("entropy", "place", "keys").mean()).sort("last_query")
@@ -54,12 +56,12 @@ def entropy_of_heads(by_position: pl.DataFrame, by_head: pl.DataFrame, title: st
     left.set_xlabel("tokens up to the query (mean of each power of two)")
     left.set_ylabel("entropy (nats)")
     left.set_ylim(bottom=0)
-    _bars(right, by_head)
+    _bars(right, by_head, called)
     left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=4, fontsize=8)
     return figure
 
 
-def _bars(axes: Axes, by_head: pl.DataFrame) -> None:
+def _bars(axes: Axes, by_head: pl.DataFrame, called: Sequence[str]) -> None:
     height = values(by_head, "normalized_entropy")
     place = np.arange(len(height))
     axes.bar(place, height, width=0.7, color=SKY, edgecolor=INK, linewidth=0.5)
@@ -71,7 +73,8 @@ def _bars(axes: Axes, by_head: pl.DataFrame) -> None:
     axes.set_ylim(0, 1.02)
     axes.set_xlim(-0.6, max(len(place), 6) - 0.4)
     step = max(1, -(-len(place) // 16))
-    axes.set_xticks(place[::step], [str(head) for head in by_head["head"].to_list()[::step]])
+    names = [name.removeprefix("head ") for name in called[::step]]
+    axes.set_xticks(place[::step], names, rotation=90 if max(map(len, names)) > 4 else 0)
     axes.set_xlabel("head")
     axes.set_ylabel(f"{label('normalized_entropy')} (1 = uniform)")
     axes.grid(axis="x", visible=False)

@@ -89,6 +89,8 @@ def test_stored_analyses_are_what_the_notebook_finds_of_the_same_samples(finishe
     placed = interpreter.analyze_positional_bias(model, batches)
     for name in ("metrics", "per_sample", "lift"):
         assert_frame_equal(stored.positional[name], placed[name], **CLOSE)
+    counted = pl.col("metric").is_in(found.costs["metric"].to_list())
+    assert_frame_equal(stored.costs.filter(counted), found.costs, check_row_order=False, **CLOSE)
     selection = interpreter.analyze_token_selection(model, batches)
     order = ["metric", "layer", "sample"]
     assert_frame_equal(stored.selection.per_sample.sort(order), selection.per_sample.sort(order), **CLOSE)
@@ -112,7 +114,8 @@ def test_stored_analyses_compare_and_draw_like_fresh_ones(finished: Path) -> Non
             difference, low, verdict = expected[row["metric"], row["layer"]]
             assert row["difference"] == pytest.approx(difference) and row["verdict"] == verdict, row
             assert row["ci_low"] == pytest.approx(low)
-    assert {"selection_recall", "head_effective", "zero_share", "positional_bias"} <= set(
+    costs = {"model_parameters", "indexer_flops", "model_latency_ms"}
+    assert {"selection_recall", "head_effective", "zero_share", "positional_bias", *costs} <= set(
         compare_indexer_analyses(base, light).metrics["metric"]
     )
     interpreter = IndexerInterpreter()

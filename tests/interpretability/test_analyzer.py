@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
+from polars.testing import assert_frame_equal
 
 from indexscope.analysis.clustering import ClusteringSettings
 from indexscope.analysis.clustering.rows import FEATURES, pattern_rows
@@ -248,6 +249,77 @@ def test_all_forms_of_predictions_are_the_same_quality() -> None:
         assert ANALYZER.analyze_pattern_efficiency(PLANTED, form).quality == pytest.approx(0.4, rel=1e-5)
 
 
+def test_logits_in_every_form_take_their_labels_from_the_batch() -> None:
+    logits = logits_of(0.4, LABELS)
+    loss = torch.tensor(9.0)
+    cache = SimpleNamespace(keys=[])
+    batch = {"input_ids": LABELS, "attention_mask": torch.ones_like(LABELS)}
+    forms: list[Any] = [logits, (logits, None), (logits,), [logits, cache], (loss, logits), {"logits": logits}]
+    for form in forms:
+        for given_batch in (batch, {"input_ids": LABELS * 0, "labels": LABELS}, LABELS, (LABELS, None)):
+            found = ANALYZER.analyze_pattern_efficiency(PLANTED, form, batch=given_batch)
+            assert found.quality == pytest.approx(0.4, rel=1e-5)
+    padded = {"input_ids": LABELS.clone(), "attention_mask": torch.ones_like(LABELS)}
+    padded["input_ids"][:, 50:], padded["attention_mask"][:, 50:] = 0, 0
+    assert ANALYZER.analyze_pattern_efficiency(PLANTED, logits, batch=padded).quality == pytest.approx(0.4, rel=1e-5)
+    own = {"logits": logits, "labels": LABELS}
+    assert ANALYZER.analyze_pattern_efficiency(PLANTED, own, batch=LABELS * 0).quality == pytest.approx(0.4, rel=1e-5)
+
+
+def test_a_tensor_without_a_name_is_logits_unless_its_last_dimension_is_too_short() -> None:
+    def found(outputs: Any, **options: Any) -> Any:
+        return ANALYZER.analyze_pattern_efficiency(PLANTED, outputs, **options)
+
+    logits, hidden = logits_of(0.4, LABELS), torch.zeros(3, 64, 4)
+    ambiguous = found(logits, batch=LABELS)
+    assert ambiguous.nll and "no name and is taken for logits of 5 tokens" in ambiguous.notes[0]
+    assert found(logits, batch=LABELS, vocabulary=5).notes == ()
+    assert found({"logits": logits}, batch=LABELS).notes == ()
+    for known in ({"batch": LABELS}, {"vocabulary": 5}, {"batch": LABELS, "vocabulary": 5}):
+        short = found(hidden, **known)
+        assert short.nll is None and short.quality_reason.startswith("hidden states say nothing")
+    with pytest.raises(ValueError, match=r"batch holds \['x'\]; give a mapping with labels or input_ids, or the ids"):
+        found(logits, batch={"x": 1})
+    with pytest.raises(ValueError, match="vocabulary is 0"):
+        found(logits, vocabulary=0)
+
+
+def test_layers_have_the_numbers_that_each_has_alone_and_are_named() -> None:
+    layers = [random_maps(3, 40, seed, batch=2) for seed in range(2)]
+    masks = [layer.mean(1).topk(6).indices for layer in layers]
+    texts = [f" {place % 7}" for place in range(40)]
+    types = ANALYZER.classify_pattern_types(layers)
+    found = ANALYZER.analyze_pattern_efficiency(torch.stack(layers), None, torch.stack(masks))
+    content = ANALYZER.analyze_content(layers, texts, masks)
+    clusters = ANALYZER.cluster_patterns(layers)
+    assert types.labels.shape == clusters.labels.shape == (2, 2, 3)
+    assert clusters.features.select("layer", "head").n_unique() == 6
+    for layer, (weights, mask) in enumerate(zip(layers, masks, strict=True)):
+        own = pl.col("layer") == layer
+        alone = ANALYZER.analyze_pattern_efficiency(weights, None, mask)
+        assert (types.labels[layer] == ANALYZER.classify_pattern_types(weights).labels).all()
+        assert_frame_equal(found.patterns.filter(own).drop("layer"), alone.patterns)
+        expected = ANALYZER.analyze_content(weights, texts, mask).lift.filter(pl.col("head").is_not_null())
+        assert_frame_equal(content.lift.filter(own).drop("layer"), expected)
+    heads = ANALYZER.identify_optimal_patterns(found).heads
+    front = found.pareto.filter(pl.col("on_front") & (pl.col("level") == "head")).sort("cost")
+    assert list(heads) == front.select("layer", "head").rows() and front.height
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_clustered_named_and_costed_as_its_numbers(dtype: torch.dtype) -> None:
+    exact = random_maps(6, 96, seed=5, batch=2)
+    half = exact.to(dtype)
+    clusters = PatternAnalyzer(n_clusters=2).cluster_patterns(half)
+    widened = PatternAnalyzer(n_clusters=2).cluster_patterns(half.float())
+    assert clusters.features.equals(widened.features) and (clusters.labels == widened.labels).all()
+    expected = PatternAnalyzer(n_clusters=2).cluster_patterns(exact).features
+    assert np.allclose(clusters.features.to_numpy(), expected.to_numpy(), atol=2e-2)
+    assert (ANALYZER.classify_pattern_types(half).labels == ANALYZER.classify_pattern_types(exact).labels).all()
+    cost, own = (ANALYZER.analyze_pattern_efficiency(each, 1.0).computational_cost for each in (half, exact))
+    assert cost == pytest.approx(own, rel=2e-2)
+
+
 def test_outputs_of_transformers_are_the_quality_of_the_pipeline() -> None:
     model = tiny_llama(layers=1)
     sample = token_samples(1, 40)[0]
@@ -268,7 +340,9 @@ def test_outputs_of_transformers_are_the_quality_of_the_pipeline() -> None:
 @pytest.mark.parametrize(
     ("outputs", "reason"),
     [
-        (torch.zeros(3, 64, 16), "hidden states say nothing of how well a model predicts"),
+        (torch.zeros(3, 64, 16), "logits without labels do not tell what was right; give batch="),
+        ((torch.zeros(3, 64, 16), None), "logits without labels"),
+        ({"hidden_states": torch.zeros(3, 64, 16)}, "hidden states say nothing of how well a model predicts"),
         ({"last_hidden_state": torch.zeros(3, 64, 16)}, "hidden states say nothing"),
         ({"logits": torch.zeros(3, 64, 16)}, "logits without labels do not tell what was right"),
         (None, "no model outputs were given"),

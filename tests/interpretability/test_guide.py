@@ -28,7 +28,9 @@ def test_every_example_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.Mon
     for title in SECTIONS:
         for code in re.findall(r"^```python\n(.*?)^```", section(title), flags=re.MULTILINE | re.DOTALL):
             exec(compile(code, title, "exec"), names)
-    assert {path.name for path in tmp_path.iterdir()} == {"sparse.svg", "largest.pdf"}
+    assert {path.name for path in tmp_path.iterdir()} == {"sparse.svg", "largest.pdf", "pictures"}
+    assert (tmp_path / "pictures" / "sparse_attention.png").exists()
+    assert names["plain"].quality and names["plain"].notes
     assert names["entropy_stats"].causal and names["kept"].selection_recall > names["kept"].random_recall
     assert names["pattern_types"].labels[0, 1] == "sink"
     assert names["MyAnalyzer"](n_clusters=2).cluster_patterns(names["attention_weights"]).feature_names[-1] == (

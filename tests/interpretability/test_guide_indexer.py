@@ -14,6 +14,7 @@ def test_the_guides_first_block_runs_as_printed(capsys) -> None:
     exec(first, names)
     told = capsys.readouterr().out
     assert told.startswith("token selection: light against baseline, n = 2 paired samples\n")
-    assert "  selection_recall" in told and "  word_start_lift" in told
+    assert "  selection_recall" in told and "  word_start_lift" in told and "  indexer_flops" in told
+    assert "IndexerHeads of own, n = 1 sample\n" in told and told.count("layer 0: ") == 1
     assert names["selection"].in_effect > 0.5
     assert "load(" in second

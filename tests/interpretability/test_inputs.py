@@ -14,7 +14,8 @@ def test_weights_of_any_rank_and_dtype_are_maps_by_sample_and_head(dtype: torch.
     given = random_maps(1, 20)[(0,) * (4 - rank)].to(dtype)
     maps = as_maps(given)
     assert maps.weights.shape == (1, 1, 20, 20)
-    assert maps.weights.dtype == dtype
+    assert maps.weights.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert torch.equal(maps.weights[0, 0], given.reshape(20, 20).to(maps.weights.dtype))
     assert (maps.batch, maps.heads, maps.length, maps.causal) == (1, 1, 20, True)
     assert torch.equal(maps.eligible, torch.ones(20, 20).tril().bool())
 
@@ -24,6 +25,18 @@ def test_numpy_weights_are_the_same_maps(dtype: type[np.floating]) -> None:
     maps = as_maps(np.stack([uniform(9), np.eye(9)]).astype(dtype))
     assert (maps.batch, maps.heads, maps.batched) == (1, 2, False)
     assert torch.equal(maps.weights[0, 1].double(), torch.eye(9, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_that_were_rounded_to_half_precision_are_judged_so_after_a_cast_too(dtype: torch.dtype) -> None:
+    exact = random_maps(2, 300, seed=3)
+    rounded = exact.to(dtype).float()
+    assert float((rounded.sum(-1) - 1).abs().max()) > 1e-4
+    assert torch.equal(as_maps(rounded.numpy()).weights, rounded)
+    with pytest.raises(ValueError, match="rows that do not sum to 1"):
+        as_maps(exact * 0.999)
+    with pytest.raises(ValueError, match="rows that do not sum to 1"):
+        as_maps(rounded * 0.9)
 
 
 def test_gradients_and_transposed_memory_do_not_matter() -> None:
@@ -66,11 +79,19 @@ LEAK[0, 1, 2, 0], LEAK[0, 1, 2, 5] = 0.5, 0.5
         (spoilt((0, 1, 5, 2), -0.5), "hold negative weights, first at sample 0 head 1 query 5 key 2"),
         (torch.zeros(2, 4, 4), "have 8 rows that do not sum to 1, first head 0 query 0 with 0"),
         (torch.ones(4), r"has shape \[4\]; give \[S, S\], \[heads, S, S\] or \[batch, heads, S, S\]"),
-        (torch.ones(1, 1, 1, 4, 4), r"has shape \[1, 1, 1, 4, 4\]; give"),
+        (torch.ones(1, 1, 1, 1, 4, 4), r"has shape \[1, 1, 1, 1, 4, 4\]; give"),
         (torch.ones(2, 4, 5), r"has shape \[2, 4, 5\], 4 queries and 5 keys; give square maps"),
         (torch.ones(0, 4, 4), r"has shape \[0, 4, 4\]; give at least one map"),
         (torch.ones(4, 4, dtype=torch.int64), "is torch.int64; give floating-point weights, after the softmax"),
-        ([WEIGHTS, WEIGHTS], r"is a list of 2; give one layer's tensor, e.g. attentions\[0\]"),
+        ([], "holds no layer; give at least one layer's weights"),
+        ([WEIGHTS, None], r"attention_weights\[1\] is NoneType; give a torch tensor"),
+        ([WEIGHTS, WEIGHTS[:2]], r"layers 0 and 1 of unlike shapes .*; give one layer, e.g. attention_weights\[0\]"),
+        ([WEIGHTS, [WEIGHTS, WEIGHTS]], r"attention_weights\[1\] holds 2 layers; give one list of layers"),
+        ([WEIGHTS, torch.full((3, 2, 8, 8), 0.125)], "is causal in one of the layers 0 and 1"),
+        (
+            [WEIGHTS, spoilt((1, 0, 4, 2), 3.0)],
+            r"attention_weights\[1\] have 1 rows that do not sum to 1, first sample 1",
+        ),
         ("weights", "is str; give a torch tensor or a numpy array"),
         (LEAK, "put weight on keys after the query in 7% of the rows, first sample 0 head 1 query 2; mask the future"),
     ],
@@ -79,6 +100,69 @@ def test_weights_that_cannot_be_meant_are_one_line_with_a_remedy(weights: object
     with pytest.raises(ValueError, match=message) as found:
         as_maps(weights)
     assert "\n" not in str(found.value) and ";" in str(found.value)
+
+
+def test_layers_are_further_heads_in_order_as_a_list_or_in_front() -> None:
+    layers = [random_maps(2, 8, seed, batch=3) for seed in range(4)]
+    for form in (layers, tuple(layers), torch.stack(layers), torch.stack(layers).numpy(), [w.half() for w in layers]):
+        maps = as_maps(form)
+        assert (maps.layers, maps.heads, maps.batch, maps.batched) == (4, 8, 3, True)
+        assert maps.called(5) == "layer 2 head 1"
+        for layer, expected in enumerate(layers):
+            assert torch.allclose(maps.layer(layer).weights, expected, atol=1e-3)
+    assert as_maps([layers[0]]).called(1) == "head 1"
+
+
+def _keys(layer: int, sample: int = 0, head: int = 0, length: int = 8) -> torch.Tensor:
+    """A mask that tells its layer, sample and head by the early key that its last queries select."""
+    mask = torch.eye(length, dtype=torch.bool)
+    mask[6:, (layer + 2 * sample + 3 * head) % 6] = True
+    return mask
+
+
+def test_selections_of_layers_are_never_misread_as_those_of_heads_or_samples() -> None:
+    heads, samples = 2, 3
+    for layers in (2, 3, 4):  # as many as heads, as samples, as neither
+        maps = as_maps([random_maps(heads, 8, batch=samples)] * layers)
+        by_head = torch.stack(
+            [
+                torch.stack(
+                    [torch.stack([_keys(layer, item, head) for head in range(heads)]) for item in range(samples)]
+                )
+                for layer in range(layers)
+            ]
+        )
+        one = by_head[:, :, 0]
+        for form in (one, one.numpy(), list(one), [mask.unsqueeze(1) for mask in one]):
+            found = as_selection(form, maps)
+            assert found.shape == (samples, layers, 8, 8)
+            for head in range(maps.heads):
+                for item in range(samples):
+                    assert torch.equal(maps.of_head(found, head)[item], _keys(head // heads, item))
+        for form in (by_head, list(by_head)):
+            found = as_selection(form, maps)
+            for head in range(maps.heads):
+                assert torch.equal(maps.of_head(found, head)[1], _keys(head // heads, 1, head % heads))
+        shared = as_selection(_keys(1), maps)
+        assert torch.equal(maps.of_head(shared, maps.heads - 1)[2], _keys(1))
+    alone = as_maps([random_maps(heads, 8)[0]] * 4)
+    masks = torch.stack([_keys(layer) for layer in range(4)])
+    for form in (masks, masks[:, None]):
+        assert torch.equal(alone.of_head(as_selection(form, alone), 5)[0], _keys(2))
+
+
+def test_a_selection_of_other_layers_says_how_to_pick_one() -> None:
+    masks = torch.eye(8).bool().expand(4, 3, 8, 8)
+    single, double = as_maps(WEIGHTS), as_maps([WEIGHTS, WEIGHTS])
+    for selected, maps, message in (
+        (masks, single, r"of several layers this one's, e.g. selected_tokens\[0\]"),
+        (list(masks), single, r"holds 4 layers and the weights are of one; give its own, e.g. selected_tokens\[0\]"),
+        (masks[:, :, None], single, r"of one layer; give selected_tokens\[layer\]"),
+        (list(masks), double, "holds 4 layers and the weights 2; give one selection a layer"),
+        (masks[:, :, None], double, r"has shape \[4, 3, 1, 8, 8\] for 2 layers; give one selection a layer"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            as_selection(selected, maps)
 
 
 def test_a_causal_analysis_refuses_weights_that_see_the_future() -> None:

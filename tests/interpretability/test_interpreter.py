@@ -314,6 +314,21 @@ def test_pictures_are_the_reports_and_are_saved_in_three_formats(interpreter, li
         interpreter.visualize_indexer_analysis(selection, save_path=tmp_path / "none" / "a.png")
 
 
+def test_pictures_of_analyses_are_kept_in_a_folder_by_question_and_model(dsa, tmp_path: Path) -> None:
+    keeping = IndexerInterpreter(save_dir=tmp_path / "pictures")
+    ids = ids_of(2, 40)
+    one, other = (keeping.analyze_positional_bias(dsa, ids, name=name) for name in ("one", "the other/v2"))
+    for analysis in (one, one, other, compare_indexer_analyses(one, other)):
+        keeping.visualize_indexer_analysis(analysis)
+    keeping.visualize_indexer_analysis(one, save_path=tmp_path / "own.png")
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == [
+        "positional_bias_one.png",
+        "positional_bias_one_2.png",
+        "positional_bias_the_other_v2.png",
+        "positional_bias_the_other_v2_against_one.png",
+    ]
+
+
 def test_results_are_mappings_that_print_their_numbers_and_become_frames(interpreter, dsa) -> None:
     found = interpreter.analyze_positional_bias(dsa, ids_of(4), name="mine")
     assert found["recency_lift"] == found.recency_lift and "lift" in found
@@ -324,6 +339,6 @@ def test_results_are_mappings_that_print_their_numbers_and_become_frames(interpr
     assert frame.columns == ["name", "value", "unit", "ci_low", "ci_high", "n"]
     row = frame.row(by_predicate=pl.col("name") == "recency_lift", named=True)
     assert row["value"] == found.recency_lift and row["ci_low"] < row["value"] < row["ci_high"] and row["n"] == 4
-    assert set(found.frames()) == {"values", "samples", "metrics", "per_sample", "lift"}
+    assert set(found.frames()) == {"values", "samples", "metrics", "per_sample", "costs", "lift"}
     told = repr(interpreter.analyze_indexer_heads(dsa, ids_of(2)))
     assert "layer 0: " in told and told.count("; ") >= 7

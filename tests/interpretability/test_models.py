@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import polars as pl
 import pytest
 import torch
@@ -120,6 +123,22 @@ def test_weights_and_selected_tokens_give_the_captures_recall_and_lift(interpret
     assert set(verdicts) == {"equivalent"}
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_in_half_precision_give_nearly_the_same_recall(interpreter, model, ids, dtype) -> None:
+    class Half(Showing):
+        def get_attention_weights(self, batch):
+            return super().get_attention_weights(batch).to(dtype)
+
+    class Cast(Half):
+        def get_attention_weights(self, batch):
+            return super().get_attention_weights(batch).float()
+
+    expected = interpreter.analyze_token_selection(Showing(model), ids)
+    for kind in (Half, Cast):
+        found = interpreter.analyze_token_selection(kind(model), ids)
+        assert found.selection_recall == pytest.approx(expected.selection_recall, rel=5e-3)
+
+
 def test_weights_after_the_selection_say_nothing_of_recall(interpreter, model, ids) -> None:
     shown = Showing(model, dense=False)
     found = interpreter.analyze_token_selection(shown, ids)
@@ -228,6 +247,103 @@ def test_an_attention_module_is_studied_on_hidden_states(interpreter) -> None:
     other = interpreter.study_relevance_distribution(SparseAttention(LightningIndexer()), [hidden + 1])
     with pytest.raises(ValueError, match="different samples"):
         compare_indexer_analyses(found, other)
+
+
+class Scoring(nn.Module):
+    """An indexer that takes the batch: two heads, of key s head 0 scores s % 5 and head 1 scores 2 (s % 5)."""
+
+    def __init__(self, by_head: bool, masked: float | None = -torch.inf) -> None:
+        super().__init__()
+        self.by_head, self.masked = by_head, masked
+
+    def forward(self, batch) -> torch.Tensor:
+        ids = batch["input_ids"] if isinstance(batch, dict) else batch
+        length = ids.shape[1]
+        keys = (torch.arange(length) % 5).float()
+        scores = torch.stack([keys, 2 * keys])[None, :, None, :].repeat(len(ids), 1, length, 1)
+        if self.masked is not None:
+            scores = scores.masked_fill(torch.ones(length, length).triu(1).bool(), self.masked)
+        return scores if self.by_head else scores.sum(1)
+
+
+class Holding(nn.Module):
+    """Has an indexer, and no forward that could be called with a batch."""
+
+    def __init__(self, indexer: Any, **attributes: Any) -> None:
+        super().__init__()
+        self.indexer = indexer
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+
+class Plain:
+    """No module at all: its indexer is a method."""
+
+    top_k = 4
+
+    def indexer(self, batch) -> torch.Tensor:
+        return Scoring(True)(batch)
+
+
+class Selecting(nn.Module):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        setattr(self, name, 4)
+
+
+NAMES = ("sparse_top_k", "index_topk", "topk", "top_k", "k")
+
+
+def test_an_indexer_that_takes_the_batch_is_studied_by_itself_in_every_form(interpreter) -> None:
+    ids = ids_of(2, 40)
+    budgets = [
+        *(Holding(Scoring(True), **{name: 4}) for name in NAMES),
+        *(Holding(Scoring(True), selector=Selecting(name)) for name in NAMES),
+        *(Holding(Scoring(True), config=SimpleNamespace(**{name: 4})) for name in NAMES),
+        Holding(Scoring(True), config={"sparse_top_k": 4}),
+        Plain(),
+        *(Holding(Scoring(by_head, masked), top_k=4) for by_head in (True, False) for masked in (None, -1e38, -1e9)),
+    ]
+    for model in budgets:
+        for batch in (ids, {"input_ids": ids}):
+            found = interpreter.analyze_token_selection(model, batch)
+            assert found.in_effect == pytest.approx(36 / 40)
+            assert found.random_recall == pytest.approx(sum(4 / n for n in range(5, 41)) / 36, rel=1e-5)
+    scores, summed = (
+        interpreter.study_relevance_distribution(Holding(Scoring(by_head), top_k=4), ids) for by_head in (True, False)
+    )
+    same(scores.moments, summed.moments)
+    assert scores.moments["maximum"].max() == 12
+
+
+def test_scores_by_head_tell_what_single_heads_do_and_summed_ones_do_not(interpreter) -> None:
+    ids = ids_of(4, 40)
+    heads = interpreter.analyze_indexer_heads(Holding(Scoring(True), top_k=4), ids)
+    assert heads.head_correlation == pytest.approx(1.0, abs=1e-4) and heads.head_redundancy == pytest.approx(1.0)
+    shares = heads.focus.filter(pl.col("layer") == 0).sort("indexer_head")["contribution"].to_list()
+    assert shares == pytest.approx([1 / 3, 2 / 3], rel=1e-4)
+    with pytest.warns(UserWarning, match="shows no scores of single indexer heads"):
+        interpreter.analyze_indexer_heads(Holding(Scoring(False), top_k=4), ids)
+
+
+def test_scores_of_heads_below_zero_are_noted(interpreter) -> None:
+    class Signed(Scoring):
+        def forward(self, batch) -> torch.Tensor:
+            return super().forward(batch) - 1
+
+    noted = [
+        any(
+            "go below 0" in note
+            for note in interpreter.analyze_positional_bias(Holding(each, k=4), ids_of(1, 40)).notes
+        )
+        for each in (Signed(True), Signed(True, None), Scoring(True), Scoring(True, -1e9))
+    ]
+    assert noted == [True, True, False, False]
+
+
+def test_an_indexer_without_a_budget_says_where_one_is_looked_for(interpreter) -> None:
+    with pytest.raises(ValueError, match=r"no index_topk, sparse_top_k, .* tells how many keys .*; set one of them on"):
+        interpreter.analyze_token_selection(Holding(Scoring(True)), ids_of(1, 9))
 
 
 class Wrong(Showing):

@@ -14,12 +14,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from polars.testing import assert_frame_equal
 
 from indexscope.analysis.features import extract_samples
 from indexscope.analysis.metrics.summary import summarise
 from indexscope.analysis.metrics.sums import table_sums
 from indexscope.analysis.settings import BootstrapSettings, ExtractSettings
-from interpretability import AttentionVisualizer
+from interpretability import AttentionVisualizer, IndexerInterpreter, PatternAnalyzer
 from tests.analysis.conftest import tiny_dsa, tiny_llama
 from tests.analysis.samples import samples
 from tests.interpretability.planted import attention_of, own, previous, random_maps, sink, uniform
@@ -274,6 +276,47 @@ class Mine(AttentionVisualizer):
         return self._finish(figure, save_path)
 
 
+def test_every_picture_goes_to_the_objects_folder_under_a_name_of_its_own(tmp_path: Path) -> None:
+    class Mine(AttentionVisualizer):
+        def visualize_mine(self, weights: Any) -> Figure:
+            self.analyze_attention_entropy(weights)
+            return self._finish(self.figure(height=2))
+
+    folder = tmp_path / "made" / "here"
+    weights = random_maps(2, 40)
+    mine = Mine(save_dir=folder)
+    assert list(folder.iterdir()) == []
+    mine.visualize_sparse_attention(weights)
+    first = (folder / "sparse_attention.png").read_bytes()
+    mine.visualize_sparse_attention(weights, title="Another")
+    mine.visualize_pattern_evolution(weights)
+    mine.visualize_mine(weights)
+    mine.compare_sparse_vs_dense(weights, weights)
+    mine.visualize_attention_entropy(weights, save_path=tmp_path / "own.svg")
+    PatternAnalyzer(n_clusters=2, save_dir=str(folder)).visualize_clusters(
+        PatternAnalyzer(n_clusters=2).cluster_patterns(weights)
+    )
+    names = ["clusters", "compare_sparse_vs_dense", "mine", "pattern_evolution", "sparse_attention"]
+    assert sorted(path.name for path in folder.iterdir()) == [f"{name}.png" for name in [*names, "sparse_attention_2"]]
+    assert (folder / "sparse_attention.png").read_bytes() == first
+    assert first != (folder / "sparse_attention_2.png").read_bytes() and (tmp_path / "own.svg").exists()
+    again = Mine(save_dir=folder)
+    again.visualize_sparse_attention(weights, title="Own", save_path=folder / "sparse_attention.png")
+    kept = (folder / "sparse_attention.png").read_bytes()
+    again.visualize_sparse_attention(weights)
+    assert (folder / "sparse_attention.png").read_bytes() == kept
+    assert len(list(folder.iterdir())) == 6  # a notebook that runs again replaces its pictures
+
+
+@pytest.mark.parametrize("kind", [AttentionVisualizer, PatternAnalyzer, IndexerInterpreter])
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, kind: type) -> None:
+    (tmp_path / "file").write_text("")
+    for wrong in (tmp_path / "file", tmp_path / "file" / "below", "/proc/none"):
+        with pytest.raises(ValueError, match=r"save_dir '.*' cannot be written .*; give a folder") as found:
+            kind(save_dir=wrong)
+        assert "\n" not in str(found.value)
+
+
 def test_a_subclass_draws_in_the_house_style(tmp_path: Path) -> None:
     with plt.rc_context({"axes.grid": False, "axes.spines.top": True, "font.family": ["serif"]}):
         figure = Mine().visualize_diagonal(uniform(9), tmp_path / "own.svg")
@@ -298,6 +341,78 @@ def test_a_notebook_shows_a_figure_once_in_a_cell(monkeypatch: pytest.MonkeyPatc
     shell.execution_count = 5
     figure._ipython_display_()
     assert len(shown) == 2
+
+
+def test_training_steps_are_measured_as_each_alone_and_drawn_on_their_own_axis() -> None:
+    maps = {1000: random_maps(2, 40, 1), 0: random_maps(2, 40, 0) * 0 + torch.tensor(uniform(40)).float()}
+    found = VISUALIZER.analyze_pattern_evolution(maps, by="step")
+    assert (found.by, found.steps, found.lengths, found.prefixes) == ("step", (0, 1000), (40,), False)
+    assert found.by_length.is_empty() and found.by_step["step"].to_list() == [0, 1000]
+    alone = [VISUALIZER.analyze_attention_entropy(maps[step]).entropy for step in (0, 1000)]
+    assert found.by_step["entropy"].to_list() == pytest.approx(alone)
+    assert found.pattern_types.filter(pl.col("step") == 0)["pattern_type"].to_list()[0] == "uniform"
+    for steps in (maps, {**maps, 143_000: maps[1000]}, {0: maps[0]}):
+        figure = VISUALIZER.visualize_pattern_evolution(steps, by="step")
+        assert {axes.get_xlabel() for axes in figure.axes} == {"training step"}
+        assert {"Attention by training step", "0"} <= texts_of(figure)
+    by_length = VISUALIZER.visualize_pattern_evolution(maps[1000])
+    assert {axes.get_xlabel() for axes in by_length.axes} == {"length (tokens)"}
+    assert "Attention by sequence length" in texts_of(by_length)
+
+
+@pytest.mark.parametrize(
+    ("weights", "options", "message"),
+    [
+        ([random_maps(1, 20)], {"by": "step"}, "is list; by step give a mapping from the training step"),
+        ({}, {"by": "step"}, "is empty; by step give a mapping"),
+        ({-1: random_maps(1, 20)}, {"by": "step"}, "step -1 is -1; give a whole number"),
+        ({"a": random_maps(1, 20)}, {"by": "step"}, "step 'a' is a; give a whole number"),
+        ({1: random_maps(1, 20), 2: random_maps(1, 24)}, {"by": "step"}, "unlike maps at steps 1 and 2, .*; give the"),
+        ({1: random_maps(1, 20)}, {"by": "step", "lengths": [8]}, "lengths is only for evolution by length"),
+        (random_maps(1, 20), {"by": "epoch"}, "by is 'epoch'; give one of length, step"),
+    ],
+)
+def test_steps_that_cannot_be_meant_are_one_line(weights: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        VISUALIZER.visualize_pattern_evolution(weights, **options)
+
+
+def test_heads_of_layers_are_measured_as_alone_and_drawn_under_their_layers_name() -> None:
+    layers = [random_maps(2, 24, seed, batch=2) for seed in range(3)]
+    masks = [topk_mask(layer, 5) for layer in layers]
+    sparse = [sparsified(*each) for each in zip(layers, masks, strict=True)]
+    found = VISUALIZER.analyze_attention_entropy(torch.stack(layers))
+    assert (found.layers, found.heads, found.samples) == (3, 2, 2)
+    alone = [VISUALIZER.analyze_attention_entropy(weights) for weights in layers]
+    assert found.entropy == pytest.approx(np.mean([each.entropy for each in alone]))
+    for layer, each in enumerate(alone):
+        assert_frame_equal(found.by_head.filter(pl.col("layer") == layer).drop("layer"), each.by_head)
+    both = VISUALIZER.measure_sparse_vs_dense(sparse, layers, masks)
+    singles = [VISUALIZER.measure_sparse_vs_dense(*each) for each in zip(sparse, layers, masks, strict=True)]
+    assert both.selection_recall == pytest.approx(np.mean([each.selection_recall for each in singles]), rel=1e-5)
+    assert both.dense.by_head["layer"].to_list() == [0, 0, 1, 1, 2, 2]
+    named = VISUALIZER.visualize_sparse_attention(layers, masks, heads=[0, 5])
+    assert "layer 2 head 1" in texts_of(named)
+    assert "layer 1 head 0" in texts_of(VISUALIZER.visualize_attention_entropy(layers))
+    lost = VISUALIZER.compare_sparse_vs_dense(sparse, layers, masks)
+    assert any("layer " in text for text in texts_of(lost))
+
+
+def test_what_shows_one_layer_says_how_to_pick_it() -> None:
+    layers = [random_maps(2, 24, seed) for seed in range(3)]
+    calls: list[Any] = [
+        lambda: VISUALIZER.visualize_token_selection(layers, None, ["a"] * 24),
+        lambda: VISUALIZER.analyze_pattern_evolution(torch.stack(layers)),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"holds 3 layers, of which this shows one; give it, e.g. .*\[0\]$"):
+            call()
+    with pytest.raises(ValueError, match="of several layers give one"):
+        VISUALIZER.analyze_pattern_evolution(layers)
+
+
+def texts_of(figure: Figure) -> set[str]:
+    return {text for found in figure.findobj(Text) for text in found.get_text().splitlines()}
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
