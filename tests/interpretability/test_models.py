@@ -14,6 +14,7 @@ from indexscope.analysis.distribution import run as distribution
 from indexscope.analysis.features import extract_samples
 from indexscope.analysis.settings import ExtractSettings
 from interpretability import IndexerInterpreter, compare_indexer_analyses
+from tests.analysis.capture.plain_modules import Plain, Told
 from tests.analysis.capture.tiny_families import FAMILIES, tokens
 from tests.analysis.conftest import tiny_dsa
 from tests.interpretability.test_interpreter import as_samples, ids_of
@@ -182,6 +183,34 @@ def test_every_family_of_transformers_is_studied_with_the_pipelines_numbers(inte
     scores = interpreter.study_relevance_distribution(model, ids)
     assert scores.score_margin == pytest.approx(expected["score_margin"], rel=1e-9) and scores.quantiles.height
     assert (scores.indexer_kl is None) == any("null: indexer_kl" in note for note in scores.notes)
+
+
+@pytest.mark.parametrize("kind", ["bool", "by hand"])
+def test_a_plain_module_is_studied_as_one_that_traces_itself(interpreter, kind: str) -> None:
+    model, ids = Plain(kind), ids_of(3, 48, vocabulary=31)
+    found, expected = (interpreter.analyze_token_selection(each, ids) for each in (model, Told(model.eval())))
+    for name in (*RECALL, "random_recall", "in_effect"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-6), name
+    same(found.lift, expected.lift)
+    scores, told = (interpreter.study_relevance_distribution(each, ids) for each in (model, Told(model)))
+    assert scores.model == "Plain" and scores.indexer_kl is not None
+    same(scores.metrics, told.metrics)
+    heads, told = (interpreter.analyze_indexer_heads(each, ids) for each in (model, Told(model)))
+    assert found.notes == ()
+    same(heads.metrics, told.metrics)
+
+
+def test_a_module_whose_attention_cannot_be_seen_still_shows_its_indexer(interpreter) -> None:
+    class Hidden(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.indexer = LightningIndexer()
+
+        def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+            return self.indexer(input_ids.unsqueeze(-1).float())
+
+    found = interpreter.study_relevance_distribution(Hidden(), ids_of(2, 40))
+    assert "only its indexer is seen" in found.notes[0] and found.zero_share is not None
 
 
 class LightningIndexer(nn.Module):
