@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -132,6 +133,7 @@ class WatchCalls(TorchFunctionMode):
             bias = bias if bool(bias.any()) else None
         if given.is_causal:
             visible = visible & causal
+        self._products.clear()
         seen = self._seen(SDPA, visible)
         seen.query, seen.key, seen.value = parts
         seen.bias = bias
@@ -148,12 +150,10 @@ class WatchCalls(TorchFunctionMode):
         shaped = masks.by_head(logits, self.batch, self.length)
         assert shaped is not None
         seen = self._seen("softmax", ~masks.hidden(shaped))
-        for name, given in reversed(self._products):
-            found = masks.factors(name, given, self.length)
-            both = None if found is None else masks.joined_heads(*found, self.batch)
-            scale = None if both is None else masks.scale_of(shaped, seen.visible, *both)
-            if both is not None and scale is not None:
-                seen.query, seen.key, seen.scale = *both, scale
+        for query, key in self._factors():
+            scale = masks.scale_of(shaped, seen.visible, query, key)
+            if scale is not None:
+                seen.query, seen.key, seen.scale = query, key, scale
                 break
         self._products.clear()
         causal = masks.causal_mask(self.length, logits.device)
@@ -162,11 +162,25 @@ class WatchCalls(TorchFunctionMode):
                 self.no_dense = True
             else:
                 dense = (seen.query @ seen.key.transpose(-1, -2) * seen.scale).masked_fill(~causal, -torch.inf)
+                dense = dense.transpose(1, 2) if masks.queries_first(logits, self.length) else dense
                 args = (dense.to(logits.dtype).reshape(logits.shape), *args[1:])
         result = func(*args, **kwargs)
         self._weights = [result]
-        seen.weights = result.reshape(self.batch, -1, self.length, self.length)
+        seen.weights = masks.by_head(result, self.batch, self.length)
         return result
+
+    def _factors(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """What may be query and key of the next softmax, the latest first; and of two products that are added up."""
+        before: tuple[torch.Tensor, torch.Tensor] | None = None
+        for name, given in reversed(self._products):
+            found = masks.factors(name, given, self.length)
+            both = None if found is None else masks.joined_heads(*found, self.batch)
+            if both is None:
+                continue
+            yield both
+            if before is not None and before[0].shape[:3] == both[0].shape[:3]:
+                yield torch.cat((both[0], before[0]), -1), torch.cat((both[1], before[1]), -1)
+            before = both
 
     def _seen(self, name: str, visible: torch.Tensor) -> Attention:
         """The next attention."""
@@ -197,8 +211,13 @@ class WatchCalls(TorchFunctionMode):
             return args
         used, seen.value = found[0], masks.of_heads(found[1], self.batch)
         weights, self._weights = self._weights[0], []
+        if seen.query is not None:
+            seen.weights = None  # they follow from it, and those of all layers are much to keep
+        if used is weights:
+            return args
         lost = masks.by_head((weights != 0) & (used == 0), self.batch, self.length)
-        if lost is None or not bool(lost.any()):
+        # Not what a narrower type rounds to 0.
+        if lost is None or not bool(((weights > torch.finfo(used.dtype).tiny) & (used == 0)).any()):
             return args
         self.unused += [] if seen.pick is None else [seen.pick]
         seen.visible, seen.late = masks.one_head(seen.visible & ~lost), True
@@ -216,8 +235,7 @@ class WatchCalls(TorchFunctionMode):
         )
 
     def _multiply(self, name: str, args: tuple[Any, ...], result: torch.Tensor) -> None:
-        size = (self.length, self.length)
-        if result.is_floating_point() and result.dim() > 2 and result.shape[-2:] == size:
+        if result.is_floating_point() and self._is_square(result):
             self._products = [*self._products[1 - WAITING :], (name, args)]
 
     def _pick(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
@@ -225,7 +243,8 @@ class WatchCalls(TorchFunctionMode):
         dim = args[2] if len(args) > 2 else kwargs.get("dim", -1)
         if dim not in (-1, scores.dim() - 1):
             return
-        pick = pick_of(scores, result[1], self.batch, self.length)
+        largest = args[3] if len(args) > 3 else kwargs.get("largest", True)
+        pick = pick_of(scores if largest else -scores, result[1], self.batch, self.length)
         if pick is not None:
             pick.heads, pick.factors = self._scoring.heads, self._scoring.factors
             self.unused = [*self.unused[1 - WAITING :], pick]
@@ -240,11 +259,15 @@ class WatchCalls(TorchFunctionMode):
         if int(one.max()) >= rows:
             raise TooLong(int(one.max()), rows)
 
+    def _is_square(self, given: torch.Tensor) -> bool:
+        square = given.dim() > 2 and given.shape[-2:] == (self.length, self.length)
+        return square or masks.queries_first(given, self.length)
+
     def _over_keys(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         if not args or not isinstance(args[0], torch.Tensor):
             return False
         logits, dim = args[0], args[1] if len(args) > 1 else kwargs.get("dim")
-        if dim not in (-1, logits.dim() - 1) or logits.shape[-2:] != (self.length, self.length) or logits.dim() < 3:
+        if dim not in (-1, logits.dim() - 1) or not self._is_square(logits):
             return False
         shaped = masks.by_head(logits, self.batch, self.length)
         return logits.is_floating_point() and shaped is not None and shaped.shape[0] == self.batch

@@ -24,11 +24,17 @@ def hidden(logits: torch.Tensor) -> torch.Tensor:
     >>> hidden(torch.tensor([[0.0, -1e9, -float("inf")], [-1e9, -1e9, -1e9]])).tolist()
     [[False, True, True], [False, False, False]]
     """
-    return logits.isneginf() | (logits < logits.amax(-1, keepdim=True) - FAR)
+    least = (logits.amax(-1, keepdim=True) - FAR).clamp(min=torch.finfo(logits.dtype).min)  # above -inf everywhere
+    return logits < least
+
+
+def queries_first(given: torch.Tensor, length: int) -> bool:
+    """Whether it is [B, S, heads, S] rather than [B, heads, S, S]."""
+    return given.dim() == 4 and given.shape[1] == given.shape[3] == length != given.shape[2]
 
 
 def by_head(given: torch.Tensor, batch: int, length: int, heads_first: bool = False) -> torch.Tensor | None:
-    """Anything [..., S or 1, S] as [B or 1, heads or 1, S, S]; None where it is of another shape.
+    """Anything [..., S or 1, S] or [B, S, heads, S] as [B or 1, heads or 1, S, S]; None where it is of another shape.
 
     Args:
         given: With no dimension before the last two, with one (B, heads, or both of them), or with more, B first.
@@ -36,6 +42,8 @@ def by_head(given: torch.Tensor, batch: int, length: int, heads_first: bool = Fa
         length: S.
         heads_first: A single dimension before the last two is heads, as where it is broadcast to four.
     """
+    if queries_first(given, length):
+        given = given.transpose(1, 2)
     if given.dim() < 2 or given.shape[-1] != length or given.shape[-2] not in (1, length):
         return None
     given = (
@@ -96,14 +104,14 @@ def factors(
         weights: The product is of weights [..., S, S] and values instead, and these two are given back.
     """
     if func == "einsum":
-        return _of_einsum(args, weights)
+        return _of_einsum(args, length, weights)
     one, other = args[1:3] if func == "baddbmm" else args[:2]
     if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor) or min(one.dim(), other.dim()) < 2:
         return None
     return (one, other) if weights else (one, other.transpose(-1, -2))
 
 
-def _of_einsum(args: Sequence[object], weights: bool) -> tuple[torch.Tensor, torch.Tensor] | None:
+def _of_einsum(args: Sequence[object], length: int, weights: bool) -> tuple[torch.Tensor, torch.Tensor] | None:
     equation, operands = args[0], args[1:]
     if len(operands) == 1 and isinstance(operands[0], list | tuple):
         operands = operands[0]
@@ -117,17 +125,24 @@ def _of_einsum(args: Sequence[object], weights: bool) -> tuple[torch.Tensor, tor
     summed = [letter for letter in first if letter in second and letter not in result]
     if len(summed) != 1:
         return None
+    sizes = dict(zip(first + second, (*one.shape, *other.shape), strict=True))
     if weights:
         width = [letter for letter in second if letter not in first]
-        return (one, _arranged(other, second, first[:-2], summed[0], width[0])) if len(width) == 1 else None
-    if result[-2] not in first:
+        leading = first.replace(_row(first, sizes, length), "").replace(summed[0], "")
+        return (one, _arranged(other, second, leading, summed[0], width[0])) if len(width) == 1 else None
+    row, column = _row(result, sizes, length), result[-1]
+    if row not in first:
         first, second, one, other = second, first, other, one
-    if result[-1] in first or result[-2] in second:
+    if column in first or row in second:
         return None
-    leading = result[:-2]
-    return _arranged(one, first, leading, result[-2], summed[0]), _arranged(
-        other, second, leading, result[-1], summed[0]
-    )
+    leading = result.replace(row, "").replace(column, "")
+    query = _arranged(one, first, leading, row, summed[0])
+    return query, _arranged(other, second, leading, column, summed[0])
+
+
+def _row(letters: str, sizes: dict[str, int], length: int) -> str:
+    """The letter of the queries: the last but one, or the second in [B, S, heads, S]."""
+    return letters[-2] if sizes[letters[-2]] == length or len(letters) < 4 else letters[1]
 
 
 def _arranged(operand: torch.Tensor, letters: str, leading: str, row: str, width: str) -> torch.Tensor:
@@ -164,5 +179,6 @@ def scale_of(logits: torch.Tensor, visible: torch.Tensor, query: torch.Tensor, k
     if not square:
         return None
     scale = float((found * product).sum()) / square
-    tolerance = ROUNDING.get(logits.dtype, 1e-4) * float(found.abs().max())
+    rounding = max(ROUNDING.get(dtype, 1e-4) for dtype in (logits.dtype, query.dtype))
+    tolerance = rounding * float(found.abs().max())
     return scale if scale > 0 and float((found - scale * product).abs().max()) <= tolerance else None

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from indexscope.analysis.capture.masks import by_head
+from indexscope.analysis.capture.masks import by_head, queries_first
 from indexscope.analysis.capture.trace import selection_mask
 
 #: Relative error up to which heads times weights are the scores.
@@ -40,12 +40,15 @@ class Pick:
 
 def pick_of(scores: object, indices: torch.Tensor, batch: int, length: int) -> Pick | None:
     """The call of a ``topk`` as a pick, None where it was not over the keys of every query."""
-    if not isinstance(scores, torch.Tensor) or scores.dim() < 3 or scores.shape[-2:] != (length, length):
+    if not isinstance(scores, torch.Tensor) or scores.dim() < 3:
         return None
-    given = by_head(scores, batch, length)
-    if given is None or given.shape[0] != batch or indices.shape[-2] != length or indices.dim() != scores.dim():
+    if queries_first(scores, length):
+        scores, indices = scores.transpose(1, 2), indices.transpose(1, 2)
+    given = by_head(scores, batch, length) if scores.shape[-2:] == (length, length) else None
+    if given is None or given.shape[0] != batch:
         return None
-    return Pick(given if given.is_floating_point() else given.float(), indices.reshape(*given.shape[:3], -1))
+    # A module may go on to write its mask where its scores were.
+    return Pick(given.clone() if given.is_floating_point() else given.float(), indices.reshape(*given.shape[:3], -1))
 
 
 def heads_and_weights(pick: Pick, eligible: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None] | None:

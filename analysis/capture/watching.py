@@ -19,7 +19,7 @@ from indexscope.errors import is_out_of_memory
 
 #: Lengths that are tried to see how a module selects; odd ones, which no width or number of experts happens to be.
 PROBES = (7, 33, 129, 513)
-CALLS = "scaled_dot_product_attention, and of softmax over [B, H, S, S] before a matmul with values,"
+CALLS = "scaled_dot_product_attention, or of softmax over [B, H, S, S] before a matmul with values,"
 NO_TOPK = "its topk over keys is followed by no mask that keeps what it picked; add `trace` with selected"
 OTHER = "attends from or to something other than the S tokens, and is passed over"
 _TRACE = f"add the method `trace` ({GUIDE})"
@@ -94,6 +94,8 @@ class WatchedModule(nn.Module):
         found = [(each, *trace_of(each, watch.batch, watch.length, heads)) for each in _attentions(watch)]
         if not any(layer is not None for _, layer, _ in found):
             reason = f"its forward makes no call of {CALLS} that could be seen"
+            if watch.others:
+                reason = f"its scaled_dot_product_attention {OTHER}"
             if found:
                 reason = f"{found[0][0].call} (attention {found[0][0].number}) {found[0][2][0]}"
             raise IndexscopeError(self.name, reason, _TRACE)
@@ -117,7 +119,8 @@ class WatchedModule(nn.Module):
                 continue
             found = [each for each in _attentions(watch) if each.selects or _moves(each.visible)]
             self._selecting |= {each.number for each in found}
-            widths[length] = max((_width(each) for each in found), default=0)
+            if found:
+                widths[length] = max(_width(each) for each in found)
         if watch is None:
             assert failed is not None
             raise failed
@@ -125,11 +128,9 @@ class WatchedModule(nn.Module):
         if self._selecting:
             self.index_topk = max(widths.values())
             grows = [min(length, self.index_topk) > width for length, width in widths.items()]
-            if any(grows[:-1]) or self.index_topk >= max(widths):
-                self.notes += (
-                    f"{self.name}: its k grows with the length, or is beyond {max(widths)}; index_topk is "
-                    f"{self.index_topk}, of sequences of {max(widths)} tokens",
-                )
+            if any(grows) or self.index_topk >= max(widths):
+                told = f"index_topk is {self.index_topk}, of sequences of {max(widths)} tokens"
+                self.notes += (f"{self.name}: its k grows with the length, or is beyond {max(widths)}; {told}",)
 
     def _look(self, length: int) -> WatchCalls:
         """A forward over two sequences of random ids."""

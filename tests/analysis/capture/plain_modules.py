@@ -88,6 +88,14 @@ class Attention(nn.Module):
             z += torch.zeros(mask.shape).masked_fill(~mask, float("-inf"))
             p = torch.softmax(z.float(), -1).type_as(q)
             return torch.einsum("bhqk,bkhd->bqhd", p, v.transpose(1, 2)).transpose(1, 2)
+        if self.kind == "latent":
+            # As DeepSeek's own code: [B, S, H, S], a product for content and one for position, the mask added.
+            q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+            z = torch.einsum("bshc,bthc->bsht", q[..., :5], k[..., :5])
+            z = (z + torch.einsum("bshr,bthr->bsht", q[..., 5:], k[..., 5:])) * scale
+            z += torch.full(mask[:, 0].shape, -torch.inf).masked_fill(mask[:, 0], 0).unsqueeze(2)
+            p = z.softmax(dim=-1, dtype=torch.float32)
+            return torch.einsum("bsht,bthc->bshc", p.type_as(q), v).transpose(1, 2)
         if self.kind == "after":
             p = (q @ k.transpose(2, 3) * scale).masked_fill(~causal(mask.shape[-1]), -torch.inf).softmax(-1) * mask
             return (p / p.sum(-1, keepdim=True)) @ v

@@ -19,7 +19,7 @@ from tests.analysis.capture.plain_modules import VOCABULARY, WIDTH, Attention, K
 from tests.analysis.samples import samples
 
 SETTINGS = ExtractSettings(chunk=16, local_window=5, sink_keys=3, top_k=6, sparsity_threshold=0.02)
-SELECTING = ["bool", "float", "by hand", "topk", "after"]
+SELECTING = ["bool", "float", "by hand", "topk", "after", "latent"]
 DENSE = ["dense", "window", "gqa", "einsum"]
 
 
@@ -32,7 +32,7 @@ def same(found: dict[str, pl.DataFrame], expected: dict[str, pl.DataFrame], *nam
 
 @pytest.mark.parametrize("kind", [*SELECTING, *DENSE])
 def test_a_plain_module_has_the_tables_of_a_trace_written_by_hand(kind: str) -> None:
-    model, one = Plain(kind).eval(), samples(45, 5)
+    model, one = Plain(kind).eval(), samples(45, 5, 2, 1)
     source = as_source(model)
     found = extract_samples(source, one, SETTINGS)
     expected = extract_samples(Told(model, K if kind in SELECTING else None), one, SETTINGS)
