@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from inspect import signature
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from indexscope.analysis.capture import CapturedModel, LayerTrace, Source, Trace
 from indexscope.analysis.capture.indexer import TOPK, Seen, WatchTopk, index_topk, indexers
 from indexscope.analysis.capture.site import heads_of
 from indexscope.analysis.capture.trace import selection_mask
+from indexscope.analysis.capture.watching import takes_input_ids
 
 #: Token ids of a model that does not tell its vocabulary are not checked against one.
 ANY = 2**31 - 1
@@ -112,7 +112,7 @@ def _watching(model: object) -> Source | None:
         callable(getattr(model, name, None)) for name in ("get_selected_tokens", "get_attention_weights")
     ):
         return None
-    named, indexed = "input_ids" in signature(model.forward).parameters, bool(_indexers_of(model))
+    named, indexed = takes_input_ids(model), bool(_indexers_of(model))
     if indexed and not named:
         return None  # it may be a module of hidden states
     try:

@@ -222,3 +222,25 @@ def test_positions_that_end_are_the_longest_sequence() -> None:
     assert source.max_length == 50
     with pytest.raises(IndexscopeError, match="end at 50"):
         extract_samples(source, samples(51), SETTINGS)
+
+
+@pytest.mark.parametrize("kind", ["bool", "by hand", "latent"])
+def test_under_autocast_the_factors_are_those_of_the_narrow_type(kind: str) -> None:
+    class Narrow(Plain):
+        def forward(self, input_ids: torch.Tensor):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return super().forward(input_ids)
+
+    source = as_source(Narrow(kind).eval())
+    assert source.index_topk == K and source.notes == ()
+    tables = extract_samples(source, samples(40), SETTINGS)
+    wide = extract_samples(Plain(kind).eval(), samples(40), SETTINGS)
+    assert_frame_equal(tables["tokens"], wide["tokens"], rel_tol=0.02, abs_tol=0.02)
+
+
+def test_a_compiled_module_is_watched_as_it_was_written() -> None:
+    ids = torch.randint(VOCABULARY, (1, 40))
+    plain = Plain().eval()
+    compiled = TracedModel(torch.compile(plain, backend="eager")).trace(ids)
+    for layer, own in zip(compiled.layers, TracedModel(plain).trace(ids).layers, strict=True):
+        assert torch.equal(layer.selected, own.selected) and torch.equal(layer.scores, own.scores)

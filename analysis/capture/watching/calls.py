@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -11,15 +10,13 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from indexscope.analysis.capture import masks
-from indexscope.analysis.capture.attended import Attention
-from indexscope.analysis.capture.picks import Pick, Scoring, is_any, operands, pick_of, same_shape
+from indexscope.analysis.capture.watching import masks
+from indexscope.analysis.capture.watching.attended import Attention
+from indexscope.analysis.capture.watching.picks import Pick, Scoring, is_any, operands, pick_of, same_shape
+from indexscope.analysis.capture.watching.products import PRODUCTS, WAITING, Products, factors, scale_of
 
 SDPA = "scaled_dot_product_attention"
 SOFTMAX = ("softmax", "special_softmax", "_softmax")
-PRODUCTS = ("matmul", "__matmul__", "bmm", "baddbmm", "einsum")
-#: Products and picks that wait for their attention; more are other things.
-WAITING = 8
 
 
 class TooLong(IndexError):
@@ -73,7 +70,7 @@ class WatchCalls(TorchFunctionMode):
         self.no_dense = False
         self.rows: int | None = None
         self._shared: torch.Tensor | None = None
-        self._products: list[tuple[str, tuple[Any, ...]]] = []
+        self._products = Products(batch, length)
         self._weights: list[torch.Tensor] = []
         self._scoring = Scoring(length)
 
@@ -94,7 +91,7 @@ class WatchCalls(TorchFunctionMode):
             args = self._weigh(name, args)
         result = func(*args, **kwargs)
         if name in PRODUCTS:
-            self._multiply(name, args, result)
+            self._products.add(name, args, result)
         elif name == "topk":
             self._pick(args, kwargs, result)
         if self.heads:
@@ -104,10 +101,8 @@ class WatchCalls(TorchFunctionMode):
         return result
 
     def _attend(self, func: Any, given: _Sdpa) -> Any:
-        mask, parts = (
-            given.attn_mask,
-            [masks.of_heads(part, self.batch) for part in (given.query, given.key, given.value)],
-        )
+        mask = given.attn_mask
+        parts = [masks.of_heads(part, self.batch) for part in (given.query, given.key, given.value)]
         causal = masks.causal_mask(self.length, given.query.device)
 
         def call(attn_mask: torch.Tensor | None, is_causal: bool) -> Any:
@@ -133,7 +128,7 @@ class WatchCalls(TorchFunctionMode):
             bias = bias if bool(bias.any()) else None
         if given.is_causal:
             visible = visible & causal
-        self._products.clear()
+        self._products.waiting.clear()
         seen = self._seen(SDPA, visible)
         seen.query, seen.key, seen.value = parts
         seen.bias = bias
@@ -150,12 +145,12 @@ class WatchCalls(TorchFunctionMode):
         shaped = masks.by_head(logits, self.batch, self.length)
         assert shaped is not None
         seen = self._seen("softmax", ~masks.hidden(shaped))
-        for query, key in self._factors():
-            scale = masks.scale_of(shaped, seen.visible, query, key)
+        for query, key in self._products.factors():
+            scale = scale_of(shaped, seen.visible, query, key)
             if scale is not None:
                 seen.query, seen.key, seen.scale = query, key, scale
                 break
-        self._products.clear()
+        self._products.waiting.clear()
         causal = masks.causal_mask(self.length, logits.device)
         if seen.selects and not self.select and not torch.equal(seen.visible, causal.expand_as(seen.visible)):
             if seen.query is None or seen.key is None or seen.scale is None:
@@ -168,19 +163,6 @@ class WatchCalls(TorchFunctionMode):
         self._weights = [result]
         seen.weights = masks.by_head(result, self.batch, self.length)
         return result
-
-    def _factors(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """What may be query and key of the next softmax, the latest first; and of two products that are added up."""
-        before: tuple[torch.Tensor, torch.Tensor] | None = None
-        for name, given in reversed(self._products):
-            found = masks.factors(name, given, self.length)
-            both = None if found is None else masks.joined_heads(*found, self.batch)
-            if both is None:
-                continue
-            yield both
-            if before is not None and before[0].shape[:3] == both[0].shape[:3]:
-                yield torch.cat((both[0], before[0]), -1), torch.cat((both[1], before[1]), -1)
-            before = both
 
     def _seen(self, name: str, visible: torch.Tensor) -> Attention:
         """The next attention."""
@@ -206,7 +188,7 @@ class WatchCalls(TorchFunctionMode):
 
     def _weigh(self, name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Note the values that the last softmax's weights are for, and what they lost on the way, as the arguments."""
-        seen, found = self.attentions[-1], masks.factors(name, args, self.length, weights=True)
+        seen, found = self.attentions[-1], factors(name, args, self.length, weights=True)
         if found is None or found[1].dim() < 3 or found[1].shape[-2] != self.length:
             return args
         used, seen.value = found[0], masks.of_heads(found[1], self.batch)
@@ -234,10 +216,6 @@ class WatchCalls(TorchFunctionMode):
             for arg in args
         )
 
-    def _multiply(self, name: str, args: tuple[Any, ...], result: torch.Tensor) -> None:
-        if result.is_floating_point() and self._is_square(result):
-            self._products = [*self._products[1 - WAITING :], (name, args)]
-
     def _pick(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         scores = args[0] if args else kwargs["input"]
         dim = args[2] if len(args) > 2 else kwargs.get("dim", -1)
@@ -259,15 +237,11 @@ class WatchCalls(TorchFunctionMode):
         if int(one.max()) >= rows:
             raise TooLong(int(one.max()), rows)
 
-    def _is_square(self, given: torch.Tensor) -> bool:
-        square = given.dim() > 2 and given.shape[-2:] == (self.length, self.length)
-        return square or masks.queries_first(given, self.length)
-
     def _over_keys(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         if not args or not isinstance(args[0], torch.Tensor):
             return False
         logits, dim = args[0], args[1] if len(args) > 1 else kwargs.get("dim")
-        if dim not in (-1, logits.dim() - 1) or not self._is_square(logits):
+        if dim not in (-1, logits.dim() - 1) or not masks.is_square(logits, self.length):
             return False
         shaped = masks.by_head(logits, self.batch, self.length)
         return logits.is_floating_point() and shaped is not None and shaped.shape[0] == self.batch

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from indexscope import IndexscopeError
-from indexscope.analysis.capture.attended import Attention
-from indexscope.analysis.capture.calls import TooLong, WatchCalls
 from indexscope.analysis.capture.trace import GUIDE, LayerTrace, Trace
-from indexscope.analysis.capture.watched_layer import trace_of
+from indexscope.analysis.capture.watching.attended import Attention
+from indexscope.analysis.capture.watching.calls import TooLong, WatchCalls
+from indexscope.analysis.capture.watching.layer import trace_of
 from indexscope.errors import is_out_of_memory
 
 #: Lengths that are tried to see how a module selects; odd ones, which no width or number of experts happens to be.
@@ -53,7 +53,7 @@ class WatchedModule(nn.Module):
         self.max_length: int | None = None
         self.notes: tuple[str, ...] = ()
         self._selecting: frozenset[int] = frozenset()
-        self._by_name = "input_ids" in inspect.signature(module.forward).parameters
+        self._by_name = takes_input_ids(module)
         self._probe()
 
     def trace(self, input_ids: torch.Tensor, select: bool = True, head_scores: bool = False) -> Trace:
@@ -74,7 +74,7 @@ class WatchedModule(nn.Module):
         batch, length = input_ids.shape
         watch = WatchCalls(batch, length, self._selecting, select, heads)
         try:
-            with torch.no_grad(), _slow_path(), watch:
+            with torch.no_grad(), _plain_torch(), watch:
                 result = self.module(input_ids=input_ids) if self._by_name else self.module(input_ids)
         except _ERRORS as error:
             if is_out_of_memory(error):
@@ -156,6 +156,14 @@ class WatchedModule(nn.Module):
         return tuple(f"{self.name}: {line}" for line in told)
 
 
+def takes_input_ids(module: nn.Module) -> bool:
+    """Whether the forward has an argument of that name."""
+    try:
+        return "input_ids" in inspect.signature(module.forward).parameters
+    except (TypeError, ValueError):
+        return False
+
+
 def _attentions(watch: WatchCalls) -> list[Attention]:
     """All but softmaxes whose weights weigh nothing, where others do: routers and the like."""
     weighing = [each for each in watch.attentions if each.value is not None]
@@ -185,11 +193,12 @@ def _logits(result: Any) -> torch.Tensor | None:
 
 
 @contextmanager
-def _slow_path() -> Iterator[None]:
-    """Without torch's fused encoder layers, which make no calls that could be seen."""
+def _plain_torch() -> Iterator[None]:
+    """Without torch's fused encoder layers and without compiled code, which make no calls that could be seen."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        yield
+        with torch.compiler.set_stance("force_eager"):
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)

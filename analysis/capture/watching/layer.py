@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from indexscope.analysis.capture import masks
-from indexscope.analysis.capture.attended import Attention
-from indexscope.analysis.capture.picks import Pick, heads_and_weights
 from indexscope.analysis.capture.trace import LayerTrace
+from indexscope.analysis.capture.watching import masks
+from indexscope.analysis.capture.watching.attended import Attention
+from indexscope.analysis.capture.watching.picks import Pick, heads_and_weights
 
 NO_DENSE = (
     "selects, but its logits before the selection cannot be told (no scaled matmul of query and key gives them, or a "

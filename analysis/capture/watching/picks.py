@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from indexscope.analysis.capture.masks import by_head, queries_first
 from indexscope.analysis.capture.trace import selection_mask
+from indexscope.analysis.capture.watching.masks import by_head, queries_first
 
 #: Relative error up to which heads times weights are the scores.
 CLOSE = {torch.bfloat16: 3e-2, torch.float16: 4e-3}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from indexscope.analysis.capture.picks import Pick
+from indexscope.analysis.capture.watching.picks import Pick
 
 
 @dataclass
