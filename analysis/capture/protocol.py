@@ -40,7 +40,7 @@ class TracedModel:
 
     Args:
         model: Has ``trace``, or is a module whose forward takes ids and returns logits, which is then watched
-            (`WatchedModule`); put into eval mode by its owner.
+            in eval mode (`WatchedModule`); one with ``trace`` is put into eval mode by its owner.
         vocabulary: Number of token ids; by default the model's ``vocabulary`` or ``vocab_size``, or its config's.
         index_topk: Keys that a query selects at most, None for a dense model; by default the model's ``index_topk``,
             or its config's.

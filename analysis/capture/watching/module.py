@@ -24,14 +24,13 @@ NO_TOPK = "its topk over keys is followed by no mask that keeps what it picked; 
 OTHER = "attends from or to something other than the S tokens, and is passed over"
 _TRACE = f"add the method `trace` ({GUIDE})"
 _REMEDY = f"give a module whose forward takes input_ids and returns logits, or {_TRACE}"
-_ERRORS = (TypeError, RuntimeError, AttributeError, KeyError, IndexError, ValueError, AssertionError)
 
 
 class WatchedModule(nn.Module):
     """A model of the protocol around a module whose forward takes ids [B, S] and returns logits.
 
     Args:
-        module: Any module; nothing else is asked of it. Put into eval mode by its owner.
+        module: Any module; nothing else is asked of it. It runs in eval mode, and is left in its own.
 
     Attributes:
         vocabulary: Width of its logits.
@@ -74,17 +73,18 @@ class WatchedModule(nn.Module):
         batch, length = input_ids.shape
         watch = WatchCalls(batch, length, self._selecting, select, heads)
         try:
-            with torch.no_grad(), _plain_torch(), watch:
+            with torch.no_grad(), _plain_torch(), _evaluated(self.module), watch:
                 result = self.module(input_ids=input_ids) if self._by_name else self.module(input_ids)
-        except _ERRORS as error:
-            if is_out_of_memory(error):
+        except Exception as error:  # whatever a stranger's forward raises
+            if is_out_of_memory(error) or isinstance(error, IndexscopeError):
                 raise
             if isinstance(error, TooLong) and error.rows != watch.rows:
                 self.max_length = error.rows
             reason = f"its forward fails on ids of shape {list(input_ids.shape)} ({error})"
             raise IndexscopeError(self.name, reason, _REMEDY) from error
         logits = _logits(result)
-        if logits is None or logits.shape[:-1] != input_ids.shape or not logits.is_floating_point():
+        fits = logits is not None and logits.shape[:-1] == input_ids.shape and logits.shape[-1] > 0
+        if logits is None or not fits or not logits.is_floating_point():
             told = f"{type(result).__name__}" if logits is None else f"a tensor {list(logits.shape)}"
             raise IndexscopeError(self.name, f"its forward returns {told}, no logits [B, S, vocabulary]", _REMEDY)
         return logits, watch
@@ -117,6 +117,10 @@ class WatchedModule(nn.Module):
                 if watch is not None:
                     break  # longer than its positions; one that is too short for its k comes before
                 continue
+            except Exception as error:
+                if watch is None or not is_out_of_memory(error):
+                    raise
+                break
             found = [each for each in _attentions(watch) if each.selects or _moves(each.visible)]
             self._selecting |= {each.number for each in found}
             if found:
@@ -190,6 +194,19 @@ def _logits(result: Any) -> torch.Tensor | None:
         return None
     result = getattr(result, "logits", result)
     return result if isinstance(result, torch.Tensor) and result.dim() == 3 else None
+
+
+@contextmanager
+def _evaluated(module: nn.Module) -> Iterator[None]:
+    """In eval mode: what dropout leaves out would look like a selection."""
+    training = [each for each in module.modules() if each.training]
+    try:
+        for each in training:
+            each.training = False
+        yield
+    finally:
+        for each in training:
+            each.training = True
 
 
 @contextmanager

@@ -205,6 +205,8 @@ class Other(nn.Module):
         (None, "its forward returns NoneType, no logits"),
         (lambda ids: (ids, None), "its forward returns"),
         (lambda ids: torch.zeros(3, 5), "its forward returns"),
+        (lambda ids: torch.zeros(*ids.shape, 0), r"its forward returns a tensor \[2, 7, 0\], no logits"),
+        (lambda ids: 1 / 0, r"its forward fails on ids of shape \[2, 7\] \(division by zero\)"),
         (lambda ids: torch.zeros(*ids.shape, 31), "makes no call of scaled_dot_product_attention"),
         (lambda ids: ids @ torch.zeros(2, 2), "its forward fails on ids of shape"),
     ],
@@ -244,3 +246,77 @@ def test_a_compiled_module_is_watched_as_it_was_written() -> None:
     compiled = TracedModel(torch.compile(plain, backend="eager")).trace(ids)
     for layer, own in zip(compiled.layers, TracedModel(plain).trace(ids).layers, strict=True):
         assert torch.equal(layer.selected, own.selected) and torch.equal(layer.scores, own.scores)
+
+
+def test_a_module_in_training_is_watched_in_eval_mode_and_goes_on_training() -> None:
+    model, ids = Plain("by hand"), torch.randint(VOCABULARY, (1, 40))
+    trace = TracedModel(model).trace(ids)
+    assert all(module.training for module in model.modules())
+    with torch.no_grad():
+        assert torch.equal(trace.logits, model.eval()(ids))
+    assert torch.equal(trace.layers[0].selected, model.told[0].selected)
+
+
+class Masked(nn.Module):
+    """Two layers of torch's attention with a mask of the caller's, made anew for every length."""
+
+    def __init__(self, mask) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.tokens, self.mask = nn.Embedding(VOCABULARY, WIDTH), mask
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        x = self.tokens(input_ids)
+        self.seen = []
+        for _ in range(2):
+            q = x.view(*x.shape[:2], 4, -1).transpose(1, 2)
+            self.seen.append(q)
+            mask = self.mask(q)
+            x = x + functional.scaled_dot_product_attention(q, q, q, attn_mask=mask).transpose(1, 2).reshape(x.shape)
+        return x @ self.tokens.weight.T
+
+
+def alibi(q: torch.Tensor) -> torch.Tensor:
+    length = q.shape[2]
+    distance = torch.arange(length)[:, None] - torch.arange(length)
+    bias = -distance * torch.tensor([0.5, 0.25, 0.125, 0.0625]).view(4, 1, 1)
+    return bias.masked_fill(~causal(length), -torch.inf)
+
+
+def windows(q: torch.Tensor) -> torch.Tensor:
+    keys = causal(q.shape[2])
+    return torch.stack([keys & keys.triu(1 - width) for width in (2, 4, 8, 16)])
+
+
+@pytest.mark.parametrize("mask", [alibi, windows])
+def test_biases_and_windows_of_single_heads_are_in_the_dense_attention(mask) -> None:
+    model, ids = Masked(mask).eval(), torch.randint(VOCABULARY, (1, 40))
+    source = as_source(model)
+    assert source.index_topk is None and source.notes == ()
+    for layer, q in zip(source.trace(ids).layers, model.seen, strict=True):
+        given = mask(q)
+        added = torch.zeros(given.shape).masked_fill(~given, -torch.inf) if given.dtype == torch.bool else given
+        expected = (q @ q.transpose(2, 3) * q.shape[-1] ** -0.5 + added).softmax(-1)
+        torch.testing.assert_close(layer.probabilities, expected)
+        assert layer.selected is None and torch.equal(layer.value, q)
+
+
+def test_layers_that_share_a_selection_have_it_and_no_scores_of_their_own() -> None:
+    chosen: list[torch.Tensor] = []
+
+    def shared(q: torch.Tensor) -> torch.Tensor:
+        keys = causal(q.shape[2])
+        if len(chosen) % 2 == 0:
+            scores = q[:, 0] @ q[:, 1].transpose(1, 2)
+            picked = scores.masked_fill(~keys, -torch.inf).topk(min(K, len(keys))).indices
+            chosen.append((torch.zeros_like(scores).scatter(-1, picked, 1.0).bool() & keys).unsqueeze(1))
+        else:
+            chosen.append(chosen[-1])
+        return chosen[-1]
+
+    source = as_source(Masked(shared).eval())
+    first, second = source.trace(torch.randint(VOCABULARY, (1, 40))).layers
+    assert torch.equal(first.selected, chosen[-1][:, 0]) and torch.equal(second.selected, first.selected)
+    assert first.scores is not None and second.scores is None
+    (note,) = source.notes
+    assert note.startswith("Masked: scaled_dot_product_attention (attention 0) comes after a topk") and "relu" in note
