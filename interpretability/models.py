@@ -16,6 +16,7 @@ from indexscope.analysis.capture import CapturedModel, LayerTrace, Source, Trace
 from indexscope.analysis.capture.indexer import TOPK, Seen, WatchTopk, index_topk, indexers
 from indexscope.analysis.capture.site import heads_of
 from indexscope.analysis.capture.trace import selection_mask
+from indexscope.analysis.capture.watching import takes_input_ids
 
 #: Token ids of a model that does not tell its vocabulary are not checked against one.
 ANY = 2**31 - 1
@@ -25,7 +26,7 @@ _BUDGETS = ("index_topk", "sparse_top_k", "topk", "top_k", "k")
 _REFUSALS = (TypeError, RuntimeError, AttributeError, KeyError, IndexError, ValueError)
 ACCEPTED = (
     "give a causal model of transformers, a model with get_attention_weights and get_selected_tokens, one with trace "
-    "(docs/protocol.md), or a module with an indexer"
+    "(docs/protocol.md), a module whose forward takes input_ids and returns logits, or one with an indexer"
 )
 
 
@@ -60,7 +61,8 @@ def watched(model: object, name: str | None = None) -> Iterator[Subject]:
 
     Args:
         model: See `ACCEPTED`. One with ``trace`` is asked for that, a model of transformers is captured, whatever
-            else they have.
+            else they have; of a module whose forward takes ``input_ids`` the attention is watched, of others the
+            indexer alone.
         name: What results call it; by default its class or the last part of the path that it was loaded from.
 
     Raises:
@@ -71,10 +73,9 @@ def watched(model: object, name: str | None = None) -> Iterator[Subject]:
     config = model.config.get_text_config(decoder=True) if isinstance(model, PreTrainedModel) else None
     attention = None if config is None else config._attn_implementation
     try:
-        subject = _subject(model, name or _name(model))
         for module in training:
             module.training = False
-        yield subject
+        yield _subject(model, name or _name(model))
     finally:
         for module in training:
             module.training = True
@@ -82,12 +83,14 @@ def watched(model: object, name: str | None = None) -> Iterator[Subject]:
             model.set_attn_implementation(attention)
 
 
-def _subject(model: object, name: str) -> Subject:
+def _subject(model: Any, name: str) -> Subject:
     # A class of one's own may select without an indexer of transformers' kind, and show it.
     shows = callable(getattr(model, "get_selected_tokens", None))
     captured = isinstance(model, PreTrainedModel) and (bool(indexers(model)) or not shows)
     if captured or callable(getattr(model, "trace", None)) or isinstance(model, CapturedModel | TracedModel):
         source = as_source(model)
+    elif (watching := _watching(model)) is not None:
+        source = watching
     else:
         shown = _shown(model)
         told = _number(model, "vocabulary", "vocab_size") or ANY
@@ -99,6 +102,28 @@ def _subject(model: object, name: str) -> Subject:
         remedy = "give a model with one; for attention alone take PatternAnalyzer and AttentionVisualizer"
         raise IndexscopeError(name, "has no indexer", remedy)
     return Subject(name, source)
+
+
+def _watching(model: object) -> Source | None:
+    """A module whose forward is watched; None where it shows more itself, or has an indexer that alone is seen.
+
+    Raises:
+        IndexscopeError: Its forward takes ``input_ids``, but cannot be watched, and there is no indexer.
+    """
+    if not isinstance(model, nn.Module) or any(
+        callable(getattr(model, name, None)) for name in ("get_selected_tokens", "get_attention_weights")
+    ):
+        return None
+    named, indexed = takes_input_ids(model), bool(_indexers_of(model))
+    if indexed and not named:
+        return None  # it may be a module of hidden states
+    try:
+        source = as_source(model)
+    except IndexscopeError:
+        if named and not indexed:
+            raise
+        return None
+    return None if indexed and not source.has_indexer else source
 
 
 def _shown(model: object) -> Shown:

@@ -27,7 +27,7 @@ RELATIVE_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 
 
 
 def audit_causality(
-    model: PreTrainedModel | Traceable | TracedModel | CapturedModel, sequences: Sequence[Sequence[int]]
+    model: nn.Module | Traceable | TracedModel | CapturedModel, sequences: Sequence[Sequence[int]]
 ) -> pl.DataFrame:
     """Perturb the tokens after several positions and require the logits up to each not to move.
 
@@ -37,7 +37,7 @@ def audit_causality(
     not notice. What each layer attends to is also looked at directly.
 
     Args:
-        model: A causal language model in eval mode, of transformers or of docs/protocol.md.
+        model: A causal language model in eval mode: of transformers, of docs/protocol.md, or any module to watch.
         sequences: Token ids; the first three of at least 2 tokens are used.
 
     Returns:
@@ -145,12 +145,14 @@ class _Traced:
             _count_trace(layer, ids.shape[1], count)
 
 
-def _subject(model: PreTrainedModel | Traceable | TracedModel | CapturedModel) -> _Captured | _Traced:
+def _subject(model: nn.Module | Traceable | TracedModel | CapturedModel) -> _Captured | _Traced:
     if isinstance(model, CapturedModel):
         return _Captured(model.model)
     if isinstance(model, TracedModel):
         return _Traced(model)
-    return _Traced(TracedModel(model)) if isinstance(model, Traceable) else _Captured(model)
+    if isinstance(model, PreTrainedModel) and not isinstance(model, Traceable):
+        return _Captured(model)
+    return _Traced(TracedModel(model))
 
 
 def _count_chunk(chunk: AttentionChunk, count: _Count) -> None:

@@ -15,6 +15,7 @@ from indexscope.analysis.capture.chunk import AttentionChunk, Observer
 from indexscope.analysis.capture.model import CapturedModel
 from indexscope.analysis.capture.source import Source
 from indexscope.analysis.capture.trace import LayerTrace, Trace, check_trace, eligible_keys, selection_mask
+from indexscope.analysis.capture.watching import WatchedModule
 
 
 @runtime_checkable
@@ -22,7 +23,8 @@ class Traceable(Protocol):
     """A model that tells what its attention did.
 
     ``trace`` may also take ``select`` (False: attend to all of E_t, which gives the dense reference of the quality
-    metrics) and ``attention_mask`` ([B, S], 0 for padding); both are passed only where its signature names them.
+    metrics; NotImplementedError where it cannot), ``attention_mask`` ([B, S], 0 for padding) and ``head_scores`` (True:
+    tell those of the single indexer heads); each is passed only where its signature names it.
     """
 
     def trace(self, input_ids: torch.Tensor) -> Trace:
@@ -37,27 +39,31 @@ class TracedModel:
     them is bounded by the chunk.
 
     Args:
-        model: Has ``trace``; put into eval mode by its owner.
+        model: Has ``trace``, or is a module whose forward takes ids and returns logits, which is then watched
+            in eval mode (`WatchedModule`); one with ``trace`` is put into eval mode by its owner.
         vocabulary: Number of token ids; by default the model's ``vocabulary`` or ``vocab_size``, or its config's.
         index_topk: Keys that a query selects at most, None for a dense model; by default the model's ``index_topk``,
             or its config's.
         max_length: Longest sequence that the model takes; by default its ``max_length``, None for no limit.
 
     Raises:
-        IndexscopeError: There is no ``trace``, or the vocabulary is not told.
+        IndexscopeError: There is neither ``trace`` nor a forward that can be watched, or the vocabulary is not told.
     """
 
     def __init__(
         self,
-        model: Traceable,
+        model: Traceable | nn.Module,
         vocabulary: int | None = None,
         index_topk: int | None = None,
         max_length: int | None = None,
     ) -> None:
-        self.model = model
         self.family = type(model).__name__
-        if not callable(getattr(model, "trace", None)):
-            raise IndexscopeError(self.family, "has no method trace", "write one, see docs/protocol.md")
+        if not isinstance(model, Traceable):
+            if not isinstance(model, nn.Module):
+                raise IndexscopeError(self.family, "has no method trace", "write one, see docs/protocol.md")
+            index_topk, max_length = index_topk or _told(model, "index_topk"), max_length or _told(model, "max_length")
+            model = WatchedModule(model)
+        self.model: Traceable = model
         told = vocabulary or _told(model, "vocabulary", "vocab_size")
         if told is None:
             raise IndexscopeError(
@@ -71,6 +77,7 @@ class TracedModel:
         accepted = inspect.signature(model.trace).parameters
         self._takes_select = "select" in accepted
         self._takes_mask = "attention_mask" in accepted
+        self._takes_heads = "head_scores" in accepted
 
     @property
     def device(self) -> torch.device:
@@ -86,6 +93,8 @@ class TracedModel:
     @property
     def notes(self) -> tuple[str, ...]:
         """What cannot be measured of this model, and why."""
+        if isinstance(self.model, WatchedModule):
+            return self.model.notes
         if self.has_indexer and not self._takes_select:
             return (f"{self.family}.trace takes no `select`, so there is no dense reference (dense_nll is null)",)
         return ()
@@ -96,9 +105,12 @@ class TracedModel:
         select: bool = True,
         attention_mask: torch.Tensor | None = None,
         refuse_leaks: bool = True,
+        head_scores: bool = False,
     ) -> Trace:
         """One checked forward; arguments as in `run` and `check_trace`."""
         options: dict[str, object] = {} if select else {"select": False}
+        if head_scores and self._takes_heads:
+            options["head_scores"] = True
         if attention_mask is not None and not bool(attention_mask.all()):
             if not self._takes_mask:
                 raise IndexscopeError(
@@ -142,7 +154,12 @@ class TracedModel:
         """
         if not select and not self._takes_select:
             return
-        trace = self.trace(input_ids, select, attention_mask)
+        try:
+            trace = self.trace(input_ids, select, attention_mask, head_scores=head_scores)
+        except NotImplementedError:
+            if select:
+                raise
+            return
         if select and not self.has_indexer and any(layer.selected is not None for layer in trace.layers):
             raise IndexscopeError(
                 self.family, "selects but does not tell index_topk", "give TracedModel(model, index_topk=...) its k"
@@ -208,10 +225,11 @@ class _Layer:
         )
 
 
-def as_source(model: PreTrainedModel | Traceable | Source) -> Source:
+def as_source(model: nn.Module | Traceable | Source) -> Source:
     """Whatever a user hands over as a model, as something whose layers can be watched.
 
-    An object with ``trace`` follows the protocol, a model of transformers is captured, a `Source` stays itself.
+    An object with ``trace`` follows the protocol, a model of transformers is captured, any other module is watched, a
+    `Source` stays itself.
 
     Raises:
         IndexscopeError: It is none of these, or cannot be captured.
@@ -222,6 +240,8 @@ def as_source(model: PreTrainedModel | Traceable | Source) -> Source:
         return TracedModel(model)
     if isinstance(model, PreTrainedModel):
         return CapturedModel(model)
+    if isinstance(model, nn.Module):
+        return TracedModel(model)
     if callable(getattr(model, "run", None)):
         return model
     raise IndexscopeError(

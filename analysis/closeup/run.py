@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 import torch
-from transformers import PreTrainedModel
+from torch import nn
 
 from indexscope.analysis.capture.chunk import AttentionChunk
 from indexscope.analysis.capture.journal import Journal
@@ -86,7 +86,7 @@ def _look(
 
 
 def closeup_samples(
-    model: PreTrainedModel | Traceable | Source,
+    model: nn.Module | Traceable | Source,
     samples: Sequence[TokenSequence],
     settings: CloseupSettings,
     extract: ExtractSettings,

@@ -9,7 +9,7 @@ from itertools import groupby
 import numpy as np
 import polars as pl
 import torch
-from transformers import PreTrainedModel
+from torch import nn
 
 from indexscope import IndexscopeError
 from indexscope.analysis.capture import AttentionChunk, capture_dense, capture_sparse
@@ -40,7 +40,7 @@ _PREDICTED = tuple(name for name in PER_TOKEN if name != "dense_nll")
 
 
 def extract_samples(
-    model: PreTrainedModel | Traceable | Source,
+    model: nn.Module | Traceable | Source,
     samples: Sequence[TokenSequence],
     settings: ExtractSettings,
     journal: Journal | None = None,
@@ -52,7 +52,8 @@ def extract_samples(
     of the failed attempt is kept.
 
     Args:
-        model: A causal language model in eval mode: of transformers, of docs/protocol.md, or any `Source`.
+        model: A causal language model in eval mode: of transformers, of docs/protocol.md, any module that can be
+            watched (there too), or any `Source`.
         samples: Any lengths; neighbours of equal length share a batch, so nothing is ever padded.
         settings: Chunk, batch, thresholds.
         journal: Where notes and the chunk sizes used are kept; by default notes go to the log.

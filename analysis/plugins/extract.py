@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import polars as pl
 import torch
-from transformers import PreTrainedModel
+from torch import nn
 
 from indexscope.analysis.capture import AttentionChunk, capture_sparse
 from indexscope.analysis.capture.journal import Journal
@@ -32,7 +32,7 @@ Tables = dict[str, pl.DataFrame]
 
 
 def extract_plugin_features(
-    model: PreTrainedModel | Traceable | Source,
+    model: nn.Module | Traceable | Source,
     samples: Sequence[TokenSequence],
     settings: ExtractSettings,
     declared: Sequence[Plugin],

@@ -17,6 +17,7 @@ from indexscope.analysis.distribution import run as distribution
 from indexscope.analysis.features import extract_samples
 from indexscope.analysis.settings import ExtractSettings
 from interpretability import IndexerInterpreter, compare_indexer_analyses
+from tests.analysis.capture.plain_modules import Plain, Told
 from tests.analysis.capture.tiny_families import FAMILIES, tokens
 from tests.analysis.conftest import tiny_dsa
 from tests.interpretability.test_interpreter import as_samples, ids_of
@@ -203,6 +204,34 @@ def test_every_family_of_transformers_is_studied_with_the_pipelines_numbers(inte
     assert (scores.indexer_kl is None) == any("null: indexer_kl" in note for note in scores.notes)
 
 
+@pytest.mark.parametrize("kind", ["bool", "by hand"])
+def test_a_plain_module_is_studied_as_one_that_traces_itself(interpreter, kind: str) -> None:
+    model, ids = Plain(kind), ids_of(3, 48, vocabulary=31)
+    found, expected = (interpreter.analyze_token_selection(each, ids) for each in (model, Told(model.eval())))
+    for name in (*RECALL, "random_recall", "in_effect"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-6), name
+    same(found.lift, expected.lift)
+    scores, told = (interpreter.study_relevance_distribution(each, ids) for each in (model, Told(model)))
+    assert scores.model == "Plain" and scores.indexer_kl is not None
+    same(scores.metrics, told.metrics)
+    heads, told = (interpreter.analyze_indexer_heads(each, ids) for each in (model, Told(model)))
+    assert found.notes == ()
+    same(heads.metrics, told.metrics)
+
+
+def test_a_module_whose_attention_cannot_be_seen_still_shows_its_indexer(interpreter) -> None:
+    class Hidden(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.indexer = LightningIndexer()
+
+        def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+            return self.indexer(input_ids.unsqueeze(-1).float())
+
+    found = interpreter.study_relevance_distribution(Hidden(), ids_of(2, 40))
+    assert "only its indexer is seen" in found.notes[0] and found.zero_share is not None
+
+
 class LightningIndexer(nn.Module):
     """Scores by the key alone: key s scores s % 5 with one head of weight 1."""
 
@@ -276,7 +305,7 @@ class Holding(nn.Module):
             setattr(self, name, value)
 
 
-class Plain:
+class Bare:
     """No module at all: its indexer is a method."""
 
     top_k = 4
@@ -301,7 +330,7 @@ def test_an_indexer_that_takes_the_batch_is_studied_by_itself_in_every_form(inte
         *(Holding(Scoring(True), selector=Selecting(name)) for name in NAMES),
         *(Holding(Scoring(True), config=SimpleNamespace(**{name: 4})) for name in NAMES),
         Holding(Scoring(True), config={"sparse_top_k": 4}),
-        Plain(),
+        Bare(),
         *(Holding(Scoring(by_head, masked), top_k=4) for by_head in (True, False) for masked in (None, -1e38, -1e9)),
     ]
     for model in budgets:

@@ -336,3 +336,4 @@ def test_the_guides_example_runs_as_printed() -> None:
         exec(compile(block, str(GUIDE), "exec"), names)  # our own documentation
     assert names["audit"]["passed"].item()
     assert names["tables"]["indexer"]["selection_recall"].is_not_null().any()
+    same_tables(names["watched"], names["tables"], *names["tables"])

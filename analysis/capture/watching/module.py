@@ -1,0 +1,221 @@
+"""A torch module without ``trace``: its forward is watched, and the trace is made of the calls that it makes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from indexscope import IndexscopeError
+from indexscope.analysis.capture.trace import GUIDE, LayerTrace, Trace
+from indexscope.analysis.capture.watching.attended import Attention
+from indexscope.analysis.capture.watching.calls import TooLong, WatchCalls
+from indexscope.analysis.capture.watching.layer import trace_of
+from indexscope.errors import is_out_of_memory
+
+#: Lengths that are tried to see how a module selects; odd ones, which no width or number of experts happens to be.
+PROBES = (7, 33, 129, 513)
+CALLS = "scaled_dot_product_attention, or of softmax over [B, H, S, S] before a matmul with values,"
+NO_TOPK = "its topk over keys is followed by no mask that keeps what it picked; add `trace` with selected"
+OTHER = "attends from or to something other than the S tokens, and is passed over"
+_TRACE = f"add the method `trace` ({GUIDE})"
+_REMEDY = f"give a module whose forward takes input_ids and returns logits, or {_TRACE}"
+
+
+class WatchedModule(nn.Module):
+    """A model of the protocol around a module whose forward takes ids [B, S] and returns logits.
+
+    Args:
+        module: Any module; nothing else is asked of it. It runs in eval mode, and is left in its own.
+
+    Attributes:
+        vocabulary: Width of its logits.
+        index_topk: Most keys that a topk picked, or a query attended to, in sequences of up to 513 tokens; None where
+            no layer selects.
+        max_length: Longest sequence, where its embedding of positions told; else None.
+        notes: What cannot be seen, by the call that hides it, and what to add.
+
+    Raises:
+        IndexscopeError: It cannot be called with ids, returns no logits, or no attention is seen.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.name = type(module).__name__
+        self.vocabulary = 0
+        self.index_topk: int | None = None
+        self.max_length: int | None = None
+        self.notes: tuple[str, ...] = ()
+        self._selecting: frozenset[int] = frozenset()
+        self._by_name = takes_input_ids(module)
+        self._probe()
+
+    def trace(self, input_ids: torch.Tensor, select: bool = True, head_scores: bool = False) -> Trace:
+        """One watched forward, see `indexscope.analysis.capture.protocol.Traceable`.
+
+        Raises:
+            IndexscopeError: The forward fails, or no attention is seen.
+            NotImplementedError: ``select`` is False, and what a layer selects cannot be undone.
+        """
+        logits, watch = self._run(input_ids, select, head_scores)
+        if watch.no_dense:
+            raise NotImplementedError(f"{self.name}: has no dense reference")
+        return Trace(logits, [layer for _, layer, _ in self._layers(watch, head_scores) if layer is not None])
+
+    def _run(
+        self, input_ids: torch.Tensor, select: bool = True, heads: bool = False
+    ) -> tuple[torch.Tensor, WatchCalls]:
+        batch, length = input_ids.shape
+        watch = WatchCalls(batch, length, self._selecting, select, heads)
+        try:
+            with torch.no_grad(), _plain_torch(), _evaluated(self.module), watch:
+                result = self.module(input_ids=input_ids) if self._by_name else self.module(input_ids)
+        except Exception as error:  # whatever a stranger's forward raises
+            if is_out_of_memory(error) or isinstance(error, IndexscopeError):
+                raise
+            if isinstance(error, TooLong) and error.rows != watch.rows:
+                self.max_length = error.rows
+            reason = f"its forward fails on ids of shape {list(input_ids.shape)} ({error})"
+            raise IndexscopeError(self.name, reason, _REMEDY) from error
+        logits = _logits(result)
+        fits = logits is not None and logits.shape[:-1] == input_ids.shape and logits.shape[-1] > 0
+        if logits is None or not fits or not logits.is_floating_point():
+            told = f"{type(result).__name__}" if logits is None else f"a tensor {list(logits.shape)}"
+            raise IndexscopeError(self.name, f"its forward returns {told}, no logits [B, S, vocabulary]", _REMEDY)
+        return logits, watch
+
+    def _layers(self, watch: WatchCalls, heads: bool) -> list[tuple[Attention, LayerTrace | None, list[str]]]:
+        """Every attention, its trace (None where its dense attention is not known), and its notes."""
+        found = [(each, *trace_of(each, watch.batch, watch.length, heads)) for each in _attentions(watch)]
+        if not any(layer is not None for _, layer, _ in found):
+            reason = f"its forward makes no call of {CALLS} that could be seen"
+            if watch.others:
+                reason = f"its scaled_dot_product_attention {OTHER}"
+            if found:
+                reason = f"{found[0][0].call} (attention {found[0][0].number}) {found[0][2][0]}"
+            raise IndexscopeError(self.name, reason, _TRACE)
+        return found
+
+    def _probe(self) -> None:
+        """Run ever longer sequences, two at once, and learn the vocabulary, which attentions select, and how many keys.
+
+        A mask that is not the same for both sequences is a selection, as is one that a topk gave.
+        """
+        widths: dict[int, int] = {}
+        watch: WatchCalls | None = None
+        failed: IndexscopeError | None = None
+        for length in PROBES:
+            try:
+                watch = self._look(length)
+            except IndexscopeError as error:
+                failed = failed or error
+                if watch is not None:
+                    break  # longer than its positions; one that is too short for its k comes before
+                continue
+            except Exception as error:
+                if watch is None or not is_out_of_memory(error):
+                    raise
+                break
+            found = [each for each in _attentions(watch) if each.selects or _moves(each.visible)]
+            self._selecting |= {each.number for each in found}
+            if found:
+                widths[length] = max(_width(each) for each in found)
+        if watch is None:
+            assert failed is not None
+            raise failed
+        self.notes = self._told(watch)
+        if self._selecting:
+            self.index_topk = max(widths.values())
+            grows = [min(length, self.index_topk) > width for length, width in widths.items()]
+            if any(grows) or self.index_topk >= max(widths):
+                told = f"index_topk is {self.index_topk}, of sequences of {max(widths)} tokens"
+                self.notes += (f"{self.name}: its k grows with the length, or is beyond {max(widths)}; {told}",)
+
+    def _look(self, length: int) -> WatchCalls:
+        """A forward over two sequences of random ids."""
+        device = next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
+        if not self.vocabulary:
+            logits, watch = self._run(torch.zeros((2, length), dtype=torch.int64, device=device))
+            self.vocabulary, self._ids = logits.shape[-1], min(logits.shape[-1], watch.rows or logits.shape[-1])
+        random = torch.Generator().manual_seed(length)
+        ids = torch.randint(min(1, self._ids - 1), self._ids, (2, length), generator=random)  # 0 is often padding
+        return self._run(ids.to(device), heads=True)[1]
+
+    def _told(self, watch: WatchCalls) -> tuple[str, ...]:
+        """What could not be seen, one line for all attentions of which it is true."""
+        lines: dict[str, list[str]] = {}
+        for seen, _, notes in self._layers(watch, heads=True):
+            for line in notes:
+                lines.setdefault(f"{seen.call} ({{}}) {line}", []).append(str(seen.number))
+        told = [line.format(f"attention {', '.join(numbers)}") for line, numbers in lines.items()]
+        if watch.unused:
+            told.append(NO_TOPK)
+        if watch.others:
+            told.append(f"scaled_dot_product_attention ({watch.others} of its calls) {OTHER}")
+        return tuple(f"{self.name}: {line}" for line in told)
+
+
+def takes_input_ids(module: nn.Module) -> bool:
+    """Whether the forward has an argument of that name."""
+    try:
+        return "input_ids" in inspect.signature(module.forward).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+def _attentions(watch: WatchCalls) -> list[Attention]:
+    """All but softmaxes whose weights weigh nothing, where others do: routers and the like."""
+    weighing = [each for each in watch.attentions if each.value is not None]
+    return weighing or watch.attentions
+
+
+def _moves(visible: torch.Tensor) -> bool:
+    return visible.shape[0] > 1 and not torch.equal(visible[0], visible[1])
+
+
+def _width(seen: Attention) -> int:
+    return int(seen.visible.sum(-1).max()) if seen.pick is None else seen.pick.indices.shape[-1]
+
+
+def _logits(result: Any) -> torch.Tensor | None:
+    """Alone, first in a tuple, or under ``logits``."""
+    if isinstance(result, Mapping):
+        result = result.get("logits")
+    elif isinstance(result, tuple | list) and not hasattr(result, "logits"):
+        result = result[0] if result else None
+    elif not isinstance(result, torch.Tensor):
+        result = getattr(result, "logits", None)
+    if isinstance(result, tuple | list):
+        return None
+    result = getattr(result, "logits", result)
+    return result if isinstance(result, torch.Tensor) and result.dim() == 3 else None
+
+
+@contextmanager
+def _evaluated(module: nn.Module) -> Iterator[None]:
+    """In eval mode: what dropout leaves out would look like a selection."""
+    training = [each for each in module.modules() if each.training]
+    try:
+        for each in training:
+            each.training = False
+        yield
+    finally:
+        for each in training:
+            each.training = True
+
+
+@contextmanager
+def _plain_torch() -> Iterator[None]:
+    """Without torch's fused encoder layers and without compiled code, which make no calls that could be seen."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
