@@ -18,7 +18,7 @@ from indexscope.analysis.capture.watching.layer import trace_of
 from indexscope.errors import is_out_of_memory
 
 #: Lengths that are tried to see how a module selects; odd ones, which no width or number of experts happens to be.
-PROBES = (7, 33, 129, 513)
+LENGTHS = (7, 33, 129, 513)
 CALLS = "scaled_dot_product_attention, or of softmax over [B, H, S, S] before a matmul with values,"
 NO_TOPK = "its topk over keys is followed by no mask that keeps what it picked; add `trace` with selected"
 OTHER = "attends from or to something other than the S tokens, and is passed over"
@@ -53,7 +53,7 @@ class WatchedModule(nn.Module):
         self.notes: tuple[str, ...] = ()
         self._selecting: frozenset[int] = frozenset()
         self._by_name = takes_input_ids(module)
-        self._probe()
+        self._learn()
 
     def trace(self, input_ids: torch.Tensor, select: bool = True, head_scores: bool = False) -> Trace:
         """One watched forward, see `indexscope.analysis.capture.protocol.Traceable`.
@@ -101,7 +101,7 @@ class WatchedModule(nn.Module):
             raise IndexscopeError(self.name, reason, _TRACE)
         return found
 
-    def _probe(self) -> None:
+    def _learn(self) -> None:
         """Run ever longer sequences, two at once, and learn the vocabulary, which attentions select, and how many keys.
 
         A mask that is not the same for both sequences is a selection, as is one that a topk gave.
@@ -109,7 +109,7 @@ class WatchedModule(nn.Module):
         widths: dict[int, int] = {}
         watch: WatchCalls | None = None
         failed: IndexscopeError | None = None
-        for length in PROBES:
+        for length in LENGTHS:
             try:
                 watch = self._look(length)
             except IndexscopeError as error:
