@@ -16,7 +16,7 @@ from indexscope.analysis.capture.source import Source
 from indexscope.analysis.closeup.collect import CloseupSample, Look, Maker, Predicting, Tables, Vocabulary, collected
 from indexscope.analysis.closeup.rows import CloseupRows, closeup_queries, closeup_rows
 from indexscope.analysis.features.attempt import Attempt
-from indexscope.analysis.features.intake import TokenSequence, called, check_samples
+from indexscope.analysis.features.intake import TokenSequence, check_samples
 from indexscope.analysis.settings import CloseupSettings, ExtractSettings
 
 VERSION = 4
@@ -40,14 +40,9 @@ def collect_samples(
         queries: Queries of a sample that are looked at, at most.
         attempt: Chooses and halves the chunk.
     """
-    parts: dict[str, list[pl.DataFrame]] = {}
-    for sample in samples:
-
-        def look(chunk: int, sample: TokenSequence = sample) -> Tables:
-            return _look(source, sample, makers, queries, chunk)
-
-        for name, table in attempt.run(look, 1, len(sample.input_ids), called([sample])).items():
-            parts.setdefault(name, []).append(table)
+    parts = attempt.gathered(
+        ([sample] for sample in samples), lambda batch, chunk: _look(source, batch[0], makers, queries, chunk)
+    )
     return {name: pl.concat(frames) for name, frames in parts.items()}
 
 
@@ -62,6 +57,7 @@ def _look(
     places, weights = closeup_queries(ids.shape[1], queries)
     looked_at = CloseupSample(sample.index, sample.name, ids[0], places, weights)
     collectors = [make(looked_at) for make in makers]
+    predicting = [collector for collector in collectors if isinstance(collector, Predicting)]
     # By start: a model that takes its sequence at once shows all chunks of a layer before the next layer's.
     chunks: dict[int, dict[int, CloseupRows]] = {}
 
@@ -72,9 +68,8 @@ def _look(
         return capture_sparse(chunk)
 
     for first, logits in source.run(ids.to(source.device), observe, chunk_size, head_scores=True):
-        for collector in collectors:
-            if isinstance(collector, Predicting) and logits.shape[-1]:
-                collector.predicted(first, logits)
+        for one in predicting if logits.shape[-1] else ():
+            one.predicted(first, logits)
         for start in sorted(chunks):
             layers = chunks.pop(start)
             for collector in collectors:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
 from typing import TypeVar
+
+import polars as pl
 
 from indexscope import IndexscopeError
 from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.capture.memory import Widths, available_bytes, choose_chunk, halved, let_go
 from indexscope.analysis.capture.source import Source
 from indexscope.analysis.capture.widths import widths_of
+from indexscope.analysis.features.intake import TokenSequence, called
 from indexscope.analysis.settings import ExtractSettings
 from indexscope.errors import is_out_of_memory
 
 T = TypeVar("T")
+Tables = dict[str, pl.DataFrame]
 
 
 class Attempt:
@@ -57,6 +61,17 @@ class Attempt:
                 raise IndexscopeError(where, reason, remedy)
             self.journal.note(f"out of memory at {length} tokens with chunk {chunk}; going on with chunk {smaller}")
             chunk = self.most = smaller
+
+    def gathered(
+        self, batches: Iterable[list[TokenSequence]], work: Callable[[list[TokenSequence], int], Tables]
+    ) -> dict[str, list[pl.DataFrame]]:
+        """The tables that work(batch, chunk) makes of one batch of equal lengths after another, by name; see `run`."""
+        parts: dict[str, list[pl.DataFrame]] = {}
+        for batch in batches:
+            length = len(batch[0].input_ids)
+            for name, table in self.run(partial(work, batch), len(batch), length, called(batch)).items():
+                parts.setdefault(name, []).append(table)
+        return parts
 
     def chunk(self, batch: int, length: int) -> int:
         """The chunk to begin with."""

@@ -72,15 +72,9 @@ def extract_samples(
     source = as_source(model)
     check_samples(source, samples)
     attempt = Attempt(source, settings, journal, workers)
-    parts: dict[str, list[pl.DataFrame]] = {}
-    for batch in batches(samples, settings.batch):
-        length = len(batch[0].input_ids)
-
-        def extract(chunk: int, batch: list[TokenSequence] = batch) -> dict[str, pl.DataFrame]:
-            return _extract_batch(source, batch, settings, chunk)
-
-        for name, table in attempt.run(extract, len(batch), length, called(batch)).items():
-            parts.setdefault(name, []).append(table)
+    parts = attempt.gathered(
+        batches(samples, settings.batch), lambda batch, chunk: _extract_batch(source, batch, settings, chunk)
+    )
     tables = {name: pl.concat(frames) for name, frames in parts.items()}
     for name, table in tables.items():
         _refuse_infinite(name, table)

@@ -18,7 +18,7 @@ from indexscope.analysis.closeup.rows import closeup_queries
 from indexscope.analysis.closeup.weighted import array, grouped, means
 from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.features.buckets import bucket_of
-from indexscope.analysis.features.intake import TokenSequence, called
+from indexscope.analysis.features.intake import TokenSequence
 from indexscope.analysis.stability.reselect import LayerSelection, Run, run
 from indexscope.analysis.stability.rounding import ROUNDINGS, TIES
 from indexscope.analysis.stability.tables import OUTPUT_STABILITY, SELECTION_RERUN
@@ -53,18 +53,11 @@ def rerun_stability(source: Source, samples: Sequence[TokenSequence], queries: i
     Returns:
         ``output_stability`` by sample, bucket and variant; ``selection_rerun`` by sample, layer and variant.
     """
-    parts: dict[str, list[pl.DataFrame]] = {
-        "output_stability": [OUTPUT_STABILITY.empty()],
-        "selection_rerun": [SELECTION_RERUN.empty()],
-    }
+    parts = {"output_stability": [OUTPUT_STABILITY.empty()], "selection_rerun": [SELECTION_RERUN.empty()]}
     if source.has_indexer and not isinstance(source, TracedModel):
-        for sample in samples:
-
-            def look(chunk: int, sample: TokenSequence = sample) -> Tables:
-                return _compare(source, sample, queries, chunk)
-
-            for name, table in attempt.run(look, 1, len(sample.input_ids), called([sample])).items():
-                parts[name].append(table)
+        each = ([sample] for sample in samples)
+        found = attempt.gathered(each, lambda batch, chunk: _compare(source, batch[0], queries, chunk))
+        parts = {name: [*empty, *found.get(name, ())] for name, empty in parts.items()}
     return {name: pl.concat(frames) for name, frames in parts.items()}
 
 
