@@ -15,7 +15,7 @@ from indexscope import IndexscopeError
 from indexscope.analysis.capture import CapturedModel, LayerTrace, Source, Trace, TracedModel, as_source
 from indexscope.analysis.capture.indexer import TOPK, Seen, WatchTopk, index_topk, indexers
 from indexscope.analysis.capture.site import heads_of
-from indexscope.analysis.capture.trace import selection_mask
+from indexscope.analysis.capture.trace import causal_mask, selection_mask
 from indexscope.analysis.capture.watching import takes_input_ids
 
 #: Token ids of a model that does not tell its vocabulary are not checked against one.
@@ -310,7 +310,7 @@ class IndexerModule(Shown):
         if raw is None or tuple(raw.shape) != wanted:
             told = "selects without torch.topk and returns no scores" if raw is None else f"scores {list(raw.shape)}"
             raise IndexscopeError(where, f"{told}, not [{batch}, {length}, {length}]", "see docs/protocol.md")
-        causal = torch.ones((length, length), dtype=torch.bool, device=raw.device).tril()
+        causal = causal_mask(length, raw.device)
         # Masks are -inf or the lowest number of the type.
         masked = raw.float()
         masked = masked.masked_fill(masked <= torch.finfo(raw.dtype).min / 2, -torch.inf)
@@ -471,7 +471,7 @@ def _after_selection(weights: torch.Tensor, chosen: torch.Tensor) -> bool:
     """Whether weights [B, H, S, S] are zero on all eligible keys that the selection leaves out, if it leaves any."""
     length = chosen.shape[-2]
     mask = selection_mask(chosen, length)
-    left_out = ~mask & torch.ones((length, length), dtype=torch.bool, device=mask.device).tril()
+    left_out = ~mask & causal_mask(length, mask.device)
     if weights.dim() != 4 or weights.shape[2:] != (length, length) or weights.shape[1] % left_out.shape[1]:
         return False  # the protocol's own check says what is wrong
     left_out = left_out.repeat_interleave(weights.shape[1] // left_out.shape[1], 1).to(weights.device)

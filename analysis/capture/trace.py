@@ -11,9 +11,7 @@ import torch
 from indexscope import IndexscopeError
 
 GUIDE = "see docs/protocol.md"
-# Rows of a softmax in these types add up to 1 only so far.
-SUM_TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 4e-3}
-_HALF = (torch.float16, torch.bfloat16)
+_HALF = {torch.float16: 4e-3, torch.bfloat16: 3e-2}
 
 
 @dataclass(frozen=True)
@@ -67,9 +65,19 @@ class Trace:
 def eligible_keys(layer: LayerTrace, length: int, device: torch.device) -> torch.Tensor:
     """E_t of a layer, [B or 1, 1, S, S], bool; causal where the layer gives none."""
     if layer.eligible is None:
-        return torch.ones((length, length), dtype=torch.bool, device=device).tril().view(1, 1, length, length)
+        return causal_mask(length, device).view(1, 1, length, length)
     given = layer.eligible if layer.eligible.dim() == 3 else layer.eligible.unsqueeze(0)
     return given.unsqueeze(1)
+
+
+def causal_mask(length: int, device: torch.device) -> torch.Tensor:
+    """[S, S], bool, True for keys up to the query."""
+    return torch.ones((length, length), dtype=torch.bool, device=device).tril()
+
+
+def rounding(dtype: torch.dtype) -> float:
+    """How far sums and products of numbers of this type are off, relative to what they would be."""
+    return _HALF.get(dtype, 1e-4)
 
 
 def sum_tolerance(p: torch.Tensor, missed: float) -> float:
@@ -81,10 +89,10 @@ def sum_tolerance(p: torch.Tensor, missed: float) -> float:
         p: Attention, any shape.
         missed: How far its worst row misses 1; where its type's tolerance holds that, no cast is looked for.
     """
-    own = SUM_TOLERANCE.get(p.dtype, 1e-4)
+    own = rounding(p.dtype)
     if p.dtype in _HALF or missed <= own:
         return own
-    return max([SUM_TOLERANCE[dtype] for dtype in _HALF if torch.equal(p.to(dtype).to(p.dtype), p)], default=own)
+    return max([off for dtype, off in _HALF.items() if torch.equal(p.to(dtype).to(p.dtype), p)], default=own)
 
 
 def selection_mask(selected: torch.Tensor, length: int) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from indexscope.analysis.metrics.metric import Array, Computed, Derived, Family, Metric
@@ -16,10 +18,12 @@ def score(sparsity_cost: Array, relative_cost: Array) -> Array:
     return ratio(np.exp(-np.asarray(sparsity_cost)), relative_cost)
 
 
-def _count(name: str, meaning: str, formula: str, misleads: str, headline: bool = False) -> Metric:
+def _of_facts(
+    unit: str, name: str, meaning: str, formula: str, misleads: str, headline: bool = False, label: str = ""
+) -> Metric:
     return Metric(
         name,
-        "parameters",
+        unit,
         "lower",
         meaning,
         formula,
@@ -27,24 +31,17 @@ def _count(name: str, meaning: str, formula: str, misleads: str, headline: bool 
         per_layer=False,
         range="≥ 0",
         misleads=misleads,
+        label=label,
         headline=headline,
     )
+
+
+_count = partial(_of_facts, "parameters")
 
 
 def _flops(name: str, meaning: str, formula: str, misleads: str, headline: bool = False) -> Metric:
-    return Metric(
-        name,
-        "FLOPs/token",
-        "lower",
-        meaning,
-        formula,
-        _FACTS,
-        per_layer=False,
-        range="≥ 0",
-        misleads=misleads,
-        label=name.replace("_flops", " FLOPs").replace("_", " "),
-        headline=headline,
-    )
+    label = name.replace("_flops", " FLOPs").replace("_", " ")
+    return _of_facts("FLOPs/token", name, meaning, formula, misleads, headline, label)
 
 
 def _latency(name: str, meaning: str, misleads: str, headline: bool = False) -> Metric:

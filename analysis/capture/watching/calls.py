@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from indexscope.analysis.capture.trace import causal_mask
 from indexscope.analysis.capture.watching import masks
 from indexscope.analysis.capture.watching.attended import Attention
 from indexscope.analysis.capture.watching.picks import Pick, Scoring, is_any, operands, pick_of, same_shape
@@ -103,7 +104,7 @@ class WatchCalls(TorchFunctionMode):
     def _attend(self, func: Any, given: _Sdpa) -> Any:
         mask = given.attn_mask
         parts = [masks.of_heads(part, self.batch) for part in (given.query, given.key, given.value)]
-        causal = masks.causal_mask(self.length, given.query.device)
+        causal = causal_mask(self.length, given.query.device)
 
         def call(attn_mask: torch.Tensor | None, is_causal: bool) -> Any:
             return func(
@@ -151,7 +152,7 @@ class WatchCalls(TorchFunctionMode):
                 seen.query, seen.key, seen.scale = query, key, scale
                 break
         self._products.waiting.clear()
-        causal = masks.causal_mask(self.length, logits.device)
+        causal = causal_mask(self.length, logits.device)
         if seen.selects and not self.select and not torch.equal(seen.visible, causal.expand_as(seen.visible)):
             if seen.query is None or seen.key is None or seen.scale is None:
                 self.no_dense = True
@@ -175,7 +176,7 @@ class WatchCalls(TorchFunctionMode):
     def _decide(self, seen: Attention) -> None:
         """Whether what an attention sees is a selection, and whose."""
         visible, known = seen.visible, seen.number in self.selecting
-        causal = masks.causal_mask(self.length, visible.device)
+        causal = causal_mask(self.length, visible.device)
         sparse = bool((causal & ~visible).any())
         seen.pick = next((each for each in reversed(self.unused) if masks.explains(each.mask, visible, causal)), None)
         if seen.pick is None and known and not sparse and self.unused:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from indexscope.analysis.capture.trace import LayerTrace
+from indexscope.analysis.capture.trace import LayerTrace, causal_mask
 from indexscope.analysis.capture.watching import masks
 from indexscope.analysis.capture.watching.attended import Attention
 from indexscope.analysis.capture.watching.picks import Pick, heads_and_weights
@@ -43,7 +43,7 @@ def trace_of(seen: Attention, batch: int, length: int, heads: bool) -> tuple[Lay
         The trace, and what could not be seen.
     """
     notes: list[str] = []
-    causal = masks.causal_mask(length, seen.visible.device)
+    causal = causal_mask(length, seen.visible.device)
     parts = _grouped(seen)
     if seen.selects:
         if "query" not in parts:

@@ -8,11 +8,6 @@ import torch
 FAR = 9000.0
 
 
-def causal_mask(length: int, device: torch.device) -> torch.Tensor:
-    """[S, S], bool, True for keys up to the query."""
-    return torch.ones((length, length), dtype=torch.bool, device=device).tril()
-
-
 def hidden(logits: torch.Tensor) -> torch.Tensor:
     """What a softmax over the last dimension gives nothing, as bool.
 

@@ -7,11 +7,9 @@ from typing import Any
 
 import torch
 
-from indexscope.analysis.capture.trace import selection_mask
+from indexscope.analysis.capture.trace import rounding, selection_mask
 from indexscope.analysis.capture.watching.masks import by_head, queries_first
 
-#: Relative error up to which heads times weights are the scores.
-CLOSE = {torch.bfloat16: 3e-2, torch.float16: 4e-3}
 RELU = ("relu", "relu_", "clamp", "clamp_min")
 TIMES = ("mul", "multiply", "__mul__", "__rmul__", "matmul", "__matmul__", "einsum", "bmm")
 
@@ -67,7 +65,7 @@ def heads_and_weights(pick: Pick, eligible: torch.Tensor) -> tuple[torch.Tensor,
         return None
     compared = (eligible & pick.scores.isfinite())[:, 0]
     scores = pick.scores[:, 0][compared].double()
-    tolerance = CLOSE.get(heads.dtype, 1e-4) * float(scores.abs().max()) if scores.numel() else 0.0
+    tolerance = rounding(heads.dtype) * float(scores.abs().max()) if scores.numel() else 0.0
     for weights in _candidates(pick.factors, batch, length, heads.shape[2]):
         total = heads.sum(2) if weights is None else torch.einsum("btjs,btj->bts", heads, weights.to(heads.dtype))
         total = total[compared].double()

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from indexscope.analysis.capture.trace import rounding
 from indexscope.analysis.capture.watching.masks import is_square
 
 PRODUCTS = ("matmul", "__matmul__", "bmm", "baddbmm", "einsum")
 #: Products, and picks, that wait for their attention; more are other things.
 WAITING = 8
-# What rounding leaves of scale * (query x key), relative to the largest logit.
-ROUNDING = {torch.bfloat16: 3e-2, torch.float16: 4e-3}
 ROWS = 64
 
 
@@ -136,6 +135,5 @@ def scale_of(logits: torch.Tensor, visible: torch.Tensor, query: torch.Tensor, k
     if not square:
         return None
     scale = float((found * product).sum()) / square
-    rounding = max(ROUNDING.get(dtype, 1e-4) for dtype in (logits.dtype, query.dtype))
-    tolerance = rounding * float(found.abs().max())
+    tolerance = max(map(rounding, (logits.dtype, query.dtype))) * float(found.abs().max())
     return scale if scale > 0 and float((found - scale * product).abs().max()) <= tolerance else None
