@@ -45,20 +45,17 @@ class Alarm:
     Args:
         model: What the model is called.
         journal: What is told.
-
-    Attributes:
-        raised: Whether it has told.
     """
 
     def __init__(self, model: str, journal: Journal) -> None:
         self.model, self.journal = model, journal
-        self.raised = False
 
     def look(self, chunk: AttentionChunk) -> None:
         """Look at a chunk."""
-        if not self.raised and (chunk.ahead or bool(future_keys(chunk)[0].any())):
-            self.raised = True
-            self.journal.note(
-                f"{LEAKS}: {self.model} attends to keys after their query (a top-k mask alone does not hide them), so "
-                "that none of its numbers can be used; the causality audit says more"
-            )
+        if self.journal.leaks or not (chunk.ahead or bool(future_keys(chunk)[0].any())):
+            return
+        self.journal.leaks = (
+            f"{LEAKS}: {self.model} attends to keys after their query (a top-k mask alone does not hide them), so that "
+            "none of its numbers can be used; the causality audit says more"
+        )
+        self.journal.note(self.journal.leaks)

@@ -9,14 +9,24 @@ from functools import cache
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from indexscope.analysis.candidates.forest_figures import forest
 from indexscope.analysis.comparison.fronts import model_front
+from indexscope.analysis.diff.rows import diff
+from indexscope.analysis.diff.rules import check_rules
+from indexscope.analysis.history.numbers import kept
+from indexscope.analysis.history.timeline import stretches
+from indexscope.analysis.history.trends import trend
+from indexscope.analysis.leaks import marked
 from indexscope.analysis.plots.svg import to_svg
-from indexscope.analysis.report import render
+from indexscope.analysis.report import build_json, render
+from indexscope.analysis.report.difference import blocks, markdown_difference, reading
+from indexscope.analysis.report.history_rows import Series, cell, change_text, judged, point_json, sign
 from indexscope.analysis.report.panelled import study_pictures
 from indexscope.analysis.report.ranking import ranking
 from tests.report.fixtures import bare, report
+from tests.report.histories import numbers, run
 
 CANDIDATES = ("light", "half")
 
@@ -91,3 +101,45 @@ def test_figures_name_and_mark_what_leaks() -> None:
     assert all("light (leaks)" in drawn[f"study-{name}"] for name in ("differences", "tradeoff"))
     figure = forest(given.comparisons, ["light"])
     assert figure is not None and "leaks, not judged" in to_svg(figure, "f", "t")
+
+
+@pytest.mark.parametrize(("in_a", "in_b", "leaks"), [(True, False, "a"), (False, True, "b"), (True, True, "both")])
+def test_a_difference_from_a_model_that_leaks_is_not_judged_and_says_which(in_a: bool, in_b: bool, leaks: str) -> None:
+    sides = [
+        build_json(bare(report(candidates=(), audit_failed=("baseline",) if leak else (), shift=0.5, seed=seed)))
+        for seed, leak in enumerate((in_a, in_b))
+    ]
+    sides[1]["metrics"] = [row | {"value": 0.01, "ci_low": 0.009, "ci_high": 0.011} for row in sides[1]["metrics"]]
+    frame = diff(*sides)
+    assert frame["leaks"].unique().to_list() == [leaks]
+    assert frame["better"].is_null().all() and {reading(row)[0] for row in frame.iter_rows(named=True)} == {"leaks"}
+    (block,) = blocks(frame)
+    names = [marked("baseline", leak) for leak in (in_a, in_b)]
+    assert block.heading == (" → ".join(names) if names[0] != names[1] else names[0]) + " (baseline)"
+    text = markdown_difference("x", [], [], [block], [], "CI")
+    assert f"### {block.heading}" in text and "leaks, not judged" in text
+    # A build fails on what cannot be judged, whatever the rule; an older report says by its audit alone that it leaks.
+    assert all(outcome.fails and not outcome.holds for outcome in check_rules(["nll > 99"], frame))
+    for side in sides:
+        side["models"] = [{key: value for key, value in row.items() if key != "leaks"} for row in side["models"]]
+    assert_frame_equal(diff(*sides), frame)
+
+
+def test_a_history_marks_the_runs_in_which_a_model_leaks_and_judges_no_step_to_or_from_them() -> None:
+    leaky = [numbers(recall) | ({"leaks": ["light"]} if recall > 0.85 else {}) for recall in (0.7, 0.9, 0.71, 0.8)]
+    history = stretches([run(day, f"r{day}", kept) for day, kept in enumerate(leaky, 1)])
+    for metric in ("selection_recall", "selection_recall.difference"):
+        points = trend(history, "light", metric)
+        assert [point.leaks for point in points] == [False, True, False, False]
+        assert [point_json(Series("light", metric, "share", {}), point)["leaks"] for point in points][1]
+        kinds = [None if (judgement := judged(point)) is None else judgement.kind for point in points]
+        assert kinds == [None, "leaks", "leaks", "better"]
+        shown = cell(points[1])
+        assert shown is not None and shown.value.endswith(" (leaks)") and sign(shown) == ""
+    assert not any(point.leaks for point in trend(history, "base", "selection_recall"))
+    assert "light leaks" in change_text(history[1]) and "leaks" not in change_text(history[2])
+
+
+def test_what_is_kept_of_a_report_for_good_names_what_leaks() -> None:
+    assert kept(json.loads(files("light")["report.json"]))["leaks"] == ["light"]
+    assert "leaks" not in kept(json.loads(files("")["report.json"]))
