@@ -129,7 +129,7 @@ def _told(report: ReportInput) -> Verdict:
         sentences += _about(report, page, findings[page.name], alone=len(report.candidates) == 1)
     sentences += limits(report)
     if failed:
-        headline = _audit_headline(failed)
+        headline = _audit_headline(report, failed)
         return Verdict(headline, tuple(sentences), "none")
     if len(report.candidates) == 1:
         only = report.candidates[0]
@@ -267,18 +267,20 @@ def _alone(report: ReportInput, failed: Sequence[str]) -> Verdict:
     ]
     sentences += limits(report)
     if failed:
-        return Verdict(_audit_headline(failed), tuple(sentences), "none")
+        return Verdict(_audit_headline(report, failed), tuple(sentences), "none")
     if not report.models:
         return Verdict("The study has no model.", tuple(sentences), "none")
     name = plain(report.models[0].name)
     return Verdict(f"{name} was measured on its own: no candidate, so nothing is compared.", tuple(sentences), "none")
 
 
-def _audit_headline(failed: Sequence[str]) -> str:
+def _audit_headline(report: ReportInput, failed: Sequence[str]) -> str:
     names = join([plain(name) for name in failed])
-    return (
-        f"Do not use these numbers: {names} failed the causality audit, so later tokens leak into earlier predictions."
-    )
+    sound = report.baseline is not None and report.baseline.name not in failed
+    others = sound and any(page.name not in failed for page in report.candidates)
+    what = f"the numbers of {names}" if others else "these numbers"
+    who = ("it" if len(failed) == 1 else "they") if others else names
+    return f"Do not use {what}: {who} failed the causality audit, so later tokens leak into earlier predictions."
 
 
 def _failed_gates(report: ReportInput) -> str:

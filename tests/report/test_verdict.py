@@ -80,6 +80,9 @@ def test_a_failed_audit_voids_the_comparison(failed: str) -> None:
     words = verdict(report(audit_failed=(failed,)))
     assert words.level == "none"
     assert f"not judged, since {failed} leaks." in words.sentences
+    several = verdict(report(audit_failed=(failed,), candidates=("light", "half"))).headline
+    others = {"light": "the numbers of light: it failed", "baseline": "these numbers: baseline failed"}
+    assert several.startswith(f"Do not use {others[failed]} the causality audit")
     assert words.headline.startswith("Do not use these numbers")
 
 
