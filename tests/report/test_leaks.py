@@ -20,7 +20,7 @@ from indexscope.analysis.history.timeline import stretches
 from indexscope.analysis.history.trends import trend
 from indexscope.analysis.leaks import marked
 from indexscope.analysis.plots.svg import to_svg
-from indexscope.analysis.report import build_json, render
+from indexscope.analysis.report import build_json, render, verdict
 from indexscope.analysis.report.difference import blocks, markdown_difference, reading
 from indexscope.analysis.report.history_rows import Series, cell, change_text, judged, point_json, sign
 from indexscope.analysis.report.panelled import study_pictures
@@ -143,3 +143,9 @@ def test_a_history_marks_the_runs_in_which_a_model_leaks_and_judges_no_step_to_o
 def test_what_is_kept_of_a_report_for_good_names_what_leaks() -> None:
     assert kept(json.loads(files("light")["report.json"]))["leaks"] == ["light"]
     assert "leaks" not in kept(json.loads(files("")["report.json"]))
+
+
+def test_a_leaking_model_on_its_own_is_marked_in_the_sentence_that_describes_it() -> None:
+    words = verdict(report(candidates=(), audit_failed=("baseline",)))
+    assert any(sentence.startswith("baseline (leaks): ") for sentence in words.sentences)
+    assert words.headline.startswith("Do not use these numbers")
