@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from indexscope import IndexscopeError
 from indexscope.analysis.capture.trace import GUIDE, LayerTrace, Trace
 from indexscope.analysis.capture.watching.attended import Attention
 from indexscope.analysis.capture.watching.calls import TooLong, WatchCalls
+from indexscope.analysis.capture.watching.held import alone, evaluated, plain_torch
 from indexscope.analysis.capture.watching.layer import trace_of
 from indexscope.errors import is_out_of_memory
 
@@ -47,6 +47,7 @@ class WatchedModule(nn.Module):
         super().__init__()
         self.module = module
         self.name = type(module).__name__
+        self._alone = alone(module)
         self.vocabulary = 0
         self.index_topk: int | None = None
         self.max_length: int | None = None
@@ -73,7 +74,7 @@ class WatchedModule(nn.Module):
         batch, length = input_ids.shape
         watch = WatchCalls(batch, length, self._selecting, select, heads)
         try:
-            with torch.no_grad(), _plain_torch(), _evaluated(self.module), watch:
+            with self._alone, torch.no_grad(), plain_torch, evaluated(self.module), watch:
                 result = self.module(input_ids=input_ids) if self._by_name else self.module(input_ids)
         except Exception as error:  # whatever a stranger's forward raises
             if is_out_of_memory(error) or isinstance(error, IndexscopeError):
@@ -194,28 +195,3 @@ def _logits(result: Any) -> torch.Tensor | None:
         return None
     result = getattr(result, "logits", result)
     return result if isinstance(result, torch.Tensor) and result.dim() == 3 else None
-
-
-@contextmanager
-def _evaluated(module: nn.Module) -> Iterator[None]:
-    """In eval mode: what dropout leaves out would look like a selection."""
-    training = [each for each in module.modules() if each.training]
-    try:
-        for each in training:
-            each.training = False
-        yield
-    finally:
-        for each in training:
-            each.training = True
-
-
-@contextmanager
-def _plain_torch() -> Iterator[None]:
-    """Without torch's fused encoder layers and without compiled code, which make no calls that could be seen."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.compiler.set_stance("force_eager"):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
