@@ -21,10 +21,14 @@ def _settings(given: Given) -> dict[str, JSON]:
 
 
 def _compute(job: Job, _: Store) -> Made:
+    from indexscope.analysis.capture import as_source
     from indexscope.analysis.features import extract_samples
 
     with running(job) as (model, journal, facts):
-        tables = extract_samples(model, job.samples.value, job.given.extract, journal, job.workers)
+        source = as_source(model)
+        for note in source.notes:
+            journal.note(note)
+        tables = extract_samples(source, job.samples.value, job.given.extract, journal, job.workers)
         return Made(tables, facts())
 
 

@@ -77,6 +77,8 @@ class TracedModel:
                 "give TracedModel(model, vocabulary=...) the number of tokens",
             )
         self.vocabulary = told
+        #: Ids below it are those that the model takes, at most.
+        self.ids = model.ids if isinstance(model, WatchedModule) else told
         self.index_topk = index_topk or _told(model, "index_topk")
         self.max_length = max_length or _told(model, "max_length")
         accepted = inspect.signature(model.trace).parameters

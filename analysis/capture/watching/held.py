@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-_LOCK = threading.Lock()
+_lock = threading.Lock()
 _locks: WeakKeyDictionary[object, AbstractContextManager[object]] = WeakKeyDictionary()
 #: How many hold a module in eval mode, and the modules that were in training before the first of them.
 _holders: Counter[nn.Module] = Counter()
@@ -64,9 +64,9 @@ plain_torch = Held(_plain)
 
 @contextmanager
 def evaluated(module: nn.Module) -> Iterator[None]:
-    """In eval mode, each part for as long as any thread needs it: what dropout leaves out would look like a selection."""
+    """In eval mode, each part while any thread needs it: what dropout leaves out would look like a selection."""
     parts = list(module.modules())
-    with _LOCK:
+    with _lock:
         for part in parts:
             if not _holders[part] and part.training:
                 _training.add(part)
@@ -75,7 +75,7 @@ def evaluated(module: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        with _LOCK:
+        with _lock:
             for part in parts:
                 _holders[part] -= 1
                 if not _holders[part]:
@@ -90,7 +90,7 @@ def alone(model: object) -> AbstractContextManager[object]:
 
     However often a model is wrapped, it has one lock, which its thread may take again.
     """
-    with _LOCK:
+    with _lock:
         try:
             return _locks.setdefault(model, threading.RLock())
         except TypeError:  # of a kind that cannot be looked up
