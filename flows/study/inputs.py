@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from indexscope.flows.study.config import Study
@@ -29,7 +30,7 @@ class ModelPlan:
     role: Literal["baseline", "candidate"]
     checkpoint: Checkpoint
     info: CheckpointInfo
-    tokenizer: str | None = None
+    tokenizer: Path | None = None
 
     @property
     def name(self) -> str:

@@ -28,15 +28,15 @@ def planned(study: Study) -> tuple[ModelPlan, ...]:
     )
 
 
-def _origin(study: Study, model: ModelRef) -> tuple[Origin, str | None, CheckpointInfo | None]:
+def _origin(study: Study, model: ModelRef) -> tuple[Origin, Path | None, CheckpointInfo | None]:
     """Where a model comes from, the folder of its tokenizer, and what it says of itself without being loaded."""
     if model.path:
         folder = resolve(model.path)
-        return CheckpointFolder(str(folder)), str(folder), describe(folder)
+        return CheckpointFolder(str(folder)), folder, describe(folder)
     from indexscope.storage.inputs.own.loading import own_model
 
     own = own_model(model.loader, Path(model.root), model.weights or None, model.arguments)
-    return own, str(resolve(model.tokenizer)) if model.tokenizer else None, None
+    return own, resolve(model.tokenizer) if model.tokenizer else None, None
 
 
 def _asked(study: Study, checkpoint: Checkpoint) -> CheckpointInfo:

@@ -109,7 +109,7 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
         plugins,
     )
     notes = (*data.notes, *effect_warnings({model.name: model.info for model in models}, samples))
-    tokens = None if words is None else folders[0]
+    tokens = None if words is None else str(folders[0])
     shards = tuple(shard(samples, study.shard_size))
     return Plan(study, given, shards, models, tokens, files, refresh=refresh, notes=notes)
 
@@ -129,7 +129,7 @@ def without(plan: Plan, missing: Mapping[str, str]) -> Plan:
 
 def _samples(
     study: Study,
-    folders: Sequence[str | None],
+    folders: Sequence[Path | None],
     infos: Sequence[CheckpointInfo],
     tokenizer: PreTrainedTokenizerBase | None,
 ) -> Cut:
@@ -139,25 +139,25 @@ def _samples(
     models = {model.name: info for model, info in zip(study.models, infos, strict=True)}
     data = cut(study.dataset, models, lambda settings: load_samples(settings, tokenizer, vocabulary))
     for model, folder in zip(study.candidates, folders[1:], strict=True):
-        if None not in (folders[0], folder) and not _same_tokenizer(Path(folders[0] or ""), Path(folder or "")):
+        if tokenizer is not None and folder is not None and not _same_tokenizer(folders[0], folder):
             _check_tokens(study, model, data, _tokenizer(folder), vocabulary)
     return data
 
 
-def _tokenizer(folder: str | None) -> PreTrainedTokenizerBase | None:
+def _tokenizer(folder: Path | None) -> PreTrainedTokenizerBase | None:
     if folder is None:
         return None
     try:
-        return load_tokenizer(Path(folder))
+        return load_tokenizer(folder)
     except IndexscopeError as error:
         if error.reason == "has no tokenizer":
             return None  # token ids in the data need none; text without one is refused where it is read
         raise
 
 
-def _same_tokenizer(first: Path, second: Path) -> bool:
-    contents = [folder / "tokenizer.json" for folder in (first, second)]
-    return all(file.is_file() for file in contents) and contents[0].read_bytes() == contents[1].read_bytes()
+def _same_tokenizer(first: Path | None, second: Path | None) -> bool:
+    files = [folder / "tokenizer.json" for folder in (first, second) if folder is not None]
+    return len({file.read_bytes() if file.is_file() else file for file in files}) == 1
 
 
 def _check_tokens(study: Study, model: ModelRef, data: Cut, tokenizer: Any, vocabulary: int) -> None:
