@@ -21,11 +21,9 @@ def _settings(given: Given) -> dict[str, JSON]:
 
 
 def _compute(job: Job, _: Store) -> Made:
-    from indexscope.analysis.capture import as_source
     from indexscope.analysis.features import extract_samples
 
-    with running(job) as (model, journal, facts):
-        source = as_source(model)
+    with running(job) as (source, journal, facts):
         for note in source.notes:
             journal.note(note)
         tables = extract_samples(source, job.samples.value, job.given.extract, journal, job.workers)
