@@ -13,23 +13,19 @@ def _settings(given: Given) -> dict[str, JSON]:
 
 
 def _compute(job: Job, _: Store) -> Made:
-    from indexscope.analysis.capture import CapturedModel
     from indexscope.analysis.capture.facts import model_facts
     from indexscope.analysis.capture.layers import layer_facts
     from indexscope.analysis.capture.profile import profile_model
     from indexscope.analysis.features.attempt import Attempt
 
     settings = job.given.extract
-    with running(job) as (model, journal, facts):
-        source = CapturedModel(model)
-        for note in source.notes:
-            journal.note(note)
+    with running(job) as (source, journal, facts):
         longest = max(len(sample.input_ids) for sample in job.samples.value)
         chunk = Attempt(source, settings, journal).chunk(settings.batch, longest)
         tables = {
-            "facts": model_facts(model).with_columns(chunk=chunk),
+            "facts": model_facts(source).with_columns(chunk=chunk),
             "layers": layer_facts(source),
-            "profile": profile_model(model, settings, journal),
+            "profile": profile_model(source, settings, journal),
         }
         return Made(tables, facts())
 

@@ -79,9 +79,9 @@ BEFORE: list[tuple[Callable[[Path], None], str]] = [
     (cut_header, r"models/light/model.safetensors: is truncated or no safetensors file \(100 bytes\); "),
     (lose_a_shard, r"models/light: lacks 1 of 2 weight files, first model-00002-of-00002.safetensors; "),
     (pickle, r"models/light: holds its weights as pickle only, which can run code when loaded; "),
-    (want_code, r"models/light/config.json: model type 'evil' needs code of its own; .*remote code is never run"),
+    (want_code, r"models/light/config.json: model type 'evil' needs code of its own; .*write a loader"),
     (shrink_vocabulary, r"data.jsonl:\d: has token id 2\d\d, but the model's vocabulary holds ids 0 to 249; "),
-    (be_text, r"data.jsonl: is text, and the checkpoint has no tokenizer; "),
+    (be_text, r"data.jsonl: is text, and the baseline has no tokenizer; "),
 ]
 
 
@@ -514,6 +514,6 @@ def test_what_the_capture_leaves_out_is_told_once_per_model(folder: Path, monkey
     command = ("extract", folder / "study.yaml", "--set", "dataset.samples=2", "--set", "shard_size=1")
     run = run_command(*command)
     assert run.code == 0, run.err
-    assert [line for line in run.out if note in line] == [f"profile {name}: note: {note}" for name in ("base", "light")]
+    assert [line for line in run.out if note in line] == [f"extract {name}: note: {note}" for name in ("base", "light")]
     again = run_command(*command)
     assert not [line for line in again.out if note in line]
