@@ -106,6 +106,11 @@ def test_home_made_models_go_through_every_step_without_a_trace(folder: Path, no
     assert not [line for line in run.err if "Traceback" in line], run.err
     report = json.loads((folder / "reports" / "own" / "report.json").read_text())
     assert {model["name"] for model in report["models"]} == set(KINDS)
+    leak = next(name for name, kind in KINDS.items() if kind == "leak")
+    assert [model["name"] for model in report["models"] if model["leaks"]] == [leak]
+    verdicts = {(row["candidate"] == leak, row["verdict"] == "leaks") for row in report["comparisons"]}
+    assert verdicts == {(True, True), (False, False)} and report["verdict"]["headline"].startswith("Do not use")
+    assert any("note: leaks: Plain attends to keys after their query" in line for line in run.out)
     plan = planned(folder)
     samples = [Sample(sample.index, sample.name, sample.input_ids) for sample in plan.samples]
     for name, kind in KINDS.items():
