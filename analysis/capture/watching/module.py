@@ -81,7 +81,7 @@ class WatchedModule(nn.Module):
                 raise
             if isinstance(error, TooLong) and error.rows != watch.rows:
                 self.max_length = error.rows
-            reason = f"its forward fails on ids of shape {list(input_ids.shape)} ({error})"
+            reason = f"its forward fails on ids of shape {list(input_ids.shape)} ({type(error).__name__}: {error})"
             raise IndexscopeError(self.name, reason, _REMEDY) from error
         logits = logits_of(result)
         fits = logits is not None and logits.shape[:-1] == input_ids.shape and logits.shape[-1] > 0
@@ -110,13 +110,15 @@ class WatchedModule(nn.Module):
         widths: dict[int, int] = {}
         watch: WatchCalls | None = None
         failed: IndexscopeError | None = None
-        for length in LENGTHS:
+        waiting = list(LENGTHS)
+        while waiting:
+            length = waiting.pop(0)
             try:
                 watch = self._look(length)
             except IndexscopeError as error:
                 failed = failed or error
-                if watch is not None:
-                    break  # longer than its positions; one that is too short for its k comes before
+                if watch is not None:  # longer than its positions; one that is too short for its k comes before
+                    waiting = [] if self.max_length in (None, length, watch.length) else [self.max_length]
                 continue
             except Exception as error:
                 if watch is None or not is_out_of_memory(error):

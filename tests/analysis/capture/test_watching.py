@@ -206,7 +206,7 @@ class Other(nn.Module):
         (lambda ids: (ids, None), "its forward returns"),
         (lambda ids: torch.zeros(3, 5), "its forward returns"),
         (lambda ids: torch.zeros(*ids.shape, 0), r"its forward returns a tensor \[2, 7, 0\], no logits"),
-        (lambda ids: 1 / 0, r"its forward fails on ids of shape \[2, 7\] \(division by zero\)"),
+        (lambda ids: 1 / 0, r"its forward fails on ids of shape \[2, 7\] \(ZeroDivisionError: division by zero\)"),
         (lambda ids: torch.zeros(*ids.shape, 31), "makes no call of scaled_dot_product_attention"),
         (lambda ids: ids @ torch.zeros(2, 2), "its forward fails on ids of shape"),
     ],
