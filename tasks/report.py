@@ -16,7 +16,7 @@ from indexscope.tasks.common.results import read_analyses
 from indexscope.tasks.common.unit import Tables
 
 #: Raise it when the same inputs would give another report.
-VERSION = 10
+VERSION = 11
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ def _compute(job: Job, store: Store) -> Made:
 def _rendered(job: Job, cover: Cover, store: Store) -> Tables:
     from indexscope.analysis.comparison.compare import combine
     from indexscope.analysis.comparison.gates import evaluate
+    from indexscope.analysis.leaks import leaking
     from indexscope.analysis.report import ModelPage, ReportInput, render
     from indexscope.analysis.report.panelled import study_pictures
     from indexscope.analysis.report.stored import FIGURES
@@ -85,14 +86,15 @@ def _rendered(job: Job, cover: Cover, store: Store) -> Tables:
         metrics.append(_named(combine(analyses)["metrics"], model.name))
         causality.append(_named(audit.select("passed", "max_logit_change"), model.name))
     all_metrics, comparisons = pl.concat(metrics), table("compare", "comparisons")
-    gates = evaluate(cover.gates, comparisons, all_metrics, tuple(cover.missing))
+    audits = pl.concat(causality)
+    gates = evaluate(cover.gates, comparisons, all_metrics, tuple(cover.missing), leaking(audits))
     report = ReportInput(
         study=cover.study,
         models=pages,
         metrics=all_metrics,
         comparisons=comparisons,
         gates=gates,
-        causality=pl.concat(causality),
+        causality=audits,
         provenance=cover.provenance,
         confidence=job.given.comparison.confidence,
         lengths=table("compare", "by_length"),

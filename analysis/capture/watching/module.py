@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from indexscope import IndexscopeError
-from indexscope.analysis.capture.trace import GUIDE, LayerTrace, Trace
+from indexscope.analysis.capture.trace import GUIDE, LayerTrace, Trace, causal_mask
 from indexscope.analysis.capture.watching.attended import Attention
 from indexscope.analysis.capture.watching.calls import TooLong, WatchCalls
 from indexscope.analysis.capture.watching.held import alone, evaluated, plain_torch
@@ -66,7 +66,10 @@ class WatchedModule(nn.Module):
         logits, watch = self._run(input_ids, select, head_scores)
         if watch.no_dense:
             raise NotImplementedError(f"{self.name}: has no dense reference")
-        return Trace(logits, [layer for _, layer, _ in self._layers(watch, head_scores) if layer is not None])
+        found = self._layers(watch, head_scores)
+        causal = causal_mask(watch.length, logits.device)
+        ahead = any(layer is None and bool((seen.visible & ~causal).any()) for seen, layer, _ in found)
+        return Trace(logits, [layer for _, layer, _ in found if layer is not None], ahead)
 
     def _run(
         self, input_ids: torch.Tensor, select: bool = True, heads: bool = False
