@@ -1,8 +1,8 @@
 """Dumps as Parquet: one row a query and layer, so that any tool can write one and rows may be of any length.
 
-Columns: ``record`` (text or integer, what tells sequences apart), ``position`` (of the query, from 0), ``token`` (the
-id at that position), ``layer`` (the model's) and ``keys`` (a list of the selected positions). Rows are sorted by record,
-position and layer; every position of a record has the same layers, and positions follow one another from 0 on.
+Columns: ``record`` (text or integer, what tells sequences apart), ``position`` (of the query, from 0), ``token`` (its
+id), ``layer`` (the model's) and ``keys`` (a list of the selected positions). Rows are sorted by record, position and
+layer; every position of a record has the same layers, and positions follow one another from 0 on.
 """
 
 from __future__ import annotations
