@@ -207,7 +207,11 @@ def parse_gate(text: str) -> Rule:
 
 
 def evaluate(
-    rules: Sequence[Gate], comparisons: pl.DataFrame, metrics: pl.DataFrame, missing: Sequence[str] = ()
+    rules: Sequence[Gate],
+    comparisons: pl.DataFrame,
+    metrics: pl.DataFrame,
+    missing: Sequence[str] = (),
+    dumps: Sequence[str] = (),
 ) -> pl.DataFrame:
     """Hold every rule against every candidate.
 
@@ -221,6 +225,8 @@ def evaluate(
         metrics: Metrics of all models: column ``model`` and those of an analysis' metrics. In a study without
             candidates, rules about values are held against its only model.
         missing: Candidates of the study that have no result; every rule fails for them.
+        dumps: Candidates that are selections from elsewhere. Rules about what is known of such alone are held against
+            them, all other rules against the models that were run.
 
     Returns:
         name, rule, candidate, value, passed, layer (the one that the value is of; null over all), reason (one line).
@@ -232,15 +238,16 @@ def evaluate(
     parsed = [(gate.name, parse_gate(gate.rule)) for gate in rules]
     names = comparisons["candidate"].unique(maintain_order=True).to_list() if comparisons.height else []
     if not names and not missing and metrics.height:
-        names = metrics["model"].unique(maintain_order=True).to_list()
+        names = [name for name in metrics["model"].unique(maintain_order=True).to_list() if name not in dumps]
     rows = []
     for name, rule in parsed:
-        for candidate in [*names, *missing] or [None]:
+        held = dumps if REGISTRY[rule.metric].of_dump else names
+        for candidate in [*held, *missing] or [None]:
             if candidate in missing:
                 value, passed, layer, reason = None, False, None, f"no result: {candidate} is missing"
             else:
                 value, passed, layer, reason = _judged(rule, _values(rule, candidate, comparisons, metrics))
-            label = f"{name} ({candidate})" if len(names) + len(missing) > 1 else name
+            label = f"{name} ({candidate})" if len(held) + len(missing) > 1 else name
             rows.append((label, rule.text, candidate, value, passed, layer, reason))
     return pl.DataFrame(rows, schema=GATES.schema, orient="row")
 

@@ -33,6 +33,20 @@ _BY_LAYER = (
 )
 
 
+def headline(frames: Frames) -> str:
+    """Whether it selects what the model selects."""
+    rows = _overall(frames)
+    identical, alike = rows.get("rows_identical"), rows.get("rows_identical_up_to_ties")
+    if identical is None:
+        return "was compared in no row"
+    if identical["value"] == 1:
+        return "selects exactly what the baseline selects"
+    if alike is not None and alike["value"] == 1:
+        return "selects what the baseline selects up to ties"
+    known_to_tie = "" if alike is None else f" ({percent(alike['value'])} up to ties)"
+    return f"selects the baseline's keys in {percent(identical['value'])} of rows{known_to_tie}"
+
+
 def words(frames: Frames) -> list[str]:
     """Whether the two select the same, whether ties say why not, where they part, and what is no selection at all."""
     rows = _overall(frames)
@@ -274,6 +288,7 @@ PANEL = Panel(
         "at the same tokens. Equal scores leave open which keys are selected, so that differences at the k-th score "
         "alone are ties; rounding moves keys close to it; wrong scores, positions or layers move others too."
     ),
+    headline=headline,
     words=words,
     draw=draw,
     tables=tables,

@@ -116,4 +116,5 @@ def _model(page: ModelPage) -> dict[str, Any]:
         "family": finite(facts.get("family")),
         "parameters": finite(facts.get("parameters")),
         "indexer": indexer if page.has_indexer else None,
+        **({"selections": page.dump} if page.dump else {}),
     }

@@ -136,6 +136,8 @@ class Panel:
         order: Place among the panels.
         title: Heading.
         about: How to read it, a sentence or two.
+        headline: A clause for the headline of the report, after the name of the candidate, where the question is what a
+            study of it is about.
         words: Sentences that say what the data at hand gives, made from the frames.
         draw: Figures.
         tables: Tables.
@@ -152,6 +154,7 @@ class Panel:
     order: int
     title: str = ""
     about: str = ""
+    headline: Callable[[Frames], str] = lambda frames: ""
     words: Callable[[Frames], Sequence[str]] = lambda frames: ()
     draw: Callable[[Frames], Sequence[Drawn]] = lambda frames: ()
     tables: Callable[[Frames], Sequence[TextTable]] = lambda frames: ()

@@ -51,7 +51,7 @@ def ranking(report: ReportInput) -> pl.DataFrame:
         is on the Pareto front of cost and either quality; null where that cannot be said.
     """
     failed = set(report.causality.filter(pl.col("passed").eq_missing(False))["model"])
-    models = [page.name for page in report.models]
+    models = [page.name for page in report.measured]
     fronts = {name: model_front(report.metrics, models, metric) for name, metric in _FIELDS.items()}
     rows = []
     for page in report.candidates:
