@@ -13,9 +13,9 @@ from indexscope.tasks.common.running import LOOKED_AT, run_on, running
 
 if TYPE_CHECKING:
     import polars as pl
-    from transformers import PreTrainedModel
 
     from indexscope.analysis.capture.journal import Journal
+    from indexscope.analysis.capture.source import Source
 
 #: Tokens; an audit that does not fit even at half of them is a failure.
 SHORTEST = 64
@@ -34,7 +34,7 @@ def _compute(job: Job, _: Store) -> Made:
         return Made({"audit": table}, facts())
 
 
-def _audit(model: PreTrainedModel, sequences: Sequence[Sequence[int]], journal: Journal) -> pl.DataFrame:
+def _audit(model: Source, sequences: Sequence[Sequence[int]], journal: Journal) -> pl.DataFrame:
     """The audit, on beginnings of the sequences where the model's own forward needs too much memory."""
     from indexscope.analysis.capture.audit import audit_causality
     from indexscope.analysis.capture.memory import let_go

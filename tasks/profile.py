@@ -13,15 +13,14 @@ def _settings(given: Given) -> dict[str, JSON]:
 
 
 def _compute(job: Job, _: Store) -> Made:
-    from indexscope.analysis.capture import CapturedModel
     from indexscope.analysis.capture.facts import model_facts
     from indexscope.analysis.capture.layers import layer_facts
     from indexscope.analysis.capture.profile import profile_model
     from indexscope.analysis.features.attempt import Attempt
 
     settings = job.given.extract
-    with running(job) as (model, journal, facts):
-        source = CapturedModel(model)
+    with running(job) as (source, journal, facts):
+        model = source.model  # type: ignore[attr-defined]
         for note in source.notes:
             journal.note(note)
         longest = max(len(sample.input_ids) for sample in job.samples.value)

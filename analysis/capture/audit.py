@@ -16,6 +16,7 @@ from indexscope.analysis.capture.chunk import AttentionChunk
 from indexscope.analysis.capture.model import CapturedModel, own_attention
 from indexscope.analysis.capture.observers import capture_sparse
 from indexscope.analysis.capture.protocol import Traceable, TracedModel
+from indexscope.analysis.capture.source import Source
 from indexscope.analysis.capture.tables import AUDIT
 from indexscope.analysis.capture.trace import LayerTrace, eligible_keys, selection_mask
 
@@ -26,9 +27,7 @@ LONGEST = 1024
 RELATIVE_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
 
 
-def audit_causality(
-    model: nn.Module | Traceable | TracedModel | CapturedModel, sequences: Sequence[Sequence[int]]
-) -> pl.DataFrame:
+def audit_causality(model: nn.Module | Traceable | Source, sequences: Sequence[Sequence[int]]) -> pl.DataFrame:
     """Perturb the tokens after several positions and require the logits up to each not to move.
 
     A top-k mask used as the only attention mask lets queries with n_t < k see the future, so short prefixes are
@@ -145,14 +144,14 @@ class _Traced:
             _count_trace(layer, ids.shape[1], count)
 
 
-def _subject(model: nn.Module | Traceable | TracedModel | CapturedModel) -> _Captured | _Traced:
+def _subject(model: nn.Module | Traceable | Source) -> _Captured | _Traced:
     if isinstance(model, CapturedModel):
         return _Captured(model.model)
     if isinstance(model, TracedModel):
         return _Traced(model)
     if isinstance(model, PreTrainedModel) and not isinstance(model, Traceable):
         return _Captured(model)
-    return _Traced(TracedModel(model))
+    return _Traced(TracedModel(model))  # type: ignore[arg-type]  # which refuses what it cannot take
 
 
 def _count_chunk(chunk: AttentionChunk, count: _Count) -> None:

@@ -239,7 +239,7 @@ def as_source(model: nn.Module | Traceable | Source) -> Source:
     if isinstance(model, Traceable):
         return TracedModel(model)
     if isinstance(model, PreTrainedModel):
-        return CapturedModel(model)
+        return _of_transformers(model)
     if isinstance(model, nn.Module):
         return TracedModel(model)
     if callable(getattr(model, "run", None)):
@@ -247,6 +247,16 @@ def as_source(model: nn.Module | Traceable | Source) -> Source:
     raise IndexscopeError(
         type(model).__name__, "is no model that can be watched", "give a transformers model, or see docs/protocol.md"
     )
+
+
+def _of_transformers(model: PreTrainedModel) -> Source:
+    """Captured; a class of the user's own that calls torch and not the attention interface is watched."""
+    try:
+        return CapturedModel(model)
+    except IndexscopeError:
+        if type(model).__module__.startswith("transformers."):
+            raise
+        return TracedModel(model)
 
 
 def _told(model: object, *names: str) -> int | None:

@@ -6,7 +6,7 @@ import re
 from hashlib import sha256
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
 
 from indexscope.analysis.analyses import AnalysisSettings
 from indexscope.analysis.settings import CloseupSettings, ComparisonSettings, ExtractSettings
@@ -27,9 +27,35 @@ Text = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
 
 
 class ModelRef(Frozen):
-    """A checkpoint and what the study calls it."""
+    """A model and what the study calls it: a checkpoint, or what a function in a file of one's own returns."""
 
-    path: Text = Field(description="builtin:baseline, builtin:light, a checkpoint folder, or a hub name (owner/name).")
+    path: Text = Field(
+        "",
+        validate_default=False,
+        description="builtin:baseline, builtin:light, a checkpoint folder, or a hub name (owner/name).",
+    )
+    loader: Text = Field(
+        "",
+        validate_default=False,
+        description="In place of a path, FILE.py:FUNCTION of your own that returns a model (docs/own-models.md); it "
+        "runs as it is.",
+    )
+    root: Text = Field(
+        "",
+        validate_default=False,
+        description="Folder that the loader's file imports from as a script run there would; by default the study "
+        "file's, where the loader lies below it, else its own.",
+    )
+    weights: Text = Field(
+        "", validate_default=False, description="File or folder that the loader gets first, as a path."
+    )
+    arguments: dict[str, JsonValue] = Field({}, description="Keyword arguments of the loader.")
+    tokenizer: Text = Field(
+        "",
+        validate_default=False,
+        description="Whose tokenizer the loader's model has: builtin:baseline, a folder or a hub name; without one, "
+        "the data must be token ids.",
+    )
     name: Name = Field("", validate_default=False, description="What tables call it; by default the end of the path.")
 
     @model_validator(mode="before")
@@ -37,9 +63,28 @@ class ModelRef(Frozen):
     def _from_path(cls, value: Any) -> Any:
         if isinstance(value, str):
             value = {"path": value}
-        if isinstance(value, dict) and isinstance(value.get("path"), str) and not value.get("name"):
-            return {**value, "name": _last_part(value["path"]) or value["path"]}
+        if isinstance(value, dict) and not value.get("name"):
+            told = [value[key] for key in ("path", "weights", "loader") if isinstance(value.get(key), str)]
+            return {**value, "name": _last_part(told[0]) or told[0]} if any(told) else value
         return value
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> ModelRef:
+        if bool(self.path) == bool(self.loader):
+            both = "both a path and a loader" if self.path else "neither a path nor a loader"
+            raise ValueError(f"has {both}; give path, a checkpoint, or loader, FILE.py:FUNCTION of your own")
+        if self.path:
+            extra = next((key for key in ("root", "weights", "arguments", "tokenizer") if getattr(self, key)), None)
+            if extra is not None:
+                raise ValueError(f"has {extra}, which is a loader's; remove it, or give a loader in place of the path")
+        elif not re.fullmatch(r".+\.py:[^\W\d]\w*", self.loader):
+            reason = f"has the loader {self.loader!r}, which is not FILE.py:FUNCTION"
+            raise ValueError(f"{reason}; write for example models.py:load_sparse")
+        return self
+
+    def __hash__(self) -> int:
+        """A study is the key of its plan, which the arguments alone could not be."""
+        return hash(self.model_dump_json())
 
 
 class Gate(Frozen):

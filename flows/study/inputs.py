@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from indexscope.flows.study.config import Study
@@ -17,11 +18,19 @@ from indexscope.tasks.common.models import Checkpoint
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """One model of the study."""
+    """One model of the study.
+
+    Attributes:
+        role: What it is to the others.
+        checkpoint: What jobs are told of it.
+        info: What it says of itself.
+        tokenizer: Folder that its tokenizer would be in; None for a loader's model without one.
+    """
 
     role: Literal["baseline", "candidate"]
     checkpoint: Checkpoint
     info: CheckpointInfo
+    tokenizer: Path | None = None
 
     @property
     def name(self) -> str:

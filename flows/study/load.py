@@ -127,17 +127,27 @@ class _Place:
     title: str
 
     def source(self, text: str, key: str, problems: list[IndexscopeError], what: str) -> str:
-        """An existing local path as an absolute one; names of other kinds as they are."""
-        if "://" in text or text.startswith("builtin:"):
+        """An existing local path as an absolute one; names of other kinds, and no name, as they are."""
+        if not text or "://" in text or text.startswith("builtin:"):
             return text
         path = self.folder / os.path.expanduser(text)
         if os.path.exists(path):  # False where a text is no possible path; pathlib would raise
             return str(path)
         if text.startswith((".", "/", "~")) or "\\" in text or text.count("/") > 1 or DATA_FILE.search(text):
-            close = difflib.get_close_matches(path.name, _listing(path.parent), 1) if len(path.name) < 256 else []
-            remedy = f"did you mean {close[0]!r}?" if close else f"give a {what} that exists"
-            problems.append(IndexscopeError(f"{self.title}: {key}", f"there is no {path}", remedy))
+            problems.append(self._missing(path, key, what))
         return text
+
+    def file(self, text: str, key: str, problems: list[IndexscopeError]) -> str:
+        """An existing local file or folder as an absolute path."""
+        path = self.folder / os.path.expanduser(text)
+        if text and not os.path.exists(path):
+            problems.append(self._missing(path, key, "file"))
+        return str(path) if text else ""
+
+    def _missing(self, path: Path, key: str, what: str) -> IndexscopeError:
+        close = difflib.get_close_matches(path.name, _listing(path.parent), 1) if len(path.name) < 256 else []
+        remedy = f"did you mean {close[0]!r}?" if close else f"give a {what} that exists"
+        return IndexscopeError(f"{self.title}: {key}", f"there is no {path}", remedy)
 
     def target(self, text: str) -> str:
         return text if "://" in text else str(self.folder / os.path.expanduser(text))
@@ -145,9 +155,9 @@ class _Place:
 
 def _located(study: Study, folder: Path, title: str) -> Study:
     place, problems = _Place(folder, title), list[IndexscopeError]()
-    keys = ["baseline.path", *(f"candidates.{number}.path" for number in range(len(study.candidates)))]
+    keys = ["baseline", *(f"candidates.{number}" for number in range(len(study.candidates)))]
     models = [
-        model.model_copy(update={"path": place.source(model.path, key, problems, "checkpoint folder or hub name")})
+        model.model_copy(update=_found(model, key, place, problems))
         for model, key in zip(study.models, keys, strict=True)
     ]
     source = place.source(study.dataset.source, "dataset.source", problems, "file, folder or hub name")
@@ -163,6 +173,18 @@ def _located(study: Study, folder: Path, title: str) -> Study:
             "report": place.target(study.report),
         }
     )
+
+
+def _found(model: ModelRef, key: str, place: _Place, problems: list[IndexscopeError]) -> dict[str, str]:
+    """Where a model's files are."""
+    file, _, function = model.loader.rpartition(":")
+    return {
+        "path": place.source(model.path, f"{key}.path", problems, "checkpoint folder or hub name"),
+        "tokenizer": place.source(model.tokenizer, f"{key}.tokenizer", problems, "folder or hub name"),
+        "loader": f"{place.file(file, f'{key}.loader', problems)}:{function}" if model.loader else "",
+        "root": place.file(model.root or ".", f"{key}.root", problems) if model.loader else "",
+        "weights": place.file(model.weights, f"{key}.weights", problems),
+    }
 
 
 def _listing(folder: Path) -> list[str]:

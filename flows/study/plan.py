@@ -12,24 +12,17 @@ from indexscope import IndexscopeError
 from indexscope.flows.engine.graph import Graph, Node, expand
 from indexscope.flows.engine.make import Engine
 from indexscope.flows.study.config import ModelRef, Study
-from indexscope.flows.study.inputs import Inputs, ModelPlan
+from indexscope.flows.study.inputs import Inputs
 from indexscope.flows.study.lengths import Cut, cut, effect_warnings
+from indexscope.flows.study.models import planned
 from indexscope.flows.study.provenance import cover, settled
 from indexscope.plugins import read
-from indexscope.storage.inputs.checkpoints import (
-    CheckpointInfo,
-    describe,
-    fingerprint,
-    load_tokenizer,
-    resolve,
-    resolve_device,
-)
+from indexscope.storage.inputs.checkpoints import CheckpointInfo, load_tokenizer, resolve_device
 from indexscope.storage.inputs.datasets import dataset_fingerprint, load_samples, shard
 from indexscope.storage.inputs.samples import Sample
 from indexscope.storage.inputs.vocabulary import vocabulary_fingerprint
 from indexscope.storage.store.store import JSON
 from indexscope.tasks.common.declared import COMMANDS, Given, Step
-from indexscope.tasks.common.models import Checkpoint
 from indexscope.tasks.common.plugins import with_plugins
 from indexscope.tasks.common.registry import STEPS
 
@@ -96,18 +89,14 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     with with_plugins(files) as found:
         plugins = found
     device = resolve_device(study.extract.device).partition(":")[0]
-    folders = [resolve(model.path) for model in study.models]
-    infos = [describe(folder) for folder in folders]
+    models = planned(study)
+    infos = [model.info for model in models]
+    folders = [model.tokenizer for model in models]
     tokenizer = _tokenizer(folders[0])
     data = _samples(study, folders, infos, tokenizer)
     study, samples = study.model_copy(update={"dataset": data.settings}), data.samples
     _check_lengths(study, samples, infos)
     words = None if tokenizer is None else vocabulary_fingerprint(tokenizer)
-    models = tuple(
-        ModelPlan("candidate" if number else "baseline", Checkpoint(model.name, str(folder), mark), info)
-        for number, (model, folder, info) in enumerate(zip(study.models, folders, infos, strict=True))
-        for mark in [fingerprint(folder, study.fingerprint)]
-    )
     given = Given(
         study.extract,
         study.closeup,
@@ -140,7 +129,7 @@ def without(plan: Plan, missing: Mapping[str, str]) -> Plan:
 
 def _samples(
     study: Study,
-    folders: Sequence[Path],
+    folders: Sequence[Path | None],
     infos: Sequence[CheckpointInfo],
     tokenizer: PreTrainedTokenizerBase | None,
 ) -> Cut:
@@ -150,12 +139,14 @@ def _samples(
     models = {model.name: info for model, info in zip(study.models, infos, strict=True)}
     data = cut(study.dataset, models, lambda settings: load_samples(settings, tokenizer, vocabulary))
     for model, folder in zip(study.candidates, folders[1:], strict=True):
-        if tokenizer is not None and not _same_tokenizer(folders[0], folder):
+        if tokenizer is not None and folder is not None and not _same_tokenizer(folders[0], folder):
             _check_tokens(study, model, data, _tokenizer(folder), vocabulary)
     return data
 
 
-def _tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
+def _tokenizer(folder: Path | None) -> PreTrainedTokenizerBase | None:
+    if folder is None:
+        return None
     try:
         return load_tokenizer(folder)
     except IndexscopeError as error:
@@ -164,9 +155,9 @@ def _tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
         raise
 
 
-def _same_tokenizer(first: Path, second: Path) -> bool:
-    contents = [folder / "tokenizer.json" for folder in (first, second)]
-    return all(file.is_file() for file in contents) and contents[0].read_bytes() == contents[1].read_bytes()
+def _same_tokenizer(first: Path | None, second: Path | None) -> bool:
+    files = [folder / "tokenizer.json" for folder in (first, second) if folder is not None]
+    return len({file.read_bytes() if file.is_file() else file for file in files}) == 1
 
 
 def _check_tokens(study: Study, model: ModelRef, data: Cut, tokenizer: Any, vocabulary: int) -> None:

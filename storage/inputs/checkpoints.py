@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from indexscope.errors import IndexscopeError
 from indexscope.foreign import reading
-from indexscope.storage.inputs.fingerprints import fingerprint
+from indexscope.storage.inputs.fingerprints import FingerprintMode, fingerprint
 from indexscope.storage.inputs.hub import download_model, is_hub_name
 from indexscope.storage.inputs.model_config import check_config
-from indexscope.storage.inputs.model_loading import load_model, resolve_device
+from indexscope.storage.inputs.model_loading import Dtype, load_model, resolve_device
 from indexscope.storage.inputs.quiet import quiet
 from indexscope.storage.inputs.safetensors_header import read_header
 from indexscope.storage.inputs.weight_files import read_config, read_object, weight_files
 
-__all__ = ["CheckpointInfo", "describe", "fingerprint", "load_model", "load_tokenizer", "resolve", "resolve_device"]
+__all__ = [
+    "CheckpointFolder",
+    "CheckpointInfo",
+    "describe",
+    "fingerprint",
+    "load_model",
+    "load_tokenizer",
+    "resolve",
+    "resolve_device",
+    "told_by_config",
+]
 
 BUILTIN = "builtin:"
 BUILTIN_FOLDER = Path(__file__).parents[1] / "builtin"
@@ -52,19 +64,38 @@ class CheckpointInfo:
     """
 
     family: str
-    architecture: str | None
-    parameters: int
-    bytes: int
-    dtypes: tuple[str, ...]
-    layers: int | None
-    hidden_size: int | None
-    attention_heads: int | None
-    vocab_size: int | None
-    max_positions: int | None
-    indexer_heads: int | None
-    indexer_dim: int | None
-    index_topk: int | None
-    selects_all_of: int | None
+    architecture: str | None = None
+    parameters: int = 0
+    bytes: int = 0
+    dtypes: tuple[str, ...] = ()
+    layers: int | None = None
+    hidden_size: int | None = None
+    attention_heads: int | None = None
+    vocab_size: int | None = None
+    max_positions: int | None = None
+    indexer_heads: int | None = None
+    indexer_dim: int | None = None
+    index_topk: int | None = None
+    selects_all_of: int | None = None
+
+
+@dataclass(frozen=True)
+class CheckpointFolder:
+    """A model as its folder has it."""
+
+    folder: str
+
+    def fingerprint(self, mode: FingerprintMode) -> str:
+        """See `indexscope.storage.inputs.fingerprints.fingerprint`."""
+        return fingerprint(Path(self.folder), mode)
+
+    def load(self, dtype: Dtype, device: str) -> PreTrainedModel:
+        """See `indexscope.storage.inputs.model_loading.load_model`."""
+        return load_model(Path(self.folder), dtype, device)
+
+    def told(self) -> AbstractContextManager[None]:
+        """Transformers' code is nobody's to mend here: what it raises stays as it is."""
+        return nullcontext()
 
 
 def resolve(name_or_path: str | os.PathLike[str]) -> Path:
@@ -84,7 +115,8 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     if os.path.isdir(folder):
         return Path(folder).resolve()
     if os.path.exists(folder):
-        raise IndexscopeError(text, "is a file, not a checkpoint folder", "give the folder that holds config.json")
+        remedy = "give the folder that holds config.json, or a loader that reads the file (docs/own-models.md)"
+        raise IndexscopeError(text, "is a file, not a checkpoint folder", remedy)
     if not is_hub_name(text):
         raise IndexscopeError(text, "does not exist", "give a checkpoint folder, builtin:<name> or a hub name")
     with quiet():
@@ -113,14 +145,21 @@ def describe(path: Path) -> CheckpointInfo:
     counts: dict[str, int] = {}
     for tensor in (tensor for header in headers for tensor in header.tensors):
         counts[tensor.dtype] = counts.get(tensor.dtype, 0) + tensor.elements
+    return replace(
+        told_by_config(config),
+        parameters=sum(counts.values()),
+        bytes=sum(header.size for header in headers),
+        dtypes=tuple(sorted(counts, key=lambda dtype: (-counts[dtype], dtype))),
+    )
+
+
+def told_by_config(config: Mapping[str, Any]) -> CheckpointInfo:
+    """What a configuration of transformers says of its model; nothing of weights."""
     architectures = config.get("architectures")
     text = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
     return CheckpointInfo(
         family=config["model_type"],
         architecture=str(architectures[0]) if isinstance(architectures, list) and architectures else None,
-        parameters=sum(counts.values()),
-        bytes=sum(header.size for header in headers),
-        dtypes=tuple(sorted(counts, key=lambda dtype: (-counts[dtype], dtype))),
         layers=_integer(text, "num_hidden_layers", "n_layer"),
         hidden_size=_integer(text, "hidden_size", "n_embd"),
         attention_heads=_integer(text, "num_attention_heads", "n_head"),

@@ -115,8 +115,10 @@ def _tokenized(
         batch = window[start : start + TOKENIZED_AT_ONCE]
         texts = [document.content for document in batch if isinstance(document.content, str)]
         if texts and tokenizer is None:
-            remedy = "give a checkpoint with a tokenizer, or set column to one with token ids"
-            raise IndexscopeError(settings.source, "is text, and the checkpoint has no tokenizer", remedy)
+            remedy = (
+                "save one beside the checkpoint, give a loader's model one by tokenizer, or set column to token ids"
+            )
+            raise IndexscopeError(settings.source, "is text, and the baseline has no tokenizer", remedy)
         with reading(settings.source, "use the tokenizer that belongs to the model", "cannot be cut into tokens"):
             encoded = iter(tokenizer(texts, verbose=False)["input_ids"] if tokenizer and texts else [])
         for document in batch:

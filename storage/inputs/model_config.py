@@ -41,7 +41,7 @@ def check_config(path: Path, config: dict[str, Any]) -> None:
         reason, remedy = f"model type {family!r} is unknown to transformers", "upgrade transformers"
         if "auto_map" in config:
             reason = f"model type {family!r} needs code of its own"
-            remedy = "use a model that transformers ships; remote code is never run"
+            remedy = "write a loader that imports that code (docs/own-models.md); it is never run by itself"
         raise IndexscopeError(file, reason, remedy)
     if "transformers_weights" in config:
         reason = "names a weight file of its own (transformers_weights)"

@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 from indexscope import IndexscopeError
 from indexscope.analysis.settings import ExtractSettings
+from indexscope.storage.inputs.fingerprints import FingerprintMode
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from indexscope.analysis.capture.source import Source
+    from indexscope.storage.inputs.checkpoints import CheckpointInfo
+    from indexscope.storage.inputs.model_loading import Dtype
+
+
+class Origin(Protocol):
+    """Where a model comes from: a checkpoint's folder, or a loader of the user's own."""
+
+    def fingerprint(self, mode: FingerprintMode) -> str:
+        """Hash of what determines the model."""
+        ...
+
+    def load(self, dtype: Dtype, device: str) -> object:
+        """The model, in eval mode."""
+        ...
+
+    def told(self) -> AbstractContextManager[None]:
+        """Turns what the model's own code raises while it runs into one line."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -20,16 +39,16 @@ class Checkpoint:
     """Which model a job needs, and what people call it."""
 
     name: str
-    folder: str
+    origin: Origin
     fingerprint: str
 
 
 _lock = threading.Lock()
 #: The last model asked for, or why it could not be loaded. Models are worked on one after another, so one is enough.
-_held: tuple[tuple[str, str, str], PreTrainedModel | IndexscopeError] | None = None
+_held: tuple[tuple[str, str, str], Source | IndexscopeError] | None = None
 
 
-def borrow(checkpoint: Checkpoint, settings: ExtractSettings) -> PreTrainedModel:
+def borrow(checkpoint: Checkpoint, settings: ExtractSettings) -> Source:
     """The checkpoint's model, ready for capture; shared by the threads of this process.
 
     Raises:
@@ -47,6 +66,31 @@ def borrow(checkpoint: Checkpoint, settings: ExtractSettings) -> PreTrainedModel
     return model
 
 
+def ask(checkpoint: Checkpoint, settings: ExtractSettings) -> CheckpointInfo:
+    """What a model says of itself once it is loaded, for a study's plan.
+
+    Raises:
+        IndexscopeError: It cannot be loaded or captured.
+    """
+    from torch import nn
+    from transformers import PreTrainedModel
+
+    from indexscope.storage.inputs.checkpoints import CheckpointInfo, told_by_config
+
+    source = borrow(checkpoint, settings)
+    model: Any = getattr(source, "model", source)
+    of_transformers = isinstance(model, PreTrainedModel)
+    told = told_by_config(model.config.to_dict()) if of_transformers else CheckpointInfo(source.family)
+    return replace(
+        told,
+        parameters=sum(one.numel() for one in model.parameters()) if isinstance(model, nn.Module) else 0,
+        vocab_size=source.vocabulary,
+        max_positions=source.max_length,
+        index_topk=source.index_topk,
+        selects_all_of=told.selects_all_of or source.index_topk,
+    )
+
+
 def release() -> None:
     """Let go of the model."""
     global _held
@@ -54,16 +98,15 @@ def release() -> None:
         _held = None
 
 
-def _load(checkpoint: Checkpoint, settings: ExtractSettings) -> PreTrainedModel | IndexscopeError:
-    from indexscope.analysis.capture import CapturedModel
-    from indexscope.storage.inputs.checkpoints import load_model
+def _load(checkpoint: Checkpoint, settings: ExtractSettings) -> Source | IndexscopeError:
+    from indexscope.analysis.capture.protocol import as_source
 
     try:
-        model = load_model(Path(checkpoint.folder), settings.dtype, settings.device)
-        CapturedModel(model)  # hooks the model in while no other thread looks on
+        model = checkpoint.origin.load(settings.dtype, settings.device)
+        with checkpoint.origin.told():
+            return as_source(model)  # type: ignore[arg-type]  # which says what it takes
     except IndexscopeError as error:
         return error
-    return model
 
 
 def share_cores(workers: int) -> None:

@@ -11,9 +11,8 @@ from indexscope.tasks.common.declared import Given, Job
 from indexscope.tasks.common.models import borrow, share_cores
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
     from indexscope.analysis.capture.journal import Journal
+    from indexscope.analysis.capture.source import Source
 
 #: Sequences that the causality audit may choose from, and whose longest the profile is told.
 LOOKED_AT = 8
@@ -30,7 +29,7 @@ def run_on(given: Given, settings: Mapping[str, JSON]) -> dict[str, JSON]:
 
 
 @contextmanager
-def running(job: Job) -> Iterator[tuple[PreTrainedModel, Journal, Callable[[], dict[str, JSON]]]]:
+def running(job: Job) -> Iterator[tuple[Source, Journal, Callable[[], dict[str, JSON]]]]:
     """The job's model with its share of the cores.
 
     Yields:
@@ -45,7 +44,9 @@ def running(job: Job) -> Iterator[tuple[PreTrainedModel, Journal, Callable[[], d
     def facts() -> dict[str, JSON]:
         return {"notes": list(journal.notes), **({"chunks": sorted(journal.chunks)} if journal.chunks else {})}
 
-    yield borrow(job.checkpoint, job.given.extract), journal, facts
+    model = borrow(job.checkpoint, job.given.extract)
+    with job.checkpoint.origin.told():
+        yield model, journal, facts
 
 
 def tell(note: str) -> None:

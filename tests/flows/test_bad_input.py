@@ -79,9 +79,9 @@ BEFORE: list[tuple[Callable[[Path], None], str]] = [
     (cut_header, r"models/light/model.safetensors: is truncated or no safetensors file \(100 bytes\); "),
     (lose_a_shard, r"models/light: lacks 1 of 2 weight files, first model-00002-of-00002.safetensors; "),
     (pickle, r"models/light: holds its weights as pickle only, which can run code when loaded; "),
-    (want_code, r"models/light/config.json: model type 'evil' needs code of its own; .*remote code is never run"),
+    (want_code, r"models/light/config.json: model type 'evil' needs code of its own; .*write a loader"),
     (shrink_vocabulary, r"data.jsonl:\d: has token id 2\d\d, but the model's vocabulary holds ids 0 to 249; "),
-    (be_text, r"data.jsonl: is text, and the checkpoint has no tokenizer; "),
+    (be_text, r"data.jsonl: is text, and the baseline has no tokenizer; "),
 ]
 
 

@@ -126,7 +126,11 @@ OTHER: dict[str, Any] = {
     "runner.workers": 2,
 }
 #: What has tests of its own below, since what counts is what lies there or what it comes to.
-BY_CONTENT = {"baseline.path", "candidates.path", "dataset.source", "dataset.column", "extract.device", "plugins"}
+BY_CONTENT = {"dataset.source", "dataset.column", "extract.device", "plugins"} | {
+    f"{model}.{key}"
+    for model in ("baseline", "candidates")
+    for key in ("path", "loader", "root", "weights", "arguments", "tokenizer")
+}
 #: They leave the data of this test as it is: lists of ids are not packed, and one file has no splits.
 WITHOUT_EFFECT = {"dataset.packing", "dataset.split"}
 

@@ -1,0 +1,53 @@
+"""The models of a study, found and fingerprinted; what a loader of the user's own makes is asked what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from indexscope.flows.study.config import ModelRef, Study
+from indexscope.flows.study.inputs import ModelPlan
+from indexscope.storage.inputs.checkpoints import CheckpointFolder, CheckpointInfo, describe, resolve
+from indexscope.storage.store.store import Store
+from indexscope.tasks.common.models import Checkpoint, Origin, ask, release
+
+
+def planned(study: Study) -> tuple[ModelPlan, ...]:
+    """Every model of a study, baseline first.
+
+    A checkpoint is not loaded. A model of the user's own is, once: what it is nobody else knows, and a loader that
+    fails would fail after hours of work on the others. The store remembers what it said.
+
+    Raises:
+        IndexscopeError: There is no such model, or it cannot be used.
+    """
+    found = [(model, *_origin(study, model)) for model in study.models]
+    marked = [Checkpoint(model.name, origin, origin.fingerprint(study.fingerprint)) for model, origin, _, _ in found]
+    return tuple(
+        ModelPlan("candidate" if number else "baseline", checkpoint, info or _asked(study, checkpoint), tokenizer)
+        for number, (checkpoint, (_, _, tokenizer, info)) in enumerate(zip(marked, found, strict=True))
+    )
+
+
+def _origin(study: Study, model: ModelRef) -> tuple[Origin, Path | None, CheckpointInfo | None]:
+    """Where a model comes from, the folder of its tokenizer, and what it says of itself without being loaded."""
+    if model.path:
+        folder = resolve(model.path)
+        return CheckpointFolder(str(folder)), folder, describe(folder)
+    from indexscope.storage.inputs.own.loading import own_model
+
+    own = own_model(model.loader, Path(model.root), model.weights or None, model.arguments)
+    return own, resolve(model.tokenizer) if model.tokenizer else None, None
+
+
+def _asked(study: Study, checkpoint: Checkpoint) -> CheckpointInfo:
+    from indexscope.storage.inputs.own.told import remember, remembered
+
+    store = Store(study.store)
+    told = remembered(store, checkpoint.fingerprint)
+    if told is None:
+        try:
+            told = ask(checkpoint, study.extract)
+        finally:
+            release()
+        remember(store, checkpoint.fingerprint, told)
+    return told
