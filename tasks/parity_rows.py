@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from indexscope.storage.inputs.selections import open_rows
 from indexscope.storage.store.store import JSON, Store
 from indexscope.tasks.common.declared import Given, Job, Made, Step
 from indexscope.tasks.common.dumps import Dump
@@ -41,6 +40,7 @@ def _compute(job: Job, _: Store) -> Made:
 
 def _opened(dump: Dump) -> Mapping[int, Dumped]:
     from indexscope.analysis.parity.records import Dumped
+    from indexscope.storage.inputs.selections.dumps import open_rows
 
     return {
         index: Dumped(

@@ -85,7 +85,8 @@ def _rendered(job: Job, cover: Cover, store: Store) -> Tables:
             }
         metrics.append(_named(combine(analyses)["metrics"], model.name))
         if model.dump:  # of which nothing but its selections is known
-            pages.append(ModelPage(model.name, model.role, model.fingerprint, {}, analyses, model.dump))
+            facts_of_dump = {"family": f"selections ({model.dump})"}
+            pages.append(ModelPage(model.name, model.role, model.fingerprint, facts_of_dump, analyses, model.dump))
             continue
         facts, audit = table("profile", "facts", model.name), table("audit", "audit", model.name)
         pages.append(ModelPage(model.name, model.role, model.fingerprint, facts.row(0, named=True), analyses))

@@ -76,10 +76,11 @@ FAMILY = Family(
             "differences_from_ties",
             "share",
             "neither",
-            "Share of the keys selected by one of the two alone whose score is the k-th.",
-            "sum of keys of S \\ S' and S' \\ S that tie with the k-th score / sum of all such keys",
-            f"A key at the edge ties with itself: where one tied key is replaced by one of a lower score, half of the "
-            f"difference counts as a tie. {_SCORED}",
+            "Share of the keys selected by one of the two alone that were exchanged at the k-th score.",
+            "sum over queries of 2 min(tied keys of S \\ S', tied keys of S' \\ S) / sum of the keys of both, tied: "
+            "|I[t,s] - kth score| <= tie_tolerance times the row's largest |I|",
+            f"The k-th key ties with itself, so that only pairs count; a key of the k-th score that another of a lower "
+            f"score replaces is no tie. {_SCORED}",
             label="differences that ties explain",
         ),
         _parity(

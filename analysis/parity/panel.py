@@ -118,8 +118,8 @@ def _ties(rows: Mapping[str, Row]) -> list[str]:
     if ties is None or gap is None:
         return []
     return [
-        f"Of the keys that one of the two alone selects {_share(ties)} have the k-th score itself; on average their "
-        f"scores lie {_value(gap)} standard deviations of the row's scores from it."
+        f"Of the keys that one of the two alone selects ties explain {_share(ties)}; on average their scores lie "
+        f"{_value(gap)} standard deviations of the row's scores from the k-th."
     ]
 
 

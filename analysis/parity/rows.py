@@ -39,8 +39,9 @@ class Compared:
             of an eligible key, of any query), ``in_effect``, ``incomplete`` (1 where a query that is not in effect
             misses keys), ``identical``, ``alike`` (1 where the sets are equal, or equal up to ties), ``overlap``,
             ``missing``, ``extra``, ``scored`` (1 where index scores are known), ``differing`` (keys that one side alone
-            selects, of scored queries), ``tied`` (those of them whose score is the k-th), ``gap`` (their distances from
-            the k-th score in standard deviations of the row's scores), ``recall`` and ``baseline_recall``.
+            selects, of scored queries), ``tied`` (those of them that are exchanged for each other and have the k-th
+            score), ``gap`` (distances of differing keys from the k-th score in standard deviations of the row's
+            scores), ``recall`` and ``baseline_recall``.
         by_distance: Keys of queries in effect by power-of-two distance, [3, bins], int64: selected by the baseline,
             missing, extra.
         nearest: Distance of the nearest key that differs, [Q], int64; -1 where none does.
@@ -90,7 +91,7 @@ def compare_rows(keys: torch.Tensor, reference: Reference, length: int, toleranc
         "overlap": (own & other).sum(1).double() / k.clamp(min=1),
         "missing": missing.sum(1),
         "extra": extra.sum(1),
-        **_by_score(reference, own, differs, identical, clean & (k == other.sum(1)), tolerance),
+        **_by_score(reference, own, other, identical, clean, tolerance),
         **_by_attention(reference, own, other),
     }
     counts = {name: value.double() for name, value in bad.items()}
@@ -110,16 +111,20 @@ def compare_rows(keys: torch.Tensor, reference: Reference, length: int, toleranc
 def _by_score(
     reference: Reference,
     own: torch.Tensor,
-    differs: torch.Tensor,
+    other: torch.Tensor,
     identical: torch.Tensor,
-    comparable: torch.Tensor,
+    clean: torch.Tensor,
     tolerance: float,
 ) -> dict[str, torch.Tensor]:
-    """Whether keys that differ tie with the k-th score, and how far from it they lie."""
+    """Whether keys that differ tie with the k-th score, and how far from it they lie.
+
+    The k-th key itself has the k-th score. So a tie explains a key that is missing only where another one of that score
+    is extra.
+    """
     if reference.scores is None:
         nothing = torch.zeros(len(own), dtype=torch.float64, device=own.device)
         return {"scored": nothing, "alike": nothing, "differing": nothing, "tied": nothing, "gap": nothing}
-    scores = reference.scores.double()
+    differs, scores = own ^ other, reference.scores.double()
     up = reference.eligible & (scores > -torch.inf)
     level = scores.masked_fill(~(own & up), torch.inf).amin(1)
     n = up.sum(1).clamp(min=1)
@@ -131,11 +136,12 @@ def _by_score(
     off = torch.where(scored[:, None], off, 0.0)
     ties = differs & up & (off <= tolerance * held.abs().amax(1)[:, None]) & scored[:, None]
     differing = torch.where(scored, differs.sum(1), 0)
+    tied = 2 * torch.minimum((ties & own).sum(1), (ties & other).sum(1))
     return {
         "scored": scored,
-        "alike": scored & (identical | (comparable & (ties.sum(1) == differing))),
+        "alike": scored & (identical | (clean & (tied == differing))),
         "differing": differing,
-        "tied": ties.sum(1),
+        "tied": tied,
         "gap": off.sum(1) / spread.clamp(min=torch.finfo(torch.float64).tiny),
     }
 

@@ -208,8 +208,7 @@ def _models(report: ReportInput) -> str:
             heads, dim, topk = (count(facts.get(key)) for key in ("indexer_heads", "indexer_dim", "index_topk"))
             indexer = f"{heads} heads × {dim}, top {topk}"
         parameters = number(known(facts.get("parameters")), "parameters")
-        family = f"selections ({page.dump})" if page.dump else facts.get("family") or DASH
-        cells = (page.role, markdown(family), parameters, indexer, f"`{_code(page.fingerprint)}`")
+        cells = (page.role, markdown(facts.get("family") or DASH), parameters, indexer, f"`{_code(page.fingerprint)}`")
         rows.append((markdown(plain(page.name)), *cells))
     return table(("model", "role", "family", "parameters", "indexer", "fingerprint"), rows, "lllrll") if rows else ""
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from indexscope.storage.inputs.selections import Record
+if TYPE_CHECKING:
+    from indexscope.storage.inputs.selections.record import Record
 
 
 @dataclass(frozen=True)

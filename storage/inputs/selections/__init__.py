@@ -3,22 +3,3 @@
 One file a format. Each lists the records of a file by reading their token ids and shapes alone, and then gives rows in
 slices: a record of 131,072 tokens x 61 layers x 2,048 keys has 65 GB, so that none is ever held whole.
 """
-
-from indexscope.storage.inputs.selections.dumps import FORMATS, Format, list_records, open_rows
-from indexscope.storage.inputs.selections.fingerprint import dump_fingerprint
-from indexscope.storage.inputs.selections.matching import Matched, match
-from indexscope.storage.inputs.selections.record import Found, Record, Rows, divided
-
-__all__ = [
-    "FORMATS",
-    "Format",
-    "Found",
-    "Matched",
-    "Record",
-    "Rows",
-    "divided",
-    "dump_fingerprint",
-    "list_records",
-    "match",
-    "open_rows",
-]

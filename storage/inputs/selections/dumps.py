@@ -6,14 +6,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 from indexscope.errors import IndexscopeError
 from indexscope.storage.inputs.selections import npz, parquet, sglang, vllm
+from indexscope.storage.inputs.selections.names import FORMATS, Format
 from indexscope.storage.inputs.selections.record import GUIDE, Found, Record, Rows
-
-Format = Literal["sglang", "vllm", "parquet", "npz"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 @dataclass(frozen=True)

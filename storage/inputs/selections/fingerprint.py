@@ -8,7 +8,8 @@ from pathlib import Path
 
 from indexscope.foreign import reading
 from indexscope.storage.inputs.fingerprints import BLOCK, FULL_CHECKPOINT, PIECE, FingerprintMode
-from indexscope.storage.inputs.selections.dumps import Format, dump_files
+from indexscope.storage.inputs.selections.dumps import dump_files
+from indexscope.storage.inputs.selections.names import Format
 from indexscope.storage.inputs.selections.vllm import IDS, IDS_JSON
 
 #: Blocks of a large file that the sampled mode hashes, evenly spread: a fault of a kernel may be in a few rows only.

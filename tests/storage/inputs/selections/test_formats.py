@@ -13,7 +13,10 @@ import pytest
 
 from indexscope import IndexscopeError
 from indexscope.storage.inputs.samples import Sample
-from indexscope.storage.inputs.selections import divided, dump_fingerprint, list_records, match, open_rows
+from indexscope.storage.inputs.selections.dumps import list_records, open_rows
+from indexscope.storage.inputs.selections.fingerprint import dump_fingerprint
+from indexscope.storage.inputs.selections.matching import match
+from indexscope.storage.inputs.selections.record import divided
 from tests.storage.inputs.selections import written
 from tests.storage.inputs.selections.written import WRITERS, Sequences
 
