@@ -27,7 +27,7 @@ def build_json(report: ReportInput) -> dict[str, Any]:
 
     Returns:
         A dictionary with the keys schema_version, study, verdict, warnings, models, definitions, ranking, metrics,
-        comparisons, by_length, those of the panels (output_divergence, output_divergence_by), gates, causality and
+        comparisons, by_length, those of the panels (parity_where, output_divergence, ...), gates, causality and
         provenance.
     """
     words = verdict(report)

@@ -44,7 +44,7 @@ def dumped(
         digest = dump_fingerprint(ref.selections, ref.format, study.fingerprint)  # type: ignore[arg-type]
         mark = sha256(f"{digest} {list(ref.layers)}".encode()).hexdigest()
         role = "baseline" if ref is study.baseline else "candidate"
-        plans.append(DumpPlan(role, Dump(ref.name, mark, records), ref.format))  # type: ignore[arg-type]
+        plans.append(DumpPlan(role, Dump(ref.name, mark, records), ref.format, matched.unused))  # type: ignore[arg-type]
         notes += _notes(ref.name, matched, len(samples))
     return tuple(plans), tuple(notes)
 

@@ -47,11 +47,13 @@ class DumpPlan:
         role: What they are to the others.
         dump: What jobs are told of them.
         format: How they are written.
+        unused: Names of the records that are of no sample.
     """
 
     role: Literal["baseline", "candidate"]
     dump: Dump
     format: str
+    unused: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

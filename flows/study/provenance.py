@@ -59,13 +59,14 @@ def settled(inputs: Inputs, nodes: Sequence[Node]) -> dict[str, JSON]:
 
 
 def _selections(inputs: Inputs) -> dict[str, JSON]:
-    """Of each dump its fingerprint, and how many samples it has a record of."""
+    """Of each dump its fingerprint, how many samples it has a record of, and which records are of none."""
     return {
         plan.name: {
             "role": plan.role,
             "fingerprint": plan.dump.fingerprint,
             "format": plan.format,
             "samples": len(plan.dump.records),
+            "records of no sample": list(plan.unused),
         }
         for plan in inputs.dumps
     }
