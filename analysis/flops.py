@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +19,7 @@ class AttentionLayer:
     """One attention layer.
 
     Attributes:
-        pair: FLOPs of one query-key pair, 2 H (d_qk + d_v).
+        pair: FLOPs of one query-key pair, 2 H (d_qk + d_v); NaN where they are not known.
         window: Eligible keys are the last so many; None where they are all up to the query.
         sparse: Whether it attends to a selection.
         chunk: Eligible keys are those of the query's own chunk of so many; None where attention is not chunked.
@@ -38,8 +40,8 @@ class Shape:
         indexer_pair: FLOPs of one query-key pair in all indexers together, indexer layers x (2 H_I d_I + 2 H_I).
         indexer_token: FLOPs of the indexers' projections per token, 2 x indexer parameters.
         top_k: Keys that a query may select; None without an indexer.
-        by_token: Whether the indexer scores single tokens. The formulas know no pools, blocks or compressed entries, so
-            that without it nothing is counted.
+        by_token: Whether the indexer, if there is one, is known to score single tokens. The formulas know no pools,
+            blocks or compressed entries, nor code that nobody has read, so that without it nothing is counted.
     """
 
     attention: tuple[AttentionLayer, ...]
@@ -47,6 +49,11 @@ class Shape:
     indexer_token: float
     top_k: int | None
     by_token: bool = True
+
+    @property
+    def has_formula(self) -> bool:
+        """Whether its cost can be told by formula: single tokens are scored, and all widths are known."""
+        return self.by_token and not any(math.isnan(layer.pair) for layer in self.attention)
 
     @property
     def sparse_layers(self) -> int:
@@ -77,7 +84,7 @@ def shape(facts: pl.DataFrame, layers: pl.DataFrame | None = None, sparse: int =
     if layers is not None and not layers.is_empty():
         found = tuple(
             AttentionLayer(
-                2.0 * one["attention_heads"] * (one["key_width"] + one["value_width"]),
+                _pair(one),
                 one["window"],
                 one["selects"],
                 one["attention_chunk"],
@@ -85,16 +92,21 @@ def shape(facts: pl.DataFrame, layers: pl.DataFrame | None = None, sparse: int =
             for one in layers.iter_rows(named=True)
         )
     else:
-        pair = 2.0 * row["attention_heads"] * (row["key_width"] + row["value_width"])
-        selecting = sparse or row["indexer_layers"]
-        found = tuple(AttentionLayer(pair, None, layer < selecting) for layer in range(row["layers"]))
+        selecting = sparse or row["indexer_layers"] or 0
+        found = tuple(AttentionLayer(_pair(row), None, layer < selecting) for layer in range(row["layers"]))
     return Shape(
         attention=found,
-        indexer_pair=2.0 * row["indexer_layers"] * heads * (dim + 1),
-        indexer_token=2.0 * row["indexer_parameters"],
+        indexer_pair=2.0 * (row["indexer_layers"] or 0) * heads * (dim + 1),
+        indexer_token=2.0 * (row["indexer_parameters"] or 0),
         top_k=row["index_topk"],
-        by_token=row["entry"] in (None, "token"),
+        by_token=row["index_topk"] is None or row["entry"] == "token",
     )
+
+
+def _pair(row: Mapping[str, Any]) -> float:
+    """FLOPs of a query-key pair in all heads; NaN where a width is not known."""
+    widths = row["key_width"], row["value_width"]
+    return math.nan if None in widths else 2.0 * row["attention_heads"] * sum(widths)
 
 
 def attended_pairs(lengths: ArrayLike, limit: int | None, chunk: int | None = None) -> Array:
@@ -127,7 +139,7 @@ def flops(model: Shape, lengths: ArrayLike) -> Flops:
         lengths: Tokens, [lengths].
     """
     length = np.asarray(lengths, dtype=np.float64)
-    if not model.by_token:
+    if not model.has_formula:
         return Flops(*(np.full_like(length, np.nan) for _ in range(3)))
     dense, own = np.zeros_like(length), np.zeros_like(length)
     for layer in model.attention:

@@ -23,8 +23,10 @@ def _settings(given: Given) -> dict[str, JSON]:
 def _compute(job: Job, _: Store) -> Made:
     from indexscope.analysis.features import extract_samples
 
-    with running(job) as (model, journal, facts):
-        tables = extract_samples(model, job.samples.value, job.given.extract, journal, job.workers)
+    with running(job) as (source, journal, facts):
+        for note in source.notes:
+            journal.note(note)
+        tables = extract_samples(source, job.samples.value, job.given.extract, journal, job.workers)
         return Made(tables, facts())
 
 

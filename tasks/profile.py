@@ -20,15 +20,12 @@ def _compute(job: Job, _: Store) -> Made:
 
     settings = job.given.extract
     with running(job) as (source, journal, facts):
-        model = source.model  # type: ignore[attr-defined]
-        for note in source.notes:
-            journal.note(note)
         longest = max(len(sample.input_ids) for sample in job.samples.value)
         chunk = Attempt(source, settings, journal).chunk(settings.batch, longest)
         tables = {
-            "facts": model_facts(model).with_columns(chunk=chunk),
+            "facts": model_facts(source).with_columns(chunk=chunk),
             "layers": layer_facts(source),
-            "profile": profile_model(model, settings, journal),
+            "profile": profile_model(source, settings, journal),
         }
         return Made(tables, facts())
 

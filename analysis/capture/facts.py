@@ -5,51 +5,66 @@ from __future__ import annotations
 import polars as pl
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
+from indexscope.analysis.capture.anatomy import anatomy_of
 from indexscope.analysis.capture.chunk import AttentionChunk
-from indexscope.analysis.capture.indexer import index_dim, index_heads, index_topk, indexers
-from indexscope.analysis.capture.model import CapturedModel
+from indexscope.analysis.capture.layers import layer_widths
+from indexscope.analysis.capture.look import look_ids
 from indexscope.analysis.capture.observers import capture_sparse
+from indexscope.analysis.capture.protocol import Traceable, as_source
+from indexscope.analysis.capture.source import Source
 from indexscope.analysis.capture.tables import FACTS
 
 
-def model_facts(model: PreTrainedModel) -> pl.DataFrame:
+def model_facts(model: nn.Module | Traceable | Source) -> pl.DataFrame:
     """Family, parameter counts and widths of attention and indexer.
 
     Widths are read off the tensors that reach the attention, so that they hold for any architecture.
 
+    Args:
+        model: Whatever `indexscope.analysis.capture.as_source` takes.
+
     Returns:
         One row; layers are those with attention maps. indexer_heads, indexer_dim and index_topk (keys that a query
         selects; compressed entries in deepseek_v4) and entry (docs/families.md: token, pool, block or compressed) are
-        null without an indexer.
+        null without an indexer. Of code outside transformers whatever could not be seen is null, and entry is.
     """
-    widths: list[tuple[int, int, int]] = []
+    source = as_source(model)
+    found, heads, indexing = anatomy_of(source), set[int](), set[int]()
+    widths: dict[int, tuple[int, int | None, int | None]] = {}
 
     def observe(chunk: AttentionChunk) -> torch.Tensor:
-        widths.append((chunk.query.shape[1], chunk.query.shape[-1], chunk.value.shape[-1]))
+        widths[chunk.layer] = layer_widths(chunk)
+        if chunk.scores is not None:
+            indexing.add(chunk.layer)
+        if chunk.head_scores is not None:
+            heads.add(chunk.head_scores.shape[2])
         return capture_sparse(chunk)
 
-    captured = CapturedModel(model)
-    for _ in captured.run(torch.zeros((1, 2), dtype=torch.int64, device=model.device), observe, 2):
+    ids = look_ids(source)
+    for _ in source.run(ids, observe, ids.shape[1], head_scores=True):
         pass
-    fitted = indexers(model)
+    first = widths[min(widths)]
+    fitted, weights = found.indexers, iter(()) if found.whole is None else found.whole.parameters()
+    dtype = next((str(each.dtype).removeprefix("torch.") for each in weights if each.is_floating_point()), None)
+    hidden = source.has_indexer and not fitted
+    layers = len(fitted) if found.entry is not None else len(indexing)
     row = {
-        "family": model.config.model_type,
-        "parameters": parameters(model),
-        "indexer_parameters": sum(map(parameters, fitted)),
-        "attention_parameters": sum(map(parameters, set(captured.attentions.values()))) - sum(map(parameters, fitted)),
+        "family": source.family,
+        "parameters": None if found.whole is None else parameters(found.whole),
+        "indexer_parameters": None if hidden else found.indexer_parameters,
+        "attention_parameters": found.attention_parameters if found.attentions else None,
         "layers": len(widths),
-        "attention_heads": widths[0][0],
-        "key_width": widths[0][1],
-        "value_width": widths[0][2],
-        "indexer_layers": len(fitted),
-        "indexer_heads": index_heads(fitted[0]) if fitted else None,
-        "indexer_dim": index_dim(fitted[0]) if fitted else None,
-        "index_topk": index_topk(fitted[0]) if fitted else None,
-        "entry": captured.captured.kind if fitted else None,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "device": model.device.type,
+        "attention_heads": first[0],
+        "key_width": first[1],
+        "value_width": first[2],
+        "indexer_layers": layers or (None if source.has_indexer else 0),
+        "indexer_heads": found.index_heads or max(heads, default=None),
+        "indexer_dim": found.index_dim,
+        "index_topk": source.index_topk,
+        "entry": found.entry,
+        "dtype": dtype,
+        "device": source.device.type,
     }
     return pl.DataFrame([row], schema=FACTS.schema).drop("chunk")  # which whoever runs the model knows
 

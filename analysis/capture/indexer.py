@@ -90,8 +90,9 @@ def indexers(model: nn.Module) -> list[nn.Module]:
 
 
 def first_attribute(module: nn.Module, names: tuple[str, ...]) -> int | None:
-    """The first of several attributes that a module has, as a number."""
-    return next((int(getattr(module, name)) for name in names if hasattr(module, name)), None)
+    """The first of several attributes that are whole numbers."""
+    found = (getattr(module, name, None) for name in names)
+    return next((value for value in found if isinstance(value, int)), None)
 
 
 def index_topk(indexer: nn.Module) -> int | None:

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 
 import polars as pl
 import torch
+from torch import nn
 
 from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.capture.look import look_ids
+from indexscope.analysis.capture.model import CapturedModel
 from indexscope.analysis.capture.observers import capture_sparse
+from indexscope.analysis.capture.protocol import Traceable, as_source
 from indexscope.analysis.capture.source import Source
 from indexscope.analysis.capture.tables import LAYERS
 
@@ -17,21 +21,28 @@ WINDOWS = ("sliding_window", "sliding_window_size", "attention_window_size")
 CHUNKS = ("attention_chunk_size",)
 #: Longest sequence that is run to see a window or a chunk; a wider one is taken from the configuration.
 LONGEST_LOOK = 1024
+#: Tokens of code outside transformers, whose configuration says nothing: wider windows are not seen.
+OTHER_LOOK = 513
 _CHUNK = 128
+_WIDTHS = ("attention_heads", "key_width", "value_width")
 
 
-def layer_facts(source: Source) -> pl.DataFrame:
+def layer_facts(model: nn.Module | Traceable | Source) -> pl.DataFrame:
     """Heads, widths, window or chunk and selection of every layer with an attention map, read off a run.
 
     The eligible keys of a sequence one longer than what the configuration names are counted: a window lets query t see
     n_t = min(t + 1, window) keys, chunks of c the t mod c + 1 keys of its own chunk up to itself. Windows and chunks of
-    more than 1024 keys are believed, not looked at.
+    more than 1024 keys are believed, not looked at. Of code outside transformers those of up to 512 keys are seen.
+
+    Args:
+        model: Whatever `indexscope.analysis.capture.as_source` takes.
 
     Returns:
-        layer, attention_heads, key_width and value_width (channels of a head), window and attention_chunk (keys; both
-        null where every earlier key is eligible), selects (whether the layer attends to the selection of an indexer,
-        its own or a shared one).
+        layer, attention_heads, key_width and value_width (channels of a head; null where a trace tells none), window
+        and attention_chunk (keys; both null where every earlier key is eligible), selects (whether the layer attends to
+        the selection of an indexer, its own or a shared one).
     """
+    source = as_source(model)
     config = getattr(getattr(source, "model", None), "config", None)
     text = config.get_text_config(decoder=True) if config is not None else None
     window, chunk = (_declared(text, names) for names in (WINDOWS, CHUNKS))
@@ -45,14 +56,14 @@ def layer_facts(source: Source) -> pl.DataFrame:
         eligible.setdefault(found.layer, []).extend(found.eligible[0, 0].sum(-1).tolist())
         seen[found.layer] = {
             "layer": found.layer,
-            "attention_heads": found.query.shape[1],
-            "key_width": found.query.shape[-1],
-            "value_width": found.value.shape[-1],
+            **dict(zip(_WIDTHS, layer_widths(found), strict=True)),
             "selects": found.selected is not None,
         }
         return capture_sparse(found)
 
     ids = torch.zeros((1, length), dtype=torch.int64, device=source.device)
+    if not isinstance(source, CapturedModel):
+        ids = look_ids(source, OTHER_LOOK)
     for _ in source.run(ids, observe, _CHUNK):
         pass
     for layer, facts in seen.items():
@@ -63,6 +74,14 @@ def layer_facts(source: Source) -> pl.DataFrame:
         )
         facts["window"], facts["attention_chunk"] = _reach(eligible[layer]) or believed
     return pl.DataFrame([seen[layer] for layer in sorted(seen)], schema=LAYERS.schema)
+
+
+def layer_widths(chunk: AttentionChunk) -> tuple[int, int | None, int | None]:
+    """Attention heads, and the widths of a key and a value; None for what a trace stands a single zero in for."""
+    maps = chunk.query if chunk.probabilities is None else chunk.probabilities
+    value = chunk.value.shape[-1]
+    told = value > 1 or bool(chunk.value.any())
+    return maps.shape[1], chunk.query.shape[-1] if chunk.probabilities is None else None, value if told else None
 
 
 def _declared(config: object, names: Sequence[str]) -> int | None:

@@ -6,89 +6,127 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
-from transformers import PreTrainedModel
 
+from indexscope.analysis.capture.anatomy import Run, anatomy_of
 from indexscope.analysis.capture.executed import executed_flops, token_flops
 from indexscope.analysis.capture.facts import model_facts
-from indexscope.analysis.capture.indexer import indexers
 from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.capture.layers import layer_facts
 from indexscope.analysis.capture.memory import available_bytes, let_go, plain_bytes
-from indexscope.analysis.capture.model import CapturedModel, own_attention
+from indexscope.analysis.capture.model import CapturedModel
 from indexscope.analysis.capture.peak import peak_bytes
+from indexscope.analysis.capture.protocol import Traceable, as_source
+from indexscope.analysis.capture.source import Source
 from indexscope.analysis.capture.spans import SELECTION, Parts, spans, synchronise
 from indexscope.analysis.capture.tables import PROFILE
+from indexscope.analysis.capture.watching.calls import WithinTables
+from indexscope.analysis.capture.watching.held import plain_torch
 from indexscope.analysis.capture.widths import widths_of
 from indexscope.analysis.flops import flops, shape
 from indexscope.analysis.settings import ExtractSettings
 from indexscope.errors import is_out_of_memory
 
 #: Raise it when facts, layers or profile of the same model change.
-PROFILE_VERSION = 1
+PROFILE_VERSION = 2
 #: Repeats of the forwards that time the selection alone, at most: they come on top of the others.
 SELECTION_REPEATS = 3
+COMPONENTS = ("indexer", SELECTION, "attention", "model")
+
+
+class _Model(nn.Module):
+    """A model's own forward as a module, so that it has hooks."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
+
+    def forward(self, ids: torch.Tensor) -> None:
+        self.run(ids)
 
 
 @dataclass(frozen=True)
 class _Subject:
-    """What is profiled, and what its formulas need."""
+    """What is profiled, and what its formulas need.
 
-    model: PreTrainedModel
-    source: CapturedModel
+    Attributes:
+        run: Feeds ids.
+        source: The model.
+        parts: Indexers, attention and the model.
+        facts: One row.
+        layers: What each is made of.
+        projections: FLOPs of a token; None where nothing is known of the code.
+        journal: Hears of what cannot be measured.
+    """
+
+    run: Callable[[torch.Tensor], None]
+    source: Source
     parts: Parts
     facts: dict[str, Any]
     layers: pl.DataFrame
-    projections: Mapping[str, float]
-
-    def run(self, ids: torch.Tensor) -> None:
-        self.model(input_ids=ids, use_cache=False)
+    projections: Mapping[str, float] | None
+    journal: Journal
 
 
-def profile_model(model: PreTrainedModel, settings: ExtractSettings, journal: Journal | None = None) -> pl.DataFrame:
+def profile_model(
+    model: nn.Module | Traceable | Source, settings: ExtractSettings, journal: Journal | None = None
+) -> pl.DataFrame:
     """Time and count one prefill of the model with its own attention, at several lengths.
 
     A length that the model's positions do not reach, or that memory does not hold (by estimate, or because it runs
     out), is left out, and the journal says so.
 
+    Args:
+        model: Whatever `indexscope.analysis.capture.as_source` takes. Code outside transformers runs its own forward,
+            unwatched; its ``trace`` where it has no other.
+        settings: Lengths and repeats.
+        journal: Hears what is left out, and why.
+
     Returns:
         A row for each component and length: indexer (its whole forward, topk included), selection (topk inside the
-        indexers, a part of indexer, timed in forwards of its own), attention (without its indexer) and model. Median,
+        indexers, a part of indexer, timed in forwards of its own), attention (without its indexer) and model; of code
+        outside transformers no row for what is in no module of its own. Median,
         5th and 95th percentile of the milliseconds over all layers. peak_bytes: the largest memory of one call, see
         `indexscope.analysis.capture.peak`. FLOPs, a multiply-add is 2: flops_formula is what the model needs (eligible
         pairs, of which sparse layers attend the selected), flops_executed what transformers' code does (every pair,
-        masked ones included), and flops_counted what torch's counter saw, which agrees with flops_executed to 1 %. None
-        of them knows elementwise work, softmax or topk, so that selection has none.
+        masked ones included), both null for other code, and flops_counted what torch's counter saw, which agrees with
+        flops_executed to 1 %. None of them knows elementwise work, softmax or topk, so that selection has none.
     """
     journal = journal or Journal()
-    source = CapturedModel(model)
-    widths, fused = widths_of(source), bool(getattr(model, "_supports_sdpa", False))
-    facts = model_facts(model).row(0, named=True)
-    parts = {"indexer": indexers(model), "attention": list(set(source.attentions.values())), "model": [model]}
+    source = as_source(model)
+    widths, found = widths_of(source), anatomy_of(source)
+    facts, layers = model_facts(source).row(0, named=True), layer_facts(source)
+    for note in found.notes:
+        journal.note(note)
+    parts = {"indexer": found.indexers, "attention": found.attentions, "model": [_Model(found.run)]}
     rows: list[dict[str, object]] = []
-    layers = layer_facts(source)
-    with own_attention(model), torch.inference_mode():
-        subject = _Subject(model, source, parts, facts, layers, token_flops(model, parts))
+    with found.own(), torch.inference_mode():
+        projections = token_flops(source.model, parts) if isinstance(source, CapturedModel) else None
+        subject = _Subject(parts["model"][0], source, parts, facts, layers, projections, journal)
         for length in settings.profile_lengths:
             if source.max_length is not None and length > source.max_length:
                 journal.note(f"no latency at {length} tokens: the model's positions end at {source.max_length}")
                 continue
-            needed, available = plain_bytes(widths, length, fused), available_bytes(source.device)
+            needed, available = plain_bytes(widths, length, found.fused), available_bytes(source.device)
             if needed > available:
                 journal.note(f"no latency at {length} tokens: it would take {_size(needed)} of {_size(available)}")
                 continue
             try:
                 rows += _profile(subject, length, settings.profile_repeats)
             except Exception as error:
-                if not is_out_of_memory(error):
+                if not is_out_of_memory(error) and isinstance(source, CapturedModel):
                     raise
-                journal.note(f"no latency at {length} tokens: out of memory")
+                # Whatever a stranger's forward raises: its positions may end without saying so.
+                reason = "out of memory" if is_out_of_memory(error) else f"its forward fails ({error})"
+                journal.note(f"no latency at {length} tokens: {reason}")
             let_go(source.device)
     return pl.DataFrame(rows, schema=PROFILE.schema)
 
@@ -100,13 +138,13 @@ def _size(size: int) -> str:
 def _profile(subject: _Subject, length: int, repeats: int) -> list[dict[str, object]]:
     random = torch.Generator().manual_seed(length)
     device = subject.source.device
-    ids = torch.randint(subject.source.vocabulary, (1, length), generator=random).to(device)
+    ids = torch.randint(getattr(subject.source, "ids", subject.source.vocabulary), (1, length), generator=random)
+    ids = ids.to(device)
     counted = _counted_flops(subject, ids)
     times = _times(subject, ids, repeats)
-    peaks = peak_bytes(subject.parts, lambda: subject.run(ids), device)
-    by_token = subject.facts["entry"] in (None, "token")
-    executed = executed_flops(subject.projections, subject.parts["indexer"], subject.layers, length)
-    needed = flops_formula(subject.facts, length, subject.layers, subject.projections)
+    with plain_torch:
+        peaks = peak_bytes(subject.parts, lambda: subject.run(ids), device)
+    executed, needed = _formulas(subject, length)
     rows: list[dict[str, object]] = []
     for component, seconds in times.items():
         low, median, high = np.quantile(seconds, (0.05, 0.5, 0.95)) * 1e3
@@ -120,11 +158,21 @@ def _profile(subject: _Subject, length: int, repeats: int) -> list[dict[str, obj
                 "milliseconds_high": high,
                 "peak_bytes": peaks.get(component),
                 "flops_formula": _known(needed.get(component)),
-                "flops_executed": executed.get(component) if by_token else None,
+                "flops_executed": executed.get(component),
                 "flops_counted": counted.get(component),
             }
         )
     return rows
+
+
+def _formulas(subject: _Subject, length: int) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    """Executed and needed FLOPs by component; none where nothing is known of the code."""
+    if subject.projections is None:
+        return {}, {}
+    needed = flops_formula(subject.facts, length, subject.layers, subject.projections)
+    if subject.facts["entry"] not in (None, "token"):
+        return {}, needed
+    return executed_flops(subject.projections, subject.parts["indexer"], subject.layers, length), needed
 
 
 def _known(value: float | None) -> float | None:
@@ -151,34 +199,46 @@ def _times(subject: _Subject, ids: torch.Tensor, repeats: int) -> dict[str, list
     found: dict[str, list[float]] = defaultdict(list)
     for repeat in range(repeats):
         took = _clocked(subject.parts, lambda: subject.run(ids), ids.device)
-        if subject.parts["indexer"]:
-            found["indexer"].append(took["indexer"])
-        if subject.parts["indexer"] and repeat < SELECTION_REPEATS:
+        if "indexer" in took and repeat < SELECTION_REPEATS:
             own = {"indexer": subject.parts["indexer"]}
             inside = _clocked(own, lambda: subject.run(ids), ids.device, selection=True)
-            if SELECTION in inside:
-                found[SELECTION].append(inside[SELECTION])
-        found["attention"].append(took["attention"] - took.get("indexer", 0.0))
-        found["model"].append(took["model"])
-    return dict(found)
+            took |= {name: seconds for name, seconds in inside.items() if name == SELECTION}
+        for name, seconds in took.items():
+            found[name].append(seconds)
+    for name in ("indexer", "attention"):
+        if subject.parts[name] and name not in found:
+            told = f"its {name} runs without a call of its module, so that its time, memory and operations are null"
+            subject.journal.note(f"{subject.source.family}: {told}")
+    return {name: found[name] for name in COMPONENTS if name in found}
 
 
 def _clocked(
     parts: Parts, forward: Callable[[], None], device: torch.device, selection: bool = False
 ) -> dict[str, float]:
-    """The seconds that the parts' calls take, added up."""
-    total: dict[str, float] = defaultdict(float)
-    started: list[float] = []
+    """The seconds that the parts' calls take, see `_metered`."""
 
     def now() -> float:
         synchronise(device)
         return time.perf_counter()
 
-    def start(_: str) -> None:
-        started.append(now())
+    return _metered(parts, forward, now, selection)
+
+
+def _metered(
+    parts: Parts, forward: Callable[[], None], now: Callable[[], float], selection: bool = False
+) -> dict[str, float]:
+    """What the parts' calls add to a meter, by name; what an indexer adds inside an attention is no attention's."""
+    total: dict[str, float] = defaultdict(float)
+    started: list[tuple[str, float]] = []
+
+    def start(name: str) -> None:
+        started.append((name, now()))
 
     def stop(name: str) -> None:
-        total[name] += now() - started.pop()
+        spent = now() - started.pop()[1]
+        total[name] += spent
+        if name == "indexer" and any(around == "attention" for around, _ in started):
+            total["attention"] -= spent
 
     with spans(parts, start, stop, selection):
         forward()
@@ -186,18 +246,12 @@ def _clocked(
 
 
 def _counted_flops(subject: _Subject, ids: torch.Tensor) -> dict[str, float]:
+    """FLOPs of each part, as torch counts them of the code as it was written."""
     counter = flop_counter()
-    with counter:
-        subject.run(ids)
-    by_module = {name: float(sum(counts.values())) for name, counts in counter.get_flop_counts().items()}
-    names = {module: name for name, module in subject.model.named_modules()}
-    root = type(subject.model).__name__
-
-    def total(part: str) -> float:
-        return sum(by_module.get(f"{root}.{names[module]}", 0.0) for module in subject.parts[part])
-
-    indexer = total("indexer")
-    return {"indexer": indexer, "attention": total("attention") - indexer, "model": by_module["Global"]}
+    # The first forward at a length: ids beyond a table of positions are found out before a GPU reads them.
+    guard = nullcontext() if isinstance(subject.source, CapturedModel) else WithinTables()
+    with plain_torch, guard, counter:
+        return _metered(subject.parts, lambda: subject.run(ids), lambda: float(counter.get_total_flops()))
 
 
 def flop_counter() -> FlopCounterMode:
@@ -206,10 +260,10 @@ def flop_counter() -> FlopCounterMode:
     torch counts operators that it does not know as nothing: without this, a dense model's attention on the CPU and
     all routed experts would cost nothing. Softmax, topk, norms and all else that is no matrix product stay uncounted.
     """
-    return FlopCounterMode(display=False, custom_mapping=_formulas())
+    return FlopCounterMode(display=False, custom_mapping=_rules())
 
 
-def _formulas() -> dict[Any, Callable[..., int]]:
+def _rules() -> dict[Any, Callable[..., int]]:
     rules: tuple[tuple[Any, str, Callable[..., int]], ...] = (
         (torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", _attention),
         (torch.ops.aten, "_grouped_mm", _grouped),

@@ -16,6 +16,7 @@ from indexscope.analysis.capture.model import CapturedModel
 from indexscope.analysis.capture.source import Source
 from indexscope.analysis.capture.trace import LayerTrace, Trace, check_trace, eligible_keys, selection_mask
 from indexscope.analysis.capture.watching import WatchedModule
+from indexscope.analysis.capture.watching.held import alone
 
 
 @runtime_checkable
@@ -36,7 +37,7 @@ class TracedModel:
     """A `Source` over a model of the protocol.
 
     The model runs whole sequences, so its own memory decides how long they may be; only what the features make of
-    them is bounded by the chunk.
+    them is bounded by the chunk. Threads run it one after another, since it may keep something of a forward on itself.
 
     Args:
         model: Has ``trace``, or is a module whose forward takes ids and returns logits, which is then watched
@@ -45,6 +46,9 @@ class TracedModel:
         index_topk: Keys that a query selects at most, None for a dense model; by default the model's ``index_topk``,
             or its config's.
         max_length: Longest sequence that the model takes; by default its ``max_length``, None for no limit.
+
+    Attributes:
+        alone: The model's lock; whoever runs it otherwise than by `trace` holds it meanwhile.
 
     Raises:
         IndexscopeError: There is neither ``trace`` nor a forward that can be watched, or the vocabulary is not told.
@@ -58,6 +62,7 @@ class TracedModel:
         max_length: int | None = None,
     ) -> None:
         self.family = type(model).__name__
+        self.alone = alone(model)
         if not isinstance(model, Traceable):
             if not isinstance(model, nn.Module):
                 raise IndexscopeError(self.family, "has no method trace", "write one, see docs/protocol.md")
@@ -72,6 +77,8 @@ class TracedModel:
                 "give TracedModel(model, vocabulary=...) the number of tokens",
             )
         self.vocabulary = told
+        #: Ids below it are those that the model takes, at most.
+        self.ids = model.ids if isinstance(model, WatchedModule) else told
         self.index_topk = index_topk or _told(model, "index_topk")
         self.max_length = max_length or _told(model, "max_length")
         accepted = inspect.signature(model.trace).parameters
@@ -121,7 +128,9 @@ class TracedModel:
             options["attention_mask"] = attention_mask
         call: Callable[..., object] = self.model.trace
         batch, length = input_ids.shape
-        return check_trace(call(input_ids, **options), self.family, batch, length, self.vocabulary, refuse_leaks)
+        with self.alone:
+            told = call(input_ids, **options)
+        return check_trace(told, self.family, batch, length, self.vocabulary, refuse_leaks)
 
     @torch.inference_mode()
     def run(

@@ -15,8 +15,8 @@ FACTS = table_of(
         pl.Int64,
         "parameters",
         parameters="Parameters of the whole model.",
-        indexer_parameters="Parameters of all indexers.",
-        attention_parameters="Parameters of all attention modules without their indexers.",
+        indexer_parameters="Parameters of all indexers; null where one is in no module of its own.",
+        attention_parameters="Parameters of all attention modules without their indexers; null as for an indexer.",
     ),
     of(pl.Int32, layers="Layers of the model.", attention_heads="Attention heads of a layer."),
     _WIDTHS,
@@ -25,7 +25,7 @@ FACTS = table_of(
     of(pl.Int32, "keys", index_topk="Entries that the indexer may select for a query."),
     of(
         pl.String,
-        entry="What an indexer scores: a token, or a pooled block of tokens.",
+        entry="What an indexer scores: a token, or a pooled block of tokens; null for code outside transformers.",
         dtype="Type of the weights as run.",
         device="Where the model ran.",
     ),
@@ -64,8 +64,10 @@ PROFILE = table_of(
     of(
         pl.Float64,
         "FLOPs",
-        flops_formula="Operations that are needed, by formula: eligible pairs, selected ones in sparse layers.",
-        flops_executed="Operations that the code executes, by formula: every pair, masked ones included.",
+        flops_formula="Operations that are needed, by formula: eligible pairs, selected ones in sparse layers; null "
+        "for code outside transformers.",
+        flops_executed="Operations that the code executes, by formula: every pair, masked ones included; null for "
+        "code outside transformers.",
         flops_counted="Operations as torch counts them: matrix products; no softmax, topk or elementwise work.",
     ),
     ordered=False,

@@ -1,17 +1,18 @@
-"""The widths of a model that decide its memory, read off the tensors of a run of two tokens."""
+"""The widths of a model that decide its memory, read off the tensors of a short run."""
 
 from __future__ import annotations
 
 import torch
 
 from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.capture.look import look_ids
 from indexscope.analysis.capture.memory import Widths
 from indexscope.analysis.capture.observers import capture_sparse
 from indexscope.analysis.capture.source import Source
 
 
 def widths_of(source: Source) -> Widths:
-    """Run two tokens and look.
+    """Run a few tokens and look.
 
     Where the indexer does not show its heads, its configuration's number is taken, else that of the attention.
     """
@@ -28,8 +29,8 @@ def widths_of(source: Source) -> Widths:
         layers[chunk.layer] = (maps.shape[1], width, width * chunk.value.shape[1] * chunk.value.element_size())
         return capture_sparse(chunk)
 
-    ids = torch.zeros((1, 2), dtype=torch.int64, device=source.device)
-    for _ in source.run(ids, observe, 2, head_scores=True):
+    ids = look_ids(source)
+    for _ in source.run(ids, observe, ids.shape[1], head_scores=True):
         pass
     heads = max((layer[0] for layer in layers.values()), default=1)
     if source.has_indexer and not indexer_heads:

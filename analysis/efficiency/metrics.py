@@ -88,7 +88,8 @@ COST = Family(
     about=(
         "FLOPs are by formula (a multiply-add is 2), for prefills of the study's own samples: a sample of L tokens has "
         "L (L + 1) / 2 query-key pairs, of which sparse layers attend sum over t of min(n_t, k). The formulas "
-        "hold where the indexer scores single tokens; for pools, blocks and compressed entries they are null. Counted "
+        "hold where the indexer scores single tokens; for pools, blocks and compressed entries they are null, as for "
+        "models outside transformers that select. Counted "
         "FLOPs and all timings are in the profile table. Counts and FLOPs are not sampled and carry no interval."
     ),
     metrics=(

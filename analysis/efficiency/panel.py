@@ -32,7 +32,7 @@ def _time(latency: pl.DataFrame) -> list[str]:
     inside = latency.filter((pl.col("component") == "selection") & (pl.col("length") == last["length"]))
     if inside.height and inside["ms"][0] is not None and last["ms"]:
         sentence += f"; topk is {percent(inside['ms'][0] / last['ms'])} of that"
-    return [f"{sentence}. These are times of transformers' reference code on this machine, not of a fused kernel."]
+    return [f"{sentence}. These are times of the model's own code on this machine, not of a fused kernel."]
 
 
 def _pays(frames: Frames) -> list[str]:

@@ -20,7 +20,7 @@ def projection(model: Shape | None, lengths: Sequence[int]) -> pl.DataFrame:
         dimensions, length, component (indexer, attention, dense_attention), flops: all layers together. A model without
         an indexer has dense_attention alone and no reference; one without a formula has no rows.
     """
-    if model is None or not model.by_token:
+    if model is None or not model.has_formula:
         return PROJECTION.empty()
     frames = [_projected(THIS, model, lengths)]
     if model.top_k is not None:
@@ -45,7 +45,7 @@ def _projected(dimensions: str, model: Shape, lengths: Sequence[int]) -> pl.Data
 
 def break_even(model: Shape | None) -> pl.DataFrame:
     """Break-even length by dimensions; null where sparse attention never pays, no rows without an indexer."""
-    if model is None or model.top_k is None or not model.by_token:
+    if model is None or model.top_k is None or not model.has_formula:
         return BREAK_EVEN.empty()
     rows = [(THIS, break_even_length(model)), (DEEPSEEK_V32, break_even_length(deepseek_v32()))]
     return pl.DataFrame(rows, schema=BREAK_EVEN.schema, orient="row")
@@ -62,7 +62,7 @@ def break_even_length(model: Shape) -> int | None:
         Tokens, exactly; None without an indexer, without a formula, or where the indexers cost more at every length.
     """
     k = model.top_k
-    if k is None or not model.by_token:
+    if k is None or not model.has_formula:
         return None
     # A layer with a window or chunks is sparse only within them: beyond, both costs grow alike.
     if any(layer.sparse and (layer.window or layer.chunk) for layer in model.attention):

@@ -48,9 +48,11 @@ def study_costs(frames: Frames) -> Costs | None:
 def long_costs(frames: Frames) -> Costs | None:
     """FLOPs of a prefill of 65,536 tokens: as projected, else by formula from the facts."""
     facts = rows_of(frames, "facts")
-    if facts is None or not facts["index_topk"][0] or facts["entry"][0] not in (None, "token"):
+    if facts is None or not facts["index_topk"][0]:
         return None
     model = shape(facts, layers=frames.get("layers"))
+    if not model.has_formula:
+        return None
     found = flops(model, LONG)
     indexer, attention = float(found.indexer), float(found.attention)
     projected = rows_of(frames, "efficiency.projection", "length", "component", "flops")

@@ -28,9 +28,17 @@ RERUNS = (*CHUNKS, TIES, *ROUNDINGS)
 """Runs beside the reference: half the chunk, an odd one, ties broken to the latest key, and each rounding."""
 
 
+_WHOLE = (
+    "it runs whole sequences, so that another chunk means nothing to it, and it cannot go on from another selection: "
+    "what ties and score precision change is known of each layer's own selection, and null of predictions"
+)
+
+
 def rerun_samples(source: Source, look: Look, attempt: Attempt) -> Tables:
     """`rerun_stability` of as many samples as the settings say, spread evenly."""
     samples, count = look.samples, look.settings.rerun_samples
+    if count and source.has_indexer and isinstance(source, TracedModel):
+        attempt.journal.note(f"{source.family}: {_WHOLE}")
     if count < len(samples):
         samples = [samples[(2 * place + 1) * len(samples) // (2 * count)] for place in range(count)]
     return rerun_stability(source, samples, look.settings.queries, attempt)
@@ -44,8 +52,8 @@ def rerun_stability(source: Source, samples: Sequence[TokenSequence], queries: i
     entries) have no rows.
 
     Args:
-        source: The model. One that selects nothing, or that hands out finished traces (docs/protocol.md) and so cannot
-            go on from another selection, gives empty tables.
+        source: The model. One that selects nothing gives empty tables, as does one that hands out finished traces
+            (docs/protocol.md): it runs whole sequences, and cannot go on from another selection.
         samples: A few samples: each costs 1 + 7 forwards.
         queries: Queries of a sample that are compared, at most.
         attempt: Chooses and halves the chunk.

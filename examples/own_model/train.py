@@ -1,6 +1,10 @@
-"""Train the sparse model and its leaking twin, about a minute on two cores, and write the data of the study."""
+"""Train the sparse model and its leaking twin, about a minute on two cores, and write the data of the study.
+
+usage: python train.py [STEPS]
+"""
 
 import json
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -8,10 +12,10 @@ import torch
 from models import SparseModel
 from torch.nn import functional
 
-FOLDER, LENGTH, STEPS = Path(__file__).parent, 256, 300
+FOLDER, LENGTH = Path(__file__).parent, 256
 
 
-def main():
+def main(steps):
     files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
     texts = [file.read_bytes() for file in files if file.stat().st_size > 8 * LENGTH]
     held_out, seen = texts[::10], b"".join(text for place, text in enumerate(texts) if place % 10)
@@ -22,13 +26,13 @@ def main():
     for name, settings in {"sparse": {}, "leaking": {"leaks": True}}.items():
         torch.manual_seed(0)
         model = SparseModel(**settings)
-        train(model, torch.frombuffer(bytearray(seen), dtype=torch.uint8).long(), name)
+        train(model, torch.frombuffer(bytearray(seen), dtype=torch.uint8).long(), name, steps)
         torch.save(model.state_dict(), FOLDER / "runs" / f"{name}.pt")
 
 
-def train(model, tokens, name):
+def train(model, tokens, name, steps):
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for step in range(1, STEPS + 1):
+    for step in range(1, steps + 1):
         starts = torch.randint(len(tokens) - LENGTH, (4,))
         ids = torch.stack([tokens[start : start + LENGTH + 1] for start in starts])
         logits, index_loss = model(ids[:, :-1])
@@ -38,8 +42,8 @@ def train(model, tokens, name):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step % 50 == 0:
-            print(f"{name}: step {step} of {STEPS}, {loss.item():.2f} nats a byte", flush=True)
+            print(f"{name}: step {step} of {steps}, {loss.item():.2f} nats a byte", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 300)

@@ -514,6 +514,6 @@ def test_what_the_capture_leaves_out_is_told_once_per_model(folder: Path, monkey
     command = ("extract", folder / "study.yaml", "--set", "dataset.samples=2", "--set", "shard_size=1")
     run = run_command(*command)
     assert run.code == 0, run.err
-    assert [line for line in run.out if note in line] == [f"profile {name}: note: {note}" for name in ("base", "light")]
+    assert [line for line in run.out if note in line] == [f"extract {name}: note: {note}" for name in ("base", "light")]
     again = run_command(*command)
     assert not [line for line in again.out if note in line]

@@ -29,7 +29,7 @@ def test_pools_are_compared_and_their_flops_are_left_out(tmp_path: Path) -> None
     )
     done = run_command("study", tmp_path / "study.yaml")
     assert done.code == 0, done.err
-    assert "profile a: note: layer 0 (linear attention) has no attention map and is skipped" in done.out
+    assert "extract a: note: layer 0 (linear attention) has no attention map and is skipped" in done.out
     report = json.loads((Path(done.out[-1]) / "report.json").read_text())
     found = {row["name"]: row["value"] for row in report["metrics"] if row["layer"] is None}
     assert found["relative_cost"] is found["indexer_flops"] is found["efficiency_score"] is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 
 import polars as pl
@@ -31,9 +32,18 @@ class Gate:
     rule: str
 
 
-def analysed(**changes: object) -> tuple[dict[str, dict[str, pl.DataFrame]], pl.DataFrame]:
-    """Result frames of all analyses of one model, and its facts."""
+#: Facts that may be null of a model that selects, and of whose code nothing is known.
+UNKNOWN = ("parameters", "indexer_parameters", "attention_parameters", "key_width", "value_width", "indexer_layers")
+UNKNOWN += ("indexer_heads", "indexer_dim", "entry", "dtype")
+
+
+def analysed(unknown: bool = False, **changes: object) -> tuple[dict[str, dict[str, pl.DataFrame]], pl.DataFrame]:
+    """Result frames of all analyses of one model, and its facts; with those left out that may be unknown."""
     tables = planted.features(**changes)  # type: ignore[arg-type]
+    if unknown:
+        tables["facts"] = tables["facts"].with_columns(
+            pl.lit(None, dtype=tables["facts"].schema[name]).alias(name) for name in UNKNOWN
+        )
     frames = {
         "distribution": distribution.run(tables, DistributionSettings()),
         "clustering": clustering.run(tables, ClusteringSettings()),
@@ -43,9 +53,9 @@ def analysed(**changes: object) -> tuple[dict[str, dict[str, pl.DataFrame]], pl.
     return frames, tables["facts"]
 
 
-def study(top_ks: dict[str, int | None]) -> ReportInput:
+def study(top_ks: dict[str, int | None], unknown: bool = False) -> ReportInput:
     """A study of planted models, the first one the baseline."""
-    found = {name: analysed(top_k=top_k, layers=2, samples=6) for name, top_k in top_ks.items()}
+    found = {name: analysed(unknown, top_k=top_k, layers=2, samples=6) for name, top_k in top_ks.items()}
     combined = {name: combine(frames) for name, (frames, _) in found.items()}
     baseline = next(iter(top_ks))
     comparisons = compare(combined, baseline, ComparisonSettings(resamples=50)) if len(top_ks) > 1 else pl.DataFrame()
@@ -83,3 +93,11 @@ def test_frames_of_the_analyses_make_a_whole_report(top_ks: dict[str, int | None
         assert f'id="figure-model-1-{name}"' not in files["report.html"]
     if len(top_ks) == 1:
         assert "nothing is compared" in files["report.html"]
+
+
+def test_a_model_of_whose_code_nothing_is_known_makes_a_whole_report() -> None:
+    files = render(study({"base": 8, "light": 8}, unknown=True))
+    values = {row["name"]: row["value"] for row in json.loads(files["report.json"])["metrics"] if row["layer"] is None}
+    assert values["relative_cost"] is values["indexer_flops"] is values["indexer_parameters"] is None
+    assert values["selection_recall"] > 0 and values["indexer_latency_ms"] > 0
+    assert not any("nan" in re.split(r"\W+", files[name]) for name in ("report.json", "report.md"))

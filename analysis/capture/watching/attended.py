@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from indexscope.analysis.capture.watching.picks import Pick
+from indexscope.analysis.capture.watching.stack import Call
 
 
 @dataclass
@@ -25,6 +26,7 @@ class Attention:
         bias: What is added to the logits besides, [B or 1, 1 or H, S, S].
         weights: What came out of a softmax written by hand, as [B, H, S, S].
         late: Some of these were set to 0 afterwards, so that ``visible`` is less than they are.
+        around: The calls of modules that it is in, outermost first, where a stack of them was given.
     """
 
     call: str
@@ -40,3 +42,4 @@ class Attention:
     bias: torch.Tensor | None = None
     weights: torch.Tensor | None = None
     late: bool = False
+    around: tuple[Call, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -15,6 +16,7 @@ from indexscope.analysis.capture.watching import masks
 from indexscope.analysis.capture.watching.attended import Attention
 from indexscope.analysis.capture.watching.picks import Pick, Scoring, is_any, operands, pick_of, same_shape
 from indexscope.analysis.capture.watching.products import PRODUCTS, WAITING, Products, factors, scale_of
+from indexscope.analysis.capture.watching.stack import Call, common
 
 SDPA = "scaled_dot_product_attention"
 SOFTMAX = ("softmax", "special_softmax", "_softmax")
@@ -51,25 +53,34 @@ class WatchCalls(TorchFunctionMode):
         selecting: Numbers of attentions that are known to select, whatever their mask looks like this time.
         select: False has those that select attend to all causal keys instead.
         heads: Also remember what went into the scores of a topk.
+        stack: The calls of modules that run, as `Stack` keeps them; by default it is not known where a call was made.
 
     Attributes:
         attentions: In order.
         unused: topk calls over keys that no mask followed from.
         others: Attention calls over anything but the S tokens, which are passed over.
         rows: Rows of the first embedding, which is that of the tokens.
+        embedded: The calls of modules that it was in.
     """
 
     def __init__(
-        self, batch: int, length: int, selecting: frozenset[int] = frozenset(), select: bool = True, heads: bool = False
+        self,
+        batch: int,
+        length: int,
+        selecting: frozenset[int] = frozenset(),
+        select: bool = True,
+        heads: bool = False,
+        stack: Sequence[Call] = (),
     ) -> None:
         super().__init__()
         self.batch, self.length, self.selecting = batch, length, selecting
-        self.select, self.heads = select, heads
+        self.select, self.heads, self.stack = select, heads, stack
         self.attentions: list[Attention] = []
         self.unused: list[Pick] = []
         self.others = 0
         self.no_dense = False
         self.rows: int | None = None
+        self.embedded: tuple[Call, ...] = ()
         self._shared: torch.Tensor | None = None
         self._products = Products(batch, length)
         self._weights: list[torch.Tensor] = []
@@ -168,7 +179,7 @@ class WatchCalls(TorchFunctionMode):
     def _seen(self, name: str, visible: torch.Tensor) -> Attention:
         """The next attention."""
         # A module may go on to change its mask in place.
-        seen = Attention(name, len(self.attentions), masks.one_head(visible).clone())
+        seen = Attention(name, len(self.attentions), masks.one_head(visible).clone(), around=tuple(self.stack))
         self.attentions.append(seen)
         self._decide(seen)
         return seen
@@ -193,6 +204,7 @@ class WatchCalls(TorchFunctionMode):
         if found is None or found[1].dim() < 3 or found[1].shape[-2] != self.length:
             return args
         used, seen.value = found[0], masks.of_heads(found[1], self.batch)
+        seen.around = common(seen.around, self.stack)
         weights, self._weights = self._weights[0], []
         if seen.query is not None:
             seen.weights = None  # they follow from it, and those of all layers are much to keep
@@ -226,17 +238,14 @@ class WatchCalls(TorchFunctionMode):
         pick = pick_of(scores if largest else -scores, result[1], self.batch, self.length)
         if pick is not None:
             pick.heads, pick.factors = self._scoring.heads, self._scoring.factors
+            pick.width, pick.around = self._scoring.width, tuple(self.stack)
             self.unused = [*self.unused[1 - WAITING :], pick]
         self._scoring = Scoring(self.length)
 
     def _within(self, one: Any, other: Any = None) -> None:
-        """Refuse ids beyond an embedding's rows."""
-        if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor) or not one.numel():
-            return
-        rows = other.shape[0]
-        self.rows = self.rows or rows
-        if int(one.max()) >= rows:
-            raise TooLong(int(one.max()), rows)
+        rows = rows_within(one, other)
+        if self.rows is None and rows is not None:
+            self.rows, self.embedded = rows, tuple(self.stack)
 
     def _over_keys(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         if not args or not isinstance(args[0], torch.Tensor):
@@ -246,6 +255,30 @@ class WatchCalls(TorchFunctionMode):
             return False
         shaped = masks.by_head(logits, self.batch, self.length)
         return logits.is_floating_point() and shaped is not None and shaped.shape[0] == self.batch
+
+
+def rows_within(ids: Any, table: Any = None) -> int | None:
+    """The rows of an embedding, None where there are none to look up.
+
+    Raises:
+        TooLong: An id is beyond them.
+    """
+    if not isinstance(ids, torch.Tensor) or not isinstance(table, torch.Tensor) or not ids.numel():
+        return None
+    if int(ids.max()) >= table.shape[0]:
+        raise TooLong(int(ids.max()), table.shape[0])
+    return table.shape[0]
+
+
+class WithinTables(TorchFunctionMode):
+    """Refuses ids beyond an embedding, and watches nothing else."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__name__", "") == "embedding":
+            rows_within(*args[:2])
+        return func(*args, **(kwargs or {}))
 
 
 def _opened(function: Any) -> Any:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from indexscope import IndexscopeError
 from indexscope.analysis.capture.trace import GUIDE, LayerTrace, Trace
 from indexscope.analysis.capture.watching.attended import Attention
 from indexscope.analysis.capture.watching.calls import TooLong, WatchCalls
+from indexscope.analysis.capture.watching.held import alone, evaluated, plain_torch
 from indexscope.analysis.capture.watching.layer import trace_of
 from indexscope.errors import is_out_of_memory
 
@@ -34,6 +34,7 @@ class WatchedModule(nn.Module):
 
     Attributes:
         vocabulary: Width of its logits.
+        ids: How many of them its embedding takes, at most.
         index_topk: Most keys that a topk picked, or a query attended to, in sequences of up to 513 tokens; None where
             no layer selects.
         max_length: Longest sequence, where its embedding of positions told; else None.
@@ -47,12 +48,12 @@ class WatchedModule(nn.Module):
         super().__init__()
         self.module = module
         self.name = type(module).__name__
-        self.vocabulary = 0
+        self._alone = alone(module)
+        self.vocabulary = self.ids = 0
         self.index_topk: int | None = None
         self.max_length: int | None = None
         self.notes: tuple[str, ...] = ()
         self._selecting: frozenset[int] = frozenset()
-        self._by_name = takes_input_ids(module)
         self._learn()
 
     def trace(self, input_ids: torch.Tensor, select: bool = True, head_scores: bool = False) -> Trace:
@@ -73,8 +74,8 @@ class WatchedModule(nn.Module):
         batch, length = input_ids.shape
         watch = WatchCalls(batch, length, self._selecting, select, heads)
         try:
-            with torch.no_grad(), _plain_torch(), _evaluated(self.module), watch:
-                result = self.module(input_ids=input_ids) if self._by_name else self.module(input_ids)
+            with self._alone, torch.no_grad(), plain_torch, evaluated(self.module), watch:
+                result = call(self.module, input_ids)
         except Exception as error:  # whatever a stranger's forward raises
             if is_out_of_memory(error) or isinstance(error, IndexscopeError):
                 raise
@@ -82,7 +83,7 @@ class WatchedModule(nn.Module):
                 self.max_length = error.rows
             reason = f"its forward fails on ids of shape {list(input_ids.shape)} ({error})"
             raise IndexscopeError(self.name, reason, _REMEDY) from error
-        logits = _logits(result)
+        logits = logits_of(result)
         fits = logits is not None and logits.shape[:-1] == input_ids.shape and logits.shape[-1] > 0
         if logits is None or not fits or not logits.is_floating_point():
             told = f"{type(result).__name__}" if logits is None else f"a tensor {list(logits.shape)}"
@@ -91,7 +92,7 @@ class WatchedModule(nn.Module):
 
     def _layers(self, watch: WatchCalls, heads: bool) -> list[tuple[Attention, LayerTrace | None, list[str]]]:
         """Every attention, its trace (None where its dense attention is not known), and its notes."""
-        found = [(each, *trace_of(each, watch.batch, watch.length, heads)) for each in _attentions(watch)]
+        found = [(each, *trace_of(each, watch.batch, watch.length, heads)) for each in attentions_of(watch)]
         if not any(layer is not None for _, layer, _ in found):
             reason = f"its forward makes no call of {CALLS} that could be seen"
             if watch.others:
@@ -121,7 +122,7 @@ class WatchedModule(nn.Module):
                 if watch is None or not is_out_of_memory(error):
                     raise
                 break
-            found = [each for each in _attentions(watch) if each.selects or _moves(each.visible)]
+            found = [each for each in attentions_of(watch) if each.selects or _moves(each.visible)]
             self._selecting |= {each.number for each in found}
             if found:
                 widths[length] = max(_width(each) for each in found)
@@ -141,10 +142,8 @@ class WatchedModule(nn.Module):
         device = next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
         if not self.vocabulary:
             logits, watch = self._run(torch.zeros((2, length), dtype=torch.int64, device=device))
-            self.vocabulary, self._ids = logits.shape[-1], min(logits.shape[-1], watch.rows or logits.shape[-1])
-        random = torch.Generator().manual_seed(length)
-        ids = torch.randint(min(1, self._ids - 1), self._ids, (2, length), generator=random)  # 0 is often padding
-        return self._run(ids.to(device), heads=True)[1]
+            self.vocabulary, self.ids = logits.shape[-1], min(logits.shape[-1], watch.rows or logits.shape[-1])
+        return self._run(random_ids(self.ids, 2, length).to(device), heads=True)[1]
 
     def _told(self, watch: WatchCalls) -> tuple[str, ...]:
         """What could not be seen, one line for all attentions of which it is true."""
@@ -160,6 +159,17 @@ class WatchedModule(nn.Module):
         return tuple(f"{self.name}: {line}" for line in told)
 
 
+def random_ids(below: int, batch: int, length: int) -> torch.Tensor:
+    """Ids [batch, length] that are the same each time, from 1 on: 0 is often padding."""
+    random = torch.Generator().manual_seed(length)
+    return torch.randint(min(1, below - 1), below, (batch, length), generator=random)
+
+
+def call(module: nn.Module, input_ids: torch.Tensor) -> Any:
+    """What a module's own forward makes of ids."""
+    return module(input_ids=input_ids) if takes_input_ids(module) else module(input_ids)
+
+
 def takes_input_ids(module: nn.Module) -> bool:
     """Whether the forward has an argument of that name."""
     try:
@@ -168,7 +178,7 @@ def takes_input_ids(module: nn.Module) -> bool:
         return False
 
 
-def _attentions(watch: WatchCalls) -> list[Attention]:
+def attentions_of(watch: WatchCalls) -> list[Attention]:
     """All but softmaxes whose weights weigh nothing, where others do: routers and the like."""
     weighing = [each for each in watch.attentions if each.value is not None]
     return weighing or watch.attentions
@@ -182,7 +192,7 @@ def _width(seen: Attention) -> int:
     return int(seen.visible.sum(-1).max()) if seen.pick is None else seen.pick.indices.shape[-1]
 
 
-def _logits(result: Any) -> torch.Tensor | None:
+def logits_of(result: Any) -> torch.Tensor | None:
     """Alone, first in a tuple, or under ``logits``."""
     if isinstance(result, Mapping):
         result = result.get("logits")
@@ -194,28 +204,3 @@ def _logits(result: Any) -> torch.Tensor | None:
         return None
     result = getattr(result, "logits", result)
     return result if isinstance(result, torch.Tensor) and result.dim() == 3 else None
-
-
-@contextmanager
-def _evaluated(module: nn.Module) -> Iterator[None]:
-    """In eval mode: what dropout leaves out would look like a selection."""
-    training = [each for each in module.modules() if each.training]
-    try:
-        for each in training:
-            each.training = False
-        yield
-    finally:
-        for each in training:
-            each.training = True
-
-
-@contextmanager
-def _plain_torch() -> Iterator[None]:
-    """Without torch's fused encoder layers and without compiled code, which make no calls that could be seen."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.compiler.set_stance("force_eager"):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from indexscope.analysis.capture.trace import rounding, selection_mask
-from indexscope.analysis.capture.watching.masks import by_head, queries_first
+from indexscope.analysis.capture.watching.masks import by_head, is_square, queries_first
+from indexscope.analysis.capture.watching.products import PRODUCTS, factors
+from indexscope.analysis.capture.watching.stack import Call
 
 RELU = ("relu", "relu_", "clamp", "clamp_min")
 TIMES = ("mul", "multiply", "__mul__", "__rmul__", "matmul", "__matmul__", "einsum", "bmm")
@@ -23,12 +25,16 @@ class Pick:
         indices: What came out, [B, 1 or G, S, k].
         heads: What the last ReLU over [B, S, J, S] or [B, J, S, S] before it gave, if that was asked for.
         factors: The tensors that were multiplied with it.
+        width: Numbers in a head's query and key, of the product that the ReLU was of.
+        around: The calls of modules that it is in, outermost first, where a stack of them was given.
     """
 
     scores: torch.Tensor
     indices: torch.Tensor
     heads: torch.Tensor | None = None
     factors: list[torch.Tensor] = field(default_factory=list)
+    width: int | None = None
+    around: tuple[Call, ...] = ()
 
     @property
     def mask(self) -> torch.Tensor:
@@ -109,19 +115,25 @@ class Scoring:
     Attributes:
         heads: What the last ReLU over keys gave, times any number.
         factors: See `Pick`.
+        width: See `Pick`.
     """
 
     def __init__(self, length: int) -> None:
         self.length = length
         self.heads: torch.Tensor | None = None
         self.factors: list[torch.Tensor] = []
+        self.width: int | None = None
+        self._latest: int | None = None
 
     def look(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Look at one call that has been made."""
+        if name in PRODUCTS and isinstance(result, torch.Tensor) and is_square(result, self.length):
+            found = factors(name, args, self.length)
+            self._latest = None if found is None else found[0].shape[-1]
         if name in RELU and isinstance(result, torch.Tensor):
             lowest = args[1] if len(args) > 1 else kwargs.get("min", 0)
             if result.dim() == 4 and result.shape[-1] == self.length and (name.startswith("relu") or lowest == 0):
-                self.heads, self.factors = result, []
+                self.heads, self.factors, self.width = result, [], self._latest
         elif self.heads is not None and name in TIMES and is_any(self.heads, operands(args)):
             others = [part for part in operands(args) if part is not self.heads]
             self.factors += others
