@@ -26,6 +26,7 @@ class ReportedModel:
     name: str
     role: Literal["baseline", "candidate"]
     fingerprint: str
+    dump: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,17 @@ def _compute(job: Job, store: Store) -> Made:
 def _rendered(job: Job, cover: Cover, store: Store) -> Tables:
     from indexscope.analysis.comparison.compare import combine
     from indexscope.analysis.comparison.gates import evaluate
+    from indexscope.analysis.comparison.tables import COMPARISONS
     from indexscope.analysis.leaks import leaking
     from indexscope.analysis.report import ModelPage, ReportInput, render
+    from indexscope.analysis.report.inputs import CAUSALITY_SCHEMA
     from indexscope.analysis.report.panelled import study_pictures
     from indexscope.analysis.report.stored import FIGURES
 
     def table(step: str, name: str, model: str = "") -> pl.DataFrame:
-        (source,) = [source for source in job.of(step) if source.model == model]
-        return store.read(source.key, name, [RESULT])
+        """A table of a result; none where a study of dumps alone has no such result."""
+        keys = [source.key for source in job.of(step) if source.model == model]
+        return store.read(keys[0], name, [RESULT]) if keys else pl.DataFrame()
 
     compared = {source.step: store.read_all(source.key) for source in job.sources if not source.model}
     pages, metrics, causality = [], [], []
@@ -81,13 +85,19 @@ def _rendered(job: Job, cover: Cover, store: Store) -> Tables:
             analyses[step] = {
                 name: frame.filter(pl.col(frame.columns[0]) == model.name) for name, frame in tables.items()
             }
+        metrics.append(_named(combine(analyses)["metrics"], model.name))
+        if model.dump:  # of which nothing but its selections is known
+            facts_of_dump = {"family": f"selections ({model.dump})"}
+            pages.append(ModelPage(model.name, model.role, model.fingerprint, facts_of_dump, analyses, model.dump))
+            continue
         facts, audit = table("profile", "facts", model.name), table("audit", "audit", model.name)
         pages.append(ModelPage(model.name, model.role, model.fingerprint, facts.row(0, named=True), analyses))
-        metrics.append(_named(combine(analyses)["metrics"], model.name))
         causality.append(_named(audit.select("passed", "max_logit_change"), model.name))
-    all_metrics, comparisons = pl.concat(metrics), table("compare", "comparisons")
-    audits = pl.concat(causality)
-    gates = evaluate(cover.gates, comparisons, all_metrics, tuple(cover.missing), leaking(audits))
+    all_metrics = pl.concat(metrics)
+    comparisons = COMPARISONS.empty() if (found := table("compare", "comparisons")).is_empty() else found
+    dumps = [model.name for model in cover.models if model.dump and model.role == "candidate"]
+    audits = pl.concat(causality) if causality else pl.DataFrame(schema=CAUSALITY_SCHEMA)
+    gates = evaluate(cover.gates, comparisons, all_metrics, tuple(cover.missing), leaking(audits), dumps)
     report = ReportInput(
         study=cover.study,
         models=pages,

@@ -213,6 +213,7 @@ def evaluate(
     metrics: pl.DataFrame,
     missing: Sequence[str] = (),
     leaking: Collection[str] = (),
+    dumps: Sequence[str] = (),
 ) -> pl.DataFrame:
     """Hold every rule against every candidate.
 
@@ -228,6 +229,8 @@ def evaluate(
             candidates, rules about values are held against its only model.
         missing: Candidates of the study that have no result; every rule fails for them.
         leaking: Names of models that leak (`indexscope.analysis.leaks`).
+        dumps: Candidates that are selections from elsewhere. Rules about what is known of such alone are held against
+            them, all other rules against the models that were run.
 
     Returns:
         name, rule, candidate, value, passed, layer (the one that the value is of; null over all), reason (one line).
@@ -239,17 +242,18 @@ def evaluate(
     parsed = [(gate.name, parse_gate(gate.rule)) for gate in rules]
     names = comparisons["candidate"].unique(maintain_order=True).to_list() if comparisons.height else []
     if not names and not missing and metrics.height:
-        names = metrics["model"].unique(maintain_order=True).to_list()
+        names = [name for name in metrics["model"].unique(maintain_order=True).to_list() if name not in dumps]
     rows = []
     for name, rule in parsed:
-        for candidate in [*names, *missing] or [None]:
+        held = dumps if REGISTRY[rule.metric].of_dump else names
+        for candidate in [*held, *missing] or [None]:
             if candidate in missing:
                 value, passed, layer, reason = None, False, None, f"no result: {candidate} is missing"
             else:
                 value, passed, layer, reason = _judged(rule, _values(rule, candidate, comparisons, metrics))
                 if leak := _leak(rule, candidate, comparisons, leaking):
                     passed, reason = False, leak
-            label = f"{name} ({candidate})" if len(names) + len(missing) > 1 else name
+            label = f"{name} ({candidate})" if len(held) + len(missing) > 1 else name
             rows.append((label, rule.text, candidate, value, passed, layer, reason))
     return pl.DataFrame(rows, schema=GATES.schema, orient="row")
 

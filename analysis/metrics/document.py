@@ -83,6 +83,8 @@ def _computed(metric: Metric) -> str:
         return f"Derived from {' and '.join(f'`{base}`' for base in rule.bases)}, {layers}."
     if isinstance(rule, Computed):
         return f"Computed by the {rule.analysis} analysis from `{rule.table}`, {layers}."
+    if isinstance(rule, Paired) and rule.of_dump:
+        return f"Computed from `{rule.table}` of selections from elsewhere held against the baseline, {layers}."
     if isinstance(rule, Paired):
         return f"Computed by the comparison from `{rule.table}` of both models, for candidates, {layers}."
     value = f"`{rule.value}`" + (f" less `{rule.minus}`" if rule.minus else "")

@@ -72,10 +72,12 @@ class Paired:
     Attributes:
         analysis: Name of the analysis: divergence.
         table: Table that it is computed from, of both models.
+        of_dump: Whether the candidate is selections from elsewhere, and not a model that was run.
     """
 
     analysis: str
     table: str
+    of_dump: bool = False
 
 
 Rule = Ratio | Derived | Computed | Paired
@@ -150,6 +152,11 @@ class Metric:
     def paired(self) -> bool:
         """Whether it compares a candidate with the baseline by itself."""
         return isinstance(self.rule, Paired)
+
+    @property
+    def of_dump(self) -> bool:
+        """Whether it is known of selections from elsewhere; all other metrics are known of models that were run."""
+        return isinstance(self.rule, Paired) and self.rule.of_dump
 
     @property
     def bases(self) -> tuple[str, ...]:

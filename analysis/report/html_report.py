@@ -111,7 +111,7 @@ def build_html(report: ReportInput, pictures: Sequence[Picture]) -> str:
         confidence=percent(report.confidence),
         samples=report.samples,
         baseline=plain(report.baseline.name) if report.baseline else "",
-        candidates=[plain(page.name) for page in report.candidates],
+        candidates=[plain(page.name) for page in (*report.candidates, *report.dumps)],
         causality=list(report.causality.iter_rows(named=True)),
         gates=list(report.gates.iter_rows(named=True)),
         key_rows=keys,
@@ -157,9 +157,9 @@ def _tables(
 
 
 def _level_words(report: ReportInput, words: Verdict) -> str:
-    return (
-        "Void: causality audit failed" if report.causality["passed"].eq_missing(False).any() else _LEVELS[words.level]
-    )
+    if report.causality["passed"].eq_missing(False).any():
+        return "Void: causality audit failed"
+    return "Selections compared" if report.dumps and not report.candidates else _LEVELS[words.level]
 
 
 def _source(name: str) -> str:
@@ -185,11 +185,13 @@ def _page(report: ReportInput, page: ModelPage, anchor: str) -> _Page:
         layers=layer_table(report, page),
         panels=shown_panels(page, anchor),
         explorer=explorer_data(report, page),
-        has_indexer=page.has_indexer,
+        has_indexer=page.has_indexer or bool(page.dump),
     )
 
 
 def _facts(page: ModelPage) -> tuple[tuple[str, str], ...]:
+    if page.dump:
+        return ("role", page.role), ("fingerprint", plain(page.fingerprint)), ("selections, made by", plain(page.dump))
     facts = page.facts
 
     def parameters(key: str) -> str:

@@ -33,6 +33,7 @@ class ModelPage:
         fingerprint: Fingerprint of the checkpoint.
         facts: The one row of its ``facts`` table: family, parameters, indexer_heads, …
         analyses: Analysis name ("distribution", "clustering", "positional_bias", "efficiency") to its result frames.
+        dump: What it was dumped by, where it is selections from elsewhere and no model that was run; else "".
     """
 
     name: str
@@ -40,6 +41,7 @@ class ModelPage:
     fingerprint: str
     facts: Mapping[str, Any]
     analyses: Mapping[str, Mapping[str, pl.DataFrame]]
+    dump: str = ""
 
     def frame(self, analysis: str, table: str) -> pl.DataFrame | None:
         """A result frame, or None where the analysis did not run or found nothing."""
@@ -58,7 +60,7 @@ class ReportInput:
 
     Attributes:
         study: Name of the study.
-        models: The models, baseline first.
+        models: The models that were run and the dumps of selections, baseline first.
         metrics: Metrics of all models: column ``model`` and the columns of an analysis' ``metrics`` frame.
         comparisons: Result of the comparison (one row per candidate, metric and layer).
         gates: name, rule, candidate, value, passed, layer, reason.
@@ -135,8 +137,18 @@ class ReportInput:
 
     @property
     def candidates(self) -> list[ModelPage]:
-        """The candidates in report order."""
-        return [page for page in self.models if page.role == "candidate"]
+        """The candidates that were run, in report order."""
+        return [page for page in self.measured if page.role == "candidate"]
+
+    @property
+    def measured(self) -> list[ModelPage]:
+        """The models that were run."""
+        return [page for page in self.models if not page.dump]
+
+    @property
+    def dumps(self) -> list[ModelPage]:
+        """The candidates that are selections from elsewhere, of which nothing else is known."""
+        return [page for page in self.models if page.dump and page.role == "candidate"]
 
     @property
     def names(self) -> list[str]:

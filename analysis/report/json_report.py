@@ -28,7 +28,7 @@ def build_json(report: ReportInput) -> dict[str, Any]:
 
     Returns:
         A dictionary with the keys schema_version, study, verdict, warnings, models, definitions, ranking, metrics,
-        comparisons, by_length, those of the panels (output_divergence, output_divergence_by), gates, causality and
+        comparisons, by_length, those of the panels (parity_where, output_divergence, ...), gates, causality and
         provenance.
     """
     words = verdict(report)
@@ -126,4 +126,5 @@ def _model(page: ModelPage) -> dict[str, Any]:
         "family": finite(facts.get("family")),
         "parameters": finite(facts.get("parameters")),
         "indexer": indexer if page.has_indexer else None,
+        **({"selections": page.dump} if page.dump else {}),
     }

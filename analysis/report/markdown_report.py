@@ -11,8 +11,8 @@ from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.names import markdown, plain
 from indexscope.analysis.report.comment import Comment, table
 from indexscope.analysis.report.definitions import DEFINITIONS
-from indexscope.analysis.report.inputs import ReportInput
-from indexscope.analysis.report.numbers import count, known, number, percent
+from indexscope.analysis.report.inputs import ModelPage, ReportInput
+from indexscope.analysis.report.numbers import DASH, count, known, number, percent
 from indexscope.analysis.report.over_time import PLACE
 from indexscope.analysis.report.panel import TextTable
 from indexscope.analysis.report.panelled import asked
@@ -56,17 +56,30 @@ def build_markdown(report: ReportInput, opened: bool = False) -> str:
     for page in report.candidates:
         name = plain(page.name)
         comment.fold(f"{name}: every metric", _comparison(report, page.name))
-        for panel, frames in asked(page):
-            if (brief := panel.brief(frames)) is not None:
-                comment.fold(f"{name}: {brief.caption}", [_brief(report, brief)])
+        _briefs(report, page, comment)
         comment.fold(f"{name}: headline metrics by context length", [_lengths(report, page.name)])
         comment.fold(f"{name}: {label('selection_recall')} by layer", [_layers(report, page.name)])
-    for page in report.models if not report.candidates else []:
+    for page in report.dumps:
+        comment.fold(
+            f"{plain(page.name)}: what it selects", ["\n".join(f"- {markdown(text)}" for text in _words(page))]
+        )
+        _briefs(report, page, comment)
+    for page in report.measured if not report.candidates else []:
         comment.fold(f"{plain(page.name)}: every metric", _metrics(report, page.name))
     comment.fold("Models", [_models(report)])
     if report.candidates:
         comment.fold("What the words mean", ["\n".join(f"- **{word}**: {meant}" for word, meant in DEFINITIONS)])
     return comment.text()
+
+
+def _briefs(report: ReportInput, page: ModelPage, comment: Comment) -> None:
+    for panel, frames in asked(page):
+        if (brief := panel.brief(frames)) is not None:
+            comment.fold(f"{plain(page.name)}: {brief.caption}", [_brief(report, brief)])
+
+
+def _words(page: ModelPage) -> list[str]:
+    return [text for panel, frames in asked(page) for text in panel.words(frames)]
 
 
 def _audits(report: ReportInput) -> str:
@@ -191,12 +204,12 @@ def _models(report: ReportInput) -> str:
     rows = []
     for page in report.models:
         facts = page.facts
-        indexer = "none"
+        indexer = DASH if page.dump else "none"
         if page.has_indexer:
             heads, dim, topk = (count(facts.get(key)) for key in ("indexer_heads", "indexer_dim", "index_topk"))
             indexer = f"{heads} heads × {dim}, top {topk}"
         parameters = number(known(facts.get("parameters")), "parameters")
-        cells = (page.role, markdown(facts.get("family") or "–"), parameters, indexer, f"`{_code(page.fingerprint)}`")
+        cells = (page.role, markdown(facts.get("family") or DASH), parameters, indexer, f"`{_code(page.fingerprint)}`")
         rows.append((markdown(plain(page.name)), *cells))
     return table(("model", "role", "family", "parameters", "indexer", "fingerprint"), rows, "lllrll") if rows else ""
 

@@ -146,6 +146,8 @@ class Panel:
         brief: The table that the Markdown folds below the name of each candidate; its caption is its title.
         across: Figures over all models of the study.
         json: Columns of the result tables that report.json holds, for all models, under the table's name.
+        headline: A clause for the headline of the report, after the name of the candidate, where the question is what a
+            study of it is about.
     """
 
     analysis: str
@@ -161,3 +163,4 @@ class Panel:
     brief: Callable[[Frames], TextTable | None] = lambda frames: None
     across: Callable[[ReportInput], Sequence[Drawn]] = lambda report: ()
     json: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    headline: Callable[[Frames], str] = lambda frames: ""

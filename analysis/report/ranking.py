@@ -52,7 +52,7 @@ def ranking(report: ReportInput) -> pl.DataFrame:
     """
     of_baseline = report.baseline is not None and report.baseline.name in report.leaking
     void = report.names if of_baseline else report.leaking
-    models = [name for name in report.names if name not in report.leaking]
+    models = [page.name for page in report.measured if page.name not in report.leaking]
     fronts = {name: model_front(report.metrics, models, metric) for name, metric in _FIELDS.items()}
     rows = []
     for page in report.candidates:

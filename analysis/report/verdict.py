@@ -97,11 +97,24 @@ def verdict(report: ReportInput) -> Verdict:
     told = _told(report)
     weak = [warning.text for warning in found if warning.kind != "audit"]
     headline = told.headline if "audit" in kinds else _weighed(told.headline, found)
+    headline = " ".join(filter(None, [*_dumped(report), headline]))
     if report.missing:
         have = "has no result" if len(report.missing) == 1 else "have no result"
         headline = f"Incomplete: {join([plain(name) for name in report.missing])} {have}. {headline}"
     level: Level = "none" if "nothing" in kinds and "audit" not in kinds else told.level
     return Verdict(headline, (*weak, *told.sentences), level, found)
+
+
+def _dumped(report: ReportInput) -> list[str]:
+    """What the selections from elsewhere come to, a sentence each."""
+    from indexscope.analysis.report.panelled import asked
+
+    return [
+        f"{plain(page.name)} {clause}."
+        for page in report.dumps
+        for panel, frames in asked(page)
+        if (clause := panel.headline(frames))
+    ]
 
 
 def _weighed(headline: str, found: Sequence[Caution]) -> str:
@@ -263,11 +276,13 @@ def _layers(report: ReportInput, page: ModelPage) -> str:
 
 def _alone(report: ReportInput, failed: Sequence[str]) -> Verdict:
     sentences = [
-        text for text in (_failed_gates(report), *map(lambda page: portrait(report, page), report.models)) if text
+        text for text in (_failed_gates(report), *map(lambda page: portrait(report, page), report.measured)) if text
     ]
     sentences += limits(report)
     if failed:
         return Verdict(_audit_headline(report, failed), tuple(sentences), "none")
+    if report.dumps:
+        return Verdict("", tuple(sentences), "none")
     if not report.models:
         return Verdict("The study has no model.", tuple(sentences), "none")
     name = plain(report.models[0].name)

@@ -8,13 +8,16 @@ from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 
 from indexscope.storage.store.store import JSON, StepKey, step_key
-from indexscope.tasks.common.declared import COMMANDS, RESULT, Given, Reads, Source, Step
+from indexscope.tasks.common.declared import COMMANDS, RESULT, Given, Per, Reads, Source, Step
+from indexscope.tasks.common.dumps import Dump
 from indexscope.tasks.common.models import Checkpoint
 
 #: What ends the name of an input that is read of every model.
 OF_EACH = " of each"
 #: What a result is told that only the run knows, by its step and the results before it.
 Late = Callable[[Step, Sequence["Node"]], Mapping[str, JSON]]
+#: What results of one kind are made of: the model that is run, and dumps.
+_Subject = tuple[Checkpoint | None, tuple[Dump, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +26,8 @@ class Node:
 
     Attributes:
         step: Its declaration.
-        model: The model, for a result of one.
+        model: The model that is run, for a result of one: of a dump, the baseline.
+        dumps: The dump, for a result of one, and the baseline's where it is a dump too.
         given: What it is made with.
         key: Its address.
         units: The units that make it complete.
@@ -38,6 +42,7 @@ class Node:
     units: tuple[str, ...]
     label: str
     read: tuple[tuple[Reads, tuple[Node, ...]], ...]
+    dumps: tuple[Dump, ...] = ()
 
     @cached_property
     def made_from(self) -> tuple[Node, ...]:
@@ -51,13 +56,18 @@ class Node:
 
     @property
     def owner(self) -> str:
-        """Name of the model that it belongs to; "" for a result of the study."""
+        """Name of the model or dump that it belongs to; "" for a result of the study."""
+        return self.dumps[0].name if self.dumps else self.runs
+
+    @property
+    def runs(self) -> str:
+        """Name of the model that is run; "" where none is."""
         return self.model.name if self.model else ""
 
     @property
     def title(self) -> str:
-        """What people call it: the step, and the model's name where there is one result a model."""
-        return f"{self.step.name} {self.model.name}" if self.model else self.step.name
+        """What people call it: the step, and the name of the model or dump where there is one result of each."""
+        return f"{self.step.name} {self.owner}" if self.owner else self.step.name
 
     @property
     def source(self) -> Source:
@@ -99,31 +109,48 @@ def expand(
     study: str,
     shards: Sequence[str],
     late: Late = lambda step, nodes: {},
+    dumps: Sequence[Dump] = (),
+    against: Dump | None = None,
 ) -> Graph:
     """Make the graph of a study.
 
     Args:
         steps: Declarations, in any order; what reads another comes after it here.
-        models: The baseline, then the candidates.
+        models: The models that are run: the baseline, then candidates.
         given: What the study is given.
         study: Its name, which labels its results.
         shards: Names of the shards.
         late: Further inputs of a step.
+        dumps: The candidates that are dumps of selections.
+        against: The baseline, where it is a dump too; then there are no models.
 
     Raises:
         ValueError: Steps read each other in a circle, or one that is not declared.
     """
     made: dict[tuple[str, str], Node] = {}
+    baseline = models[0] if models and against is None else None
+    subjects: dict[Per, list[_Subject]] = {
+        "model": [(model, ()) for model in models],
+        "dump": [(baseline, (dump,) if against is None else (dump, against)) for dump in dumps],
+        "study": [(None, ())],
+    }
+    names = [model.name for model in models] + [dump.name for dump in dumps]
     for step in in_order(resolved([step for step in steps if step.wanted(given)])):
-        for model in models if step.per == "model" else [None]:
-            read = tuple((read, tuple(_read(read, model, models, made))) for read in step.reads)
-            own = given if model is None else replace(given, checkpoint=model.fingerprint)
-            inputs = {**_addresses(read, model, models), **step.settings(own), **late(step, list(made.values()))}
+        for model, own_dumps in subjects[step.per]:
+            owner = own_dumps[0].name if own_dumps else model.name if model else ""
+            read = tuple((read, tuple(_read(read, owner, names, made))) for read in step.reads)
+            if not owner and read and not any(nodes for _, nodes in read):
+                continue
+            own = replace(
+                given,
+                checkpoint=model.fingerprint if model else "",
+                dumps=tuple(dump.fingerprint for dump in own_dumps),
+            )
+            inputs = {**_addresses(read, owner, names), **step.settings(own), **late(step, list(made.values()))}
             key = step_key(step.kind, {**inputs, "version": step.version()})
             units = tuple(shards) if step.sharded else (RESULT,)
-            label = f"{study}: {model.name}" if model else study
-            node = Node(step, model, own, key, units, label, read)
-            made[step.name, node.owner] = node
+            label = f"{study}: {owner}" if owner else study
+            made[step.name, owner] = Node(step, model, own, key, units, label, read, own_dumps)
     return Graph(tuple(made.values()))
 
 
@@ -175,32 +202,29 @@ def levels(nodes: Sequence[Node]) -> list[list[Node]]:
     return [[node for node in nodes if depth[node] == level] for level in range(max(depth.values(), default=-1) + 1)]
 
 
-def _read(
-    read: Reads, model: Checkpoint | None, models: Sequence[Checkpoint], made: Mapping[tuple[str, str], Node]
-) -> list[Node]:
+def _read(read: Reads, owner: str, names: Sequence[str], made: Mapping[tuple[str, str], Node]) -> list[Node]:
     """The results that one line of a declaration means; those of each model once each, in an order without names."""
     if (read.step, "") in made:
         return [made[read.step, ""]]
-    if model is not None and not read.of_each:
-        return [made[read.step, model.name]] if (read.step, model.name) in made else []
-    found = [made[read.step, one.name] for one in models if (read.step, one.name) in made]
-    if model is None:
+    if owner and not read.of_each:
+        return [made[read.step, owner]] if (read.step, owner) in made else []
+    found = [made[read.step, name] for name in names if (read.step, name) in made]
+    if not owner:
         return found
     return sorted({node.key: node for node in found}.values(), key=lambda node: node.key.digest)
 
 
-def _addresses(
-    read: Sequence[tuple[Reads, Sequence[Node]]], model: Checkpoint | None, models: Sequence[Checkpoint]
-) -> dict[str, JSON]:
-    """What a result is made from, by address. Names of models count where they are part of the result."""
+def _addresses(read: Sequence[tuple[Reads, Sequence[Node]]], owner: str, names: Sequence[str]) -> dict[str, JSON]:
+    """What a result is made from, by address. Names of models and dumps count where they are part of the result."""
     inputs: dict[str, JSON] = {}
-    of_models: dict[str, dict[str, JSON]] = {one.name: {"name": one.name} for one in models}
+    of_models: dict[str, dict[str, JSON]] = {name: {"name": name} for name in names}
     for line, nodes in read:
         for node in nodes:
-            if line.of_each and model is not None:
+            if line.of_each and owner:
                 inputs[f"{line.step}{OF_EACH}"] = [one.key.digest for one in nodes]
-            elif model is None and node.model is not None:
-                of_models[node.model.name][line.step] = node.key.digest
+            elif not owner and node.owner:
+                of_models[node.owner][line.step] = node.key.digest
             else:
                 inputs[line.step] = node.key.digest
-    return inputs if model is not None else {"models": list(of_models.values()), **inputs}
+    # Of what nothing is read nothing is part of the result.
+    return inputs if owner else {"models": [one for one in of_models.values() if len(one) > 1], **inputs}

@@ -194,6 +194,7 @@ class Engine:
             replace(node.given, plugins=()),  # functions of a file that the job brings to a worker
             node.sources,
             node.model,
+            tuple(dump.of(sample.index for sample in samples) for dump in node.dumps),
             Parcel(tuple(samples)),
             self.runner.workers if step.sharded else 1,
             self.tokenizer,
@@ -243,5 +244,5 @@ class Engine:
 
 def _one_model_after_the_other(nodes: Sequence[Node]) -> list[Node]:
     """What comes first of all models, then all else of each model, since a worker holds one model at a time."""
-    models = list(dict.fromkeys(node.owner for node in nodes))
-    return sorted(nodes, key=lambda node: (not node.step.first, models.index(node.owner)))
+    models = list(dict.fromkeys(node.runs for node in nodes))
+    return sorted(nodes, key=lambda node: (not node.step.first, models.index(node.runs)))

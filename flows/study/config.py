@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
 
@@ -14,6 +14,7 @@ from indexscope.flows.engine.settings import RunnerSettings
 from indexscope.settings import Frozen
 from indexscope.storage.inputs.dataset_settings import DatasetSettings
 from indexscope.storage.inputs.fingerprints import FingerprintMode
+from indexscope.storage.inputs.selections.names import Format
 
 
 def _printable(text: str) -> str:
@@ -27,7 +28,7 @@ Text = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
 
 
 class ModelRef(Frozen):
-    """A model and what the study calls it: a checkpoint, or what a function in a file of one's own returns."""
+    """A model and what the study calls it: a checkpoint, what a function of one's own returns, or its selections."""
 
     path: Text = Field(
         "",
@@ -56,6 +57,16 @@ class ModelRef(Frozen):
         description="Whose tokenizer the loader's model has: builtin:baseline, a folder or a hub name; without one, "
         "the data must be token ids.",
     )
+    selections: Text = Field(
+        "",
+        validate_default=False,
+        description="In place of a path, a file or folder of selections that a serving engine or another program "
+        "dumped (docs/selections.md); they are compared with the baseline's.",
+    )
+    format: Format | Literal[""] = Field("", description="How selections are written: sglang, vllm, parquet or npz.")
+    layers: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (), description="The model's layer that each layer of the selections is; by default all that select."
+    )
     name: Name = Field("", validate_default=False, description="What tables call it; by default the end of the path.")
 
     @model_validator(mode="before")
@@ -64,20 +75,29 @@ class ModelRef(Frozen):
         if isinstance(value, str):
             value = {"path": value}
         if isinstance(value, dict) and not value.get("name"):
-            told = [value[key] for key in ("path", "weights", "loader") if isinstance(value.get(key), str)]
+            told = [
+                value[key] for key in ("path", "weights", "loader", "selections") if isinstance(value.get(key), str)
+            ]
             return {**value, "name": _last_part(told[0]) or told[0]} if any(told) else value
         return value
 
     @model_validator(mode="after")
     def _one_origin(self) -> ModelRef:
-        if bool(self.path) == bool(self.loader):
-            both = "both a path and a loader" if self.path else "neither a path nor a loader"
+        given = [key for key in ("path", "loader", "selections") if getattr(self, key)]
+        if len(given) != 1:
+            both = f"both {_a(given[0])} and {_a(given[1])}" if given else "neither a path nor a loader"
             raise ValueError(f"has {both}; give path, a checkpoint, or loader, FILE.py:FUNCTION of your own")
-        if self.path:
+        if not self.loader:
             extra = next((key for key in ("root", "weights", "arguments", "tokenizer") if getattr(self, key)), None)
             if extra is not None:
                 raise ValueError(f"has {extra}, which is a loader's; remove it, or give a loader in place of the path")
-        elif not re.fullmatch(r".+\.py:[^\W\d]\w*", self.loader):
+        if not self.selections:
+            extra = next((key for key in ("format", "layers") if getattr(self, key)), None)
+            if extra is not None:
+                raise ValueError(f"has {extra}, which is that of selections; remove it, or give selections")
+        elif not self.format:
+            raise ValueError("has selections without a format; add format: sglang, vllm, parquet or npz")
+        if self.loader and not re.fullmatch(r".+\.py:[^\W\d]\w*", self.loader):
             reason = f"has the loader {self.loader!r}, which is not FILE.py:FUNCTION"
             raise ValueError(f"{reason}; write for example models.py:load_sparse")
         return self
@@ -137,6 +157,16 @@ class Study(Frozen):
         return (self.baseline, *self.candidates)
 
     @property
+    def measured(self) -> tuple[ModelRef, ...]:
+        """Those of them that are run."""
+        return tuple(model for model in self.models if not model.selections)
+
+    @property
+    def dumped(self) -> tuple[ModelRef, ...]:
+        """Those of them that are selections from elsewhere."""
+        return tuple(model for model in self.models if model.selections)
+
+    @property
     def slug(self) -> str:
         """The name as a folder and as a Prefect artifact key may hold it."""
         return slug(self.name)
@@ -155,6 +185,11 @@ class Study(Frozen):
     @model_validator(mode="after")
     def _distinct_models(self) -> Study:
         _refuse_repeats([model.name for model in self.models])
+        if self.baseline.selections and self.measured:
+            reason = (
+                f"has selections as its baseline, with which the model {self.measured[0].name!r} cannot be compared"
+            )
+            raise ValueError(f"{reason}; make the model the baseline, or give selections alone")
         return self
 
 
@@ -180,6 +215,10 @@ def slug(text: str) -> str:
         return plain
     # Letters beyond ASCII drop out, so two names could meet; a few digits of a hash keep them apart.
     return "-".join(filter(None, [plain, sha256(text.encode()).hexdigest()[:6]]))
+
+
+def _a(key: str) -> str:
+    return key if key == "selections" else f"a {key}"
 
 
 def _last_part(path: str) -> str:

@@ -13,6 +13,7 @@ from indexscope.storage.inputs.checkpoints import CheckpointInfo
 from indexscope.storage.inputs.samples import Sample
 from indexscope.storage.store.store import Store
 from indexscope.tasks.common.declared import Given
+from indexscope.tasks.common.dumps import Dump
 from indexscope.tasks.common.models import Checkpoint
 
 
@@ -39,6 +40,28 @@ class ModelPlan:
 
 
 @dataclass(frozen=True)
+class DumpPlan:
+    """Selections of the study that were made elsewhere.
+
+    Attributes:
+        role: What they are to the others.
+        dump: What jobs are told of them.
+        format: How they are written.
+        unused: Names of the records that are of no sample.
+    """
+
+    role: Literal["baseline", "candidate"]
+    dump: Dump
+    format: str
+    unused: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What the study calls them."""
+        return self.dump.name
+
+
+@dataclass(frozen=True)
 class Inputs:
     """What a study works on.
 
@@ -46,7 +69,8 @@ class Inputs:
         study: What was asked for, whatever failed since, with the length of the samples in numbers.
         given: What of it determines results.
         shards: Name and samples of each shard.
-        models: The models that are worked on, baseline first.
+        models: The models that are run, baseline first.
+        dumps: The selections from elsewhere that are worked on, the baseline's first.
         tokenizer: Folder of the baseline's tokenizer.
         plugins: Files of the study's plug-ins.
         missing: Candidates that failed, and why in one line; see `indexscope.flows.study.plan.without`.
@@ -59,6 +83,7 @@ class Inputs:
     tokenizer: str | None = None
     plugins: tuple[PluginFile, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
+    dumps: tuple[DumpPlan, ...] = ()
 
     @property
     def samples(self) -> list[Sample]:

@@ -184,6 +184,7 @@ def _found(model: ModelRef, key: str, place: _Place, problems: list[IndexscopeEr
         "loader": f"{place.file(file, f'{key}.loader', problems)}:{function}" if model.loader else "",
         "root": place.file(model.root or ".", f"{key}.root", problems) if model.loader else "",
         "weights": place.file(model.weights, f"{key}.weights", problems),
+        "selections": place.file(model.selections, f"{key}.selections", problems),
     }
 
 

@@ -12,7 +12,7 @@ from indexscope.tasks.common.models import Checkpoint, Origin, ask, release
 
 
 def planned(study: Study) -> tuple[ModelPlan, ...]:
-    """Every model of a study, baseline first.
+    """Every model of a study that is run, baseline first.
 
     A checkpoint is not loaded. A model of the user's own is, once: what it is nobody else knows, and a loader that
     fails would fail after hours of work on the others. The store remembers what it said.
@@ -20,7 +20,7 @@ def planned(study: Study) -> tuple[ModelPlan, ...]:
     Raises:
         IndexscopeError: There is no such model, or it cannot be used.
     """
-    found = [(model, *_origin(study, model)) for model in study.models]
+    found = [(model, *_origin(study, model)) for model in study.measured]
     marked = [Checkpoint(model.name, origin, origin.fingerprint(study.fingerprint)) for model, origin, _, _ in found]
     return tuple(
         ModelPlan("candidate" if number else "baseline", checkpoint, info or _asked(study, checkpoint), tokenizer)

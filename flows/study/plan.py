@@ -12,6 +12,7 @@ from indexscope import IndexscopeError
 from indexscope.flows.engine.graph import Graph, Node, expand
 from indexscope.flows.engine.make import Engine
 from indexscope.flows.study.config import ModelRef, Study
+from indexscope.flows.study.dumps import dumped
 from indexscope.flows.study.inputs import Inputs
 from indexscope.flows.study.lengths import Cut, cut, effect_warnings
 from indexscope.flows.study.models import planned
@@ -54,7 +55,9 @@ class Plan(Inputs):
 
         checkpoints = [model.checkpoint for model in self.models]
         names = [name for name, _ in self.shards]
-        return expand(list(STEPS.values()), checkpoints, self.given, self.study.name, names, late)
+        dumps = [plan.dump for plan in self.dumps if plan.role == "candidate"]
+        against = next((plan.dump for plan in self.dumps if plan.role == "baseline"), None)
+        return expand(list(STEPS.values()), checkpoints, self.given, self.study.name, names, late, dumps, against)
 
     def made_by(self, command: str) -> list[Node]:
         """The results that a command makes; "study" makes all."""
@@ -92,10 +95,11 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     models = planned(study)
     infos = [model.info for model in models]
     folders = [model.tokenizer for model in models]
-    tokenizer = _tokenizer(folders[0])
+    tokenizer = _tokenizer(next(iter(folders), None))
     data = _samples(study, folders, infos, tokenizer)
     study, samples = study.model_copy(update={"dataset": data.settings}), data.samples
     _check_lengths(study, samples, infos)
+    dumps, unmatched = dumped(study, samples, next(iter(infos), None))
     words = None if tokenizer is None else vocabulary_fingerprint(tokenizer)
     given = Given(
         study.extract,
@@ -108,10 +112,10 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
         words,
         plugins,
     )
-    notes = (*data.notes, *effect_warnings({model.name: model.info for model in models}, samples))
+    notes = (*data.notes, *effect_warnings({model.name: model.info for model in models}, samples), *unmatched)
     tokens = None if words is None else str(folders[0])
     shards = tuple(shard(samples, study.shard_size))
-    return Plan(study, given, shards, models, tokens, files, refresh=refresh, notes=notes)
+    return Plan(study, given, shards, models, tokens, files, dumps=dumps, refresh=refresh, notes=notes)
 
 
 def without(plan: Plan, missing: Mapping[str, str]) -> Plan:
@@ -123,8 +127,9 @@ def without(plan: Plan, missing: Mapping[str, str]) -> Plan:
     """
     gone = {**plan.missing, **missing}
     left = tuple(model for model in plan.models if model.name not in gone)
+    dumps = tuple(dump for dump in plan.dumps if dump.name not in gone)
     ordered = {model.name: gone[model.name] for model in plan.study.models if model.name in gone}
-    return replace(plan, models=left, missing=ordered)
+    return replace(plan, models=left, dumps=dumps, missing=ordered)
 
 
 def _samples(
@@ -136,9 +141,9 @@ def _samples(
     """The dataset in the baseline's tokens, once it is sure that they mean the same to every candidate."""
     sizes = [info.vocab_size for info in infos if info.vocab_size is not None]
     vocabulary = min(sizes, default=len(tokenizer) if tokenizer else UNKNOWN_VOCABULARY)
-    models = {model.name: info for model, info in zip(study.models, infos, strict=True)}
+    models = {model.name: info for model, info in zip(study.measured, infos, strict=True)}
     data = cut(study.dataset, models, lambda settings: load_samples(settings, tokenizer, vocabulary))
-    for model, folder in zip(study.candidates, folders[1:], strict=True):
+    for model, folder in zip(study.measured[1:], folders[1:], strict=True):
         if tokenizer is not None and folder is not None and not _same_tokenizer(folders[0], folder):
             _check_tokens(study, model, data, _tokenizer(folder), vocabulary)
     return data
@@ -175,7 +180,7 @@ def _check_tokens(study: Study, model: ModelRef, data: Cut, tokenizer: Any, voca
 def _check_lengths(study: Study, samples: Sequence[Sample], infos: Sequence[CheckpointInfo]) -> None:
     longest = max(samples, key=lambda sample: len(sample.input_ids))
     length = len(longest.input_ids)
-    for model, info in zip(study.models, infos, strict=True):
+    for model, info in zip(study.measured, infos, strict=True):
         if info.max_positions is not None and length > info.max_positions:
             reason = f"was made for {info.max_positions} tokens, and sample {longest.name} has {length}"
             raise IndexscopeError(model.name, reason, f"set dataset.max_length to {info.max_positions} or less")

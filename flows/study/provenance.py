@@ -42,6 +42,7 @@ def settled(inputs: Inputs, nodes: Sequence[Node]) -> dict[str, JSON]:
             }
             for model in inputs.models
         },
+        **({"selections": _selections(inputs)} if inputs.dumps else {}),
         **({"missing": dict(inputs.missing)} if inputs.missing else {}),
         "dataset": {
             "source": study.dataset.source,
@@ -57,15 +58,38 @@ def settled(inputs: Inputs, nodes: Sequence[Node]) -> dict[str, JSON]:
     }
 
 
+def _selections(inputs: Inputs) -> dict[str, JSON]:
+    """Of each dump its fingerprint, how many samples it has a record of, and which records are of none."""
+    return {
+        plan.name: {
+            "role": plan.role,
+            "fingerprint": plan.dump.fingerprint,
+            "format": plan.format,
+            "samples": len(plan.dump.records),
+            "records of no sample": list(plan.unused),
+        }
+        for plan in inputs.dumps
+    }
+
+
 def cover(inputs: Inputs, graph: Graph) -> Cover:
     """What the report says besides the results."""
     return Cover(
         inputs.study.name,
-        [ReportedModel(model.name, model.role, model.checkpoint.fingerprint) for model in inputs.models],
+        _reported(inputs),
         [GateRule(gate.name, gate.rule) for gate in inputs.study.gates],
         {**settled(inputs, graph.nodes), **_timings(inputs, graph)},
         inputs.missing,
     )
+
+
+def _reported(inputs: Inputs) -> list[ReportedModel]:
+    """Models and dumps in the order of the study."""
+    found = {model.name: ReportedModel(model.name, model.role, model.checkpoint.fingerprint) for model in inputs.models}
+    found |= {
+        plan.name: ReportedModel(plan.name, plan.role, plan.dump.fingerprint, plan.format) for plan in inputs.dumps
+    }
+    return [found[model.name] for model in inputs.study.models if model.name in found]
 
 
 def _timings(inputs: Inputs, graph: Graph) -> dict[str, JSON]:

@@ -12,6 +12,7 @@ from indexscope.columns import Table
 from indexscope.plugins import Plugin, PluginFile
 from indexscope.storage.inputs.samples import Sample
 from indexscope.storage.store.store import JSON, StepKey, Store
+from indexscope.tasks.common.dumps import Dump
 from indexscope.tasks.common.models import Checkpoint
 from indexscope.tasks.common.unit import Tables, Target
 
@@ -19,7 +20,7 @@ T = TypeVar("T")
 Command = Literal["extract", "analyze", "compare", "report"]
 #: The commands in the order of the work: a step reads what its own makes, or one before it.
 COMMANDS: tuple[Command, ...] = ("extract", "analyze", "compare", "report")
-Per = Literal["model", "study"]
+Per = Literal["model", "dump", "study"]
 #: The unit of a step that has only one.
 RESULT = "result"
 
@@ -45,7 +46,9 @@ class Given:
         dataset: Fingerprint of the samples.
         vocabulary: What the token ids mean to a reader, by its hash; None without a tokenizer.
         plugins: The study's plug-ins.
-        checkpoint: Fingerprint of the model; "" for what is made once a study.
+        checkpoint: Fingerprint of the model, for what is made of a dump that of the baseline; "" for what is made
+            without a model.
+        dumps: Fingerprints of the dump that a result is of, and of the baseline's where it is a dump too.
     """
 
     extract: ExtractSettings
@@ -58,6 +61,7 @@ class Given:
     vocabulary: str | None = None
     plugins: tuple[Plugin, ...] = ()
     checkpoint: str = ""
+    dumps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,8 @@ class Job:
         target: Where the result goes.
         given: What the study is given.
         sources: What it reads, in the order of the declaration.
-        checkpoint: The model; None for what is made once a study.
+        checkpoint: The model, for what is made of a dump the baseline; None for what is made without a model.
+        dumps: The dump that it is of, and the baseline's where it is a dump too, with the records of the samples.
         samples: The unit's samples, for a step that runs the model.
         workers: How many such jobs share the cores.
         tokenizer: Folder of the tokenizer that made the samples; None where they came as ids.
@@ -116,6 +121,7 @@ class Job:
     given: Given
     sources: tuple[Source, ...] = ()
     checkpoint: Checkpoint | None = None
+    dumps: tuple[Dump, ...] = ()
     samples: Parcel[Sequence[Sample]] = field(default_factory=lambda: Parcel(()))
     workers: int = 1
     tokenizer: str | None = None
@@ -126,7 +132,8 @@ class Job:
     def title(self) -> str:
         """What Prefect calls the run."""
         unit = "" if self.target.alone else f" {self.target.unit}"
-        return f"{self.step} {self.checkpoint.name}{unit}" if self.checkpoint else self.step
+        owner = self.dumps[0].name if self.dumps else self.checkpoint.name if self.checkpoint else ""
+        return f"{self.step} {owner}{unit}" if owner else self.step
 
     def of(self, step: str, of_each: bool = False) -> list[Source]:
         """The sources of one step: one of each model, where it is read of several."""
@@ -158,7 +165,8 @@ class Step:
         kind: Its folder in the store.
         compute: Its one call into analysis.
         reads: The steps that it is made from.
-        per: Whether there is one result for each model, or one for the study.
+        per: Whether there is one result for each model that is run, for each candidate that is a dump of selections, or
+            one for the study. One for the study that reads others is left out where none of them has a result.
         runs_model: Whether it loads the model.
         sharded: One unit for each shard of samples; else one for all.
         first: Before the other steps of any model: what would make all their work worthless.

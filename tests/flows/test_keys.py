@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -40,6 +41,8 @@ EVERY = frozenset(STEPS)
 SHARED = ("clustering", "prototypes")
 #: What there is one of in a study: it holds all models.
 OF_STUDY = frozenset(name for name, step in STEPS.items() if step.per == "study")
+#: Made of a dump of selections, whatever other candidates there are.
+OF_DUMPS = ("parity_rows", "parity")
 #: Another value of every setting that is no name of a file.
 OTHER: dict[str, Any] = {
     "name": "another",
@@ -108,6 +111,7 @@ OTHER: dict[str, Any] = {
     "analyses.context_length.resamples": 40,
     "analyses.context_length.confidence": 0.9,
     "analyses.context_length.seed": 1,
+    "analyses.parity.tie_tolerance": 0.1,
     "analyses.prototypes.of_each": 1,
     "analyses.recommendations.max_recall_loss": 0.2,
     "analyses.recommendations.tolerance": 0.002,
@@ -129,8 +133,9 @@ OTHER: dict[str, Any] = {
 BY_CONTENT = {"dataset.source", "dataset.column", "extract.device", "plugins"} | {
     f"{model}.{key}"
     for model in ("baseline", "candidates")
-    for key in ("path", "loader", "root", "weights", "arguments", "tokenizer")
+    for key in ("path", "loader", "root", "weights", "arguments", "tokenizer", "selections", "format", "layers")
 }
+DUMP = {"name": "dump", "selections": "dump", "format": "npz"}
 #: They leave the data of this test as it is: lists of ids are not packed, and one file has no splits.
 WITHOUT_EFFECT = {"dataset.packing", "dataset.split"}
 
@@ -182,10 +187,14 @@ def rewritten(folder: Path, **settings: Any) -> Study:
 
 @pytest.fixture(scope="module")
 def inputs(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The study of this folder's tests with metrics of its own."""
+    """The study of this folder's tests with metrics of its own, and with a dump of selections."""
     folder = Path(shutil.copytree(inputs, tmp_path_factory.mktemp("keys") / "study"))
     (folder / "own.py").write_text(METRICS)
-    rewritten(folder, plugins=["own.py"])
+    (folder / "dump").mkdir()
+    for number, line in enumerate((folder / "data.jsonl").read_text().splitlines()):
+        ids = np.array(json.loads(line)["input_ids"])
+        np.savez(folder / "dump" / f"{number}.npz", input_ids=ids, selected=np.zeros((len(ids), 2, 8), np.int32))
+    rewritten(folder, plugins=["own.py"], candidates=["models/light", DUMP])
     return folder
 
 
@@ -217,7 +226,7 @@ def test_where_a_checkpoint_lies_does_not_count_and_what_is_in_it_does(folder: P
     save_file(tensors, weights, metadata={"format": "pt"})
     retrained = addresses(load_study(folder / "study.yaml"))
     assert changed(before, retrained) == EVERY
-    alone = [name for name in STEPS if name not in (*OF_STUDY, *SHARED)]
+    alone = [name for name in STEPS if name not in (*OF_STUDY, *SHARED, *OF_DUMPS)]
     assert [retrained[step][1] for step in alone] == [before[step][1] for step in alone], "the candidate is what it was"
     for step in SHARED:
         assert retrained[step][1] != before[step][1], "fitted on the baseline too"
@@ -227,11 +236,24 @@ def test_which_candidates_there_are_counts_for_clustering_comparison_and_report_
     folder: Path, before: dict[str, Any]
 ) -> None:
     save_model(folder / "models" / "third", heads=2, seed=1)
-    after = addresses(rewritten(folder, candidates=["models/light", "models/third"]))
-    for step in [name for name in STEPS if name not in OF_STUDY]:
+    after = addresses(rewritten(folder, candidates=["models/light", "models/third", DUMP]))
+    for step in [name for name in STEPS if name not in (*OF_STUDY, *OF_DUMPS)]:
         assert (after[step][:2] == before[step]) is (step not in SHARED), step
         assert len(set(after[step])) == 3
-    assert all(after[step] != before[step] for step in OF_STUDY)
+    assert all((after[step] != before[step]) is (step not in OF_DUMPS) for step in OF_STUDY)
+
+
+def test_a_dump_counts_by_its_content_and_its_layers(folder: Path, before: dict[str, Any]) -> None:
+    of_dumps = {*OF_DUMPS, "report"}
+    (folder / "dump").rename(folder / "moved")
+    elsewhere = [{**DUMP, "selections": "moved"}]
+    moved = addresses(rewritten(folder, candidates=["models/light", *elsewhere]))
+    assert changed(before, moved) == {"report"}, "the report shows the path"
+    layers = addresses(rewritten(folder, candidates=["models/light", {**elsewhere[0], "layers": [1, 0]}]))
+    assert changed(before, layers) == of_dumps == documented()["candidates.layers"]
+    study = rewritten(folder, candidates=["models/light", *elsewhere])
+    (folder / "moved" / "0.npz").unlink()
+    assert changed(before, addresses(study)) == of_dumps == documented()["candidates.selections"]
 
 
 def test_where_data_lies_and_under_which_key_does_not_count_and_its_ids_do(
@@ -274,7 +296,7 @@ def test_a_tokenizer_counts_by_the_ids_it_makes(folder: Path) -> None:
 
     text = " ".join(["a b c", "b a c d"] * 40)
     (folder / "text.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for _ in range(3)))
-    study = rewritten(folder, dataset={"source": "text.jsonl", "max_length": 48})
+    study = rewritten(folder, dataset={"source": "text.jsonl", "max_length": 48}, candidates=["models/light"])
     ids = {"?": 0, "a": 1, "b": 2, "c": 3, "d": 4}
     tokenizer(ids)
     first = addresses(study)
@@ -287,7 +309,7 @@ def test_a_tokenizer_counts_by_the_ids_it_makes(folder: Path) -> None:
         )
     assert addresses(study) == first, "the same ids, whatever the files look like"
     tokenizer(ids | {"a": 2, "b": 1})
-    assert changed(first, addresses(study)) == EVERY
+    assert changed(first, addresses(study)) == EVERY - {*OF_DUMPS}
 
 
 def test_the_kind_of_device_counts_and_its_number_does_not(
@@ -339,6 +361,8 @@ def test_the_code_that_makes_a_result_counts_by_its_version(
         "indexscope.analysis.clustering.run.VERSION": {"clustering", "prototypes", "transitions", "compare", "report"},
         "indexscope.analysis.selection_changes.run.VERSION": {"selection_changes", "report"},
         "indexscope.analysis.comparison.compare.VERSION": {"compare", "report"},
+        "indexscope.analysis.parity.watch.VERSION": {"parity_rows", "parity", "report"},
+        "indexscope.analysis.parity.run.VERSION": {"parity", "report"},
         "indexscope.tasks.report.VERSION": {"report"},
         "indexscope.storage.store.keys.SCHEMA_VERSION": EVERY,
     }

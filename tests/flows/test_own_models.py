@@ -6,6 +6,8 @@ import json
 import random
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,8 @@ def load_weights(weights):
     model.load_state_dict(torch.load(weights, weights_only=True))
     return model
 """
+ROOT = Path(__file__).parents[2]
+EXAMPLE, GUIDE = ROOT / "examples" / "own_model", ROOT / "docs" / "own-models.md"
 #: What a study calls each model, and the kind that it is.
 KINDS = {"sparse": "bool", "by hand": "by hand", "window": "window", "ratio": "ratio", "multi": "multi", "leak": "leak"}
 
@@ -276,3 +280,29 @@ def test_text_without_a_tokenizer_says_how_to_name_one(folder: Path) -> None:
     )
     assert run.code == 2
     assert "token id" in run.err[0], "the ids of that tokenizer are not this model's"
+
+
+def test_the_guide_leads_from_an_experiment_folder_to_a_report(tmp_path: Path) -> None:
+    folder = Path(
+        shutil.copytree(EXAMPLE, tmp_path / "own_model", ignore=shutil.ignore_patterns("runs", ".*", "*.jsonl"))
+    )
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL)]
+    study = {**blocks[0], "candidates": [*blocks[0]["candidates"], *blocks[1]["candidates"]]}
+    assert study == yaml.safe_load((folder / "study.yaml").read_text()), "the guide and the example say the same"
+    subprocess.run([sys.executable, "train.py", "2"], cwd=folder, check=True, timeout=600)
+    small = ["closeup.samples=2", "closeup.queries=8", "extract.profile_lengths=[64]", "extract.profile_repeats=2"]
+    run = run_command("study", folder / "study.yaml", *(word for key in small for word in ("--set", key)))
+    assert run.out[-1].endswith("reports/own-model")
+    report = json.loads((folder / "reports" / "own-model" / "report.json").read_text())
+    assert {model["model"]: model["passed"] for model in report["causality"]} == {
+        "sparse": True,
+        "k 8": True,
+        "leaking twin": False,
+    }
+    assert [line for line in run.out + run.err if "leaking twin failed the causality audit" in line]
+    recall = {
+        row["model"]: row["value"]
+        for row in report["metrics"]
+        if row["name"] == "selection_recall" and row["layer"] is None
+    }
+    assert 0 < recall["k 8"] < recall["sparse"] < 1

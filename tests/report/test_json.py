@@ -16,7 +16,17 @@ from indexscope.analysis.report.inputs import COMPARISONS_SCHEMA
 from tests.report.fixtures import Kind, rendered, report
 
 TOP = ["schema_version", "study", "verdict", "warnings", "models", "definitions", "ranking", "metrics", "comparisons"]
-TOP += ["by_length", "output_divergence", "output_divergence_by", "gates", "causality", "provenance"]
+TOP += [
+    "by_length",
+    "parity_where",
+    "parity_distances",
+    "parity_samples",
+    "output_divergence",
+    "output_divergence_by",
+    "gates",
+    "causality",
+    "provenance",
+]
 COMPARISON = [
     "candidate",
     "metric",

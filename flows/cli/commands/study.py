@@ -52,7 +52,8 @@ def _print_plan(plan: Plan) -> None:
     missing = sum(line.units - line.cached for line in lines)
     tokens = sum(len(sample.input_ids) for sample in samples)
     shape = f"{len(samples)} samples, {tokens:,} tokens in {len(plan.shards)} shards"
-    print(f"{shape}; {len(plan.models)} models on {plan.given.device}")
+    dumps = f", {len(plan.dumps)} dumps of selections" if plan.dumps else ""
+    print(f"{shape}; {len(plan.models)} models on {plan.given.device}{dumps}")
     print("rows: per sample, layer, head and position bucket, in the attention table")
     print("nothing to do: the store has everything" if not missing else f"{missing} units to compute")
     for note in plan.notes:

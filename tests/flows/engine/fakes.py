@@ -17,6 +17,7 @@ from indexscope.flows.engine.settings import RunnerSettings
 from indexscope.storage.inputs.samples import Sample
 from indexscope.storage.store.store import Store
 from indexscope.tasks.common.declared import Command, Given, Job, Made, Reads, Step
+from indexscope.tasks.common.dumps import Dump
 from indexscope.tasks.common.models import Checkpoint
 
 GIVEN = Given(ExtractSettings(), CloseupSettings(), AnalysisSettings(), ComparisonSettings(), 2, "cpu", "data")
@@ -41,8 +42,14 @@ def nothing(job: Job, store: Store) -> Made:
     return Made({"table": pl.DataFrame({"value": [1]})})
 
 
-def graph(steps: Sequence[Step], models: Sequence[Checkpoint] = (BASE, LIGHT), given: Given = GIVEN) -> Graph:
-    return expand(steps, models, given, "study", list(SHARDS))
+def graph(
+    steps: Sequence[Step],
+    models: Sequence[Checkpoint] = (BASE, LIGHT),
+    given: Given = GIVEN,
+    dumps: Sequence[Dump] = (),
+    against: Dump | None = None,
+) -> Graph:
+    return expand(steps, models, given, "study", list(SHARDS), dumps=dumps, against=against)
 
 
 @dataclass

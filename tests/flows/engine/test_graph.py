@@ -10,8 +10,10 @@ import pytest
 
 from indexscope import tasks
 from indexscope.flows.engine.graph import Graph, Node, in_order, levels, resolved
+from indexscope.storage.store.store import JSON
 from indexscope.tasks.common import registry
-from indexscope.tasks.common.declared import Reads, Step
+from indexscope.tasks.common.declared import Given, Reads, Step
+from indexscope.tasks.common.dumps import Dump
 from indexscope.tasks.common.models import Checkpoint
 from indexscope.tasks.common.registry import STEPS
 from tests.flows.engine.fakes import BASE, GIVEN, LIGHT, graph, step
@@ -32,6 +34,12 @@ CHAIN = [
     step("beside", "analyze", "extract"),
     step("extract", "extract", sharded=True),
 ]
+FP8, PORT = Dump("fp8", "fingerprint of fp8"), Dump("port", "fingerprint of port")
+ALL_ROWS = step("gathered", "compare", "rows", per="study", settings=lambda given: {})
+
+
+def of_dumps(given: Given) -> dict[str, JSON]:
+    return {"checkpoint": given.checkpoint, "dumps": list(given.dumps)}
 
 
 def test_what_reads_another_comes_after_it_however_deep() -> None:
@@ -111,10 +119,40 @@ def test_a_step_that_a_study_does_not_want_is_left_out_with_what_only_may_read_i
         graph([*CHAIN, never, step("reader", "analyze", "plugin")])
 
 
+def test_a_step_of_dumps_has_a_result_for_each_and_runs_the_baseline() -> None:
+    steps = [*CHAIN, step("rows", "extract", per="dump", runs_model=True, settings=of_dumps), ALL_ROWS]
+    found = graph(steps, dumps=[FP8, PORT])
+    one, other, whole = found.of("rows", "fp8"), found.of("rows", "port"), found.of("gathered")
+    assert one is not None and other is not None and whole is not None and one.key != other.key
+    assert (one.title, one.owner, one.runs, one.model) == ("rows fp8", "fp8", "base", BASE)
+    assert [source.model for source in whole.sources] == ["fp8", "port"]
+    # Neither another candidate nor its dump has a part in it.
+    assert graph(steps, [BASE], dumps=[FP8]).of("rows", "fp8").key == one.key  # type: ignore[union-attr]
+    assert graph(steps, [LIGHT], dumps=[FP8]).of("rows", "fp8").key != one.key  # type: ignore[union-attr]
+    before = {node.title: node.key for node in graph(CHAIN)}
+    assert all(node.key == before[node.title] for node in found if node.title in before)
+    assert found.of("third", "fp8") is None
+
+
+def test_two_dumps_need_no_model_and_nothing_is_made_of_models() -> None:
+    compare = step("compare", "compare", "third", per="study")
+    rows = step("rows", "extract", per="dump", runs_model=True, settings=of_dumps)
+    found = graph([*CHAIN, compare, rows, ALL_ROWS], [], dumps=[FP8], against=PORT)
+    assert [node.title for node in found] == ["rows fp8", "gathered"]
+    (one, _) = found
+    assert (one.model, one.runs, one.dumps) == (None, "", (FP8, PORT))
+    assert one.given.dumps == (FP8.fingerprint, PORT.fingerprint) and one.given.checkpoint == ""
+
+
+def test_a_study_without_dumps_has_no_step_of_them() -> None:
+    rows = step("rows", "extract", per="dump")
+    assert {node.step.name for node in graph([*CHAIN, rows, ALL_ROWS])} == {one.name for one in CHAIN}
+
+
 def test_the_audit_comes_first_and_every_declared_step_has_its_place() -> None:
     assert next(iter(STEPS)) == "audit" and STEPS["audit"].first
     assert list(STEPS)[-1] == "report"
-    found = graph(list(STEPS.values()))
+    found = graph(list(STEPS.values()), dumps=[FP8])
     assert {node.step.name for node in found} == set(STEPS) - {"plugin_features", "plugins"}, "no metrics of its own"
     seen: set[str] = set()
     for node in found:

@@ -1,0 +1,135 @@
+"""Where two programs select the same, by layer and position."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+from indexscope.analysis.metrics.registry import label
+from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.frames import by_layer, largest, values
+from indexscope.analysis.plots.style import MUTED, colours, legend_above, look, new_figure, styled
+
+_LINES = ("rows_identical", "rows_identical_up_to_ties", "selection_overlap")
+_FEW = 24
+"""Markers are drawn on lines of at most so many points."""
+
+
+@styled
+def agreement_by_layer(metrics: pl.DataFrame) -> Figure | None:
+    """Rows that are identical, identical up to ties, and the overlap, by layer.
+
+    Args:
+        metrics: One candidate's frame ``metrics``.
+
+    Returns:
+        The figure, or None where no layer was compared.
+    """
+    found = {name: series for name in _LINES if (series := by_layer(metrics, name)) is not None}
+    if not found:
+        return None
+    figure = new_figure(3.2)
+    axes = figure.subplots()
+    for place, (name, series) in enumerate(found.items()):
+        style = look(place)
+        axes.fill_between(series.layer, series.low, series.high, color=style.colour, alpha=0.18, linewidth=0)
+        note(axes, series.rows, "layer", "value", panel="agreement", series=label(name), unit="share")
+        marker = style.marker if len(series.layer) <= _FEW else ""
+        axes.plot(
+            series.layer, series.value, color=style.colour, marker=marker, linestyle=style.line, label=label(name)
+        )
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel(f"layer (n = {max(series.n for series in found.values())} samples)")
+    axes.set_ylabel("share")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    legend_above(figure, [axes])
+    return figure
+
+
+@styled
+def agreement_map(where: pl.DataFrame) -> Figure | None:
+    """Rows that are identical, and overlap, by layer and query position.
+
+    Args:
+        where: One candidate's frame ``parity_where``.
+
+    Returns:
+        The figure, or None where no layer was compared.
+    """
+    rows = where.filter(pl.col("layer").is_not_null() & pl.col("rows_identical").is_not_null())
+    if rows.is_empty():
+        return None
+    buckets, layers = (sorted(rows[name].unique().to_list()) for name in ("bucket", "layer"))
+    figure = new_figure(max(2.4, 1.2 + 0.24 * len(buckets)))
+    grid = figure.subplots(1, 2, squeeze=False, sharey=True).flat
+    for axes, (column, name) in zip(grid, (("rows_identical",) * 2, ("overlap", "selection_overlap")), strict=True):
+        cells = np.full((len(buckets), len(layers)), np.nan)
+        spots = [buckets.index(bucket) for bucket in rows["bucket"]]
+        across = [layers.index(layer) for layer in rows["layer"]]
+        cells[spots, across] = values(rows, column)
+        low = float(np.nanmin(cells))
+        picture = axes.imshow(
+            cells,
+            cmap=colours("viridis"),
+            vmin=min(low, 0.99),
+            vmax=1.0,
+            aspect="auto",
+            interpolation="none",
+            origin="lower",
+        )
+        position = (2 ** pl.col("bucket").cast(pl.Int64) - 1).alias("position_from")
+        note(axes, rows.with_columns(position), across, spots, ["layer", "position_from", column], panel=label(name))
+        axes.set_facecolor(MUTED)
+        axes.grid(visible=False)
+        axes.set_yticks(range(len(buckets)), [f"{2**bucket - 1:,}-{2 ** (bucket + 1) - 2:,}" for bucket in buckets])
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
+        axes.xaxis.set_major_formatter(
+            FuncFormatter(lambda value, _: str(layers[int(value)]) if 0 <= value < len(layers) else "")
+        )
+        axes.set_xlabel("layer")
+        bar = figure.colorbar(picture, ax=axes, pad=0.02)
+        bar.set_label(label(name))
+        bar.formatter = PercentFormatter(1.0, decimals=1)
+        bar.update_ticks()
+    figure.axes[0].set_ylabel("query position (tokens)")
+    return figure
+
+
+@styled
+def differences_by_distance(distances: pl.DataFrame) -> Figure | None:
+    """Keys that one of the two alone selects, by distance.
+
+    Args:
+        distances: One candidate's frame ``parity_distances``.
+
+    Returns:
+        The figure, or None where nothing differs.
+    """
+    rows = distances.filter(pl.col("layer").is_null()).sort("bin")
+    if not largest(rows.select(most=pl.col("missing") + pl.col("extra")), "most"):
+        return None
+    figure = new_figure(2.8)
+    axes = figure.subplots()
+    place = np.arange(rows.height, dtype=np.float64)
+    for index, name in enumerate(("missing", "extra")):
+        spots = place + (index - 0.5) * 0.36
+        hatch = "////" if index else ""
+        axes.bar(
+            spots,
+            values(rows, name),
+            width=0.36,
+            color=look(index).colour,
+            hatch=hatch,
+            edgecolor="white",
+            linewidth=0,
+            label=name,
+        )
+        note(axes, rows, spots, values(rows, name), ["label", name], panel="differences", series=name)
+    axes.set_xticks(place, rows["label"].to_list(), rotation=38, ha="right", rotation_mode="anchor")
+    axes.set_xlabel("distance (tokens)")
+    axes.set_ylabel("keys")
+    legend_above(figure, [axes])
+    return figure
