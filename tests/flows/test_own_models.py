@@ -174,7 +174,8 @@ def test_an_edited_forward_is_a_new_model_and_a_moved_folder_is_not(folder: Path
     other = addresses(moved, "candidates.0.arguments.kind=float")
     changed = {key for key, digest in other.items() if edited[key] != digest and key[1]}
     assert {name for _, name in changed if _ not in ("clustering", "prototypes")} == {"by hand"}
-    assert set(STEPS) - {step for step, _ in edited} == {"plugin_features", "plugins"}
+    of_others = {"plugin_features", "plugins", "parity", "parity_rows"}
+    assert set(STEPS) - {step for step, _ in edited} == of_others
 
 
 def test_the_longest_sequence_and_the_vocabulary_are_asked_of_the_model(folder: Path) -> None:
