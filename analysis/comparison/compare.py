@@ -20,17 +20,14 @@ from indexscope.analysis.metrics.summary import finite_or_null, with_derived
 from indexscope.analysis.metrics.sums import Cell, Sums, cumulative, from_per_sample
 from indexscope.analysis.metrics.tables import AT, METRICS, PER_SAMPLE, UP_TO
 from indexscope.analysis.settings import ComparisonSettings
+from indexscope.analysis.statistics.margins import ROUNDING
 from indexscope.analysis.statistics.resampling import Array, bootstrap_ratios, interval, ratio, standard_error
 from indexscope.columns import names
 from indexscope.errors import IndexscopeError
 
 Frames = Mapping[str, pl.DataFrame]
 #: Raise it when the same results would give another comparison.
-VERSION = 6
-# Features are means in single precision: smaller relative differences are arithmetic, not models.
-ROUNDING = 1e-6
-
-
+VERSION = 7
 _COMPUTED = (
     *("metric", "layer", "baseline", "value", "difference", "ci_low", "ci_high", "n"),
     *names(INFERRED),
@@ -70,10 +67,10 @@ def compare(
     """Compare every other model with the baseline.
 
     Metrics with values by sample are differences of ratio estimates; both models share the resampled samples, so what
-    is hard or easy about a sample cancels. Their interval is a bootstrap over samples, a millionth of the value wider
-    for rounding. Counted quantities (parameters, FLOPs) differ or do not, and carry no interval. Timings are not
-    paired: their interval runs from the most to the least favourable pairing of the repeats' 5th to 95th percentile,
-    and they are not judged.
+    is hard or easy about a sample cancels. Their interval is a bootstrap over samples; what differs by no more than a
+    millionth of the value is rounding, and equal. Counted quantities (parameters, FLOPs) differ or do not, and carry no
+    interval. Timings are not paired: their interval runs from the most to the least favourable pairing of the repeats'
+    5th to 95th percentile, and they are not judged.
 
     Args:
         models: Model name to its frames ``metrics`` and ``per_sample`` (see ``combine``). A mapping that reads a model
@@ -187,15 +184,15 @@ def paired(first: Sums, second: Sums, where: str, settings: ComparisonSettings) 
             "baseline": one.values,
             "value": other.values,
             "difference": difference,
-            "ci_low": low - rounding,
-            "ci_high": high + rounding,
+            "ci_low": low,
+            "ci_high": high,
             "n": n,
             "standard_error": np.where(np.isnan(difference), np.nan, error),
             "effect": effect_sizes(difference, error, n, rounding),
             "p": p_values(difference, replicates, n, rounding),
             "mde": np.where(np.isnan(difference), np.nan, detectable(error, n, settings.confidence)),
-            "tost_low": tost_low - rounding,
-            "tost_high": tost_high + rounding,
+            "tost_low": tost_low,
+            "tost_high": tost_high,
         },
         schema_overrides=COMPARISONS.schema,
         strict=False,

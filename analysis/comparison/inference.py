@@ -16,7 +16,7 @@ _COLUMNS_AT_ONCE = 512
 
 
 def p_values(estimate: Array, replicates: Array, n: NDArray[np.int64], slack: Array) -> Array:
-    """Two-sided p-values that agree with ``interval``: p < 1 - c where the interval of coverage c leaves out zero.
+    """Two-sided p-values that agree with ``interval``: p < 1 - c where the interval of coverage c leaves out the slack.
 
     From eight samples on they invert the expanded percentile interval, as far as intervals of 95 % and less need it.
     Where fewer than 1 in 200 resamples lie beyond zero, Student's t of the estimate over its standard error says how
@@ -27,7 +27,7 @@ def p_values(estimate: Array, replicates: Array, n: NDArray[np.int64], slack: Ar
         estimate: Differences, [columns].
         replicates: Their bootstrap replicates, [resamples, columns]; NaN is left out.
         n: Samples with weight, [columns].
-        slack: What counts as zero by rounding, [columns]; the interval is wider by as much on either side.
+        slack: What counts as zero by rounding, [columns], on either side.
 
     Returns:
         [columns]; NaN where n < 2 or the estimate is unknown.

@@ -39,9 +39,10 @@ JUDGED: tuple[Column, ...] = (
     ),
     *of(
         pl.String,
-        verdict="In a word: equivalent (the interval tost_low to tost_high lies within the margin), else better, "
-        "worse or different (the confidence interval leaves out 0), else inconclusive; equal: a count that does "
-        "not differ; leaks: one of the two models failed the causality audit, so that nothing is judged.",
+        verdict="In a word: equal (no sample differs by more than rounding, or a count does not differ), else "
+        "equivalent (the interval tost_low to tost_high lies within the margin), else better, worse or different "
+        "(the confidence interval leaves out 0), else inconclusive; leaks: one of the two models failed the causality "
+        "audit, so that nothing is judged.",
     ),
     *of(
         pl.Boolean,

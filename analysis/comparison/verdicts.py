@@ -9,23 +9,28 @@ from scipy.stats import false_discovery_control
 from indexscope.analysis.metrics.headline import HEADLINE
 from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.settings import ComparisonSettings
-from indexscope.analysis.statistics.margins import read_margin
+from indexscope.analysis.statistics.margins import ROUNDING, read_margin
 
 
 def with_verdicts(rows: pl.DataFrame, settings: ComparisonSettings) -> pl.DataFrame:
     """Judge comparison rows.
 
-    *better* (column): the interval leaves out zero and the metric has a direction; a counted quantity differs. Null
-    otherwise, and for timings.
+    *better* (column): the interval leaves out zero, by more than rounding, and the metric has a direction; a counted
+    quantity differs. Null otherwise, and for timings.
 
-    *verdict*, the first that applies, with an interval:
+    *verdict*, the first that applies:
+    *equal*: difference and interval are zero up to rounding, as no sample differs; counts are the same. With an
+    interval,
     *equivalent*: the interval of coverage 1 - 2a (a = 1 - confidence) lies within the margin on both sides, which is
     two one-sided t tests at level a (TOST: Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15);
     *better*, *worse*, *different* (a metric without a direction): the interval of coverage 1 - a leaves out zero;
-    *inconclusive*: neither. Of counted quantities: better, worse, different or *equal*. Null without an interval and
-    for timings.
+    *inconclusive*: neither. Of counted quantities: better, worse or different. Null without an interval and for
+    timings, unless they are equal.
 
-    *no_worse*: the worse end of the 1 - 2a interval lies within the margin (non-inferiority at level a).
+    *no_worse*: equal, or the worse end of the 1 - 2a interval lies within the margin (non-inferiority at level a).
+
+    The margin of a metric that the settings do not name is theirs for all, relative to the baseline, and no less than
+    the metric's own ``least_margin``.
 
     *p_adjusted*: p after Benjamini and Hochberg (1995, Journal of the Royal Statistical Society B 57) within the
     family, and *corrected*: whether it is at most a. With it, at most a of what is called different is so by chance, on
@@ -45,11 +50,17 @@ def with_verdicts(rows: pl.DataFrame, settings: ComparisonSettings) -> pl.DataFr
     sign = pl.when(timed).then(0).otherwise(pl.col("metric").replace_strict(signs, return_dtype=pl.Int32))
     low, high = pl.col("ci_low"), pl.col("ci_high")
     counted = low.is_null() & pl.col("n").is_null()
-    moved = (low > 0) | (high < 0) | (counted & (pl.col("difference") != 0))
+    rounding = ROUNDING * pl.max_horizontal(pl.col("baseline").abs(), (pl.col("baseline") + pl.col("difference")).abs())
+    moved = (low > rounding) | (high < -rounding) | (counted & (pl.col("difference") != 0))
+    agree = pl.all_horizontal(pl.col(name).abs().fill_null(0.0) <= rounding for name in ("ci_low", "ci_high"))
+    close = agree & (pl.col("difference").abs() <= rounding)
+    equal = pl.when(counted | timed).then(pl.col("difference") == 0).otherwise(close)
     margin = pl.col("margin")
     inside = {"no_less": pl.col("tost_low") > -margin, "no_more": pl.col("tost_high") < margin}
     word = (
-        pl.when(timed | pl.col("difference").is_null() | (low.is_null() & ~counted))
+        pl.when(equal)
+        .then(pl.lit("equal"))
+        .when(timed | pl.col("difference").is_null() | (low.is_null() & ~counted))
         .then(None)
         .when(inside["no_less"] & inside["no_more"])
         .then(pl.lit("equivalent"))
@@ -59,11 +70,10 @@ def with_verdicts(rows: pl.DataFrame, settings: ComparisonSettings) -> pl.DataFr
         .then(pl.lit("worse"))
         .when(moved)
         .then(pl.lit("different"))
-        .when(counted)
-        .then(pl.lit("equal"))
         .otherwise(pl.lit("inconclusive"))
     )
-    no_worse = pl.when(sign > 0).then(inside["no_less"]).when(sign < 0).then(inside["no_more"])
+    within = pl.when(sign > 0).then(inside["no_less"]).when(sign < 0).then(inside["no_more"])
+    no_worse = pl.when(equal & ~counted & (sign != 0)).then(pl.lit(value=True)).otherwise(within)
     return (
         _adjusted(rows)
         .with_columns(
@@ -81,7 +91,9 @@ def _margins(settings: ComparisonSettings) -> pl.Expr:
     amount = {name: margin.amount for name, margin in given.items()}
     fixed = pl.col("metric").is_in([name for name, margin in given.items() if not margin.relative])
     own = pl.col("metric").replace_strict(amount, default=settings.margin, return_dtype=pl.Float64)
-    return own * pl.when(fixed).then(1.0).otherwise(pl.col("baseline").abs())
+    margin = own * pl.when(fixed).then(1.0).otherwise(pl.col("baseline").abs())
+    least = {name: metric.least_margin for name, metric in REGISTRY.items() if name not in given}
+    return pl.max_horizontal(margin, pl.col("metric").replace_strict(least, default=0.0, return_dtype=pl.Float64))
 
 
 def _adjusted(rows: pl.DataFrame) -> pl.DataFrame:

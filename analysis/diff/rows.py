@@ -8,11 +8,12 @@ from typing import Any
 
 import polars as pl
 
-from indexscope.analysis.comparison.compare import ROUNDING, compare
+from indexscope.analysis.comparison.compare import compare
 from indexscope.analysis.diff.pairs import Pair, Row, matched
 from indexscope.analysis.leaks import leaking_in
 from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.settings import ComparisonSettings
+from indexscope.analysis.statistics.margins import ROUNDING
 
 Frames = Mapping[str, pl.DataFrame]
 Cell = tuple[str, int | None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from polars._typing import PolarsDataType
 
@@ -62,18 +62,9 @@ def _feature(
     *,
     weight: str = "queries",
     better: Better = "neither",
-    per_layer: bool = True,
-    source: str = "",
-    range: str = "",
-    misleads: str = "",
-    label: str = "",
-    headline: bool = False,
-    of_attention: bool = False,
-    kernel: int | None = None,
+    **more: Any,
 ) -> Feature:
-    rule = Ratio(table, name, weight)
-    told = (name, unit, better, meaning, formula, rule, per_layer, source, range, misleads, label, headline)
-    return Feature(*told, of_attention, kernel)
+    return Feature(name, unit, better, meaning, formula, Ratio(table, name, weight), **more)
 
 
 #: A feature of every head and query, of every query, and of every predicted token.

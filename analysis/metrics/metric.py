@@ -14,6 +14,12 @@ Better = Literal["higher", "lower", "neither"]
 Kind = Literal["sample", "count", "timing"]
 #: Tables whose metrics are not sampled: counted of a checkpoint, or timed on a machine.
 KINDS: Mapping[str, Kind] = {"facts": "count", "profile": "timing"}
+#: Differences that never matter, by unit, where a metric says nothing else: 1 % of nearly nothing is no margin.
+LEAST_MARGINS: Mapping[str, float] = {
+    **dict.fromkeys(("share", "ratio", "score", "cosine", "correlation", "nats", "bits", "sd"), 0.001),
+    **dict.fromkeys(("keys", "tokens"), 0.1),
+    "heads": 0.01,
+}
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,7 @@ class Metric:
         headline: Whether it is among the few that a reader asks for first.
         of_attention: Whether it rests on dense attention, and so is unknown where only a selection was seen; what comes
             from the table of the attention does.
+        least_margin: Difference that never matters, in the metric's unit; that of its unit where nothing else is said.
     """
 
     name: str
@@ -117,13 +124,16 @@ class Metric:
     label: str = ""
     headline: bool = False
     of_attention: bool = False
+    least_margin: float | None = None
 
     def __post_init__(self) -> None:
         """Fill in what follows from the rest."""
+        least = LEAST_MARGINS.get(self.unit, 0.0) if self.least_margin is None else self.least_margin
         implied = {
             "range": self.range or ("0 to 1" if self.unit == "share" else ""),
             "label": self.label or self.name.replace("_", " "),
             "of_attention": self.of_attention or self.table == "attention",
+            "least_margin": least,
         }
         for name, value in implied.items():
             object.__setattr__(self, name, value)

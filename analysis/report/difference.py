@@ -8,7 +8,6 @@ from typing import Any
 
 import polars as pl
 
-from indexscope.analysis.comparison.compare import ROUNDING
 from indexscope.analysis.leaks import LEAKS, marked
 from indexscope.analysis.metrics.headline import HEADLINE
 from indexscope.analysis.metrics.registry import REGISTRY
@@ -17,6 +16,7 @@ from indexscope.analysis.report.catalogue import grouped
 from indexscope.analysis.report.judgement import Kind, judge
 from indexscope.analysis.report.markdown_table import table
 from indexscope.analysis.report.numbers import count, decimals, known, number, percent, span
+from indexscope.analysis.statistics.margins import ROUNDING
 
 #: The words of a reading; "higher" and "lower" stand for a metric without a better direction.
 _WORDS: Mapping[Kind, str] = {

@@ -67,9 +67,9 @@ def judge(row: Mapping[str, Any]) -> Judgement:
     better, equivalent = row.get("better"), row.get("verdict") == "equivalent"
     if difference is None:
         return Judgement("missing")
+    if row.get("verdict") == "equal" or low == high == difference == 0:
+        return Judgement("same")
     if low is not None and high is not None:
-        if low == high == difference == 0:
-            return Judgement("same")  # every sample agrees, so the bootstrap has nothing to vary
         if low <= 0 <= high:
             kept = "no worse than the margin" if row.get("no_worse") else ""
             return Judgement("equivalent") if equivalent else Judgement("inconclusive", note=kept)

@@ -80,6 +80,8 @@ def compared(row: Mapping[str, Any]) -> Compared:
     """Format one comparison row; decimals follow from the interval of the difference."""
     unit = str(row["unit"] or "")
     places = decimals((known(row["ci_low"]), known(row["ci_high"])), known(row["value"]), known(row["baseline"]))
+    judgement = judge(row)
+    shown = span(row["ci_low"], row["ci_high"], unit, places, signed=True)
     return Compared(
         metric=row["metric"],
         meaning=meaning(row["metric"]),
@@ -88,9 +90,9 @@ def compared(row: Mapping[str, Any]) -> Compared:
         baseline=number(row["baseline"], unit, places),
         value=number(row["value"], unit, places),
         difference=number(row["difference"], unit, places, signed=True),
-        interval=span(row["ci_low"], row["ci_high"], unit, places, signed=True),
+        interval=DASH if judgement.kind == "same" else shown,  # what is left is rounding, which is no interval
         n=count(row["n"]),
-        judgement=judge(row),
+        judgement=judgement,
         effect=number(row["effect"], places=2, signed=True),
         p=_probability(row["p_adjusted"]),
         mde=number(row["mde"], unit, places),

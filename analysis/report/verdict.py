@@ -186,7 +186,9 @@ def _level(findings: Sequence[_Finding]) -> Level:
         return "better"
     if "worse" in outcomes:
         return "worse"
-    return "equivalent" if outcomes <= {"equivalent", "same"} and "equivalent" in outcomes else "unchanged"
+    # A count that is the same shows nothing of the quality.
+    shown = any(finding.outcome in ("equivalent", "same") and finding.row["n"] is not None for finding in findings)
+    return "equivalent" if outcomes <= {"equivalent", "same"} and shown else "unchanged"
 
 
 def _together(levels: Sequence[Level]) -> Level:

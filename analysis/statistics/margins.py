@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+#: Features are means in single precision: smaller relative differences are arithmetic, not models.
+ROUNDING = 1e-6
 _REMEDY = 'write a number in the metric\'s unit, or a share of the baseline such as "1%"'
 
 

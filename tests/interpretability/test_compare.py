@@ -79,9 +79,8 @@ def test_a_model_against_itself_differs_in_nothing(interpreter, models, ids) -> 
     one = interpreter.study_relevance_distribution(models["light"], ids)
     found = compare_indexer_analyses(one, one)
     assert set(found.metrics["difference"].drop_nulls()) == {0.0}
-    # One per cent of nothing is no margin to be equivalent within.
-    judged = without_costs(found).filter(pl.col("baseline") != 0)
-    assert judged.height > 20 and set(judged["verdict"]) == {"equivalent"}
+    judged = without_costs(found)
+    assert judged.height > 20 and set(judged["verdict"]) == {"equal"}
     assert found.overall.filter(pl.col("metric") == "model_parameters")["verdict"].item() == "equal"
     assert (found.baseline, found.candidate) == ("light 1", "light 2")
 

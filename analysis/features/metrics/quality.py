@@ -63,6 +63,7 @@ FAMILY = FeatureFamily(
             Derived("tokens", ("nll",), np.exp),
             per_layer=False,
             range="≥ 1",
+            least_margin=0.001,
             misleads="Differences look larger at high loss: the same change in nats is a bigger change in perplexity. "
             "Not comparable between tokenizers.",
         ),

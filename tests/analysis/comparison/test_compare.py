@@ -68,6 +68,8 @@ def test_a_model_compared_with_itself_differs_in_nothing() -> None:
     assert known.height > 100
     assert known["difference"].abs().max() == 0.0
     assert rows["better"].null_count() == rows.height
+    assert set(known["verdict"]) == {"equal"}
+    assert known.filter(pl.col("ci_low") < pl.col("ci_high"), pl.col("unit") != "ms").is_empty()
 
 
 def test_the_difference_is_that_of_the_two_estimates() -> None:
@@ -122,7 +124,8 @@ def test_rounding_is_not_a_difference() -> None:
     values = {"a": [2.0 + i / 10 for i in range(20)], "b": [(2.0 + i / 10) * (1 + 3e-8) for i in range(20)]}
     row = only(compare(planted_pair(values, [1.0] * 20, "dense_nll"), "a", SETTINGS), "dense_nll")
     assert row["difference"] > 0
-    assert row["better"] is None
+    assert (row["verdict"], row["better"]) == ("equal", None)
+    assert row["ci_high"] - row["ci_low"] < 1e-7, "rounding makes no interval wider"
 
 
 @pytest.mark.parametrize(("metric", "better"), [("accuracy", True), ("nll", False), ("mean_distance", None)])

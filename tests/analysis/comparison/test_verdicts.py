@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from indexscope.analysis.comparison.tables import COMPARISONS, JUDGED
 from indexscope.analysis.comparison.verdicts import with_verdicts
+from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.settings import ComparisonSettings
 from indexscope.analysis.statistics.margins import Margin, read_margin
 from indexscope.columns import names
@@ -57,8 +58,12 @@ def judged(*rows: dict[str, Any], **settings: Any) -> pl.DataFrame:
         ("selection_recall", -0.0045, 0.001, "worse", False, False),  # within the margin, but not surely
         ("output_error", 0.02, 0.01, "worse", False, False),
         ("output_error", -0.004, 0.01, "inconclusive", True, None),
-        ("mean_distance", 0.02, 0.01, "different", None, None),
-        ("mean_distance", 0.0, 0.001, "equivalent", None, None),
+        ("normalized_entropy", 0.02, 0.01, "different", None, None),
+        ("normalized_entropy", 0.0, 0.001, "equivalent", None, None),
+        ("selection_recall", 0.0, 0.0, "equal", True, None),
+        ("selection_recall", 3e-7, 1e-7, "equal", True, None),  # a millionth of the value is rounding
+        ("selection_recall", 3e-7, 1e-6, "equivalent", True, None),
+        ("random_recall", 0.0, 0.0, "equal", None, None),
         ("indexer_parameters", -10.0, None, "better", None, True),
         ("indexer_parameters", 0.0, None, "equal", None, None),
         ("indexer_latency_ms", -0.1, 0.01, None, None, None),  # timings are not judged
@@ -86,8 +91,25 @@ def test_margins_are_the_settings_own() -> None:
     assert judged(row("nll", 0.0, 0.1), margins={"nll": "1 %"})["margin"].to_list() == pytest.approx([0.005])
 
 
-def test_a_baseline_of_nothing_has_no_relative_margin_to_lie_within() -> None:
-    assert judged(row("selection_recall", 0.0, 0.0, baseline=0.0))["verdict"].to_list() == ["inconclusive"]
+def test_two_equal_zeros_are_equal_and_no_worse() -> None:
+    found = judged(row("selection_recall", 0.0, 0.0, baseline=0.0)).row(0, named=True)
+    assert (found["verdict"], found["no_worse"]) == ("equal", True)
+
+
+def test_a_margin_of_nearly_nothing_is_at_least_the_metrics_own() -> None:
+    """1 % of 0.0002 of the keys is 0.000002: a difference of 0.0003 matters no more than that."""
+    found = judged(row("tie_share", 0.0003, 0.0001, baseline=0.0002), row("tie_share", 0.0003, 0.0001, baseline=0.0))
+    assert found["margin"].to_list() == [0.001, 0.001]
+    assert found["verdict"].to_list() == ["equivalent", "equivalent"]
+    named = judged(row("tie_share", 0.0003, 0.0001, baseline=0.0002), margins={"tie_share": "1%"})
+    assert named["margin"].to_list() == pytest.approx([2e-6]), "a margin that the study names is its own"
+    assert named["verdict"].to_list() == ["worse"]
+
+
+def test_every_sampled_metric_declares_a_difference_that_never_matters() -> None:
+    counts = ("clusters_chosen",)
+    silent = [n for n, m in REGISTRY.items() if m.kind == "sample" and not m.least_margin and n not in counts]
+    assert silent == []
 
 
 @pytest.mark.parametrize("value", [0, -1, True, None, "x", "5", "%", "nan%", float("inf"), [1]])
