@@ -29,8 +29,8 @@ def with_verdicts(rows: pl.DataFrame, settings: ComparisonSettings) -> pl.DataFr
 
     *no_worse*: equal, or the worse end of the 1 - 2a interval lies within the margin (non-inferiority at level a).
 
-    The margin of a metric that the settings do not name is theirs for all, relative to the baseline, and no less than
-    the metric's own ``least_margin``.
+    The margin of a metric that the settings do not name is that of the metric of which it is a part (``margin_of``),
+    else theirs for all, relative to the baseline, and no less than the metric's own ``least_margin``.
 
     *p_adjusted*: p after Benjamini and Hochberg (1995, Journal of the Royal Statistical Society B 57) within the
     family, and *corrected*: whether it is at most a. With it, at most a of what is called different is so by chance, on
@@ -77,7 +77,7 @@ def with_verdicts(rows: pl.DataFrame, settings: ComparisonSettings) -> pl.DataFr
     return (
         _adjusted(rows)
         .with_columns(
-            margin=pl.when(pl.col("tost_low").is_not_null()).then(_margins(settings)),
+            margin=pl.when(pl.col("tost_low").is_not_null()).then(_margins(rows, settings)),
             better=pl.when((sign != 0) & moved).then(pl.col("difference") * sign > 0),
             corrected=pl.col("p_adjusted") <= 1 - settings.confidence,
         )
@@ -85,15 +85,23 @@ def with_verdicts(rows: pl.DataFrame, settings: ComparisonSettings) -> pl.DataFr
     )
 
 
-def _margins(settings: ComparisonSettings) -> pl.Expr:
+def _margins(rows: pl.DataFrame, settings: ComparisonSettings) -> pl.Series:
     """The margin of each row in the metric's own unit."""
     given = {name: read_margin(name, value) for name, value in settings.margins.items()}
+    shared = {name: metric.margin_of for name, metric in REGISTRY.items() if metric.margin_of and name not in given}
+    cell = ["candidate", "layer"]
+    wholes = rows.select(*cell, whole="metric", of_whole="baseline").unique([*cell, "whole"], keep="first")
+    placed = rows.select(*cell, "metric", "baseline", whole=pl.col("metric").replace(shared)).join(
+        wholes, on=[*cell, "whole"], how="left", nulls_equal=True, maintain_order="left"
+    )
     amount = {name: margin.amount for name, margin in given.items()}
-    fixed = pl.col("metric").is_in([name for name, margin in given.items() if not margin.relative])
-    own = pl.col("metric").replace_strict(amount, default=settings.margin, return_dtype=pl.Float64)
-    margin = own * pl.when(fixed).then(1.0).otherwise(pl.col("baseline").abs())
+    fixed = pl.col("whole").is_in([name for name, margin in given.items() if not margin.relative])
+    own = pl.col("whole").replace_strict(amount, default=settings.margin, return_dtype=pl.Float64)
+    # A part whose whole is unknown has nothing but its own value.
+    size = pl.coalesce("of_whole", "baseline").abs()
     least = {name: metric.least_margin for name, metric in REGISTRY.items() if name not in given}
-    return pl.max_horizontal(margin, pl.col("metric").replace_strict(least, default=0.0, return_dtype=pl.Float64))
+    floor = pl.col("whole").replace_strict(least, default=0.0, return_dtype=pl.Float64)
+    return placed.select(pl.max_horizontal(own * pl.when(fixed).then(1.0).otherwise(size), floor)).to_series()
 
 
 def _adjusted(rows: pl.DataFrame) -> pl.DataFrame:

@@ -108,6 +108,7 @@ class Metric:
         headline: Whether it is among the few that a reader asks for first.
         of_attention: Whether it rests on dense attention, and so is unknown where only a selection was seen; what comes
             from the table of the attention does.
+        margin_of: Metric whose margin it shares, of which it is a part or differs by a third; "" for its own.
         least_margin: Difference that never matters, in the metric's unit; that of its unit where nothing else is said.
     """
 
@@ -124,6 +125,7 @@ class Metric:
     label: str = ""
     headline: bool = False
     of_attention: bool = False
+    margin_of: str = ""
     least_margin: float | None = None
 
     def __post_init__(self) -> None:

@@ -32,6 +32,7 @@ def _bits(
     misleads: str,
     headline: bool = False,
     of_attention: bool = False,
+    part: bool = False,
 ) -> Metric:
     return Metric(
         name,
@@ -44,6 +45,7 @@ def _bits(
         misleads=misleads,
         headline=headline,
         of_attention=of_attention,
+        margin_of="positional_bias" if part else "",
     )
 
 
@@ -89,6 +91,7 @@ FAMILY = Family(
             "the terms of positional_bias with d < 32",
             "Has no sign: recency_lift says whether near keys are preferred or avoided. A strong preference for near "
             "keys leaves fewer selections elsewhere and so makes the other parts large too.",
+            part=True,
         ),
         _bits(
             "oldest_bias",
@@ -97,6 +100,7 @@ FAMILY = Family(
             "Has no sign: oldest_lift says whether old keys are preferred or avoided. A tenth of a long context is far "
             "more than the sinks. Where n_t < 36 the oldest tenth reaches into the nearest 32 keys, which count as "
             "recent.",
+            part=True,
         ),
         _bits(
             "other_bias",
@@ -104,6 +108,7 @@ FAMILY = Family(
             "the terms of positional_bias with d >= 32 and floor(10 r / n_t) > 0",
             "Mostly an echo of the other two: what they gain, these keys lose. A preference of its own shows as a peak "
             "of the lift at some distance.",
+            part=True,
         ),
         _bits(
             "excess_bias",

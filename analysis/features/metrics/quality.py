@@ -88,6 +88,7 @@ FAMILY = FeatureFamily(
             misleads="A model trained with its selection has not seen dense attention and may predict worse with it, "
             "so that this is no upper bound of its quality. Null if extract.dense_reference is off.",
             label="next-token loss with every key",
+            margin_of="nll",
         ),
         Metric(
             "sparsity_cost",
@@ -101,6 +102,7 @@ FAMILY = FeatureFamily(
             misleads="Averages over queries before in effect, where it is exactly or nearly 0: with a small in_effect "
             "the cost looks small whatever the indexer does. Read it by context length.",
             headline=True,
+            margin_of="nll",
         ),
     ),
 )

@@ -106,6 +106,26 @@ def test_a_margin_of_nearly_nothing_is_at_least_the_metrics_own() -> None:
     assert named["verdict"].to_list() == ["worse"]
 
 
+def test_the_loss_and_what_adds_up_to_it_share_one_margin() -> None:
+    """1 % of a sparsity cost of 0.016 is a sixtieth of the loss's margin: the same difference had two verdicts."""
+    base = {"nll": 2.5, "sparsity_cost": 0.016, "dense_nll": 2.484}
+    rows = [row(metric, 0.0018, 0.001, baseline=value) for metric, value in base.items()]
+    found = judged(*rows)
+    assert found["margin"].to_list() == [0.01] * 3 and set(found["verdict"]) == {"equivalent"}
+    assert judged(*rows, margins={"nll": 0.001})["margin"].to_list() == [0.001] * 3
+    assert judged(*rows, margins={"sparsity_cost": 0.002})["margin"].to_list() == [0.01, 0.002, 0.01]
+
+
+def test_parts_of_a_whole_have_the_wholes_margin_in_their_own_layer() -> None:
+    rows = [
+        row(metric, 0.01, 0.001, baseline=value * (2 - (layer or 0)), layer=layer)
+        for layer in (None, 1)
+        for metric, value in (("positional_bias", 1.0), ("oldest_bias", 0.1))
+    ]
+    assert judged(*rows)["margin"].to_list() == pytest.approx([0.02, 0.02, 0.01, 0.01])
+    assert judged(rows[1])["margin"].to_list() == pytest.approx([0.002]), "of a whole that is not there"
+
+
 def test_every_sampled_metric_declares_a_difference_that_never_matters() -> None:
     counts = ("clusters_chosen",)
     silent = [n for n, m in REGISTRY.items() if m.kind == "sample" and not m.least_margin and n not in counts]
