@@ -136,9 +136,10 @@ def compare_lengths(
             samples = np.union1d(*(part.samples for part in parts))
             first, second = (gather(part.onto(samples, part.cells)) for part in parts)
             rows = paired(first, second, f"comparison of {name} with {baseline} by length", settings)
-            rows = _listed(rows.filter(pl.col("metric").is_in(HEADLINE)), name)
-            rows = rows.with_columns(length=places, kind=pl.lit(kind))
-            frames.append(with_verdicts(rows, settings).select(*LENGTH_COMPARISONS.schema))
+            rows = _listed(rows, name).with_columns(length=places, kind=pl.lit(kind))
+            # Verdicts first: they ask what else there is of a length, such as whether the models' k differ there.
+            rows = with_verdicts(rows, settings).filter(pl.col("metric").is_in(HEADLINE))
+            frames.append(rows.select(*LENGTH_COMPARISONS.schema))
     return without_verdicts(pl.concat(frames), baseline, leaking)
 
 

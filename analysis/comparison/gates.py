@@ -23,6 +23,7 @@ Bound = Literal["", "lower", "upper"]
 Place = Literal["all", "each"] | int
 ALIASES: Mapping[str, str] = {
     "recall": "selection_recall",
+    "skill": "selection_skill",
     "overlap": "oracle_overlap",
     "kl": "indexer_kl",
     "entropy": "attention_entropy",

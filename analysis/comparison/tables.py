@@ -41,7 +41,8 @@ JUDGED: tuple[Column, ...] = (
         pl.String,
         verdict="In a word: equal (no sample differs by more than rounding, or a count does not differ), else "
         "equivalent (the interval tost_low to tost_high lies within the margin), else better, worse or different "
-        "(the confidence interval leaves out 0), else inconclusive; leaks: one of the two models failed the causality "
+        "(the confidence interval leaves out 0), else inconclusive; other k: k differs, and the metric compares only "
+        "where it does not; leaks: one of the two models failed the causality "
         "audit, so that nothing is judged.",
     ),
     *of(

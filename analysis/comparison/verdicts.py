@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from scipy.stats import false_discovery_control
 
+from indexscope.analysis.comparison.budgets import OTHER_K, at_other_k
 from indexscope.analysis.metrics.headline import HEADLINE
 from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.settings import ComparisonSettings
@@ -25,7 +26,8 @@ def with_verdicts(rows: pl.DataFrame, settings: ComparisonSettings) -> pl.DataFr
     two one-sided t tests at level a (TOST: Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15);
     *better*, *worse*, *different* (a metric without a direction): the interval of coverage 1 - a leaves out zero;
     *inconclusive*: neither. Of counted quantities: better, worse or different. Null without an interval and for
-    timings, unless they are equal.
+    timings, unless they are equal. *other k*: k differs, and the metric compares only where it does not; such a row is
+    judged in no other way.
 
     *no_worse*: equal, or the worse end of the 1 - 2a interval lies within the margin (non-inferiority at level a).
 
@@ -73,6 +75,7 @@ def with_verdicts(rows: pl.DataFrame, settings: ComparisonSettings) -> pl.DataFr
         .otherwise(pl.lit("inconclusive"))
     )
     within = pl.when(sign > 0).then(inside["no_less"]).when(sign < 0).then(inside["no_more"])
+    other = at_other_k(rows)
     no_worse = pl.when(equal & ~counted & (sign != 0)).then(pl.lit(value=True)).otherwise(within)
     return (
         _adjusted(rows)
@@ -82,6 +85,10 @@ def with_verdicts(rows: pl.DataFrame, settings: ComparisonSettings) -> pl.DataFr
             corrected=pl.col("p_adjusted") <= 1 - settings.confidence,
         )
         .with_columns(verdict=word, no_worse=no_worse)
+        .with_columns(
+            pl.when(other).then(pl.lit(OTHER_K)).otherwise(pl.col("verdict")).alias("verdict"),
+            *(pl.when(~other).then(pl.col(name)).alias(name) for name in ("better", "no_worse", "corrected")),
+        )
     )
 
 

@@ -26,7 +26,7 @@ from indexscope.columns import empty
 ROUNDING = 1e-6
 Estimates = tuple[Array, NDArray[np.int64]]
 #: Raise it when any number of the analysis would change.
-VERSION = 2
+VERSION = 3
 
 
 def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: ContextLengthSettings) -> dict[str, pl.DataFrame]:

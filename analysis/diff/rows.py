@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from indexscope.analysis.comparison.budgets import SHARE
 from indexscope.analysis.comparison.compare import compare
 from indexscope.analysis.diff.pairs import Pair, Row, matched
 from indexscope.analysis.leaks import leaking_in
@@ -67,8 +68,8 @@ def diff(
         role, model_a, model_b, metric, layer, unit, a, b, difference (b - a), ci_low, ci_high, interval, n, better and
         status ("both", "only in a", "only in b"), leaks (which model failed the causality audit, "a", "b" or "both";
         null for none). ``better`` is null where the interval holds zero, where the values agree to a millionth, where
-        a sampled metric has no interval, where the metric has no direction, and where a model leaks. A metric whose
-        units differ has no difference.
+        a sampled metric has no interval, where the metric has no direction or compares only at an equal k and k
+        differs, and where a model leaks. A metric whose units differ has no difference.
 
     Raises:
         IndexscopeError: A report lacks a key that every report has, or models were not measured on the same samples.
@@ -132,7 +133,8 @@ def _rows(
             "status": "both" if one and two else "only in a" if one else "only in b",
             "leaks": leaks,
         }
-        difference = _difference(one, two, found.get(key) or lent.get(key)) | ({"better": None} if leaks else {})
+        void = leaks or _other_k(ours, theirs, key)
+        difference = _difference(one, two, found.get(key) or lent.get(key)) | ({"better": None} if void else {})
         rows.append({name: {**row, **difference}.get(name) for name in DIFFERENCES})
     return rows
 
@@ -141,6 +143,15 @@ def _leaks(report_a: Mapping[str, Any], report_b: Mapping[str, Any], a: Row | No
     in_a = a is not None and a["name"] in leaking_in(report_a)
     in_b = b is not None and b["name"] in leaking_in(report_b)
     return "both" if in_a and in_b else "a" if in_a else "b" if in_b else None
+
+
+def _other_k(ours: Mapping[Cell, Row], theirs: Mapping[Cell, Row], key: Cell) -> bool:
+    """Whether the metric only compares at an equal k, and the models' k differ."""
+    metric, layer = key
+    if metric not in REGISTRY or not REGISTRY[metric].at_equal_k:
+        return False
+    one, two = (side.get((SHARE, layer), {}).get("value") for side in (ours, theirs))
+    return one is not None and two is not None and abs(two - one) > ROUNDING * abs(one)
 
 
 def _metrics(report: Mapping[str, Any], model: Row | None) -> dict[tuple[str, int | None], Row]:

@@ -18,6 +18,8 @@ from indexscope.analysis.metrics.sums import Features, Sums, TableSums, join, pe
 from indexscope.analysis.statistics.resampling import Array
 
 TABLES = ("tokens", "indexer", "attention")
+#: Raise it when the same features would give other tables.
+VERSION = 2
 
 
 def run(features: Features | Sharded, settings: DistributionSettings) -> dict[str, pl.DataFrame]:

@@ -47,8 +47,8 @@ sequence.
   candidate less baseline; `better` is set only where the interval leaves out 0 and the metric has a direction.
   Features are kept in single precision: a difference of a millionth of the value is rounding, and equal. Timings
   are not paired: their interval runs between the extremes of the two models' repeats, a machine that was busier
-  during one of them shows in it, and so `better` is left null. A larger k raises recall by itself: read
-  `selection_recall` beside `random_recall` and `relative_cost`. At 95 % about one in twenty differences between
+  during one of them shows in it, and so `better` is left null. A larger k raises recall by itself: where
+  k differs it is not judged, and `selection_skill` compares. At 95 % about one in twenty differences between
   equal models leaves out 0, and a study has many layers and metrics: do not pick one row out of a hundred.
 - **What compares by itself.** A few metrics (`output_kl`, `selection_kept`, ...) are of a candidate and the baseline
   together. They are listed among the candidate's metrics; a gate names their value, as in `output_kl <= 0.01 on upper`.

@@ -108,6 +108,8 @@ class Metric:
         headline: Whether it is among the few that a reader asks for first.
         of_attention: Whether it rests on dense attention, and so is unknown where only a selection was seen; what comes
             from the table of the attention does.
+        at_equal_k: Whether a larger k raises it by itself, so that it is judged only where models select the same share
+            of the keys.
         margin_of: Metric whose margin it shares, of which it is a part or differs by a third; "" for its own.
         least_margin: Difference that never matters, in the metric's unit; that of its unit where nothing else is said.
     """
@@ -125,6 +127,7 @@ class Metric:
     label: str = ""
     headline: bool = False
     of_attention: bool = False
+    at_equal_k: bool = False
     margin_of: str = ""
     least_margin: float | None = None
 

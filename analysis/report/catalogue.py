@@ -9,6 +9,7 @@ from indexscope.analysis.metrics.registry import REGISTRY, all_families
 
 # Columns of the layer tables, where the layer has them.
 LAYER_METRICS = (
+    "selection_skill",
     "selection_recall",
     "oracle_recall",
     "random_recall",

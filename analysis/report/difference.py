@@ -28,6 +28,7 @@ _WORDS: Mapping[Kind, str] = {
     "uncertain": "no interval",
     "same": "unchanged",
     "missing": "not comparable",
+    "other k": "not judged, k differs",
     "leaks": f"{LEAKS}, not judged",
 }
 _ESTABLISHED = ("better", "worse", "different")

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from indexscope.analysis.comparison.budgets import OTHER_K
 from indexscope.analysis.leaks import LEAKS
 from indexscope.analysis.report.numbers import known
 
-Kind = Literal["better", "worse", "different", "equivalent", "inconclusive", "uncertain", "same", "missing", "leaks"]
+Kind = Literal[
+    "better", "worse", "different", "equivalent", "inconclusive", "uncertain", "same", "missing", "other k", "leaks"
+]
 
 _WORDS: Mapping[Kind, str] = {
     "better": "better",
@@ -20,6 +23,7 @@ _WORDS: Mapping[Kind, str] = {
     "uncertain": "no interval",
     "same": "equal",
     "missing": "not comparable",
+    "other k": "not judged, k differs",
     "leaks": f"{LEAKS}, not judged",
 }
 #: Kinds that a correction for many metrics may take back.
@@ -63,6 +67,8 @@ def judge(row: Mapping[str, Any]) -> Judgement:
     """
     if row.get("verdict") == LEAKS or row.get(LEAKS):
         return Judgement(LEAKS)
+    if row.get("verdict") == OTHER_K:
+        return Judgement(OTHER_K)
     difference, low, high = (known(row.get(key)) for key in ("difference", "ci_low", "ci_high"))
     better, equivalent = row.get("better"), row.get("verdict") == "equivalent"
     if difference is None:

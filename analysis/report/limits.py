@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import polars as pl
 
+from indexscope.analysis.comparison.budgets import OTHER_K, SHARE
+from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.names import plain
-from indexscope.analysis.report.inputs import ReportInput
+from indexscope.analysis.report.inputs import ModelPage, ReportInput
 from indexscope.analysis.report.numbers import known, percent
 from indexscope.analysis.report.sentences import join
 from indexscope.analysis.report.warnings import warnings
 
 FEW_SAMPLES = 10
+
+
+def _other_k(report: ReportInput, page: ModelPage) -> str:
+    """That recall does not compare, where a candidate selects another share of the keys than the baseline."""
+    overall = report.own_comparisons(page.name).filter(pl.col("layer").is_null())
+    share = overall.filter(pl.col("metric") == SHARE)
+    if share.is_empty() or OTHER_K not in overall["verdict"]:
+        return ""
+    own, base = percent(float(share["value"][0])), percent(float(share["baseline"][0]))
+    return (
+        f"k differs: {plain(page.name)} selects {own} of the keys and the baseline {base}. More keys raise "
+        f"{label('selection_recall')} by themselves, so it is not judged; {label('selection_skill')} compares."
+    )
 
 
 def limits(report: ReportInput) -> list[str]:
@@ -25,6 +40,7 @@ def limits(report: ReportInput) -> list[str]:
                 f"The indexer of {plain(page.name)} is in effect for {percent(share)} of the queries; "
                 "recall and overlap count those only."
             )
+    told += [text for page in report.candidates if (text := _other_k(report, page))]
     dense = [plain(page.name) for page in report.measured if not page.has_indexer]
     if dense and report.candidates:
         told.append(f"Without an indexer, so nothing is said of a selection: {join(dense)}.")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from indexscope.analysis.comparison.budgets import OTHER_K
 from indexscope.analysis.comparison.fronts import COST, model_front
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.judgement import judge
@@ -30,8 +31,9 @@ RANKING = {
     "recall_front": pl.Boolean,
 }
 RULE = (
-    "Ordered by quality, then cost, then loss. First come candidates whose next-token loss and selection recall are "
-    "both shown to be no worse than the margin allows (kept), then those of which one is not shown (open), then those "
+    "Ordered by quality, then cost, then loss. First come candidates whose next-token loss and selection recall "
+    "(selection skill, where k differs) are both shown to be no worse than the margin allows (kept), then those of "
+    "which one is not shown (open), then those "
     "with one that is detectably worse and not shown to be within the margin (lost), last those that leak, or "
     "whose baseline does (void); a metric that cannot be compared is left out. Within each, the fewest indexer FLOPs "
     "come first, and the smaller next-token loss where those are equal. On the front: no other model, the baseline "
@@ -39,6 +41,8 @@ RULE = (
 )
 QUALITIES = ("kept", "open", "lost", "void")
 _FIELDS = {"nll": "nll", "recall": "selection_recall"}
+#: What stands for a metric where the models' k differ.
+_AT_OTHER_K = {"selection_recall": "selection_skill"}
 _PARTS = {"difference": "difference", "low": "ci_low", "high": "ci_high"}
 
 
@@ -64,7 +68,7 @@ def ranking(report: ReportInput) -> pl.DataFrame:
         paid, base = known(cost.get("value")), known(cost.get("baseline"))
         row: dict[str, Any] = {
             "candidate": page.name,
-            "quality": "void" if page.name in void else _quality([own.get(metric) for metric in _FIELDS.values()]),
+            "quality": "void" if page.name in void else _quality([_of(own, name) for name in _FIELDS.values()]),
             "cost": paid / base if paid is not None and base else None,
             "efficiency_score": known(own.get("efficiency_score", {}).get("value")),
         }
@@ -75,6 +79,12 @@ def ranking(report: ReportInput) -> pl.DataFrame:
         rows.append(row)
     rows.sort(key=lambda row: (QUALITIES.index(row["quality"]), _last(row["cost"]), _last(row["nll_difference"])))
     return pl.DataFrame([{"rank": place, **row} for place, row in enumerate(rows, 1)], schema=RANKING)
+
+
+def _of(own: dict[str, dict[str, Any]], metric: str) -> dict[str, Any] | None:
+    """The row that says whether a quality is kept."""
+    row = own.get(metric)
+    return own.get(_AT_OTHER_K[metric]) if row is not None and row["verdict"] == OTHER_K else row
 
 
 def _quality(rows: list[dict[str, Any] | None]) -> str:

@@ -39,30 +39,34 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Aspect:
-    """One thing a verdict speaks of: the metrics that may stand for it, best first, and its phrases."""
+    """One thing a verdict speaks of: the metrics that may stand for it, best first, and its phrases.
+
+    "{metric}" in a phrase is what the metric that stands for it is called.
+    """
 
     metrics: tuple[str, ...]
     better: str
     worse: str
     subject: str
 
-    def phrase(self, outcome: Outcome) -> str:
-        """The outcome as what a candidate "has"."""
+    def phrase(self, outcome: Outcome, metric: str) -> str:
+        """The outcome as what a candidate "has", by the metric that stands for it."""
         if outcome == "better":
-            return self.better
+            return self.better.format(metric=label(metric))
         if outcome == "worse":
-            return self.worse
+            return self.worse.format(metric=label(metric))
+        subject = self.subject.format(metric=label(metric))
         if outcome == "equivalent":
-            return f"{self.subject} equivalent within the margin"
-        return f"the same {self.subject}" if outcome == "same" else f"no detectable difference in {self.subject}"
+            return f"{subject} equivalent within the margin"
+        return f"the same {subject}" if outcome == "same" else f"no detectable difference in {subject}"
 
 
-_RECALL = label("selection_recall")
+_SELECTION = ("selection_skill", "selection_recall")
 _ASPECTS = (
     _Aspect(
         ("nll", "accuracy"), "better next-token prediction", "worse next-token prediction", "next-token prediction"
     ),
-    _Aspect(("selection_recall",), f"higher {_RECALL}", f"lower {_RECALL}", _RECALL),
+    _Aspect(_SELECTION, "higher {metric}", "lower {metric}", "{metric}"),
     _Aspect(
         ("indexer_flops", "indexer_latency_ms", "indexer_parameters"),
         "a cheaper indexer",
@@ -82,7 +86,7 @@ class _Finding:
 def verdict(report: ReportInput) -> Verdict:
     """Put the study's result in words.
 
-    The level rests on three headline metrics chosen beforehand: next-token loss, selection recall and indexer FLOPs
+    The level rests on three headline metrics chosen beforehand: next-token loss, selection skill and indexer FLOPs
     (each with a stand-in where it is missing). With forty metrics some interval leaves out zero by chance, so the
     others are listed and do not vote; and a difference votes only if it outlasts the correction for the headline
     metrics. A candidate is *better* if one of the three improved and none got worse, *worse* the other way round,
@@ -209,7 +213,7 @@ def _compared(page: ModelPage, baseline: ModelPage, findings: Sequence[_Finding]
     # What got worse comes first: a reader must not have to look for it.
     order: tuple[Outcome, ...] = ("worse", "better", "inconclusive", "equivalent", "same")
     ordered = sorted(findings, key=lambda finding: order.index(finding.outcome))
-    phrases = [finding.aspect.phrase(finding.outcome) for finding in ordered]
+    phrases = [finding.aspect.phrase(finding.outcome, finding.row["metric"]) for finding in ordered]
     return f"Compared with {plain(baseline.name)}, {plain(page.name)} has {join(phrases)}."
 
 
@@ -257,10 +261,10 @@ def _others(report: ReportInput, page: ModelPage, findings: Sequence[_Finding]) 
 
 
 def _layers(report: ReportInput, page: ModelPage) -> str:
-    rows = report.own_comparisons(page.name).filter(
-        (pl.col("metric") == "selection_recall") & pl.col("layer").is_not_null()
-    )
-    if rows.height < 2:
+    layered = report.own_comparisons(page.name).filter(pl.col("layer").is_not_null())
+    found = [layered.filter(pl.col("metric") == metric) for metric in _SELECTION]
+    rows = next((rows for rows in found if rows.height > 1), None)
+    if rows is None:
         return ""
     judged = [judge(row) for row in rows.iter_rows(named=True)]
     certain = {"equivalent": "equivalent", "same": "identical"}
@@ -269,7 +273,7 @@ def _layers(report: ReportInput, page: ModelPage) -> str:
     counts = {word: told.count(word) for word in (*words.values(), "undecided") if word in told}
     where = "all" if len(counts) == 1 else join([f"{word} in {count}" for word, count in counts.items()]) + " of"
     alike = f"{told[0]} in " if len(counts) == 1 else ""
-    text = f"By layer, {_RECALL} is {alike}{where} {len(judged)} layers (corrected for their number)"
+    text = f"By layer, {label(rows['metric'][0])} is {alike}{where} {len(judged)} layers (corrected for their number)"
     if words["worse"] in told:
         lowest = rows.filter(pl.col("difference").is_finite()).sort("difference").row(0, named=True)
         text += f"; the largest drop is in layer {lowest['layer']} ({number(lowest['difference'], places=3)})"

@@ -204,6 +204,14 @@ def test_samples_that_are_paired_show_what_independent_intervals_hide() -> None:
     assert row["ci_high"] == pytest.approx(-0.125, abs=1e-12)
 
 
+def test_more_recall_by_a_larger_k_is_not_better() -> None:
+    a = changed(data(candidates=()), "selection_recall", value=0.70, ci_low=0.69, ci_high=0.71)
+    b = changed(a, "selection_recall", value=0.81, ci_low=0.80, ci_high=0.82)
+    assert overall(diff(a, b), "selection_recall")["better"] is True
+    row = overall(diff(a, changed(b, "random_recall", value=0.35)), "selection_recall")
+    assert row["difference"] == pytest.approx(0.11) and row["better"] is None
+
+
 def test_values_by_sample_of_something_else_are_not_lent() -> None:
     a = changed(data(candidates=()), "nll", value=3.0, ci_low=2.9, ci_high=3.1)
     rows = paired_rows(frames([1.0, 2.0]), frames([1.0, 2.0]), ComparisonSettings(resamples=100))

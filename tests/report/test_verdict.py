@@ -50,6 +50,19 @@ def test_level_follows_from_the_headline_metrics(rows: dict[str, Row], level: st
     assert verdict(study(**rows)).level == level
 
 
+def test_skill_speaks_for_the_selection_where_it_is_known() -> None:
+    """With another k recall is not judged, and has no vote."""
+    given = study(nll=UNKNOWN, selection_recall=BETTER)
+    skill = given.comparisons.filter(pl.col("metric") == "selection_recall")
+    skill = skill.with_columns(metric=pl.lit("selection_skill"), better=pl.lit(value=False))
+    share = skill.with_columns(metric=pl.lit("random_recall"), baseline=pl.lit(0.25), value=pl.lit(0.354))
+    void = pl.when(pl.col("metric") == "selection_recall").then(pl.lit("other k")).otherwise(pl.col("verdict"))
+    rows = pl.concat([given.comparisons.with_columns(verdict=void), skill, share])
+    found = verdict(replace(given, comparisons=rows))
+    assert found.level == "worse" and "lower selection skill" in found.headline
+    assert "k differs: light selects 35.4\u202f% of the keys and the baseline 25\u202f%" in " ".join(found.sentences)
+
+
 def test_an_interval_that_holds_zero_is_undetected_and_never_unchanged() -> None:
     words = verdict(study(nll=UNKNOWN))
     text = " ".join([words.headline, *words.sentences]).lower()

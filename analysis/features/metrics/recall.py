@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from indexscope.analysis.features.feature import FeatureFamily, of_heads, of_queries
-from indexscope.analysis.metrics.metric import Metric, Ratio
+from indexscope.analysis.metrics.metric import Array, Derived, Metric, Ratio
+from indexscope.analysis.statistics.resampling import ratio
 
 if TYPE_CHECKING:
     import torch
@@ -99,6 +102,10 @@ def _of_mean(rows: AttentionRows, selected: torch.Tensor) -> dict[str, torch.Ten
     return {name: value.mean(1) for name, value in found.items()}
 
 
+def _skill(recall: Array, by_chance: Array, best: Array) -> Array:
+    return ratio(np.asarray(recall) - by_chance, np.asarray(best) - by_chance)
+
+
 _of_selection = partial(of_queries, weight="queries_in_effect")
 FAMILY = FeatureFamily(
     order=20,
@@ -109,6 +116,20 @@ FAMILY = FeatureFamily(
     ),
     measure=lambda seen: seen.once(attend).features,
     metrics=(
+        Metric(
+            "selection_skill",
+            "score",
+            "higher",
+            "How far recall has come from a random selection's (0) to the best one's of the same size (1).",
+            "(selection_recall - random_recall) / (oracle_recall - random_recall), of the means over queries in effect",
+            Derived("indexer", ("selection_recall", "random_recall", "oracle_recall"), _skill),
+            range="≤ 1",
+            misleads="What compares indexers of different k, as recall alone does not; but the best choice among more "
+            "keys is another task, and near 1 for all where attention is concentrated. Where k_t is nearly n_t it is "
+            "a quotient of two small numbers.",
+            headline=True,
+            of_attention=True,
+        ),
         _of_selection(
             "selection_recall",
             "share",
@@ -121,6 +142,7 @@ FAMILY = FeatureFamily(
             "output_error).",
             headline=True,
             of_attention=True,
+            at_equal_k=True,
             kernel=0,
         ),
         _of_selection(
@@ -155,8 +177,8 @@ FAMILY = FeatureFamily(
             misleads="Close to 1 where attention is so concentrated that any sensible choice works, and where k_t is "
             "nearly n_t. It compares masses: the keys may be others (see oracle_overlap).",
             label="recall relative to the best choice",
-            headline=True,
             of_attention=True,
+            at_equal_k=True,
         ),
         _of_selection(
             "oracle_overlap",
@@ -168,6 +190,7 @@ FAMILY = FeatureFamily(
             "with a high recall means that the tail is chosen otherwise, which costs little.",
             label="overlap with the best choice",
             of_attention=True,
+            at_equal_k=True,
             kernel=3,
         ),
         of_heads(
@@ -179,6 +202,7 @@ FAMILY = FeatureFamily(
             better="higher",
             misleads="The mean hides heads that the joint selection serves badly; look at the map of heads. Its mean "
             "over heads is selection_recall and no news.",
+            at_equal_k=True,
             kernel=18,
         ),
         of_heads(

@@ -233,8 +233,8 @@ def test_a_comparison_by_length_is_that_of_studies_of_the_lengths() -> None:
     found = {name: context_length.run(own, ContextLengthSettings(resamples=20)) for name, own in tables.items()}
     rows = compare_lengths({name: own["by_sample"] for name, own in found.items()}, "a", SETTINGS)
     assert rows.columns == list(LENGTH_COMPARISONS.schema)
-    assert {"nll", "selection_recall", "recall_of_oracle", "normalized_entropy"} <= set(rows["metric"])
-    assert "oracle_recall" not in rows["metric"], "it is there for recall_of_oracle to derive from"
+    assert {"nll", "selection_recall", "selection_skill", "normalized_entropy"} <= set(rows["metric"])
+    assert "oracle_recall" not in rows["metric"], "it is there for selection_skill to derive from"
     keys = ["metric", "length", "kind"]
     for column, name in (("baseline", "a"), ("value", "b")):
         own = found[name]["lengths"].filter(pl.col("layer").is_null()).select(*keys, own="value", samples="n")
@@ -253,7 +253,7 @@ def test_at_the_longest_length_a_comparison_by_length_is_the_comparison() -> Non
     rows = compare_lengths(by_sample, "a", SETTINGS)
     whole = compare({name: analysed(own) for name, own in tables.items()}, "a", SETTINGS)
     last = rows.filter((pl.col("length") == rows["length"].max()) & (pl.col("kind") == "up to"))
-    for metric in ("selection_recall", "recall_of_oracle", "normalized_entropy"):
+    for metric in ("selection_recall", "selection_skill", "normalized_entropy"):
         one, other = only(whole, metric), last.filter(pl.col("metric") == metric).row(0, named=True)
         for column in ("baseline", "value", "difference", "ci_low", "ci_high", "p", "effect", "mde"):
             known = [math.nan if row[column] is None else row[column] for row in (one, other)]
@@ -264,6 +264,42 @@ def test_a_comparison_by_length_has_no_rows_without_candidates_or_features() -> 
     empty = context_length.run({}, ContextLengthSettings(resamples=20))["by_sample"]
     assert compare_lengths({"a": empty}, "a", SETTINGS).columns == list(LENGTH_COMPARISONS.schema)
     assert compare_lengths({"a": empty, "b": empty}, "a", SETTINGS).is_empty()
+
+
+def selecting(recall: float, by_chance: float, best: float, n: int = 40) -> dict[str, pl.DataFrame]:
+    """A model whose recalls are these on average, all of them higher on the same samples."""
+    easy = np.linspace(-0.02, 0.02, n)
+    jitter = np.random.default_rng(round(1000 * by_chance)).normal(0, 0.002, n)
+    values = {
+        "selection_recall": recall + easy + jitter - jitter.mean(),
+        "random_recall": np.full(n, by_chance),
+        "oracle_recall": best + easy,
+        "head_recall": recall + easy + jitter - jitter.mean(),
+    }
+    frames = [planted_pair({"a": own.tolist()}, [1.0] * n, name)["a"]["per_sample"] for name, own in values.items()]
+    return combine({"planted": {"per_sample": pl.concat(frames)}})
+
+
+def test_a_larger_k_is_not_a_better_indexer() -> None:
+    """Recall rises by 0.113 and that of a random choice by 0.104: it is the k that rose, and little else."""
+    models = {"k 64": selecting(0.700, 0.250, 0.880), "k 96": selecting(0.813, 0.354, 0.960)}
+    rows = compare(models, "k 64", SETTINGS)
+    for metric in ("selection_recall", "head_recall"):
+        row = only(rows, metric)
+        assert row["difference"] == pytest.approx(0.113), "the number stands, and nothing is said of it"
+        assert (row["verdict"], row["better"], row["no_worse"], row["corrected"]) == ("other k", None, None, None)
+    skill = only(rows, "selection_skill")
+    assert skill["baseline"] == pytest.approx((0.700 - 0.250) / (0.880 - 0.250))
+    assert skill["value"] == pytest.approx((0.813 - 0.354) / (0.960 - 0.354))
+    assert skill["better"] is True and skill["difference"] < 0.05
+    assert only(rows, "random_recall")["verdict"] == "different"
+
+
+def test_at_an_equal_k_recall_is_judged_as_ever() -> None:
+    models = {"a": selecting(0.700, 0.250, 0.880), "b": selecting(0.750, 0.250, 0.880)}
+    rows = compare(models, "a", SETTINGS)
+    assert [only(rows, name)["better"] for name in ("selection_recall", "head_recall", "selection_skill")] == [True] * 3
+    assert only(rows, "random_recall")["verdict"] == "equal"
 
 
 @pytest.mark.parametrize(("leaking", "void"), [(["b"], {"b"}), (["a"], {"b", "c"}), ([], set())])
