@@ -120,7 +120,33 @@ def _adjusted(rows: pl.DataFrame) -> pl.DataFrame:
     ).with_row_index("row")
     adjusted = np.full(rows.height, np.nan)
     p = rows["p"].to_numpy()
-    for _, own in groups.filter("tested").group_by("candidate", "group", maintain_order=True):
+    repeated = _repeated(rows)
+    once = groups.filter("tested", ~pl.col("row").is_in(list(repeated)))
+    for _, own in once.group_by("candidate", "group", maintain_order=True):
         places = own["row"].to_numpy()
         adjusted[places] = false_discovery_control(np.clip(p[places], 0.0, 1.0), method="bh")
+    for row, first in repeated.items():
+        adjusted[row] = adjusted[first]
     return rows.with_columns(p_adjusted=pl.Series(adjusted, dtype=pl.Float64).fill_nan(None))
+
+
+def _repeated(rows: pl.DataFrame) -> dict[int, int]:
+    """Rows of metrics whose difference is that of another metric, to the row of that one: they are one test."""
+    several = [name for name, metric in REGISTRY.items() if metric.repeats]
+    if not rows["metric"].is_in(several).any():
+        return {}
+    cells = list(rows.select("candidate", "layer", "metric").iter_rows())
+    place = {cell: row for row, cell in enumerate(cells)}
+    tests = rows.select("difference", "ci_low", "ci_high").to_numpy()
+    sizes = rows.select(pl.col("baseline").abs().fill_null(0.0) + pl.col("difference").abs().fill_null(0.0)).to_series()
+    found = {}
+    for row, (candidate, layer, metric) in enumerate(cells):
+        for other in REGISTRY[metric].repeats:
+            first = place.get((candidate, layer, other))
+            if (
+                first is not None
+                and (np.abs(tests[row] - tests[first]) <= ROUNDING * max(sizes[row], sizes[first])).all()
+            ):
+                found[row] = first
+                break
+    return found

@@ -110,6 +110,7 @@ class Metric:
             from the table of the attention does.
         at_equal_k: Whether a larger k raises it by itself, so that it is judged only where models select the same share
             of the keys.
+        repeats: Metrics whose difference is this one's too, always or in some studies: then the two are one test.
         margin_of: Metric whose margin it shares, of which it is a part or differs by a third; "" for its own.
         least_margin: Difference that never matters, in the metric's unit; that of its unit where nothing else is said.
     """
@@ -128,6 +129,7 @@ class Metric:
     headline: bool = False
     of_attention: bool = False
     at_equal_k: bool = False
+    repeats: tuple[str, ...] = ()
     margin_of: str = ""
     least_margin: float | None = None
 

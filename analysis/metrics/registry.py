@@ -72,7 +72,7 @@ def _registry(found: tuple[Family, ...]) -> Registry:
                 raise ValueError(f"metric {metric.name} is declared twice, the second time under {family.title}")
             metrics[metric.name] = metric
     for metric in metrics.values():
-        unknown = {*metric.bases, metric.margin_of or metric.name} - set(metrics)
+        unknown = {*metric.bases, *metric.repeats, metric.margin_of or metric.name} - set(metrics)
         if unknown:
             raise ValueError(f"metric {metric.name} refers to {sorted(unknown)}, which no family declares")
     return Registry(metrics)

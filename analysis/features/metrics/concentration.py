@@ -84,6 +84,7 @@ FAMILY = FeatureFamily(
             "model without an indexer",
             misleads="Chosen for each head by itself, as no joint selection can: an upper bound of recall that is not "
             "reachable. For models without an indexer k is a setting.",
+            repeats=("top_5_mass", "top_10_mass", "top_20_mass", "top_64_mass"),
             kernel=10,
         ),
         of_heads(

@@ -103,6 +103,7 @@ FAMILY = FeatureFamily(
             "the cost looks small whatever the indexer does. Read it by context length.",
             headline=True,
             margin_of="nll",
+            repeats=("nll",),
         ),
     ),
 )

@@ -203,6 +203,7 @@ FAMILY = FeatureFamily(
             misleads="The mean hides heads that the joint selection serves badly; look at the map of heads. Its mean "
             "over heads is selection_recall and no news.",
             at_equal_k=True,
+            repeats=("selection_recall",),
             kernel=18,
         ),
         of_heads(

@@ -159,6 +159,22 @@ def test_p_is_adjusted_within_its_family_only() -> None:
     assert found["candidate"].to_list() == ["light"] * 7 + ["other"] * 7
 
 
+def test_what_two_metrics_measure_is_tested_once() -> None:
+    """head_recall is selection_recall, and top_k_mass is top_64_mass where k = 64: neither makes a family larger."""
+    rows = [
+        row("selection_recall", 0.1, 0.2, p=0.02),
+        row("head_recall", 0.1 + 1e-8, 0.2, p=0.021),
+        row("top_64_mass", 0.1, 0.2, p=0.01),
+        row("top_k_mass", 0.1, 0.2, p=0.01),
+        row("sink_mass", 0.1, 0.2, p=0.04),
+    ]
+    assert judged(*rows)["p_adjusted"].to_list() == pytest.approx([0.02, 0.02, 0.02, 0.02, 0.04])
+    apart = [*rows[:3], row("top_k_mass", 0.2, 0.2, p=0.01), rows[4]]
+    assert judged(*apart)["p_adjusted"].to_list() == pytest.approx([0.02, 0.02, 0.015, 0.015, 0.04]), (
+        "k = 32: two tests"
+    )
+
+
 def test_a_stricter_confidence_asks_more_of_p() -> None:
     assert judged(row("nll", 0.1, 0.2, p=0.03), confidence=0.99)["corrected"].to_list() == [False]
 
