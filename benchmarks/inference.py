@@ -133,7 +133,7 @@ def verdicts(number: int, settings: ComparisonSettings) -> Iterator[dict[str, An
             error = float(probe["difference"].std())  # type: ignore[arg-type]
             sized = settings.model_copy(update={"margins": {"nll": 4 * error}})
             null, edge = (rows(world, samples, number, sized, shift, seed=2) for shift in (0.0, 4 * error))
-            known, n = np.array([error]), np.array([samples])
+            known, n = np.array([error]), np.array([float(samples)])
             least = float(detectable(known, n, settings.confidence)[0])
             power = rows(world, samples, number, settings, least, seed=3)
             yield {
@@ -147,6 +147,20 @@ def verdicts(number: int, settings: ComparisonSettings) -> Iterator[dict[str, An
                 "detected at the MDE": share(pl.col("p") < 1 - settings.confidence, power),
                 "median MDE / true": float(np.median(power["mde"].to_numpy())) / least,
             }
+
+
+def rare_losses(number: int, settings: ComparisonSettings) -> Iterator[dict[str, Any]]:
+    """How often a study says equivalent or no worse of a loss of three margins that one sample in ten carries alone."""
+    margin, random = 0.01, np.random.default_rng(11)
+    for samples in (3, 5, 8, 16, 32, 64):
+        shape = (samples, number)
+        loss = 30 * margin * (random.random(shape) < 0.1) + 0.1 * margin * random.standard_normal(shape)
+        cells, weight = tuple(("nll", column) for column in range(number)), np.ones(shape)
+        one, other = (Sums(np.arange(samples), cells, BASELINE + part, weight) for part in (np.zeros(shape), loss))
+        found = paired(one, other, "simulation", settings).filter(pl.col("metric") == "nll")
+        found = with_verdicts(found.with_columns(candidate=pl.lit("candidate")), settings)
+        words = {word: share(pl.col("verdict") == word, found) for word in ("equivalent", "better", "worse")}
+        yield {"n": samples, **words, "no worse": share(pl.col("no_worse"), found)}
 
 
 def families(number: int, settings: ComparisonSettings) -> Iterator[dict[str, Any]]:
@@ -222,7 +236,12 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = ComparisonSettings(resamples=arguments.resamples)
     started, results = time.perf_counter(), {}
-    for title, work in (("Coverage", coverage), ("Verdicts and power", verdicts), ("Many metrics", families)):
+    for title, work in (
+        ("Coverage", coverage),
+        ("Verdicts and power", verdicts),
+        ("Rare losses", rare_losses),
+        ("Many metrics", families),
+    ):
         results[title] = list(work(arguments.studies, settings))
         show(title, results[title])
     seconds = time.perf_counter() - started

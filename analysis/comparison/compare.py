@@ -10,9 +10,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from indexscope.analysis.comparison.inference import detectable, effect_sizes, p_values
+from indexscope.analysis.comparison.inference import (
+    detectable,
+    difference_interval,
+    effect_sizes,
+    effective,
+    p_values,
+)
 from indexscope.analysis.comparison.tables import COMPARISONS, INFERRED, LENGTH_COMPARISONS
-from indexscope.analysis.comparison.verdicts import with_verdicts
+from indexscope.analysis.comparison.verdicts import FEWEST, with_verdicts
 from indexscope.analysis.leaks import without_verdicts
 from indexscope.analysis.metrics.headline import HEADLINE
 from indexscope.analysis.metrics.registry import REGISTRY
@@ -21,7 +27,7 @@ from indexscope.analysis.metrics.sums import Cell, Sums, cumulative, from_per_sa
 from indexscope.analysis.metrics.tables import AT, METRICS, PER_SAMPLE, UP_TO
 from indexscope.analysis.settings import ComparisonSettings
 from indexscope.analysis.statistics.margins import ROUNDING
-from indexscope.analysis.statistics.resampling import Array, bootstrap_ratios, interval, ratio, standard_error
+from indexscope.analysis.statistics.resampling import Array, bootstrap_ratios, ratio, standard_error
 from indexscope.columns import names
 from indexscope.errors import IndexscopeError
 
@@ -173,10 +179,11 @@ def paired(first: Sums, second: Sums, where: str, settings: ComparisonSettings) 
     one, other = _estimate(first, both, settings), _estimate(second, both, settings)
     difference = other.values - one.values
     replicates, n = other.replicates - one.replicates, other.n
-    low, high = interval(difference, replicates, n, settings.confidence)
+    sizes = _effective(first, second, other.cells)
+    low, high = difference_interval(difference, replicates, sizes, settings.confidence)
     # Two one-sided tests at level 1 - confidence, each of which an interval twice as uncertain answers.
-    tost_low, tost_high = interval(difference, replicates, n, 2 * settings.confidence - 1)
-    error = standard_error(replicates, n)
+    tost_low, tost_high = difference_interval(difference, replicates, sizes, 2 * settings.confidence - 1)
+    error = standard_error(replicates, sizes)
     rounding = ROUNDING * np.maximum(np.abs(one.values), np.abs(other.values))
     return pl.DataFrame(
         {
@@ -188,16 +195,27 @@ def paired(first: Sums, second: Sums, where: str, settings: ComparisonSettings) 
             "ci_low": low,
             "ci_high": high,
             "n": n,
+            "n_effective": sizes,
             "standard_error": np.where(np.isnan(difference), np.nan, error),
-            "effect": effect_sizes(difference, error, n, rounding),
-            "p": p_values(difference, replicates, n, rounding),
-            "mde": np.where(np.isnan(difference), np.nan, detectable(error, n, settings.confidence)),
+            "effect": effect_sizes(difference, error, sizes, rounding),
+            "p": np.where(sizes < FEWEST, np.nan, p_values(difference, replicates, sizes, rounding)),
+            "mde": np.where(np.isnan(difference), np.nan, detectable(error, sizes, settings.confidence)),
             "tost_low": tost_low,
             "tost_high": tost_high,
         },
         schema_overrides=COMPARISONS.schema,
         strict=False,
     ).select(_COMPUTED)
+
+
+def _effective(first: Sums, second: Sums, cells: Sequence[Cell]) -> Array:
+    """Effective samples of each cell, of the model that has fewer; of a derived metric the fewest of its bases."""
+    common = (first.denominator > 0) & (second.denominator > 0)
+    kept = np.minimum(*(effective(np.where(common, own.denominator, 0.0)) for own in (first, second)))
+    sizes = dict(zip(first.cells, kept.tolist(), strict=True))
+    for metric, layer in cells[len(first.cells) :]:
+        sizes[metric, layer] = min(sizes[base, layer] for base in REGISTRY[metric].bases)
+    return np.array([sizes[cell] for cell in cells], dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,11 @@ from indexscope.columns import Column, Table, interval, of, table_of
 INFERRED: tuple[Column, ...] = (
     *of(
         pl.Float64,
+        "samples",
+        n_effective="Samples of equal weight that would say as much: (sum of weights)^2 / sum of their squares.",
+    ),
+    *of(
+        pl.Float64,
         "in the column unit",
         standard_error="Standard error of the difference, from the resamples.",
     ),
@@ -21,7 +26,8 @@ INFERRED: tuple[Column, ...] = (
     ),
     *of(
         pl.Float64,
-        p="Two-sided p-value of no difference; it is below 1 - confidence where the interval leaves out 0.",
+        p="Two-sided p-value of no difference; it is below 1 - confidence where the interval leaves out 0. Null below "
+        "8 effective samples.",
     ),
     *of(
         pl.Float64,

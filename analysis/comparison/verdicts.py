@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import polars as pl
 from scipy.stats import false_discovery_control
@@ -11,6 +13,20 @@ from indexscope.analysis.metrics.headline import HEADLINE
 from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.settings import ComparisonSettings
 from indexscope.analysis.statistics.margins import ROUNDING, read_margin
+
+#: Effective samples below which nothing is judged but what is equal.
+FEWEST = 8
+#: Share of the samples that a loss may hide in: equivalence is said from the number on that shows one of them.
+RARE = 0.1
+
+
+def fewest_for_equivalence(confidence: float) -> int:
+    """Effective samples of which at least one is of the rare kind, with that probability.
+
+    >>> fewest_for_equivalence(0.95)
+    29
+    """
+    return math.ceil(math.log(1 - confidence) / math.log(1 - RARE))
 
 
 def with_verdicts(rows: pl.DataFrame, settings: ComparisonSettings) -> pl.DataFrame:
@@ -28,6 +44,9 @@ def with_verdicts(rows: pl.DataFrame, settings: ComparisonSettings) -> pl.DataFr
     *inconclusive*: neither. Of counted quantities: better, worse or different. Null without an interval and for
     timings, unless they are equal. *other k*: k differs, and the metric compares only where it does not; such a row is
     judged in no other way.
+
+    Below FEWEST effective samples all that is not equal is inconclusive. Below ``fewest_for_equivalence`` nothing is
+    equivalent or no worse: what a tenth of the samples loses would not show in one study of twenty and more.
 
     *no_worse*: equal, or the worse end of the 1 - 2a interval lies within the margin (non-inferiority at level a).
 
@@ -53,6 +72,8 @@ def with_verdicts(rows: pl.DataFrame, settings: ComparisonSettings) -> pl.DataFr
     low, high = pl.col("ci_low"), pl.col("ci_high")
     counted = low.is_null() & pl.col("n").is_null()
     rounding = ROUNDING * pl.max_horizontal(pl.col("baseline").abs(), (pl.col("baseline") + pl.col("difference")).abs())
+    size = pl.coalesce("n_effective", "n")
+    few, blind = ~timed & (size < FEWEST), ~timed & (size < fewest_for_equivalence(settings.confidence))
     moved = (low > rounding) | (high < -rounding) | (counted & (pl.col("difference") != 0))
     agree = pl.all_horizontal(pl.col(name).abs().fill_null(0.0) <= rounding for name in ("ci_low", "ci_high"))
     close = agree & (pl.col("difference").abs() <= rounding)
@@ -64,7 +85,9 @@ def with_verdicts(rows: pl.DataFrame, settings: ComparisonSettings) -> pl.DataFr
         .then(pl.lit("equal"))
         .when(timed | pl.col("difference").is_null() | (low.is_null() & ~counted))
         .then(None)
-        .when(inside["no_less"] & inside["no_more"])
+        .when(few)
+        .then(pl.lit("inconclusive"))
+        .when(inside["no_less"] & inside["no_more"] & ~blind)
         .then(pl.lit("equivalent"))
         .when(pl.col("better"))
         .then(pl.lit("better"))
@@ -74,14 +97,14 @@ def with_verdicts(rows: pl.DataFrame, settings: ComparisonSettings) -> pl.DataFr
         .then(pl.lit("different"))
         .otherwise(pl.lit("inconclusive"))
     )
-    within = pl.when(sign > 0).then(inside["no_less"]).when(sign < 0).then(inside["no_more"])
+    within = pl.when(sign > 0).then(inside["no_less"] & ~blind).when(sign < 0).then(inside["no_more"] & ~blind)
     other = at_other_k(rows)
     no_worse = pl.when(equal & ~counted & (sign != 0)).then(pl.lit(value=True)).otherwise(within)
     return (
         _adjusted(rows)
         .with_columns(
             margin=pl.when(pl.col("tost_low").is_not_null()).then(_margins(rows, settings)),
-            better=pl.when((sign != 0) & moved).then(pl.col("difference") * sign > 0),
+            better=pl.when((sign != 0) & moved & ~few.fill_null(value=False)).then(pl.col("difference") * sign > 0),
             corrected=pl.col("p_adjusted") <= 1 - settings.confidence,
         )
         .with_columns(verdict=word, no_worse=no_worse)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from indexscope.analysis.comparison.budgets import OTHER_K
+from indexscope.analysis.comparison.verdicts import FEWEST
 from indexscope.analysis.leaks import LEAKS
 from indexscope.analysis.report.numbers import known
 
@@ -76,9 +77,10 @@ def judge(row: Mapping[str, Any]) -> Judgement:
     if row.get("verdict") == "equal" or low == high == difference == 0:
         return Judgement("same")
     if low is not None and high is not None:
-        if low <= 0 <= high:
+        if low <= 0 <= high or row.get("verdict") == "inconclusive":
             kept = "no worse than the margin" if row.get("no_worse") else ""
-            return Judgement("equivalent") if equivalent else Judgement("inconclusive", note=kept)
+            few = "too few samples" if (known(row.get("n_effective")) or FEWEST) < FEWEST else kept
+            return Judgement("equivalent") if equivalent else Judgement("inconclusive", note=few)
     elif difference == 0:
         return Judgement("same")
     arrow, direction = ("↑", "higher") if difference > 0 else ("↓", "lower")

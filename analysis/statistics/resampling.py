@@ -119,7 +119,7 @@ def expansion(n: ArrayLike) -> Array:
     return np.sqrt(ratio(size, np.where(size >= 2, size - 1, 0.0)))
 
 
-def standard_error(replicates: Array, n: NDArray[np.int64]) -> Array:
+def standard_error(replicates: Array, n: ArrayLike) -> Array:
     """Standard error of each column: sqrt(n / (n - 1)) x the standard deviation of its bootstrap replicates.
 
     For a mean of equally weighted samples it is s / sqrt(n), up to the noise of finitely many resamples.

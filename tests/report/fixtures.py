@@ -210,6 +210,7 @@ def judged(rows: pl.DataFrame) -> pl.DataFrame:
     half = (pl.col("ci_high") - pl.col("ci_low")) / 2
     error = half / 2
     inferred = rows.with_columns(
+        n_effective=pl.col("n").cast(pl.Float64),
         standard_error=error,
         effect=pl.col("difference") / error / pl.col("n").sqrt(),
         p=(-((pl.col("difference") / error) ** 2) / 2).exp(),

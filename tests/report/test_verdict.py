@@ -63,6 +63,15 @@ def test_skill_speaks_for_the_selection_where_it_is_known() -> None:
     assert "k differs: light selects 35.4\u202f% of the keys and the baseline 25\u202f%" in " ".join(found.sentences)
 
 
+@pytest.mark.parametrize(("size", "told"), [(12.0, "Below 29 such"), (3.0, "Below 8 such")])
+def test_few_samples_with_most_of_the_weight_are_warned_of(size: float, told: str) -> None:
+    given = study(nll=UNKNOWN)
+    few = replace(given, comparisons=given.comparisons.with_columns(n_effective=pl.lit(size)))
+    text = " ".join(verdict(few).sentences)
+    assert f"64 samples say as much as {size} of equal length. {told}" in text
+    assert "say as much" not in " ".join(verdict(given).sentences)
+
+
 def test_an_interval_that_holds_zero_is_undetected_and_never_unchanged() -> None:
     words = verdict(study(nll=UNKNOWN))
     text = " ".join([words.headline, *words.sentences]).lower()

@@ -130,8 +130,8 @@ def test_rounding_is_not_a_difference() -> None:
 
 @pytest.mark.parametrize(("metric", "better"), [("accuracy", True), ("nll", False), ("mean_distance", None)])
 def test_a_clear_rise_is_judged_by_the_direction_of_the_metric(metric: str, better: bool | None) -> None:
-    values = {"a": [0.1, 0.2, 0.3], "b": [0.5, 0.6, 0.7]}
-    row = only(compare(planted_pair(values, [1.0] * 3, metric), "a", SETTINGS), metric)
+    values = {"a": [0.1, 0.2, 0.3] * 3, "b": [0.5, 0.6, 0.7] * 3}
+    row = only(compare(planted_pair(values, [1.0] * 9, metric), "a", SETTINGS), metric)
     assert row["better"] is better
 
 
@@ -304,9 +304,9 @@ def test_at_an_equal_k_recall_is_judged_as_ever() -> None:
 
 @pytest.mark.parametrize(("leaking", "void"), [(["b"], {"b"}), (["a"], {"b", "c"}), ([], set())])
 def test_whatever_is_compared_with_a_model_that_leaks_has_no_verdict(leaking: list[str], void: set[str]) -> None:
-    values = {"a": [5.0, 5.1, 5.2, 5.3], "b": [1.0, 1.1, 1.2, 1.3], "c": [9.0, 9.1, 9.2, 9.3]}
-    rows = compare(planted_pair(values, [1.0] * 4, "nll"), "a", SETTINGS, leaking)
-    sure = compare(planted_pair(values, [1.0] * 4, "nll"), "a", SETTINGS)
+    values = {"a": [5.0, 5.1, 5.2, 5.3] * 2, "b": [1.0, 1.1, 1.2, 1.3] * 2, "c": [9.0, 9.1, 9.2, 9.3] * 2}
+    rows = compare(planted_pair(values, [1.0] * 8, "nll"), "a", SETTINGS, leaking)
+    sure = compare(planted_pair(values, [1.0] * 8, "nll"), "a", SETTINGS)
     assert set(sure["verdict"]) == {"better", "worse"}
     for row, before in zip(rows.iter_rows(named=True), sure.iter_rows(named=True), strict=True):
         judged = ("verdict", "better", "no_worse", "corrected")
