@@ -10,6 +10,7 @@ import polars as pl
 
 from indexscope.analysis.indexer_heads.tables import RESULTS as HEADS
 from indexscope.analysis.key_budget.tables import RESULTS as BUDGETS
+from indexscope.analysis.leaks import marked
 from indexscope.analysis.metrics.metric import Computed
 from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.metrics.tables import METRICS, PER_SAMPLE
@@ -36,6 +37,8 @@ class IndexerAnalysis(Result):
         per_sample: metric, layer, sample, value, weight: what two analyses are paired by.
         costs: Parameters and FLOPs per token of the model, and its latency where that was asked for, as metrics.
         notes: What is null or was left out, and why.
+        leaks: Whether later tokens reach earlier predictions, so that no number here can be used; None where that could
+            not be audited.
     """
 
     model: str
@@ -44,6 +47,7 @@ class IndexerAnalysis(Result):
     per_sample: pl.DataFrame
     notes: tuple[str, ...]
     costs: pl.DataFrame = field(default_factory=METRICS.empty, kw_only=True)
+    leaks: bool | None = field(default=None, kw_only=True)
 
     kind: ClassVar[str] = "indexer analysis"
     #: Fields of one number each, over all layers; docs/metrics.md says what they are.
@@ -61,7 +65,7 @@ class IndexerAnalysis(Result):
     def __repr__(self) -> str:
         """The numbers with intervals, then what tables there are."""
         count = self.samples.height
-        lines = [f"{type(self).__name__} of {self.model}, n = {count} sample{'s' if count != 1 else ''}"]
+        lines = [f"{type(self).__name__} of {self.called}, n = {count} sample{'s' if count != 1 else ''}"]
         width = max(map(len, self.numbers), default=0)
         for row in self.to_frame().iter_rows(named=True):
             told = "null" if row["value"] is None else f"{number(row['value'], places=4)} {row['unit']}"
@@ -71,14 +75,19 @@ class IndexerAnalysis(Result):
         lines.append("  tables: " + ", ".join(f"{name} ({frame.height} rows)" for name, frame in tables.items()))
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
+    @property
+    def called(self) -> str:
+        """The model's name, with the word "leaks" where it does."""
+        return marked(self.model, bool(self.leaks))
+
     def to_frame(self) -> pl.DataFrame:
-        """The numbers over all layers as rows: name, value, unit, ci_low, ci_high, n; null where undefined."""
+        """The numbers over all layers as rows: name, value, unit, ci_low, ci_high, n, leaks; null where undefined."""
         names = pl.DataFrame({"name": self.numbers}, schema={"name": pl.String})
         overall = self.metrics.filter(pl.col("layer").is_null()).select(pl.col("metric").alias("name"), *_OVERALL)
         units = {name: metric.unit for name, metric in REGISTRY.items()}
         joined = names.join(overall, on="name", how="left", maintain_order="left")
         told = pl.col("name").replace_strict(units, default=None, return_dtype=pl.String)
-        return joined.with_columns(unit=pl.coalesce("unit", told))
+        return joined.with_columns(unit=pl.coalesce("unit", told), leaks=pl.lit(self.leaks, dtype=pl.Boolean))
 
     @classmethod
     def of(
@@ -89,6 +98,7 @@ class IndexerAnalysis(Result):
         notes: tuple[str, ...] = (),
         dense: bool = True,
         costs: pl.DataFrame | None = None,
+        leaks: bool | None = None,
     ) -> A:
         """From the result tables of the analyses that the class draws on.
 
@@ -100,6 +110,7 @@ class IndexerAnalysis(Result):
             notes: What was left out.
             dense: Whether dense attention was seen; without, what rests on it is taken out.
             costs: What the model costs; None where nothing is known of it.
+            leaks: Whether the model leaks; None where that is not known.
         """
         metrics = tables.get("metrics", METRICS.empty())
         per_sample = tables.get("per_sample", PER_SAMPLE.empty())
@@ -115,7 +126,7 @@ class IndexerAnalysis(Result):
         for name in _tables_of(cls):
             frame = tables.get(name, pl.DataFrame())
             given[name] = frame if dense else without_attention(frame, cls.declared.get(name))
-        given["costs"] = METRICS.empty() if costs is None else costs
+        given |= {"costs": METRICS.empty() if costs is None else costs, "leaks": leaks}
         return cls(model=model, samples=samples, metrics=metrics, per_sample=per_sample, notes=notes, **given)
 
 

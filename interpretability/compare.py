@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from indexscope.analysis.comparison.compare import combine, compare
+from indexscope.analysis.leaks import marked
 from indexscope.analysis.report.numbers import number, span
 from indexscope.analysis.settings import ComparisonSettings
 from interpretability.analyses import IndexerAnalysis
@@ -28,6 +29,7 @@ class IndexerComparison(Result):
             n, better, verdict, and what else the pipeline's comparison tells (docs/comparisons.md). p_adjusted corrects
             for the metrics of these two analyses, in a study for all of it.
         notes: What is null in either analysis, and why.
+        leaks: Which of the two leak, "baseline" and "candidate"; if any does, the verdict on every metric is "leaks".
     """
 
     kind: str
@@ -36,6 +38,12 @@ class IndexerComparison(Result):
     n: int
     metrics: pl.DataFrame
     notes: tuple[str, ...]
+    leaks: tuple[str, ...] = ()
+
+    @property
+    def called(self) -> tuple[str, str]:
+        """What the baseline and the candidate are called, with the word "leaks" where one does."""
+        return marked(self.baseline, "baseline" in self.leaks), marked(self.candidate, _CANDIDATE in self.leaks)
 
     @property
     def overall(self) -> pl.DataFrame:
@@ -48,7 +56,8 @@ class IndexerComparison(Result):
 
     def __repr__(self) -> str:
         """One line a metric over all layers: baseline, value, difference, interval, verdict."""
-        lines = [f"{self.kind}: {self.candidate} against {self.baseline}, n = {self.n} paired samples"]
+        baseline, candidate = self.called
+        lines = [f"{self.kind}: {candidate} against {baseline}, n = {self.n} paired samples"]
         rows = list(self.overall.iter_rows(named=True))
         cells = [
             (
@@ -86,7 +95,8 @@ def compare_indexer_analyses(
 
     Returns:
         Every metric that either has, with the interval and the verdict of a study's comparison; and what the two models
-        cost: parameters and FLOPs per token, which differ or do not, and latency, which is not judged.
+        cost: parameters and FLOPs per token, which differ or do not, and latency, which is not judged. Where one
+        of them leaks, nothing is judged.
 
     Raises:
         TypeError: One of them is no analysis of an indexer.
@@ -101,7 +111,8 @@ def compare_indexer_analyses(
     baseline, candidate = _names(first, second)
     both = {"baseline": first, _CANDIDATE: second}
     models = {name: combine({"": own, "costs": {"metrics": own.costs}}) for name, own in both.items()}
-    rows = compare(models, "baseline", settings or ComparisonSettings())
+    leaking = tuple(name for name, own in both.items() if own.leaks)
+    rows = compare(models, "baseline", settings or ComparisonSettings(), leaking)
     return IndexerComparison(
         kind=first.kind,
         baseline=baseline,
@@ -109,6 +120,7 @@ def compare_indexer_analyses(
         n=first.samples.height,
         metrics=rows.with_columns(candidate=pl.lit(candidate)),
         notes=tuple(dict.fromkeys([*first.notes, *second.notes])),
+        leaks=leaking,
     )
 
 

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import polars as pl
 from matplotlib.figure import Figure
@@ -15,6 +16,8 @@ from transformers import PreTrainedTokenizerBase
 
 from indexscope import IndexscopeError
 from indexscope.analysis.analyses import AnalysisSettings
+from indexscope.analysis.capture import CapturedModel, TracedModel
+from indexscope.analysis.capture.audit import audit_causality
 from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.closeup.classes import token_classes
 from indexscope.analysis.closeup.collect import Maker, Vocabulary
@@ -26,10 +29,13 @@ from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.indexer_heads import run as indexer_heads
 from indexscope.analysis.key_budget import run as key_budget
 from indexscope.analysis.key_budget.collect import budget_collector
+from indexscope.analysis.leaks import LEAKS, leaks
 from indexscope.analysis.positional_bias import run as positional_bias
+from indexscope.analysis.report.numbers import number
 from indexscope.analysis.settings import CloseupSettings, ExtractSettings
 from indexscope.analysis.token_content import run as token_content
 from indexscope.analysis.token_content.collect import content_collector
+from indexscope.errors import is_out_of_memory
 from indexscope.storage.inputs.samples import Sample
 from indexscope.storage.inputs.vocabulary import vocabulary_pieces
 from interpretability.analyses import (
@@ -123,7 +129,7 @@ class IndexerInterpreter:
             samples = read_batch(batch, subject)
             seen = _Seen(subject)
             seen.took(samples)
-            extract, journal = self._run(subject), Journal(seen.note)
+            extract, journal = self._run(subject), seen.journal
             tables = closeup_samples(subject.source, samples, self.closeup, extract, journal)
             if tables["indexer_heads"].is_empty():
                 # Either nothing was left out, or nothing is told of heads; which of the two, the queries tell.
@@ -251,9 +257,10 @@ class IndexerInterpreter:
         """An analysis from its tables, once all batches were seen."""
         subject, samples = seen.subject, seen.frame()
         timed = self.extract if self.profile else None
-        costs = costs_of(subject, samples, self.settings.efficiency, timed, Journal(seen.note))
+        costs = costs_of(subject, samples, self.settings.efficiency, timed, seen.journal)
+        leaks = seen.audit()
         seen.hear()
-        return kind.of(costs.name, samples, found, tuple(seen.notes), subject.knows_attention, costs.metrics)
+        return kind.of(costs.name, samples, found, tuple(seen.notes), subject.knows_attention, costs.metrics, leaks)
 
     def _run(self, subject: Subject) -> ExtractSettings:
         """The settings of a run: a model that runs whole sequences has no chunk to be chosen."""
@@ -265,7 +272,7 @@ class IndexerInterpreter:
     ) -> tuple[Tables, _Seen]:
         """Feature tables by sample, batch by batch, and those that collectors make of sampled queries."""
         seen = _Seen(subject)
-        extract, journal = self._run(subject), Journal(seen.note)
+        extract, journal = self._run(subject), seen.journal
         attempt = Attempt(subject.source, extract, journal)
         parts: dict[str, list[pl.DataFrame]] = {}
         for samples in read_dataset(dataset, subject):
@@ -293,9 +300,16 @@ class _Seen:
     samples: list[tuple[int, int, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     hidden: bool = False
+    first: Sample | None = None
+
+    @cached_property
+    def journal(self) -> Journal:
+        """Hears what the pipeline has to say."""
+        return Journal(self.note)
 
     def took(self, samples: Sequence[Sample]) -> None:
         """Remember a batch."""
+        self.first = self.first or next((each for each in samples if len(each.input_ids) > 1), None)
         self.samples += [(each.index, len(each.input_ids), digest(each, self.subject)) for each in samples]
         self.hidden |= self.subject.shown is not None and bool(self.subject.shown.hidden)
 
@@ -321,6 +335,36 @@ class _Seen:
             "give longer samples, for of a selection of everything nothing can be told"
         )
         return True
+
+    def audit(self) -> bool | None:
+        """Whether the model leaks, which is said loudly: as it was seen to, or by the causality audit of one sample.
+
+        None where there is nothing to audit: what shows its selection alone predicts nothing, and must not select the
+        future.
+        """
+        line = self.journal.leaks
+        if not line:
+            audit = self._audit()
+            if audit is None or not leaks(audit):
+                return None if audit is None else False
+            moved = f"later tokens moved an earlier logit by up to {number(audit['max_logit_change'][0])}"
+            line = f"{LEAKS}: {self.subject.name} failed the causality audit: {moved}; none of its numbers can be used"
+        self.warn(line)
+        return True
+
+    def _audit(self) -> pl.DataFrame | None:
+        source = self.subject.source
+        if self.first is None or self.subject.shown is not None:
+            return None
+        if not isinstance(source, TracedModel | CapturedModel):
+            return None
+        try:
+            return audit_causality(source, [self.first.input_ids])
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        self.note(f"{self.subject.name}: there was no memory for the causality audit, so that it may leak")
+        return None
 
     def frame(self) -> pl.DataFrame:
         """The samples, as `SAMPLES`."""

@@ -12,6 +12,7 @@ import polars as pl
 
 from indexscope import IndexscopeError
 from indexscope.analysis.comparison.compare import combine
+from indexscope.analysis.leaks import LEAKS, leaks, marked
 from indexscope.storage.store.store import Store
 from indexscope.storage.studies.finished import FinishedStudy, is_report, open_finished
 from indexscope.storage.studies.records import read_records
@@ -27,6 +28,8 @@ from interpretability.analyses import (
 from interpretability.costs import counted_or_timed
 from interpretability.interpreter import SCORE_TABLES, of_numbers, plain_errors
 
+#: What the table of the causality audit is called.
+AUDIT = "audit.audit"
 #: Where a study keeps its results unless its file says otherwise, beside the folder of its reports.
 DEFAULT_STORE = ".indexscope"
 REMEDY = "give the folder of a report, or a store in which a study has finished"
@@ -63,15 +66,21 @@ class LoadedStudy:
     Attributes:
         name: The study's name.
         models: Names of its models, the baseline first.
+        leaking: Names of those that failed the causality audit, so that no number of theirs can be used.
     """
 
     def __init__(self, run: FinishedStudy) -> None:
         self._run, self._steps = run, run.steps
         self.name, self.models = run.name, tuple(run.models)
+        audits = {model: run.tables(model).get(AUDIT) for model in self.models}
+        self.leaking = tuple(model for model, audit in audits.items() if audit is not None and leaks(audit))
 
     def __repr__(self) -> str:
         """Name, models and place."""
-        return f"LoadedStudy {self.name!r} in {self._run.store.url}: {', '.join(self.models)}"
+        return f"LoadedStudy {self.name!r} in {self._run.store.url}: {', '.join(map(self._called, self.models))}"
+
+    def _called(self, model: str) -> str:
+        return marked(model, model in self.leaking)
 
     def tables(self, model: str) -> list[str]:
         """Names of all tables of a model: features by their own, all others as "step.table": "closeup.x".
@@ -113,7 +122,9 @@ class LoadedStudy:
         dataset = str(self._run.inputs(self._steps[model]["extract"]).get("dataset", ""))
         digest = pl.concat_str(pl.lit(f"{dataset[:20]}:"), pl.col("sample"))
         samples = listed.with_columns(digest=digest).cast(pl.Schema(SAMPLES))
-        notes = () if "indexer" in stored else (f"{model}: has no indexer",)
+        leak = model in self.leaking if AUDIT in stored else None
+        failed = f"{LEAKS}: {model} failed the causality audit; none of its numbers can be used"
+        notes = (*((failed,) if leak else ()), *(() if "indexer" in stored else (f"{model}: has no indexer",)))
         summary, places_of, heads = tables("distribution"), tables("positional_bias"), tables("indexer_heads")
         content, budget = tables("token_content"), tables("key_budget")
         renamed = {own: summary[theirs] for own, theirs in SCORE_TABLES.items() if theirs in summary}
@@ -127,14 +138,16 @@ class LoadedStudy:
         looked = heads.get("per_sample", pl.DataFrame(schema={"sample": pl.Int32}))["sample"].unique()
         costs = counted_or_timed(tables("efficiency"))
         of_scores = {**summary, **renamed, **buckets(RelevanceDistribution)}
+        of_heads = samples.filter(pl.col("sample").is_in(looked.implode()))
         parts = (
-            RelevanceDistribution.of(model, samples, of_scores, notes, costs=costs),
-            TokenSelection.of(model, samples, selection, notes, costs=costs),
-            PositionalBias.of(model, samples, places_of, notes, costs=costs),
-            IndexerHeads.of(model, samples.filter(pl.col("sample").is_in(looked.implode())), heads, notes, costs=costs),
+            RelevanceDistribution.of(model, samples, of_scores, notes, costs=costs, leaks=leak),
+            TokenSelection.of(model, samples, selection, notes, costs=costs, leaks=leak),
+            PositionalBias.of(model, samples, places_of, notes, costs=costs, leaks=leak),
+            IndexerHeads.of(model, of_heads, heads, notes, costs=costs, leaks=leak),
         )
         whole = combine({part.kind: part for part in parts})
-        return StoredAnalysis(model, samples, whole["metrics"], whole["per_sample"], notes, *parts, costs=costs)
+        metrics, per_sample = whole["metrics"], whole["per_sample"]
+        return StoredAnalysis(model, samples, metrics, per_sample, notes, *parts, costs=costs, leaks=leak)
 
 
 def load(

@@ -13,6 +13,7 @@ from indexscope.analysis.distribution.figures import recall_by_layer
 from indexscope.analysis.distribution.score_figures import score_bands, score_histograms
 from indexscope.analysis.indexer_heads.figures import head_similarity, pruning_curves
 from indexscope.analysis.key_budget.figures import recall_curves
+from indexscope.analysis.leaks import marked
 from indexscope.analysis.plots.drawing import Drawing
 from indexscope.analysis.plots.style import WIDTH, drawn_into, house_style
 from indexscope.analysis.positional_bias.figures import lift_curves, lift_map
@@ -59,7 +60,8 @@ def name_of(analysis: object) -> str:
 def _parts(analysis: object) -> list[Part]:
     for kind, parts in _PARTS.items():
         if isinstance(analysis, kind):
-            return parts(analysis)
+            leaks = isinstance(analysis, IndexerAnalysis) and bool(analysis.leaks)
+            return [(marked(title, leaks), draw) for title, draw in parts(analysis)]
     if isinstance(analysis, Result):
         inner = [part for value in analysis.values() if isinstance(value, Result) for part in _parts(value)]
         if inner:
@@ -88,23 +90,24 @@ def _of_positions(own: PositionalBias) -> list[Part]:
     return [
         (
             "Selections over chance, by distance and age",
-            _where(own.lift, lambda lift: lift_curves({own.model: lift}, [own.model])),
+            _where(own.lift, lambda lift: lift_curves({own.called: lift}, [own.called])),
         ),
         ("Selections over chance, by layer and distance", _where(own.lift, lift_map)),
     ]
 
 
 def _of_selection(own: TokenSelection) -> list[Part]:
-    named = own.metrics.with_columns(model=pl.lit(own.model))
+    named = own.metrics.with_columns(model=pl.lit(own.called))
     return [
-        ("Attention that the selection holds", _where(named, lambda metrics: recall_by_layer(metrics, [own.model]))),
+        ("Attention that the selection holds", _where(named, lambda metrics: recall_by_layer(metrics, [own.called]))),
         ("Kinds of tokens", _where(own.lift, content_lift)),
         ("How many keys would do", _where(own.curve, lambda curve: recall_curves(curve, _own_k(own), (0.95,)))),
     ]
 
 
 def _of_comparison(own: IndexerComparison) -> list[Part]:
-    title = f"{own.candidate} against {own.baseline}: {own.kind}"
+    baseline, candidate = own.called
+    title = f"{candidate} against {baseline}: {own.kind}"
     return [(title, _where(own.metrics, lambda rows: forest(rows, [own.candidate])))]
 
 

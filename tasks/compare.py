@@ -8,16 +8,21 @@ from indexscope.tasks.common.declared import RESULT, Job, Made, Reads, Step
 from indexscope.tasks.common.plugins import with_plugins
 from indexscope.tasks.common.results import by_model, stored_models
 
+AUDIT = "audit"
+
 
 def _compute(job: Job, store: Store) -> Made:
     from indexscope.analysis.comparison.compare import compare, compare_lengths
+    from indexscope.analysis.leaks import leaks
 
-    models, how = by_model(job.sources), job.given.comparison
+    audits = {source.model: store.read(source.key, "audit", [RESULT]) for source in job.of(AUDIT)}
+    leaking = [name for name, audit in audits.items() if leaks(audit)]
+    models, how = by_model(source for source in job.sources if source.step != AUDIT), job.given.comparison
     baseline = next(iter(models))
     lengths = {name: store.read(keys["context_length"], "by_sample", [RESULT]) for name, keys in models.items()}
     with with_plugins(job.plugins):
-        compared = compare(stored_models(store, models), baseline, how)
-    return Made({"comparisons": compared, "by_length": compare_lengths(lengths, baseline, how)})
+        compared = compare(stored_models(store, models), baseline, how, leaking)
+    return Made({"comparisons": compared, "by_length": compare_lengths(lengths, baseline, how, leaking)})
 
 
 def _version() -> int:
@@ -31,7 +36,7 @@ STEP = Step(
     "compare",
     "comparisons",
     _compute,
-    (Reads("[analyze]"),),
+    (Reads(AUDIT), Reads("[analyze]")),
     per="study",
     settings=settings,
     version=_version,

@@ -7,6 +7,7 @@ from indexscope.tasks.common.declared import Reads
 
 STEP = analysis(
     "recommendations",
+    Reads("audit"),
     Reads("profile"),
     Reads("key_budget"),
     Reads("indexer_heads"),

@@ -16,7 +16,7 @@ from indexscope.tasks.common.results import read_analyses
 from indexscope.tasks.common.unit import Tables
 
 #: Raise it when the same inputs would give another report.
-VERSION = 10
+VERSION = 11
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,9 @@ def _rendered(job: Job, cover: Cover, store: Store) -> Tables:
     from indexscope.analysis.comparison.compare import combine
     from indexscope.analysis.comparison.gates import evaluate
     from indexscope.analysis.comparison.tables import COMPARISONS
+    from indexscope.analysis.leaks import leaking
     from indexscope.analysis.report import ModelPage, ReportInput, render
+    from indexscope.analysis.report.inputs import CAUSALITY_SCHEMA
     from indexscope.analysis.report.panelled import study_pictures
     from indexscope.analysis.report.stored import FIGURES
 
@@ -94,14 +96,15 @@ def _rendered(job: Job, cover: Cover, store: Store) -> Tables:
     all_metrics = pl.concat(metrics)
     comparisons = COMPARISONS.empty() if (found := table("compare", "comparisons")).is_empty() else found
     dumps = [model.name for model in cover.models if model.dump and model.role == "candidate"]
-    gates = evaluate(cover.gates, comparisons, all_metrics, tuple(cover.missing), dumps)
+    audits = pl.concat(causality) if causality else pl.DataFrame(schema=CAUSALITY_SCHEMA)
+    gates = evaluate(cover.gates, comparisons, all_metrics, tuple(cover.missing), leaking(audits), dumps)
     report = ReportInput(
         study=cover.study,
         models=pages,
         metrics=all_metrics,
         comparisons=comparisons,
         gates=gates,
-        causality=pl.concat(causality) if causality else pl.DataFrame(),
+        causality=audits,
         provenance=cover.provenance,
         confidence=job.given.comparison.confidence,
         lengths=table("compare", "by_length"),

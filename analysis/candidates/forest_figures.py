@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from indexscope.analysis.leaks import LEAKS
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import largest
 from indexscope.analysis.plots.style import GREEN, INK, MUTED, VERMILLION, new_figure, short_labels, styled
@@ -42,7 +43,7 @@ def forest(comparisons: pl.DataFrame, candidates: Sequence[str]) -> Figure | Non
     reach = float(np.nanmax(np.abs(rows.select("low", "centre", "high").to_numpy())))
     for axes, name in zip(grid.flat, shown, strict=True):
         own = rows.filter(pl.col("candidate") == name)
-        _panel(axes, own, metrics)
+        _panel(axes, own, metrics, bool(rows["leaks"].any()))
         rows_down = [metrics.index(metric) for metric in own["metric"]]
         shown_as = own.select("metric", "n", difference_percent="centre", ci_low_percent="low", ci_high_percent="high")
         told = ["metric", "difference_percent", "ci_low_percent", "ci_high_percent"]
@@ -72,18 +73,21 @@ def relative(comparisons: pl.DataFrame) -> pl.DataFrame:
         "metric",
         "better",
         "n",
+        leaks=pl.col("verdict").eq_missing(LEAKS),
         low=pl.col("ci_low") * scale,
         centre=pl.col("difference") * scale,
         high=pl.col("ci_high") * scale,
     )
 
 
-def _panel(axes: Axes, rows: pl.DataFrame, metrics: Sequence[str]) -> None:
+def _panel(axes: Axes, rows: pl.DataFrame, metrics: Sequence[str], some_leak: bool) -> None:
+    judged = ~pl.col("leaks")
     groups = (
         ("better", "^", GREEN, GREEN, pl.col("better").eq_missing(True)),
         ("worse", "v", VERMILLION, VERMILLION, pl.col("better").eq_missing(False)),
-        ("different, no preferred direction", "D", INK, INK, pl.col("better").is_null() & ~_touches_zero()),
-        ("no detectable difference", "o", MUTED, "white", pl.col("better").is_null() & _touches_zero()),
+        ("different, no preferred direction", "D", INK, INK, pl.col("better").is_null() & ~_touches_zero() & judged),
+        ("no detectable difference", "o", MUTED, "white", pl.col("better").is_null() & _touches_zero() & judged),
+        *([("leaks, not judged", "x", MUTED, MUTED, ~judged)] if some_leak else []),
     )
     axes.axvline(0, color=INK, linewidth=0.9)
     for label, marker, colour, face, mask in groups:

@@ -25,9 +25,9 @@ def across(report: ReportInput) -> list[Drawn]:
             "Quality against cost",
             f"Indexer FLOPs by formula against quality; bars are the {report.interval} of each model on its own. The "
             "dotted line joins the Pareto front by the estimates; models off it, which another beats in both, are "
-            "hollow. Models are paired, so differences are known better than overlapping bars suggest: see the "
-            "comparison.",
-            quality_against_cost(report.metrics, report.names),
+            "hollow, as are those that leak. Models are paired, so differences are known better than overlapping bars "
+            "suggest: see the comparison.",
+            quality_against_cost(report.metrics, report.names, report.leaking),
         ),
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -20,7 +20,7 @@ _QUALITY = (("nll", "better ↓"), ("selection_recall", "better ↑"))
 
 
 @styled
-def quality_against_cost(metrics: pl.DataFrame, models: Sequence[str]) -> Figure | None:
+def quality_against_cost(metrics: pl.DataFrame, models: Sequence[str], leaking: Collection[str] = ()) -> Figure | None:
     """Each model as a point: indexer FLOPs across, quality with its interval up.
 
     The line joins the Pareto front of each panel; models that another one beats in cost and quality at once are hollow.
@@ -28,6 +28,7 @@ def quality_against_cost(metrics: pl.DataFrame, models: Sequence[str]) -> Figure
     Args:
         metrics: Metrics of all models (columns model, metric, layer, value, ci_low, ci_high, n).
         models: Names in report order.
+        leaking: Names of those that leak, which do not compete.
 
     Returns:
         The figure, or None where fewer than two models have both.
@@ -41,13 +42,13 @@ def quality_against_cost(metrics: pl.DataFrame, models: Sequence[str]) -> Figure
         return None
     figure = new_figure(3.2)
     grid = figure.subplots(1, len(panels), squeeze=False)
-    labels = short_labels(list(models))
+    labels, competing = short_labels(list(models)), [name for name in models if name not in leaking]
     top = max(cost.values())
     scale, prefix = next(
         (pair for pair in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")) if top >= pair[0]), (1, "")
     )
     for axes, (metric, hint) in zip(grid.flat, panels, strict=True):
-        on_front = model_front(metrics, models, metric)
+        on_front = model_front(metrics, competing, metric)
         front = sorted((name for name, on in on_front.items() if on), key=lambda name: cost[name])
         axes.plot(
             [cost[name] / scale for name in front],

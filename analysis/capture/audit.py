@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from indexscope import IndexscopeError
 from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.capture.future import future_keys
 from indexscope.analysis.capture.model import CapturedModel, own_attention
 from indexscope.analysis.capture.observers import capture_sparse
 from indexscope.analysis.capture.protocol import Traceable, TracedModel
@@ -155,23 +156,9 @@ def _subject(model: nn.Module | Traceable | Source) -> _Captured | _Traced:
 
 
 def _count_chunk(chunk: AttentionChunk, count: _Count) -> None:
-    attended = chunk.eligible if chunk.selected is None else chunk.selected
-    queries, keys = attended.shape[2:]
-    last = chunk.start + queries
-    query = torch.arange(chunk.start, last, device=attended.device)
-    if chunk.positions is None:
-        count.add(attended, query, torch.arange(last - keys, last, device=attended.device).unsqueeze(0))
-        return
-    key = chunk.positions.unsqueeze(0)
-    compressed = chunk.positions < 0
-    if bool(compressed.any()):
-        # A compressed key is in the future as soon as the last token in it is.
-        if chunk.entries is None or chunk.entries.last.shape[1] != int(compressed.sum()):
-            count.seen = False
-        else:
-            key = key.repeat(chunk.entries.last.shape[0], 1)
-            key[:, compressed] = chunk.entries.last.to(key.dtype)
-    count.add(attended, query, key)
+    future, known = future_keys(chunk)
+    count.pairs += int(future.sum())
+    count.seen &= known
 
 
 def _count_trace(layer: LayerTrace, length: int, count: _Count) -> None:

@@ -54,6 +54,7 @@ class AttentionChunk:
         head_scores: Score of each indexer head after ReLU, [batch, queries, indexer heads, entries], if asked for.
         head_weights: w[t, j], [batch, queries, indexer heads], if asked for and the family has them.
         probabilities: Dense attention p, given instead of query and key, [batch, heads, queries, keys].
+        ahead: Whether the model attends to keys after their query that are left out here, in this chunk or another.
     """
 
     layer: int
@@ -75,6 +76,7 @@ class AttentionChunk:
     head_scores: torch.Tensor | None = None
     head_weights: torch.Tensor | None = None
     probabilities: torch.Tensor | None = None
+    ahead: bool = False
 
     def logits(self, first: int = 0, last: int | None = None) -> torch.Tensor:
         """Attention logits of queries first .. last - 1, [batch, heads, queries, keys], before masking, in float32."""

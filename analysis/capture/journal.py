@@ -17,11 +17,13 @@ class Journal:
     Attributes:
         notes: Each said once, in order.
         chunks: Chunk sizes with which batches were finished.
+        leaks: The note that the model was seen to attend to keys after their query; empty if it was not.
     """
 
     def __init__(self, tell: Callable[[str], None] = _log.warning) -> None:
         self.notes: list[str] = []
         self.chunks: set[int] = set()
+        self.leaks = ""
         self._tell = tell
 
     def note(self, line: str) -> None:

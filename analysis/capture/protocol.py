@@ -14,7 +14,14 @@ from indexscope import IndexscopeError
 from indexscope.analysis.capture.chunk import AttentionChunk, Observer
 from indexscope.analysis.capture.model import CapturedModel
 from indexscope.analysis.capture.source import Source
-from indexscope.analysis.capture.trace import LayerTrace, Trace, check_trace, eligible_keys, selection_mask
+from indexscope.analysis.capture.trace import (
+    LayerTrace,
+    Trace,
+    causal_mask,
+    check_trace,
+    eligible_keys,
+    selection_mask,
+)
 from indexscope.analysis.capture.watching import WatchedModule
 from indexscope.analysis.capture.watching.held import alone
 
@@ -145,7 +152,7 @@ class TracedModel:
         """Trace sequences of equal length and hand them out in chunks of queries.
 
         The model has computed its outputs by then, so what the observer returns is ignored. Keys of a selection that
-        are outside E_t are left out of S_t; the causality audit reports them.
+        are outside E_t are left out of S_t; where a mask attends to keys after their query, the chunks say so.
 
         Args:
             input_ids: [batch, sequence], int64, on the model's device.
@@ -175,7 +182,7 @@ class TracedModel:
             )
         padding = None if attention_mask is None or bool(attention_mask.all()) else attention_mask.bool()
         layers = [
-            _Layer(index, layer, input_ids.shape, padding, select, head_scores)
+            _Layer(index, layer, input_ids.shape, padding, select, head_scores, trace.ahead)
             for index, layer in enumerate(trace.layers)
         ]
         for start in range(0, input_ids.shape[1], chunk):
@@ -196,6 +203,7 @@ class _Layer:
         padding: torch.Tensor | None,
         select: bool,
         heads: bool = False,
+        ahead: bool = False,
     ) -> None:
         self.index, self.trace = index, trace
         attention = trace.probabilities if trace.probabilities is not None else trace.query
@@ -205,7 +213,12 @@ class _Layer:
         if padding is not None:
             self.eligible = self.eligible & padding[:, None, None, :] & padding[:, None, :, None]
         chosen = trace.selected if select else None
-        self.selected = None if chosen is None else selection_mask(chosen, shape[1]) & self.eligible
+        picked = None if chosen is None else selection_mask(chosen, shape[1])
+        self.selected = None if picked is None else picked & self.eligible
+        # A mask is what is attended to; of indices that the indexer picked, those in E_t are.
+        attended = picked if chosen is not None and chosen.dtype == torch.bool else self.selected
+        attended = self.eligible if attended is None else attended
+        self.ahead = ahead or bool((attended & ~causal_mask(shape[1], attention.device)).any())
         self.scores = None
         if select and trace.scores is not None:
             outside = ~self.eligible if trace.scores.dim() == 4 else ~self.eligible[:, 0]
@@ -231,6 +244,7 @@ class _Layer:
             probabilities=None if trace.probabilities is None else attention[..., :stop],
             head_scores=None if self.heads is None else self.heads[:, start:stop, :, :stop],
             head_weights=None if self.head_weights is None else self.head_weights[:, start:stop],
+            ahead=self.ahead,
         )
 
 

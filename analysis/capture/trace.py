@@ -56,10 +56,12 @@ class Trace:
     Attributes:
         logits: Of the next tokens, [B, S, vocabulary]; [B, S, 0] where nothing is predicted, so that quality is null.
         layers: What each attention layer saw, first layer first.
+        ahead: Whether a layer that is not among them attends to keys after their query.
     """
 
     logits: torch.Tensor
     layers: Sequence[LayerTrace]
+    ahead: bool = False
 
 
 def eligible_keys(layer: LayerTrace, length: int, device: torch.device) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from indexscope.analysis.comparison.inference import detectable, effect_sizes, p_values
 from indexscope.analysis.comparison.tables import COMPARISONS, INFERRED, LENGTH_COMPARISONS
 from indexscope.analysis.comparison.verdicts import with_verdicts
+from indexscope.analysis.leaks import without_verdicts
 from indexscope.analysis.metrics.headline import HEADLINE
 from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.metrics.summary import finite_or_null, with_derived
@@ -25,7 +26,7 @@ from indexscope.errors import IndexscopeError
 
 Frames = Mapping[str, pl.DataFrame]
 #: Raise it when the same results would give another comparison.
-VERSION = 5
+VERSION = 6
 # Features are means in single precision: smaller relative differences are arithmetic, not models.
 ROUNDING = 1e-6
 
@@ -63,7 +64,9 @@ def _once(empty: pl.DataFrame, frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
     return pl.concat(kept)
 
 
-def compare(models: Mapping[str, Frames], baseline: str, settings: ComparisonSettings) -> pl.DataFrame:
+def compare(
+    models: Mapping[str, Frames], baseline: str, settings: ComparisonSettings, leaking: Collection[str] = ()
+) -> pl.DataFrame:
     """Compare every other model with the baseline.
 
     Metrics with values by sample are differences of ratio estimates; both models share the resampled samples, so what
@@ -77,6 +80,8 @@ def compare(models: Mapping[str, Frames], baseline: str, settings: ComparisonSet
             when it is asked for holds the baseline and one candidate at a time.
         baseline: Name of the baseline.
         settings: The bootstrap, and the margins.
+        leaking: Names of models that leak (`indexscope.analysis.leaks`): whatever is compared with one has the verdict
+            "leaks", and is neither better nor worse.
 
     Returns:
         candidate, metric, layer (null for all), unit, baseline, value, difference (value - baseline), ci_low, ci_high,
@@ -101,16 +106,19 @@ def compare(models: Mapping[str, Frames], baseline: str, settings: ComparisonSet
         counted = _unpaired(base["metrics"], own["metrics"], sampled)
         rows = _listed(pl.concat([sampled, counted], how="diagonal"), name)
         frames.append(with_verdicts(rows, settings).select(*COMPARISONS.schema))
-    return pl.concat(frames)
+    return without_verdicts(pl.concat(frames), baseline, leaking)
 
 
-def compare_lengths(models: Mapping[str, pl.DataFrame], baseline: str, settings: ComparisonSettings) -> pl.DataFrame:
+def compare_lengths(
+    models: Mapping[str, pl.DataFrame], baseline: str, settings: ComparisonSettings, leaking: Collection[str] = ()
+) -> pl.DataFrame:
     """Compare the headline metrics of every other model with the baseline's, by context length.
 
     Args:
         models: Model name to the frame ``by_sample`` of its analysis by length.
         baseline: Name of the baseline.
         settings: The bootstrap, and the margins.
+        leaking: As for ``compare``.
 
     Returns:
         The columns of ``compare``, with length (tokens) and kind ("up to" the length, or "at" it: the queries of its
@@ -134,7 +142,7 @@ def compare_lengths(models: Mapping[str, pl.DataFrame], baseline: str, settings:
             rows = _listed(rows.filter(pl.col("metric").is_in(HEADLINE)), name)
             rows = rows.with_columns(length=places, kind=pl.lit(kind))
             frames.append(with_verdicts(rows, settings).select(*LENGTH_COMPARISONS.schema))
-    return pl.concat(frames)
+    return without_verdicts(pl.concat(frames), baseline, leaking)
 
 
 def paired(first: Sums, second: Sums, where: str, settings: ComparisonSettings) -> pl.DataFrame:

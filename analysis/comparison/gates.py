@@ -6,12 +6,13 @@ import difflib
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, cast
 
 import polars as pl
 
+from indexscope.analysis.leaks import LEAKS
 from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.columns import of, places, table_of
 from indexscope.errors import IndexscopeError
@@ -211,13 +212,15 @@ def evaluate(
     comparisons: pl.DataFrame,
     metrics: pl.DataFrame,
     missing: Sequence[str] = (),
+    leaking: Collection[str] = (),
     dumps: Sequence[str] = (),
 ) -> pl.DataFrame:
     """Hold every rule against every candidate.
 
     A bare metric means the candidate's own value here. A rule whose quantity is unknown (the metric was not measured,
     or has no interval) fails: a gate that could not look is not a gate that passed. A rule per layer holds if it does
-    in every layer that has the metric; its value is the worst layer's.
+    in every layer that has the metric; its value is the worst layer's. On numbers that leak no rule holds: neither of a
+    model that leaks, nor of one that is held against a baseline that does.
 
     Args:
         rules: The gates.
@@ -225,6 +228,7 @@ def evaluate(
         metrics: Metrics of all models: column ``model`` and those of an analysis' metrics. In a study without
             candidates, rules about values are held against its only model.
         missing: Candidates of the study that have no result; every rule fails for them.
+        leaking: Names of models that leak (`indexscope.analysis.leaks`).
         dumps: Candidates that are selections from elsewhere. Rules about what is known of such alone are held against
             them, all other rules against the models that were run.
 
@@ -247,9 +251,23 @@ def evaluate(
                 value, passed, layer, reason = None, False, None, f"no result: {candidate} is missing"
             else:
                 value, passed, layer, reason = _judged(rule, _values(rule, candidate, comparisons, metrics))
+                if leak := _leak(rule, candidate, comparisons, leaking):
+                    passed, reason = False, leak
             label = f"{name} ({candidate})" if len(held) + len(missing) > 1 else name
             rows.append((label, rule.text, candidate, value, passed, layer, reason))
     return pl.DataFrame(rows, schema=GATES.schema, orient="row")
+
+
+def _leak(rule: Rule, candidate: str | None, comparisons: pl.DataFrame, leaking: Collection[str]) -> str:
+    """Why a rule cannot hold of numbers that leak; empty where they do not."""
+    if candidate in leaking:
+        return f"{LEAKS}: {candidate} failed the causality audit, so that none of its numbers counts"
+    compares = rule.quantity != "value" or REGISTRY[rule.metric].paired
+    if not compares or comparisons.is_empty():
+        return ""
+    if comparisons.filter((pl.col("candidate") == candidate) & (pl.col("verdict") == LEAKS)).height:
+        return f"{LEAKS}: the baseline failed the causality audit, so that nothing is compared with it"
+    return ""
 
 
 Values = list[tuple[int | None, float | None]]

@@ -41,7 +41,7 @@ JUDGED: tuple[Column, ...] = (
         pl.String,
         verdict="In a word: equivalent (the interval tost_low to tost_high lies within the margin), else better, "
         "worse or different (the confidence interval leaves out 0), else inconclusive; equal: a count that does "
-        "not differ.",
+        "not differ; leaks: one of the two models failed the causality audit, so that nothing is judged.",
     ),
     *of(
         pl.Boolean,

@@ -10,6 +10,7 @@ import polars as pl
 
 from indexscope.analysis.comparison.compare import ROUNDING, compare
 from indexscope.analysis.diff.pairs import Pair, Row, matched
+from indexscope.analysis.leaks import leaking_in
 from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.settings import ComparisonSettings
 
@@ -33,6 +34,7 @@ DIFFERENCES: Mapping[str, Any] = {
     "n": pl.Int32,
     "better": pl.Boolean,
     "status": pl.String,
+    "leaks": pl.String,
 }
 _SAME = 1e-9
 
@@ -62,9 +64,10 @@ def diff(
 
     Returns:
         role, model_a, model_b, metric, layer, unit, a, b, difference (b - a), ci_low, ci_high, interval, n, better and
-        status ("both", "only in a", "only in b"). ``better`` is null where the interval holds zero, where the values
-        agree to a millionth, where a sampled metric has no interval, and where the metric has no direction. A metric
-        whose units differ has no difference.
+        status ("both", "only in a", "only in b"), leaks (which model failed the causality audit, "a", "b" or "both";
+        null for none). ``better`` is null where the interval holds zero, where the values agree to a millionth, where
+        a sampled metric has no interval, where the metric has no direction, and where a model leaks. A metric whose
+        units differ has no difference.
 
     Raises:
         IndexscopeError: A report lacks a key that every report has, or models were not measured on the same samples.
@@ -111,6 +114,7 @@ def _rows(
     lent = _lent(report_a, report_b, a, b)
     found = paired(a["name"], b["name"]) if paired is not None and a and b else {}
     role = (b or a or {})["role"]
+    leaks = _leaks(report_a, report_b, a, b)
     rows = []
     for key in [*ours, *(key for key in theirs if key not in ours)]:
         one, two = ours.get(key), theirs.get(key)
@@ -125,10 +129,17 @@ def _rows(
             "a": one["value"] if one else None,
             "b": two["value"] if two else None,
             "status": "both" if one and two else "only in a" if one else "only in b",
+            "leaks": leaks,
         }
-        difference = _difference(one, two, found.get(key) or lent.get(key))
+        difference = _difference(one, two, found.get(key) or lent.get(key)) | ({"better": None} if leaks else {})
         rows.append({name: {**row, **difference}.get(name) for name in DIFFERENCES})
     return rows
+
+
+def _leaks(report_a: Mapping[str, Any], report_b: Mapping[str, Any], a: Row | None, b: Row | None) -> str | None:
+    in_a = a is not None and a["name"] in leaking_in(report_a)
+    in_b = b is not None and b["name"] in leaking_in(report_b)
+    return "both" if in_a and in_b else "a" if in_a else "b" if in_b else None
 
 
 def _metrics(report: Mapping[str, Any], model: Row | None) -> dict[tuple[str, int | None], Row]:

@@ -21,12 +21,19 @@ class Outcome:
         row: The row of the differences that it looked at.
         value: The number that it was held against; None where the pair has none.
         holds: Whether it holds, and so fails the build.
+        leaks: Whether a model of the pair leaks: nothing can be concluded from the number, which fails the build too.
     """
 
     rule: str
     row: Mapping[str, Any]
     value: float | None
     holds: bool
+    leaks: bool = False
+
+    @property
+    def fails(self) -> bool:
+        """Whether it fails the build."""
+        return self.holds or self.leaks
 
 
 def check_rules(rules: Sequence[str], frame: pl.DataFrame) -> list[Outcome]:
@@ -41,14 +48,15 @@ def check_rules(rules: Sequence[str], frame: pl.DataFrame) -> list[Outcome]:
 def fail_on(rule: str | Rule, frame: pl.DataFrame) -> pl.DataFrame:
     """The rows that satisfy a rule such as ``recall < -0.01``, over all layers or in those it names: any means failure.
 
-    A bare metric, like ``.difference``, is the difference b - a; ``.value`` is b, and ``.ratio`` is b / a.
+    Those of a model that leaks are among them, since nothing can be concluded from them. A bare metric, like
+    ``.difference``, is the difference b - a; ``.value`` is b, and ``.ratio`` is b / a.
 
     Raises:
         IndexscopeError: The rule does not parse, or no pair of models has a value for it: what cannot be looked at must
             not pass in silence.
     """
     outcomes = _outcomes(parse_rule(rule) if isinstance(rule, str) else rule, frame)
-    return pl.DataFrame([outcome.row for outcome in outcomes if outcome.holds], schema=frame.schema)
+    return pl.DataFrame([outcome.row for outcome in outcomes if outcome.fails], schema=frame.schema)
 
 
 def _outcomes(rule: Rule, frame: pl.DataFrame) -> list[Outcome]:
@@ -59,7 +67,7 @@ def _outcomes(rule: Rule, frame: pl.DataFrame) -> list[Outcome]:
         raise IndexscopeError(
             f"rule '{rule.text}'", f"no pair of models has a {what}", "use a metric that both sides hold"
         )
-    return [Outcome(rule.text, row, value, rule.holds(value)) for row, value in values]
+    return [Outcome(rule.text, row, value, rule.holds(value), row["leaks"] is not None) for row, value in values]
 
 
 def _quantity(rule: Rule, row: Mapping[str, Any]) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from indexscope.analysis.leaks import LEAKS, leaking_in
 from indexscope.analysis.metrics.registry import REGISTRY
 
 METRIC = ("model", "name", "unit", "value", "ci_low", "ci_high", "n")
@@ -21,14 +22,17 @@ def kept(report: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         verdict (level and headline), models, gates, definitions of metrics that are not built in, and the metrics and
         comparisons over all layers; the rows of each as lists in the order of `MODEL`, `GATE`, `DEFINITION`, `METRIC`
-        and `COMPARISON`. Names of candidates that have no result are kept as ``missing``, where there are any.
+        and `COMPARISON`. Names of candidates that have no result are kept as ``missing``, and those of models that leak
+        as ``leaks``, where there are any.
     """
     verdict = report["verdict"]
     missing = [row["model"] for row in report.get("warnings", ()) if row.get("kind") == "missing"]
+    leaking = sorted(leaking_in(report))
     return {
         "verdict": {"level": verdict["level"], "headline": verdict["headline"]},
         "models": [[row[key] for key in MODEL] for row in report["models"]],
         **({"missing": missing} if missing else {}),
+        **({LEAKS: leaking} if leaking else {}),
         "gates": [[row[key] for key in GATE] for row in report["gates"]],
         "definitions": [
             [row[key] for key in DEFINITION]

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from indexscope.analysis.history.numbers import GATE, MODEL
+from indexscope.analysis.leaks import LEAKS
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class Stretch:
     def missing(self) -> list[str]:
         """Candidates that failed, so that the result says nothing of them."""
         return [] if self.run.numbers is None else list(self.run.numbers.get("missing", ()))
+
+    @property
+    def leaks(self) -> list[str]:
+        """Models that failed the causality audit, so that none of their numbers counts."""
+        return [] if self.run.numbers is None else list(self.run.numbers.get(LEAKS, ()))
 
 
 def stretches(runs: Sequence[Run]) -> list[Stretch]:

@@ -12,6 +12,7 @@ from indexscope.analysis.diff.definitions import defined
 from indexscope.analysis.diff.rows import between
 from indexscope.analysis.history.numbers import COMPARISON, DEFINITION, METRIC
 from indexscope.analysis.history.timeline import Stretch, models_of
+from indexscope.analysis.leaks import LEAKS
 from indexscope.analysis.metrics.headline import FOLLOWED
 from indexscope.errors import IndexscopeError
 
@@ -30,8 +31,9 @@ class Point:
         ci_high: Upper bound.
         unit: Its unit.
         n: Samples behind it.
-        step: Against the last stretch that has this number: difference, ci_low, ci_high, n and better, as in `diff`;
-            None for the first.
+        step: Against the last stretch that has this number: difference, ci_low, ci_high, n and better, as in `diff`,
+            and leaks: whether either of the two does, so that nothing is judged. None for the first.
+        leaks: Whether the model leaks there, or for a difference its baseline.
     """
 
     stretch: Stretch
@@ -41,6 +43,7 @@ class Point:
     unit: str
     n: int | None
     step: Row | None
+    leaks: bool = False
 
 
 def known_metrics(history: Sequence[Stretch]) -> AbstractContextManager[None]:
@@ -64,11 +67,16 @@ def trend(history: Sequence[Stretch], model: str, metric: str) -> list[Point]:
     points: list[Point] = []
     last: Row | None = None
     for stretch in history:
-        row = _row(stretch, _called(stretch, model, history), metric)
+        called = _called(stretch, model, history)
+        row = _row(stretch, called, metric)
         if row is None or row["value"] is None:
             continue
-        step = None if last is None else between(last, row)
-        points.append(Point(stretch, row["value"], row["ci_low"], row["ci_high"], row["unit"] or "", row["n"], step))
+        leaks = _leaks(stretch, called, metric)
+        step = None if last is None else dict(between(last, row))
+        if step is not None and (leaks or points[-1].leaks):
+            step |= {"better": None, LEAKS: True}
+        bounds = row["ci_low"], row["ci_high"]
+        points.append(Point(stretch, row["value"], *bounds, row["unit"] or "", row["n"], step, leaks))
         last = row
     return points
 
@@ -109,6 +117,13 @@ def _called(stretch: Stretch, model: str, history: Sequence[Stretch]) -> str:
         return model
     was_baseline = any(models_of(other).get(model) == "baseline" for other in history)
     return next((name for name, role in roles.items() if role == "baseline" and was_baseline), model)
+
+
+def _leaks(stretch: Stretch, model: str, metric: str) -> bool:
+    held = {model}
+    if metric.endswith(DIFFERENCE):
+        held |= {name for name, role in models_of(stretch).items() if role == "baseline"}
+    return not held.isdisjoint(stretch.leaks)
 
 
 def _row(stretch: Stretch, model: str, metric: str) -> Row | None:

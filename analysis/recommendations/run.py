@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from indexscope.analysis.leaks import leaks
 from indexscope.analysis.metrics.summary import finite_or_null
 from indexscope.analysis.recommendations import RecommendationSettings
 from indexscope.analysis.recommendations.budget import by_layer, smaller_everywhere
@@ -17,7 +18,7 @@ CAVEAT = (
     "Losses were measured layer by layer without retraining; of the heads' own projections nothing is counted as saved."
 )
 #: Raise it when any number of the analysis would change.
-VERSION = 1
+VERSION = 2
 
 _SMALLEST_LOSS = 1e-9
 
@@ -27,11 +28,11 @@ def run(features: Frames, settings: RecommendationSettings) -> dict[str, pl.Data
 
     A change is recommended only where the upper bound of its loss (the estimate, where no interval is known) is at most
     max_recall_loss. Those that lose no more than the tolerance come first, by saving; the others follow by saving per
-    mean loss over all layers.
+    mean loss over all layers. Of a model that leaks nothing is recommended.
 
     Args:
         features: Result frames of other analyses: those that it reads by name (`indexer_heads.pruning`,
-            `key_budget.curve`, …), facts and layers; any may be absent.
+            `key_budget.curve`, …), audit, facts and layers; any may be absent.
         settings: Limit and tolerance.
 
     Returns:
@@ -49,6 +50,9 @@ def run(features: Frames, settings: RecommendationSettings) -> dict[str, pl.Data
         *smaller_everywhere(features, study, long, settings),
         *by_layer(features, study, long, top_k, settings),
     ]
+    audit = rows_of(features, "audit", "passed")
+    if audit is not None and leaks(audit):
+        changes = []
     ranked = sorted(changes, key=lambda change: _order(change, settings.tolerance))
     rows = [
         {

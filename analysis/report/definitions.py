@@ -15,6 +15,11 @@ DEFINITIONS = (
         "margin” says that it is ruled out on the worse side.",
     ),
     (
+        "leaks",
+        "The model, or the one that it is compared with, failed the causality audit: later tokens reach earlier "
+        "predictions. Its numbers are shown, but nothing is concluded from them, and no gate holds on them.",
+    ),
+    (
         "margin",
         "The difference that does not matter, by the study's settings (comparison.margin, comparison.margins).",
     ),

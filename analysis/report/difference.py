@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from indexscope.analysis.comparison.compare import ROUNDING
+from indexscope.analysis.leaks import LEAKS, marked
 from indexscope.analysis.metrics.headline import HEADLINE
 from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.names import markdown, plain
@@ -27,6 +28,7 @@ _WORDS: Mapping[Kind, str] = {
     "uncertain": "no interval",
     "same": "unchanged",
     "missing": "not comparable",
+    "leaks": f"{LEAKS}, not judged",
 }
 _ESTABLISHED = ("better", "worse", "different")
 
@@ -74,6 +76,8 @@ def reading(row: Mapping[str, Any]) -> tuple[Kind, str]:
     judged = judge(row)
     found = judged.kind
     exact = kind == "count"
+    if found == LEAKS:
+        return found, _WORDS[found]
     if found != "missing" and a is not None and b is not None and not exact:
         found = "same" if abs(b - a) <= ROUNDING * max(abs(a), abs(b)) else found
     if found == "uncertain" and exact:
@@ -83,6 +87,19 @@ def reading(row: Mapping[str, Any]) -> tuple[Kind, str]:
     if found not in _ESTABLISHED:
         return found, _WORDS[found]
     return found, f"{judged.arrow} {_WORDS[found] or judged.direction}"
+
+
+def names(row: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """The two models of a row as they are shown: with the word "leaks" where one does."""
+    a, b = row["model_a"], row["model_b"]
+    in_a, in_b = (row["leaks"] in (side, "both") for side in ("a", "b"))
+    return None if a is None else marked(plain(a), in_a), None if b is None else marked(plain(b), in_b)
+
+
+def pair_text(row: Mapping[str, Any]) -> str:
+    """The two models of a row in words, once where they are called the same."""
+    a, b = names(row)
+    return f"{a} → {b}" if a and b and a != b else str(a or b)
 
 
 def headline(frame: pl.DataFrame) -> pl.DataFrame:
@@ -106,8 +123,8 @@ def blocks(frame: pl.DataFrame) -> list[Block]:
     """The rows that both sides have, pair by pair."""
     found = []
     both = frame.filter(pl.col("status") == "both")
-    for (role, a, b), rows in both.group_by("role", "model_a", "model_b", maintain_order=True):
-        heading = f"{plain(a)} → {plain(b)}" if a != b else plain(a)
+    for (role, _, _), rows in both.group_by("role", "model_a", "model_b", maintain_order=True):
+        heading = pair_text(rows.row(0, named=True))
         by_metric: dict[str, list[dict[str, Any]]] = {}
         for row in rows.sort("layer", nulls_last=False, maintain_order=True).iter_rows(named=True):
             by_metric.setdefault(row["metric"], []).append(row)
@@ -126,10 +143,10 @@ def unmatched(frame: pl.DataFrame) -> list[str]:
     for (status, a, b), rows in alone.group_by("status", "model_a", "model_b", maintain_order=True):
         side = f"only in {str(status)[-1].upper()}"
         if a is None or b is None:
-            told.append(f"{side}: {plain(a or b)}, with no model to compare it with")
+            told.append(f"{side}: {pair_text(rows.row(0, named=True))}, with no model to compare it with")
         else:
-            names = rows["metric"].unique(maintain_order=True).to_list()
-            told.append(f"{side}, for {plain(a if a == b else f'{a} → {b}')}: {', '.join(map(plain, names))}")
+            metrics = rows["metric"].unique(maintain_order=True).to_list()
+            told.append(f"{side}, for {pair_text(rows.row(0, named=True))}: {', '.join(map(plain, metrics))}")
     return told
 
 

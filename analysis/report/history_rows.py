@@ -10,6 +10,7 @@ from typing import Any
 from indexscope.analysis.history.gates import Break, breaks
 from indexscope.analysis.history.timeline import Stretch, models_of
 from indexscope.analysis.history.trends import Point, default_metrics, trend
+from indexscope.analysis.leaks import LEAKS, marked
 from indexscope.analysis.names import plain
 from indexscope.analysis.report.json_report import finite
 from indexscope.analysis.report.judgement import Judgement, judge
@@ -65,21 +66,22 @@ def cell(point: Point | None) -> Cell | None:
         return None
     places = decimals((point.ci_low, point.ci_high), point.value)
     interval = span(point.ci_low, point.ci_high, point.unit, places)
-    return Cell(number(point.value, point.unit, places), interval, judged(point))
+    return Cell(marked(number(point.value, point.unit, places), point.leaks), interval, judged(point))
 
 
 def judged(point: Point) -> Judgement | None:
     """How a number compares with the row before; the very same number is equal, whatever its interval."""
     if point.step is None:
         return None
-    return Judgement("same") if point.step.get("difference") == 0 else judge(point.step)
+    found = judge(point.step)
+    return Judgement("same") if point.step.get("difference") == 0 and found.kind != LEAKS else found
 
 
 def sign(one: Cell | None) -> str:
     """How a cell compares with the row before: ↑ or ↓ where that is sure, ≈ where it is not, = where it is equal."""
     if one is None or one.judgement is None:
         return ""
-    signs = {"same": "=", "inconclusive": "≈", "equivalent": "≈", "uncertain": "", "missing": ""}
+    signs = {"same": "=", "inconclusive": "≈", "equivalent": "≈", "uncertain": "", "missing": "", "leaks": ""}
     return signs.get(one.judgement.kind, one.judgement.arrow)
 
 
@@ -137,6 +139,7 @@ def point_json(one: Series, point: Point) -> dict[str, Any]:
         "ci_low": finite(point.ci_low),
         "ci_high": finite(point.ci_high),
         "n": point.n,
+        "leaks": point.leaks,
         "step": step,
     }
 
@@ -167,6 +170,7 @@ def _row(stretch: Stretch, series: Sequence[Series]) -> dict[str, Any]:
         "changed": stretch.run.changed,
         "problem": stretch.run.problem,
         "missing": stretch.missing,
+        "leaks": stretch.leaks,
         "returned": stretch.returned,
         "gates": list(stretch.gates.values()),
         "metrics": [point_json(one, one.points[stretch.number]) for one in series if stretch.number in one.points],
@@ -191,6 +195,7 @@ def lines(history: Sequence[Stretch], series: Sequence[Series]) -> list[Line]:
 def change_text(stretch: Stretch) -> str:
     """What set a stretch apart from the one before, with what is missing or lost of it."""
     parts = [f"incomplete, without {join([plain(name) for name in stretch.missing])}" if stretch.missing else ""]
+    parts += [f"{plain(name)} leaks" for name in stretch.leaks]
     parts += [stretch.run.changed or ("the first on record" if stretch.number == 1 else "")]
     if stretch.returned is not None:
         parts.append(f"the result of run {stretch.returned} again")

@@ -75,6 +75,7 @@ class _Comparison:
 
     anchor: str
     name: str
+    sides: tuple[str, str]
     sections: tuple[Section, ...]
     lengths: tuple[tuple[int, str, Compared], ...]
     only_baseline: tuple[str, ...]
@@ -93,7 +94,7 @@ def build_html(report: ReportInput, pictures: Sequence[Picture]) -> str:
     """
     script = "\n".join(_source(name).strip() for name in SCRIPTS) + "\n"
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    words = verdict(report)
+    words, report = verdict(report), report.for_readers()
     failed = report.causality["passed"].eq_missing(False).sum()
     found = slugs(report)
     keys = key_rows(report)
@@ -170,7 +171,8 @@ def _source(name: str) -> str:
 def _comparison(report: ReportInput, page: ModelPage, place: int) -> _Comparison:
     ours, theirs = dropped(report, page.name)
     sections, lengths = comparison_sections(report, page.name), length_rows(report, page.name)
-    return _Comparison(f"comparison-{place}", plain(page.name), sections, lengths, ours, theirs)
+    sides = report.sides(page.name)
+    return _Comparison(f"comparison-{place}", plain(page.name), sides, sections, lengths, ours, theirs)
 
 
 def _page(report: ReportInput, page: ModelPage, anchor: str) -> _Page:

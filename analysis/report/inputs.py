@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import polars as pl
 
 from indexscope.analysis.comparison.gates import GATES
 from indexscope.analysis.comparison.tables import COMPARISONS, LENGTH_COMPARISONS
+from indexscope.analysis.leaks import leaking, marked, without_verdicts
 from indexscope.analysis.metrics.tables import METRICS
 from indexscope.analysis.report.numbers import percent
 
@@ -82,7 +83,7 @@ class ReportInput:
     missing: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Give frames the columns that they lack, with nulls, so that readers need not ask."""
+        """Give frames the columns that they lack, with nulls; take verdicts on what leaks away."""
         for name, schema in (
             ("metrics", METRICS_SCHEMA),
             ("comparisons", COMPARISONS_SCHEMA),
@@ -96,6 +97,38 @@ class ReportInput:
                 object.__setattr__(self, name, pl.DataFrame(schema=schema))
             elif lacking:
                 object.__setattr__(self, name, frame.with_columns(lacking))
+        for name in ("comparisons", "lengths") if self.leaking else ():
+            baseline = self.baseline.name if self.baseline else None
+            object.__setattr__(self, name, without_verdicts(getattr(self, name), baseline, self.leaking))
+
+    @property
+    def leaking(self) -> frozenset[str]:
+        """Names of the models that leak."""
+        return leaking(self.causality)
+
+    def sides(self, candidate: str) -> tuple[str, str]:
+        """What the columns of a comparison are called: baseline and candidate, marked where they leak."""
+        base = self.baseline is not None and self.baseline.name in self.leaking
+        return marked("baseline", base), marked("candidate", candidate in self.leaking)
+
+    def for_readers(self) -> ReportInput:
+        """The same report with the word "leaks" in the names of models that leak, so wherever their numbers stand."""
+        names = {name: marked(name, leaks=True) for name in self.leaking}
+        if not names:
+            return self
+
+        def renamed(frame: pl.DataFrame, column: str) -> pl.DataFrame:
+            return frame.with_columns(pl.col(column).replace(names))
+
+        return replace(
+            self,
+            models=[replace(page, name=names.get(page.name, page.name)) for page in self.models],
+            metrics=renamed(self.metrics, "model"),
+            comparisons=renamed(self.comparisons, "candidate"),
+            gates=renamed(self.gates, "candidate"),
+            causality=renamed(self.causality, "model"),
+            lengths=renamed(self.lengths, "candidate"),
+        )
 
     @property
     def baseline(self) -> ModelPage | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from indexscope.analysis.leaks import LEAKS
 from indexscope.analysis.metrics.registry import REGISTRY, all_families
 from indexscope.analysis.report.inputs import COMPARISONS_SCHEMA, GATES_SCHEMA, LENGTHS_SCHEMA, ModelPage, ReportInput
 from indexscope.analysis.report.ranking import RANKING, ranking
@@ -38,10 +39,10 @@ def build_json(report: ReportInput) -> dict[str, Any]:
         "warnings": [
             {"kind": warning.kind, "model": warning.model, "text": warning.text} for warning in words.warnings
         ],
-        "models": [_model(page) for page in report.models],
+        "models": [_model(page) | {LEAKS: page.name in report.leaking} for page in report.models],
         "definitions": _definitions(report),
         "ranking": _rows(ranking(report), tuple(RANKING)),
-        "metrics": _rows(report.metrics.rename({"metric": "name"}), METRIC_KEYS),
+        "metrics": _metrics(report),
         "comparisons": _rows(report.comparisons, COMPARISON_KEYS),
         "by_length": _rows(report.lengths, LENGTH_KEYS),
         **_of_panels(report),
@@ -73,6 +74,11 @@ def _rows(frame: pl.DataFrame, keys: Sequence[str]) -> list[dict[str, Any]]:
     return [{key: finite(row[key]) for key in keys} for row in frame.iter_rows(named=True)]
 
 
+def _metrics(report: ReportInput) -> list[dict[str, Any]]:
+    rows = _rows(report.metrics.rename({"metric": "name"}), METRIC_KEYS)
+    return [row | {LEAKS: row["model"] in report.leaking} for row in rows]
+
+
 def _definitions(report: ReportInput) -> list[dict[str, str]]:
     """What a reader must know of each metric to judge it, whoever declared it and whatever version reads it."""
     held = {*report.metrics["metric"], *report.comparisons["metric"]}
@@ -96,7 +102,11 @@ def _of_panels(report: ReportInput) -> dict[str, list[dict[str, Any]]]:
     from indexscope.analysis.report.panelled import panels
 
     return {
-        table: [row for frame in report.frames(panel.analysis, table).values() for row in _rows(frame, keys)]
+        table: [
+            row | {LEAKS: model in report.leaking}
+            for model, frame in report.frames(panel.analysis, table).items()
+            for row in _rows(frame, keys)
+        ]
         for panel in panels()
         for table, keys in panel.json.items()
     }

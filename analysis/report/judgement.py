@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from indexscope.analysis.leaks import LEAKS
 from indexscope.analysis.report.numbers import known
 
-Kind = Literal["better", "worse", "different", "equivalent", "inconclusive", "uncertain", "same", "missing"]
+Kind = Literal["better", "worse", "different", "equivalent", "inconclusive", "uncertain", "same", "missing", "leaks"]
 
 _WORDS: Mapping[Kind, str] = {
     "better": "better",
@@ -19,6 +20,7 @@ _WORDS: Mapping[Kind, str] = {
     "uncertain": "no interval",
     "same": "equal",
     "missing": "not comparable",
+    "leaks": f"{LEAKS}, not judged",
 }
 #: Kinds that a correction for many metrics may take back.
 DETECTED = ("better", "worse", "different")
@@ -57,8 +59,10 @@ def judge(row: Mapping[str, Any]) -> Judgement:
 
     With an interval, a difference counts only if the interval leaves out zero, and is equivalent if it is sure to lie
     within the margin (see ``indexscope.analysis.comparison.verdicts``). Without one, a quantity that was counted rather
-    than sampled carries its own ``better``; anything else stays uncertain.
+    stays uncertain. Numbers that leak are not judged.
     """
+    if row.get("verdict") == LEAKS or row.get(LEAKS):
+        return Judgement(LEAKS)
     difference, low, high = (known(row.get(key)) for key in ("difference", "ci_low", "ci_high"))
     better, equivalent = row.get("better"), row.get("verdict") == "equivalent"
     if difference is None:

@@ -42,7 +42,7 @@ def build_markdown(report: ReportInput, opened: bool = False) -> str:
     titles), and left out where there is no room.
     Names and rules are shown as text, whatever they contain.
     """
-    words, comment = verdict(report), Comment(opened=opened)
+    words, report, comment = verdict(report), report.for_readers(), Comment(opened=opened)
     comment.add(f"# {markdown(plain(report.study))}", f"**{markdown(words.headline)}**")
     room = _WARNINGS
     for warning in words.warnings:
@@ -128,7 +128,8 @@ def _headline(report: ReportInput) -> list[str]:
         cells = [_short(found[metric]) for metric in HEADLINE if metric in found]
         if cells:
             blocks.append(f"### {markdown(plain(page.name))} against the baseline")
-            heads = ("metric", "baseline", "candidate", "difference", f"{percent(report.confidence)} CI", "reading")
+            interval = f"{percent(report.confidence)} CI"
+            heads = ("metric", *report.sides(page.name), "difference", interval, "reading")
             blocks.append(table(heads, cells, "lrrrrl", each))
     return blocks
 
@@ -142,9 +143,9 @@ def _reading(row: Compared) -> str:
     return f"{row.judgement.arrow} {row.judgement.word}".strip()
 
 
-def _heads(report: ReportInput, *first: str) -> tuple[str, ...]:
+def _heads(report: ReportInput, candidate: str, *first: str) -> tuple[str, ...]:
     interval = f"{percent(report.confidence)} CI"
-    return (*first, "unit", "baseline", "candidate", "difference", interval, "n", "adjusted p", "reading")
+    return (*first, "unit", *report.sides(candidate), "difference", interval, "n", "adjusted p", "reading")
 
 
 def _row(row: Compared, *first: str) -> tuple[str, ...]:
@@ -155,7 +156,7 @@ def _row(row: Compared, *first: str) -> tuple[str, ...]:
 
 
 def _comparison(report: ReportInput, candidate: str) -> list[str]:
-    heads = (*_heads(report, "metric")[:-1], "effect size", "detectable", "reading")
+    heads = (*_heads(report, candidate, "metric")[:-1], "effect size", "detectable", "reading")
     blocks = []
     for section in comparison_sections(report, candidate):
         rows = [(*_row(row, markdown(row.metric))[:-1], row.effect, row.mde, _reading(row)) for row in section.rows]
@@ -169,7 +170,7 @@ def _comparison(report: ReportInput, candidate: str) -> list[str]:
 
 def _lengths(report: ReportInput, candidate: str) -> str:
     rows = [_row(row, markdown(row.metric), kind, str(end)) for end, kind, row in length_rows(report, candidate)]
-    return table(_heads(report, "metric", "queries", "length"), rows, "llrlrrrrrrl") if rows else ""
+    return table(_heads(report, candidate, "metric", "queries", "length"), rows, "llrlrrrrrrl") if rows else ""
 
 
 def _layers(report: ReportInput, candidate: str) -> str:
@@ -177,7 +178,7 @@ def _layers(report: ReportInput, candidate: str) -> str:
         pl.col("layer").is_not_null() & (pl.col("metric") == "selection_recall")
     )
     rows = [_row(compared(row), str(row["layer"])) for row in own.sort("layer").iter_rows(named=True)]
-    return table(_heads(report, "layer"), rows, "rlrrrrrrl") if rows else ""
+    return table(_heads(report, candidate, "layer"), rows, "rlrrrrrrl") if rows else ""
 
 
 def _brief(report: ReportInput, brief: TextTable) -> str:

@@ -145,6 +145,7 @@ def _picture(history: Sequence[Stretch]) -> Picture | None:
         "One point a result: the number of its run, and the month and day of the first that had it (UTC); evenly "
         "spaced, whatever time lay between. Bands are each result's own confidence interval."
     )
+    caption += "".join(f" In run {stretch.number}, {plain(name)} leaks." for stretch in shown for name in stretch.leaks)
     return pictures.picture("study-over-time", "Metrics over time", caption, figure)
 
 

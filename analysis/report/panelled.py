@@ -69,7 +69,8 @@ def shown_panels(page: ModelPage, prefix: str) -> tuple[Shown, ...]:
 
 def study_pictures(report: ReportInput) -> tuple[Picture, ...]:
     """The figures over all models."""
-    return tuple(drawn for panel in panels() for drawn in _pictures(panel.across(report), "study"))
+    shown = report.for_readers()
+    return tuple(drawn for panel in panels() for drawn in _pictures(panel.across(shown), "study"))
 
 
 def _pictures(drawn: Iterable[Drawn], prefix: str, of: str = "") -> tuple[Picture, ...]:

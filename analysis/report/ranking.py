@@ -32,10 +32,10 @@ RANKING = {
 RULE = (
     "Ordered by quality, then cost, then loss. First come candidates whose next-token loss and selection recall are "
     "both shown to be no worse than the margin allows (kept), then those of which one is not shown (open), then those "
-    "with one that is detectably worse and not shown to be within the margin (lost), last those that failed the "
-    "causality audit (void); a metric that cannot be compared is left out. Within each, the fewest indexer FLOPs come "
-    "first, and the smaller next-token loss where those are equal. On the front: no other model, the baseline "
-    "included, beats it in cost and quality at once, by the estimates."
+    "with one that is detectably worse and not shown to be within the margin (lost), last those that leak, or "
+    "whose baseline does (void); a metric that cannot be compared is left out. Within each, the fewest indexer FLOPs "
+    "come first, and the smaller next-token loss where those are equal. On the front: no other model, the baseline "
+    "included, beats it in cost and quality at once, by the estimates; models that leak do not compete."
 )
 QUALITIES = ("kept", "open", "lost", "void")
 _FIELDS = {"nll": "nll", "recall": "selection_recall"}
@@ -50,8 +50,9 @@ def ranking(report: ReportInput) -> pl.DataFrame:
         selection recall, cost (indexer FLOPs as a ratio to the baseline's), efficiency_score, and whether the candidate
         is on the Pareto front of cost and either quality; null where that cannot be said.
     """
-    failed = set(report.causality.filter(pl.col("passed").eq_missing(False))["model"])
-    models = [page.name for page in report.measured]
+    of_baseline = report.baseline is not None and report.baseline.name in report.leaking
+    void = report.names if of_baseline else report.leaking
+    models = [page.name for page in report.measured if page.name not in report.leaking]
     fronts = {name: model_front(report.metrics, models, metric) for name, metric in _FIELDS.items()}
     rows = []
     for page in report.candidates:
@@ -63,7 +64,7 @@ def ranking(report: ReportInput) -> pl.DataFrame:
         paid, base = known(cost.get("value")), known(cost.get("baseline"))
         row: dict[str, Any] = {
             "candidate": page.name,
-            "quality": "void" if page.name in failed else _quality([own.get(metric) for metric in _FIELDS.values()]),
+            "quality": "void" if page.name in void else _quality([own.get(metric) for metric in _FIELDS.values()]),
             "cost": paid / base if paid is not None and base else None,
             "efficiency_score": known(own.get("efficiency_score", {}).get("value")),
         }

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from indexscope.analysis.leaks import marked
 from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.names import plain
 from indexscope.analysis.report.inputs import ModelPage, ReportInput
@@ -106,4 +107,5 @@ def portrait(report: ReportInput, page: ModelPage) -> str:
         if page.has_indexer
         else " It has no indexer, so its attention is described and nothing is said of selection."
     )
-    return f"{plain(page.name)}: {join(parts)}.{kind}" if parts else kind.strip()
+    name = marked(plain(page.name), page.name in report.leaking)
+    return f"{name}: {join(parts)}.{kind}" if parts else kind.strip()

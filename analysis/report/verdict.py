@@ -131,7 +131,7 @@ def _weighed(headline: str, found: Sequence[Caution]) -> str:
 
 
 def _told(report: ReportInput) -> Verdict:
-    failed = _failed_audits(report)
+    failed = [name for name in report.names if name in report.leaking]
     baseline = report.baseline
     if not report.candidates or baseline is None:
         return _alone(report, failed)
@@ -142,9 +142,8 @@ def _told(report: ReportInput) -> Verdict:
         sentences += _about(report, page, findings[page.name], alone=len(report.candidates) == 1)
     sentences += limits(report)
     if failed:
-        headline = _audit_headline(failed)
-        level: Level = "worse" if any(page.name in failed for page in report.candidates) else "none"
-        return Verdict(headline, tuple(sentences), level)
+        headline = _audit_headline(report, failed)
+        return Verdict(headline, tuple(sentences), "none")
     if len(report.candidates) == 1:
         only = report.candidates[0]
         return Verdict(_compared(only, baseline, findings[only.name]), tuple(sentences), levels[only.name])
@@ -231,6 +230,8 @@ def _several(levels: Sequence[Level]) -> str:
 
 def _about(report: ReportInput, page: ModelPage, findings: Sequence[_Finding], alone: bool) -> list[str]:
     start = "" if alone else f"{plain(page.name)}: "
+    if leak := [plain(one.name) for one in (page, report.baseline) if one is not None and one.name in report.leaking]:
+        return [f"{start}not judged, since {join(leak)} {'leaks' if len(leak) == 1 else 'leak'}."]
     told = [sentence(finding.row, finding.outcome, report.confidence) for finding in findings]
     if not told:
         told = ["No metric could be compared with an interval."]
@@ -279,7 +280,7 @@ def _alone(report: ReportInput, failed: Sequence[str]) -> Verdict:
     ]
     sentences += limits(report)
     if failed:
-        return Verdict(_audit_headline(failed), tuple(sentences), "none")
+        return Verdict(_audit_headline(report, failed), tuple(sentences), "none")
     if report.dumps:
         return Verdict("", tuple(sentences), "none")
     if not report.models:
@@ -288,15 +289,13 @@ def _alone(report: ReportInput, failed: Sequence[str]) -> Verdict:
     return Verdict(f"{name} was measured on its own: no candidate, so nothing is compared.", tuple(sentences), "none")
 
 
-def _failed_audits(report: ReportInput) -> list[str]:
-    return [str(name) for name in report.causality.filter(pl.col("passed").eq_missing(False))["model"]]
-
-
-def _audit_headline(failed: Sequence[str]) -> str:
+def _audit_headline(report: ReportInput, failed: Sequence[str]) -> str:
     names = join([plain(name) for name in failed])
-    return (
-        f"Do not use these numbers: {names} failed the causality audit, so later tokens leak into earlier predictions."
-    )
+    sound = report.baseline is not None and report.baseline.name not in failed
+    others = sound and any(page.name not in failed for page in report.candidates)
+    what = f"the numbers of {names}" if others else "these numbers"
+    who = ("it" if len(failed) == 1 else "they") if others else names
+    return f"Do not use {what}: {who} failed the causality audit, so later tokens leak into earlier predictions."
 
 
 def _failed_gates(report: ReportInput) -> str:

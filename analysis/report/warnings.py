@@ -55,13 +55,14 @@ def _missing(report: ReportInput) -> list[Caution]:
 
 
 def _audits(report: ReportInput) -> list[Caution]:
-    failed = report.causality.filter(pl.col("passed").eq_missing(False))
+    failed = report.causality.filter(pl.col("model").is_in(list(report.leaking)))
     return [
         Caution(
             "audit",
             str(row["model"]),
             f"{plain(row['model'])} failed the causality audit: later tokens moved an earlier logit by up to "
-            f"{number(row['max_logit_change'])}, or are attended to; its numbers cannot be used.",
+            f"{number(row['max_logit_change'])}, or are attended to; its numbers cannot be used, and nothing is "
+            "concluded from them.",
         )
         for row in failed.iter_rows(named=True)
     ]

@@ -29,6 +29,7 @@ from indexscope.analysis.report.difference import (
     interval_title,
     left_out,
     markdown_difference,
+    pair_text,
     reading,
     unmatched,
 )
@@ -37,7 +38,7 @@ from indexscope.analysis.settings import ComparisonSettings
 from indexscope.flows.finished.compared import Compared
 from indexscope.flows.tables import emit, fits, new_console, new_table, written
 
-COLOURS = {"better": "green", "worse": "red", "different": "cyan"}
+COLOURS = {"better": "green", "worse": "red", "different": "cyan", "leaks": "red"}
 #: Columns that a narrow terminal goes without, the first first.
 SPARED = ("n", "unit", "interval")
 UNPAIRED = "* the two sides' own intervals taken as independent: too wide rather than too narrow"
@@ -108,7 +109,7 @@ def print_differences(a: Compared, b: Compared, wanted: Wanted, rules: Sequence[
                 emit(markdown_difference(title, told.notes, told.warnings, found, more, told.interval))
             else:
                 emit(_table(told, found, more))
-        return int(any(outcome.holds for outcome in told.outcomes))
+        return int(any(outcome.fails for outcome in told.outcomes))
 
 
 def _told(a: Compared, b: Compared, wanted: Wanted, rules: Sequence[str], alone: bool) -> _Told:
@@ -189,17 +190,13 @@ def _more(told: _Told, shown: pl.DataFrame, kept: pl.DataFrame, wanted: Wanted) 
         lines = [f"{names} {'metric' if names == 1 else 'metrics'} on one side only: --all names them"]
     more += lines
     for outcome in told.outcomes:
-        if outcome.holds:
+        if outcome.fails:
             place = "" if outcome.row["layer"] is None else f", layer {outcome.row['layer']}"
-            more.append(f"failed: {outcome.rule}: {_pair(outcome.row)}{place}: {number(outcome.value, signed=True)}")
-    if told.outcomes and not any(outcome.holds for outcome in told.outcomes):
+            why = "leaks, not judged" if outcome.leaks else number(outcome.value, signed=True)
+            more.append(f"failed: {outcome.rule}: {pair_text(outcome.row)}{place}: {why}")
+    if told.outcomes and not any(outcome.fails for outcome in told.outcomes):
         more.append(f"passed: none of {len({outcome.rule for outcome in told.outcomes})} rules holds")
     return more
-
-
-def _pair(row: Mapping[str, Any]) -> str:
-    a, b = plain(row["model_a"]), plain(row["model_b"])
-    return a if a == b else f"{a} → {b}"
 
 
 def _table(told: _Told, found: Sequence[Block], more: Sequence[str]) -> str:
@@ -270,6 +267,7 @@ def _json(a: Compared, b: Compared, told: _Told, shown: pl.DataFrame) -> str:
             **{key: outcome.row[key] for key in ("role", "model_a", "model_b", "metric", "layer")},
             "value": known(outcome.value),
             "holds": outcome.holds,
+            "leaks": outcome.leaks,
         }
         for outcome in told.outcomes
     ]
@@ -280,6 +278,6 @@ def _json(a: Compared, b: Compared, told: _Told, shown: pl.DataFrame) -> str:
         "paired": told.paired,
         "differences": rows,
         "rules": outcomes,
-        "failed": list(dict.fromkeys(outcome.rule for outcome in told.outcomes if outcome.holds)),
+        "failed": list(dict.fromkeys(outcome.rule for outcome in told.outcomes if outcome.fails)),
     }
     return json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n"

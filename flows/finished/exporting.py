@@ -6,8 +6,15 @@ import difflib
 from collections.abc import Collection
 
 from indexscope import IndexscopeError
+from indexscope.storage.store.keys import key_at
+from indexscope.storage.store.store import JSON, Store
 from indexscope.storage.studies.export import Measure
+from indexscope.storage.studies.records import StudyRecord
+from indexscope.tasks.common.declared import RESULT
 
+#: Inputs that the features and the audit of one model share, and no other model's have.
+_RUN = ("checkpoint", "dataset", "device")
+AUDITS = "audits"
 #: Feature tables without values: names of samples, and selections, which are packed.
 _OTHERS = ("samples", "selections")
 
@@ -48,6 +55,27 @@ def chosen(tables: Collection[str], metrics: Collection[str], own: Collection[Me
         for measure in known
         if (not tables or measure.table in tables) and (not metrics or measure.column in metrics)
     )
+
+
+def leaks_of(store: Store, record: StudyRecord) -> dict[str, bool]:
+    """Whether each model of a study failed the causality audit, as far as that has been made.
+
+    Raises:
+        IndexscopeError: An audit is damaged.
+    """
+    from indexscope.analysis.leaks import leaks
+
+    def run(path: str) -> tuple[JSON, ...] | None:
+        manifest = store.manifest(key_at(path))
+        return None if manifest is None else tuple(manifest.inputs.get(name) for name in _RUN)
+
+    audits = {made: path for path in record.steps if path.startswith(f"{AUDITS}/") and (made := run(path)) is not None}
+    own = {model: key_at(audits[made]) for model, path in record.models.items() if (made := run(path)) in audits}
+    return {
+        model: leaks(store.read(key, "audit", [RESULT]))
+        for model, key in own.items()
+        if store.record(key, RESULT) is not None
+    }
 
 
 def _check(option: str, names: Collection[str], known: Collection[str]) -> None:

@@ -95,6 +95,7 @@ def print_json(shown: Shown, url: str, identity: str) -> None:
             "changed": stretch.run.changed,
             "problem": stretch.run.problem,
             "missing": stretch.missing,
+            "leaks": stretch.leaks,
             "returned": stretch.returned,
             "verdict": None if stretch.run.numbers is None else stretch.run.numbers["verdict"],
             "gates": list(stretch.gates.values()),

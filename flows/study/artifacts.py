@@ -23,7 +23,19 @@ from indexscope.flows.engine.progress import REFUSALS
 from indexscope.flows.study.config import Study
 
 #: Columns of the comparison that a table of artifacts has room for.
-SHOWN = ("candidate", "metric", "unit", "baseline", "value", "difference", "ci_low", "ci_high", "n", "better")
+SHOWN = (
+    "candidate",
+    "metric",
+    "unit",
+    "baseline",
+    "value",
+    "difference",
+    "ci_low",
+    "ci_high",
+    "n",
+    "better",
+    "verdict",
+)
 #: Figures of the report that are shown, by their ids; the rest is in the report.
 FIGURES = ("study-over-time", "study-differences", "study-recall")
 #: Bytes of an artifact. Prefect refuses an event above 1.5 MB, and an artifact travels in one.

@@ -41,6 +41,7 @@ SCHEMA: dict[str, type[pl.DataType]] = {
     "value": pl.Float64,
     "weight": pl.Int64,
     "unit": pl.String,
+    "leaks": pl.Boolean,
 }
 
 
@@ -121,6 +122,7 @@ def export(
     measures: Sequence[Measure],
     *,
     own: Mapping[str, str] | None = None,
+    leaks: Mapping[str, bool] | None = None,
     partial: bool = False,
     overwrite: bool = False,
     progress: Callable[[], None] = lambda: None,
@@ -136,6 +138,7 @@ def export(
         target: The file, which appears whole or not at all; its ending, .parquet or .csv, says the format.
         measures: What to export.
         own: Path of the study's own features of each model that has some, by name.
+        leaks: Whether each model failed the causality audit, by name; null in the file where that is not known.
         partial: Accept features of which some shards are missing.
         overwrite: Replace a file that is there.
         progress: Called after every shard.
@@ -163,7 +166,7 @@ def export(
             for model, steps in keys.items():
                 for unit in shards[model][0]:
                     for frame in _tidy(store, steps, unit, model, measures):
-                        write(frame)
+                        write(frame.with_columns(pl.lit((leaks or {}).get(model), dtype=pl.Boolean).alias("leaks")))
                         rows += frame.height
                     progress()
         if not rows:
@@ -237,6 +240,7 @@ def _rows(frame: pl.DataFrame, model: str, measure: Measure) -> pl.DataFrame:
     constants = {"model": model, "table": measure.table, "metric": measure.column, "unit": measure.unit}
     columns: dict[str, pl.Expr] = {name: pl.lit(text) for name, text in constants.items()}
     columns |= {name: pl.col(name) if name in frame.columns else pl.lit(None) for name in (*PLACE, "document")}
+    columns["leaks"] = pl.lit(None)
     columns |= {"value": pl.col(measure.column), "weight": pl.col(measure.weight) if measure.weight else pl.lit(None)}
     ordered = [columns[name].cast(kind).alias(name) for name, kind in SCHEMA.items()]
     return frame.filter(pl.col(measure.column).is_not_null()).select(ordered)

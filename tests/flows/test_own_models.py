@@ -6,6 +6,8 @@ import json
 import random
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,8 @@ def load_weights(weights):
     model.load_state_dict(torch.load(weights, weights_only=True))
     return model
 """
+ROOT = Path(__file__).parents[2]
+EXAMPLE, GUIDE = ROOT / "examples" / "own_model", ROOT / "docs" / "own-models.md"
 #: What a study calls each model, and the kind that it is.
 KINDS = {"sparse": "bool", "by hand": "by hand", "window": "window", "ratio": "ratio", "multi": "multi", "leak": "leak"}
 
@@ -101,8 +105,7 @@ def addresses(folder: Path, *overrides: str) -> dict[tuple[str, str], str]:
     return {(node.step.name, node.owner): node.key.digest for node in planned(folder, *overrides).graph}
 
 
-def test_home_made_models_go_through_every_step_without_a_trace(experiment: Path, no_model_later: Any) -> None:
-    folder = experiment
+def test_home_made_models_go_through_every_step_without_a_trace(folder: Path, no_model_later: Any) -> None:
     run = run_command("study", folder / "study.yaml")
     assert not [line for line in run.err if "Traceback" in line], run.err
     report = json.loads((folder / "reports" / "own" / "report.json").read_text())
@@ -112,8 +115,9 @@ def test_home_made_models_go_through_every_step_without_a_trace(experiment: Path
     for name, kind in KINDS.items():
         if kind in ("multi", "leak"):
             continue
-        k = {"window": None, "ratio": 12}.get(kind, plain_modules.K)
-        told = extract_samples(plain_modules.Told(plain_modules.Plain(kind), k), samples, ExtractSettings())
+        # Of a k that grows with the length, the largest that was seen is told, and a note says so.
+        k = {"window": None, "ratio": int(0.3 * 513)}.get(kind, plain_modules.K)
+        told = extract_samples(plain_modules.Told(plain_modules.Plain(kind).eval(), k), samples, ExtractSettings())
         found = features(folder, name)
         for table in ("samples", "attention", "tokens", *(("indexer", "scores") if k else ())):
             close(found[table], told[table], f"{name} {table}")
@@ -174,7 +178,7 @@ def test_the_longest_sequence_and_the_vocabulary_are_asked_of_the_model(folder: 
     plan = planned(folder)
     assert {len(sample.input_ids) for sample in plan.samples} == {24}
     assert {model.info.vocab_size for model in plan.models} == {31}
-    assert [model.info.index_topk for model in plan.models] == [8, 8, None, 2, None, 8]
+    assert [model.info.index_topk for model in plan.models] == [8, 8, None, int(0.3 * 24), None, 8]
     with pytest.raises(
         Exception, match=r"sparse: was made for 24 tokens, and sample .* has 40; set dataset\.max_length"
     ):
@@ -271,3 +275,29 @@ def test_text_without_a_tokenizer_says_how_to_name_one(folder: Path) -> None:
     )
     assert run.code == 2
     assert "token id" in run.err[0], "the ids of that tokenizer are not this model's"
+
+
+def test_the_guide_leads_from_an_experiment_folder_to_a_report(tmp_path: Path) -> None:
+    folder = Path(
+        shutil.copytree(EXAMPLE, tmp_path / "own_model", ignore=shutil.ignore_patterns("runs", ".*", "*.jsonl"))
+    )
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL)]
+    study = {**blocks[0], "candidates": [*blocks[0]["candidates"], *blocks[1]["candidates"]]}
+    assert study == yaml.safe_load((folder / "study.yaml").read_text()), "the guide and the example say the same"
+    subprocess.run([sys.executable, "train.py", "2"], cwd=folder, check=True, timeout=600)
+    small = ["closeup.samples=2", "closeup.queries=8", "extract.profile_lengths=[64]", "extract.profile_repeats=2"]
+    run = run_command("study", folder / "study.yaml", *(word for key in small for word in ("--set", key)))
+    assert run.out[-1].endswith("reports/own-model")
+    report = json.loads((folder / "reports" / "own-model" / "report.json").read_text())
+    assert {model["model"]: model["passed"] for model in report["causality"]} == {
+        "sparse": True,
+        "k 8": True,
+        "leaking twin": False,
+    }
+    assert [line for line in run.out + run.err if "leaking twin failed the causality audit" in line]
+    recall = {
+        row["model"]: row["value"]
+        for row in report["metrics"]
+        if row["name"] == "selection_recall" and row["layer"] is None
+    }
+    assert 0 < recall["k 8"] < recall["sparse"] < 1

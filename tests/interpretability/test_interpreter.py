@@ -336,7 +336,7 @@ def test_results_are_mappings_that_print_their_numbers_and_become_frames(interpr
     assert text.startswith("PositionalBias of mine, n = 4 samples\n  positional_bias ")
     assert f"recency_lift               {found.recency_lift:.4f} ratio  (" in text
     frame = found.to_frame()
-    assert frame.columns == ["name", "value", "unit", "ci_low", "ci_high", "n"]
+    assert frame.columns == ["name", "value", "unit", "ci_low", "ci_high", "n", "leaks"]
     row = frame.row(by_predicate=pl.col("name") == "recency_lift", named=True)
     assert row["value"] == found.recency_lift and row["ci_low"] < row["value"] < row["ci_high"] and row["n"] == 4
     assert set(found.frames()) == {"values", "samples", "metrics", "per_sample", "costs", "lift"}

@@ -57,10 +57,10 @@ def test_keys_are_exactly_the_documented_ones() -> None:
     data = build_json(report())
     assert list(data) == TOP
     assert set(data["verdict"]) == {"level", "headline", "sentences"}
-    assert set(data["models"][0]) == {"name", "role", "fingerprint", "family", "parameters", "indexer"}
+    assert set(data["models"][0]) == {"name", "role", "fingerprint", "family", "parameters", "indexer", "leaks"}
     assert set(data["models"][0]["indexer"]) == {"heads", "dim", "topk"}
     assert set(data["definitions"][0]) == {"name", "unit", "better", "kind", "family", "meaning", "formula"}
-    assert set(data["metrics"][0]) == {"model", "name", "layer", "value", "unit", "ci_low", "ci_high", "n"}
+    assert set(data["metrics"][0]) == {"model", "name", "layer", "value", "unit", "ci_low", "ci_high", "n", "leaks"}
     assert set(data["comparisons"][0]) == set(COMPARISON)
     assert set(data["by_length"][0]) == {*COMPARISON, "length", "kind"} - {"layer"}
     assert set(data["gates"][0]) == {"name", "rule", "candidate", "value", "passed", "layer", "reason"}

@@ -77,7 +77,7 @@ def test_a_made_up_panel_is_in_every_part_of_the_page(given: ReportInput) -> Non
 def test_a_made_up_panel_is_in_the_other_files(given: ReportInput) -> None:
     files = render(given)
     assert json.loads(files["report.json"])["heights"] == [
-        {"model": "light", "height": 4.25},
-        {"model": "light", "height": 3.5},
+        {"model": "light", "height": 4.25, "leaks": False},
+        {"model": "light", "height": 3.5, "leaks": False},
     ]
     assert "<summary>light: tides</summary>\n\n| hour | height |" in files["report.md"]

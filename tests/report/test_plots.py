@@ -103,6 +103,7 @@ def test_relative_differences_are_per_cent_of_the_baseline() -> None:
         "ci_high": 0.2,
         "n": 3,
         "better": None,
+        "verdict": None,
     }
     frame = pl.DataFrame([row, {**row, "baseline": 0.0}, {**row, "ci_low": None}, {**row, "unit": "ms"}])
     found = relative(frame)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from indexscope import IndexscopeError
-from indexscope.analysis.capture.trace import GUIDE, LayerTrace, Trace
+from indexscope.analysis.capture.trace import GUIDE, LayerTrace, Trace, causal_mask
 from indexscope.analysis.capture.watching.attended import Attention
 from indexscope.analysis.capture.watching.calls import TooLong, WatchCalls
 from indexscope.analysis.capture.watching.held import alone, evaluated, plain_torch
@@ -66,7 +66,10 @@ class WatchedModule(nn.Module):
         logits, watch = self._run(input_ids, select, head_scores)
         if watch.no_dense:
             raise NotImplementedError(f"{self.name}: has no dense reference")
-        return Trace(logits, [layer for _, layer, _ in self._layers(watch, head_scores) if layer is not None])
+        found = self._layers(watch, head_scores)
+        causal = causal_mask(watch.length, logits.device)
+        ahead = any(layer is None and bool((seen.visible & ~causal).any()) for seen, layer, _ in found)
+        return Trace(logits, [layer for _, layer, _ in found if layer is not None], ahead)
 
     def _run(
         self, input_ids: torch.Tensor, select: bool = True, heads: bool = False
@@ -79,9 +82,9 @@ class WatchedModule(nn.Module):
         except Exception as error:  # whatever a stranger's forward raises
             if is_out_of_memory(error) or isinstance(error, IndexscopeError):
                 raise
-            if isinstance(error, TooLong) and error.rows != watch.rows:
-                self.max_length = error.rows
-            reason = f"its forward fails on ids of shape {list(input_ids.shape)} ({error})"
+            if isinstance(error, TooLong) and int(input_ids.max()) < error.rows:
+                self.max_length = error.rows  # it is not the tokens that are beyond it
+            reason = f"its forward fails on ids of shape {list(input_ids.shape)} ({type(error).__name__}: {error})"
             raise IndexscopeError(self.name, reason, _REMEDY) from error
         logits = logits_of(result)
         fits = logits is not None and logits.shape[:-1] == input_ids.shape and logits.shape[-1] > 0
@@ -110,13 +113,15 @@ class WatchedModule(nn.Module):
         widths: dict[int, int] = {}
         watch: WatchCalls | None = None
         failed: IndexscopeError | None = None
-        for length in LENGTHS:
+        waiting = list(LENGTHS)
+        while waiting:
+            length = waiting.pop(0)
             try:
                 watch = self._look(length)
             except IndexscopeError as error:
                 failed = failed or error
-                if watch is not None:
-                    break  # longer than its positions; one that is too short for its k comes before
+                if watch is not None:  # longer than its positions; one that is too short for its k comes before
+                    waiting = [] if self.max_length in (None, length, watch.length) else [self.max_length]
                 continue
             except Exception as error:
                 if watch is None or not is_out_of_memory(error):

@@ -23,7 +23,7 @@ def export_features(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write a study's features, its own among them, as one tidy file: one row a value, with its weight and unit."""
-    from indexscope.flows.finished.exporting import chosen
+    from indexscope.flows.finished.exporting import chosen, leaks_of
     from indexscope.flows.tables import size_text
     from indexscope.storage.studies.choice import choose_run
     from indexscope.storage.studies.export import export, plugin_features
@@ -32,7 +32,10 @@ def export_features(
     record = choose_run(store, name)
     paths, own = plugin_features(store, record)
     measures = chosen(table or (), metric or (), own)
-    done = export(store, record.models, file, measures, own=paths, partial=partial, overwrite=force)
+    leaks = leaks_of(store, record)
+    done = export(store, record.models, file, measures, own=paths, leaks=leaks, partial=partial, overwrite=force)
+    for model in (model for model, found in leaks.items() if found):
+        typer.echo(f"warning: {model} leaks: it failed the causality audit; none of its numbers can be used", err=True)
     for model, (found, expected) in done.models.items():
         if found < expected:
             typer.echo(f"note: {model}: {found} of {expected} shards", err=True)

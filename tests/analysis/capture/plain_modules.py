@@ -20,8 +20,9 @@ def causal(length: int) -> torch.Tensor:
 class Lightning(nn.Module):
     """I = sum_j w_j ReLU(q_j . k); returns the scores, masked, and the mask of the best k."""
 
-    def __init__(self, ratio: float | None = None) -> None:
+    def __init__(self, ratio: float | None = None, all_keys: bool = False) -> None:
         super().__init__()
+        self.all_keys = all_keys
         self.query, self.key, self.weight = nn.Linear(WIDTH, 3 * 8), nn.Linear(WIDTH, 8), nn.Linear(WIDTH, 3)
         self.ratio = ratio
 
@@ -29,7 +30,8 @@ class Lightning(nn.Module):
         batch, length, _ = x.shape
         heads = functional.relu(torch.einsum("btjd,bsd->btjs", self.query(x).view(batch, length, 3, 8), self.key(x)))
         weights = self.weight(x)
-        scores = (heads * weights.unsqueeze(-1)).sum(2).masked_fill(~causal(length), -torch.inf)
+        scores = (heads * weights.unsqueeze(-1)).sum(2)
+        scores = scores if self.all_keys else scores.masked_fill(~causal(length), -torch.inf)
         k = K if self.ratio is None else max(1, int(self.ratio * length))
         picked = scores.topk(min(k, length), dim=-1).indices
         return scores, torch.zeros_like(scores, dtype=torch.bool).scatter(-1, picked, True), heads, weights
@@ -43,7 +45,7 @@ class Attention(nn.Module):
         self.kind, self.dense, self.told = kind, False, None
         self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
         if kind not in ("window", "dense", "gqa", "einsum", "topk", "threshold"):
-            self.indexer = Lightning(0.3 if kind == "ratio" else None)
+            self.indexer = Lightning(0.3 if kind == "ratio" else None, kind == "peek")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         batch, length, _ = x.shape
@@ -53,7 +55,9 @@ class Attention(nn.Module):
         mask = keys.expand(batch, 1, -1, -1)
         if hasattr(self, "indexer"):
             scores, chosen, heads, weights = self.indexer(x)
-            mask = (chosen if self.kind == "leak" else chosen & keys).unsqueeze(1)
+            mask = (chosen if self.kind.startswith("leak") else chosen & keys).unsqueeze(1)
+            if self.kind == "peek":  # future keys take places among its picks; it attends to itself and earlier ones
+                mask = mask | torch.eye(length, dtype=torch.bool)
             told = {"scores": scores, "selected": mask[:, 0], "head_scores": heads, "head_weights": weights}
         elif self.kind == "window":
             mask = (keys & keys.triu(-5)).view(1, 1, length, length)
@@ -78,9 +82,9 @@ class Attention(nn.Module):
         if self.kind in ("float", "leak"):
             added = torch.zeros(mask.shape).masked_fill(~mask, -torch.inf)
             return functional.scaled_dot_product_attention(q, k, v, attn_mask=added)
-        if self.kind in ("by hand", "topk", "threshold", "capped"):
+        if self.kind in ("by hand", "topk", "threshold", "capped", "leak by hand", "leak capped"):
             z = torch.matmul(q, k.transpose(-2, -1)) / math.sqrt(q.shape[-1])
-            z = 5 * torch.tanh(z / 5) if self.kind == "capped" else z
+            z = 5 * torch.tanh(z / 5) if self.kind.endswith("capped") else z
             p = functional.dropout(functional.softmax(z.masked_fill(~mask, -1e9), dim=-1), 0.1, self.training)
             return torch.matmul(p, v)
         if self.kind == "einsum":

@@ -21,7 +21,9 @@ from indexscope.analysis.closeup.run import closeup_samples
 from indexscope.analysis.efficiency import EfficiencySettings
 from indexscope.analysis.efficiency import run as efficiency
 from indexscope.analysis.features import extract_samples
+from indexscope.analysis.plugins.extract import extract_plugin_features
 from indexscope.analysis.settings import CloseupSettings, ExtractSettings
+from indexscope.plugins import Plugin
 from tests.analysis.capture.plain_modules import HEADS, VOCABULARY, WIDTH, K, Lightning, Plain, Told, causal
 from tests.analysis.capture.research_model import ResearchModel
 from tests.analysis.samples import samples
@@ -80,6 +82,9 @@ KINDS: dict[str, tuple[str, int | None, dict[str, object]]] = {
 }
 
 
+LARGEST = Plugin("largest", "share", "Largest weight.", "neither", lambda rows: rows.p.amax(-1), file="own.py")
+
+
 def untold(model: nn.Module) -> nn.Module:
     """The module without its trace."""
 
@@ -100,6 +105,7 @@ def measured(model: nn.Module) -> tuple[dict[str, pl.DataFrame], list[str]]:
         "profile": profile.select(~pl.selectors.starts_with("milliseconds")),
         "audit": audit_causality(model, [one[0].input_ids]),
         **extract_samples(source, one, SETTINGS, journal),
+        **extract_plugin_features(source, one, SETTINGS, [LARGEST], journal),
         **closeup_samples(source, one, CloseupSettings(queries=8, rerun_samples=0), SETTINGS, journal),
     }
     return tables, journal.notes
@@ -110,7 +116,7 @@ def test_every_table_of_a_study_is_that_of_the_same_model_with_a_trace(name: str
     kind, k, how = KINDS[name]
     model = Telling(kind, k, **how).eval()
     told, expected = measured(model)[0], measured(untold(model))[0]
-    assert told.keys() == expected.keys() >= {"attention", "tokens", "profile", "selection_stability"}
+    assert told.keys() == expected.keys() >= {"tokens", "profile", "selection_stability", "plugin_attention"}
     for table, frame in told.items():
         columns = [column for column in frame.columns if column != "sketch"]
         assert_frame_equal(expected[table].select(columns), frame.select(columns), rel_tol=1e-6, abs_tol=1e-6)

@@ -206,7 +206,7 @@ class Other(nn.Module):
         (lambda ids: (ids, None), "its forward returns"),
         (lambda ids: torch.zeros(3, 5), "its forward returns"),
         (lambda ids: torch.zeros(*ids.shape, 0), r"its forward returns a tensor \[2, 7, 0\], no logits"),
-        (lambda ids: 1 / 0, r"its forward fails on ids of shape \[2, 7\] \(division by zero\)"),
+        (lambda ids: 1 / 0, r"its forward fails on ids of shape \[2, 7\] \(ZeroDivisionError: division by zero\)"),
         (lambda ids: torch.zeros(*ids.shape, 31), "makes no call of scaled_dot_product_attention"),
         (lambda ids: ids @ torch.zeros(2, 2), "its forward fails on ids of shape"),
     ],
@@ -217,13 +217,14 @@ def test_a_module_that_cannot_be_watched_is_one_line_that_says_why(result: objec
     assert "\n" not in str(caught.value) and "docs/protocol.md" in caught.value.remedy
 
 
-def test_positions_that_end_are_the_longest_sequence() -> None:
+@pytest.mark.parametrize("positions", [50, 31])
+def test_positions_that_end_are_the_longest_sequence(positions: int) -> None:
     model = Plain().eval()
-    model.places = nn.Embedding(50, WIDTH)
+    model.places = nn.Embedding(positions, WIDTH)  # also where there are as many as tokens
     source = as_source(model)
-    assert source.max_length == 50
-    with pytest.raises(IndexscopeError, match="end at 50"):
-        extract_samples(source, samples(51), SETTINGS)
+    assert source.max_length == positions
+    with pytest.raises(IndexscopeError, match=f"end at {positions}"):
+        extract_samples(source, samples(positions + 1), SETTINGS)
 
 
 @pytest.mark.parametrize("kind", ["bool", "by hand", "latent"])

@@ -261,3 +261,22 @@ def test_a_comparison_by_length_has_no_rows_without_candidates_or_features() -> 
     empty = context_length.run({}, ContextLengthSettings(resamples=20))["by_sample"]
     assert compare_lengths({"a": empty}, "a", SETTINGS).columns == list(LENGTH_COMPARISONS.schema)
     assert compare_lengths({"a": empty, "b": empty}, "a", SETTINGS).is_empty()
+
+
+@pytest.mark.parametrize(("leaking", "void"), [(["b"], {"b"}), (["a"], {"b", "c"}), ([], set())])
+def test_whatever_is_compared_with_a_model_that_leaks_has_no_verdict(leaking: list[str], void: set[str]) -> None:
+    values = {"a": [5.0, 5.1, 5.2, 5.3], "b": [1.0, 1.1, 1.2, 1.3], "c": [9.0, 9.1, 9.2, 9.3]}
+    rows = compare(planted_pair(values, [1.0] * 4, "nll"), "a", SETTINGS, leaking)
+    sure = compare(planted_pair(values, [1.0] * 4, "nll"), "a", SETTINGS)
+    assert set(sure["verdict"]) == {"better", "worse"}
+    for row, before in zip(rows.iter_rows(named=True), sure.iter_rows(named=True), strict=True):
+        judged = ("verdict", "better", "no_worse", "corrected")
+        expected = ("leaks", None, None, None) if row["candidate"] in void else tuple(before[key] for key in judged)
+        assert tuple(row[key] for key in judged) == expected
+        assert row["difference"] == before["difference"] and row["ci_low"] == before["ci_low"]
+    tables = {"a": planted.features(seed=1), "b": planted.features(seed=1, shift=0.05)}
+    by_sample = {
+        name: context_length.run(own, ContextLengthSettings(resamples=20))["by_sample"] for name, own in tables.items()
+    }
+    lengths = compare_lengths(by_sample, "a", SETTINGS, leaking)
+    assert (lengths["verdict"] == "leaks").fill_null(value=False).to_list() == [bool(leaking)] * lengths.height

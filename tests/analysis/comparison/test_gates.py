@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from indexscope.analysis.comparison.gates import ALIASES, evaluate, parse_rule
 from indexscope.analysis.comparison.tables import COMPARISONS
+from indexscope.analysis.leaks import without_verdicts
 from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.metrics.tables import METRICS
 from indexscope.errors import IndexscopeError
@@ -234,3 +235,20 @@ def test_a_missing_candidate_fails_every_gate_and_the_baseline_does_not_stand_in
     ]
     both = evaluate(gates[:1], comparisons("half"), metrics("base", "half"), missing=["light"])
     assert both.select("name", "passed").rows() == [("kept (half)", True), ("kept (light)", False)]
+
+
+@pytest.mark.parametrize("rule", ["recall > 0", "recall.difference >= -1 per layer", "recall.ratio > 0"])
+def test_no_gate_holds_on_numbers_that_leak(rule: str) -> None:
+    frames = comparisons("light", "half"), metrics("base", "light", "half")
+    assert evaluate([Gate("g", rule)], *frames)["passed"].all()
+    void = without_verdicts(frames[0], "base", ["light"])
+    rows = evaluate([Gate("g", rule)], void, frames[1], leaking=["light"])
+    assert rows["passed"].to_list() == [False, True]
+    assert rows["reason"][0].startswith("leaks: light failed the causality audit") and "leaks" not in rows["reason"][1]
+
+
+def test_against_a_baseline_that_leaks_a_value_is_judged_and_a_difference_is_not() -> None:
+    void, gates = without_verdicts(comparisons("light"), "base", ["base"]), ("recall > 0", "recall.difference >= -1")
+    rows = evaluate([Gate(rule, rule) for rule in gates], void, metrics("base", "light"), leaking=["base"])
+    assert rows["passed"].to_list() == [True, False]
+    assert rows["reason"][1].startswith("leaks: the baseline failed the causality audit")

@@ -284,3 +284,10 @@ def test_without_results_there_is_no_advice() -> None:
     assert recommendations.run({"facts": planted.facts(top_k=None), "efficiency.metrics": metrics()}, SETTINGS)[
         "recommendations"
     ].is_empty()
+
+
+@pytest.mark.parametrize(("passed", "advised"), [(True, True), (None, True), (False, False)])
+def test_of_a_model_that_leaks_nothing_is_recommended(passed: bool | None, advised: bool) -> None:
+    audit = pl.DataFrame({"passed": [passed]}, schema={"passed": pl.Boolean})
+    frames = {"indexer_heads.pruning": pruning({(0, 1): (0.0, 0.0)}), "facts": facts(), "audit": audit}
+    assert (recommendations.run(frames, SETTINGS)["recommendations"].height > 0) is advised
