@@ -51,6 +51,13 @@ def test_a_dump_beside_a_model_is_told_first_and_changes_nothing_of_the_model(fr
     assert "selections (sglang)" in files["report.md"]
 
 
+def test_a_model_that_leaks_is_told_before_any_dump(frames: dict[str, pl.DataFrame]) -> None:
+    told = verdict(with_dump(report(audit_failed=("baseline",)), frames)).headline
+    assert told.startswith("Do not use these numbers") and told.endswith(
+        "fp8 selects exactly what the baseline selects."
+    )
+
+
 def test_nothing_is_said_of_what_a_dump_does_not_have(frames: dict[str, pl.DataFrame]) -> None:
     alone = report(candidates=())
     told = limits(with_dump(alone, frames))
@@ -67,7 +74,7 @@ def test_gates_about_dumps_are_held_against_dumps_and_all_others_against_models(
     metrics = pl.DataFrame(rows, schema=schema, orient="row").with_columns(
         layer=pl.lit(None, pl.Int16), ci_low=pl.col("value"), ci_high=pl.col("value")
     )
-    compared = metrics.filter(pl.col("model") == "light").with_columns(candidate=pl.col("model"))
+    compared = metrics.filter(pl.col("model") == "light").with_columns(candidate=pl.col("model"), verdict=pl.lit(""))
 
     class Rule:
         def __init__(self, rule: str) -> None:
@@ -75,10 +82,14 @@ def test_gates_about_dumps_are_held_against_dumps_and_all_others_against_models(
 
     rules = [Rule("nll <= 2.5"), Rule("rows_identical >= 0.9")]
 
-    def judged(comparisons: pl.DataFrame, dumps: list[str]) -> list[tuple[Any, ...]]:
-        return evaluate(rules, comparisons, metrics, (), dumps).select("candidate", "value", "passed").rows()
+    def judged(comparisons: pl.DataFrame, dumps: list[str], leaking: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:
+        found = evaluate(rules, comparisons, metrics, dumps=dumps, leaking=leaking)
+        return found.select("candidate", "value", "passed").rows()
 
     assert judged(compared, ["fp8"]) == [("light", 3.0, False), ("fp8", 0.5, False)]
     assert judged(compared, []) == [("light", 3.0, False), (None, None, False)], "a gate that could not look"
     alone = judged(compared.clear(), ["fp8"])
     assert ("base", 2.0, True) in alone and ("fp8", 0.5, False) in alone
+    rules[1] = Rule("rows_identical >= 0.4")
+    assert judged(compared, ["fp8"])[1] == ("fp8", 0.5, True)
+    assert judged(compared, ["fp8"], ("base",))[1] == ("fp8", 0.5, False), "nothing is compared with a model that leaks"
