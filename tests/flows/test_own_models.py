@@ -110,6 +110,11 @@ def test_home_made_models_go_through_every_step_without_a_trace(folder: Path, no
     assert not [line for line in run.err if "Traceback" in line], run.err
     report = json.loads((folder / "reports" / "own" / "report.json").read_text())
     assert {model["name"] for model in report["models"]} == set(KINDS)
+    leak = next(name for name, kind in KINDS.items() if kind == "leak")
+    assert [model["name"] for model in report["models"] if model["leaks"]] == [leak]
+    verdicts = {(row["candidate"] == leak, row["verdict"] == "leaks") for row in report["comparisons"]}
+    assert verdicts == {(True, True), (False, False)} and report["verdict"]["headline"].startswith("Do not use")
+    assert any("note: leaks: Plain attends to keys after their query" in line for line in run.out)
     plan = planned(folder)
     samples = [Sample(sample.index, sample.name, sample.input_ids) for sample in plan.samples]
     for name, kind in KINDS.items():
@@ -169,7 +174,8 @@ def test_an_edited_forward_is_a_new_model_and_a_moved_folder_is_not(folder: Path
     other = addresses(moved, "candidates.0.arguments.kind=float")
     changed = {key for key, digest in other.items() if edited[key] != digest and key[1]}
     assert {name for _, name in changed if _ not in ("clustering", "prototypes")} == {"by hand"}
-    assert set(STEPS) - {step for step, _ in edited} == {"plugin_features", "plugins"}
+    of_others = {"plugin_features", "plugins", "parity", "parity_rows"}
+    assert set(STEPS) - {step for step, _ in edited} == of_others
 
 
 def test_the_longest_sequence_and_the_vocabulary_are_asked_of_the_model(folder: Path) -> None:

@@ -30,7 +30,7 @@ def leaking(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 
     def audited(model: Any, *given: object) -> pl.DataFrame:
         audit: pl.DataFrame = real(model, *given)  # type: ignore[arg-type]
-        if model.config.index_n_heads > 1:
+        if getattr(model, "model", model).config.index_n_heads > 1:
             return audit
         return audit.with_columns(passed=pl.lit(False), max_logit_change=pl.lit(3.5))
 

@@ -25,9 +25,9 @@ SOFTMAX = ("softmax", "special_softmax", "_softmax")
 class TooLong(IndexError):
     """Ids beyond the rows of an embedding, which a CUDA device would not survive."""
 
-    def __init__(self, largest: int, rows: int) -> None:
-        self.rows = rows
-        super().__init__(f"id {largest} is beyond an embedding of {rows} rows")
+    def __init__(self, ids: torch.Tensor, rows: int) -> None:
+        self.ids, self.rows = ids, rows
+        super().__init__(f"id {int(ids.max())} is beyond an embedding of {rows} rows")
 
 
 @dataclass
@@ -266,7 +266,7 @@ def rows_within(ids: Any, table: Any = None) -> int | None:
     if not isinstance(ids, torch.Tensor) or not isinstance(table, torch.Tensor) or not ids.numel():
         return None
     if int(ids.max()) >= table.shape[0]:
-        raise TooLong(int(ids.max()), table.shape[0])
+        raise TooLong(ids, table.shape[0])
     return table.shape[0]
 
 

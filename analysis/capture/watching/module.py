@@ -82,8 +82,8 @@ class WatchedModule(nn.Module):
         except Exception as error:  # whatever a stranger's forward raises
             if is_out_of_memory(error) or isinstance(error, IndexscopeError):
                 raise
-            if isinstance(error, TooLong) and int(input_ids.max()) < error.rows:
-                self.max_length = error.rows  # it is not the tokens that are beyond it
+            if isinstance(error, TooLong) and not torch.equal(error.ids, input_ids):
+                self.max_length = error.rows  # positions, not tokens, are beyond it
             reason = f"its forward fails on ids of shape {list(input_ids.shape)} ({type(error).__name__}: {error})"
             raise IndexscopeError(self.name, reason, _REMEDY) from error
         logits = logits_of(result)

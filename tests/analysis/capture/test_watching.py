@@ -217,7 +217,7 @@ def test_a_module_that_cannot_be_watched_is_one_line_that_says_why(result: objec
     assert "\n" not in str(caught.value) and "docs/protocol.md" in caught.value.remedy
 
 
-@pytest.mark.parametrize("positions", [50, 31])
+@pytest.mark.parametrize("positions", [50, 31, 20])
 def test_positions_that_end_are_the_longest_sequence(positions: int) -> None:
     model = Plain().eval()
     model.places = nn.Embedding(positions, WIDTH)  # also where there are as many as tokens
