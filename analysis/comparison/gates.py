@@ -251,21 +251,25 @@ def evaluate(
                 value, passed, layer, reason = None, False, None, f"no result: {candidate} is missing"
             else:
                 value, passed, layer, reason = _judged(rule, _values(rule, candidate, comparisons, metrics))
-                if leak := _leak(rule, candidate, comparisons, leaking):
+                if leak := _leak(rule, candidate, comparisons, leaking, metrics):
                     passed, reason = False, leak
             label = f"{name} ({candidate})" if len(held) + len(missing) > 1 else name
             rows.append((label, rule.text, candidate, value, passed, layer, reason))
     return pl.DataFrame(rows, schema=GATES.schema, orient="row")
 
 
-def _leak(rule: Rule, candidate: str | None, comparisons: pl.DataFrame, leaking: Collection[str]) -> str:
+def _leak(
+    rule: Rule, candidate: str | None, comparisons: pl.DataFrame, leaking: Collection[str], metrics: pl.DataFrame
+) -> str:
     """Why a rule cannot hold of numbers that leak; empty where they do not."""
     if candidate in leaking:
         return f"{LEAKS}: {candidate} failed the causality audit, so that none of its numbers counts"
     compares = rule.quantity != "value" or REGISTRY[rule.metric].paired
-    if not compares or comparisons.is_empty():
+    if not compares or candidate is None:
         return ""
-    if comparisons.filter((pl.col("candidate") == candidate) & (pl.col("verdict") == LEAKS)).height:
+    judged = comparisons.filter((pl.col("candidate") == candidate) & (pl.col("verdict") == LEAKS)).height > 0
+    # Of a dump there are no comparisons; it is held against the first model, the baseline.
+    if judged or (REGISTRY[rule.metric].of_dump and metrics["model"].first() in leaking):
         return f"{LEAKS}: the baseline failed the causality audit, so that nothing is compared with it"
     return ""
 
