@@ -44,6 +44,7 @@ COMPARISON = [
     "margin",
     "p_adjusted",
     "corrected",
+    "n_effective",
     "standard_error",
     "effect",
     "p",
