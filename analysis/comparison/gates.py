@@ -225,8 +225,8 @@ def evaluate(
     Args:
         rules: The gates.
         comparisons: Result of ``compare``.
-        metrics: Metrics of all models: column ``model`` and those of an analysis' metrics. In a study without
-            candidates, rules about values are held against its only model.
+        metrics: Metrics of all models, baseline first: column ``model`` and those of an analysis' metrics. In a study
+            without candidates, rules about values are held against its only model.
         missing: Candidates of the study that have no result; every rule fails for them.
         leaking: Names of models that leak (`indexscope.analysis.leaks`).
         dumps: Candidates that are selections from elsewhere. Rules about what is known of such alone are held against
@@ -251,21 +251,20 @@ def evaluate(
                 value, passed, layer, reason = None, False, None, f"no result: {candidate} is missing"
             else:
                 value, passed, layer, reason = _judged(rule, _values(rule, candidate, comparisons, metrics))
-                if leak := _leak(rule, candidate, comparisons, leaking):
+                if leak := _leak(rule, candidate, metrics, leaking):
                     passed, reason = False, leak
             label = f"{name} ({candidate})" if len(held) + len(missing) > 1 else name
             rows.append((label, rule.text, candidate, value, passed, layer, reason))
     return pl.DataFrame(rows, schema=GATES.schema, orient="row")
 
 
-def _leak(rule: Rule, candidate: str | None, comparisons: pl.DataFrame, leaking: Collection[str]) -> str:
+def _leak(rule: Rule, candidate: str | None, metrics: pl.DataFrame, leaking: Collection[str]) -> str:
     """Why a rule cannot hold of numbers that leak; empty where they do not."""
     if candidate in leaking:
         return f"{LEAKS}: {candidate} failed the causality audit, so that none of its numbers counts"
-    compares = rule.quantity != "value" or REGISTRY[rule.metric].paired
-    if not compares or comparisons.is_empty():
-        return ""
-    if comparisons.filter((pl.col("candidate") == candidate) & (pl.col("verdict") == LEAKS)).height:
+    metric = REGISTRY[rule.metric]
+    compares = rule.quantity != "value" or metric.paired or metric.of_dump
+    if compares and metrics.height and metrics["model"].first() in leaking:
         return f"{LEAKS}: the baseline failed the causality audit, so that nothing is compared with it"
     return ""
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import by_layer, largest, values
-from indexscope.analysis.plots.style import MUTED, colours, legend_above, look, new_figure, styled
+from indexscope.analysis.plots.style import legend_above, look, new_figure, styled
+from indexscope.analysis.plots.where import Shade, maps
 
 _LINES = ("rows_identical", "rows_identical_up_to_ties", "selection_overlap")
 _FEW = 24
@@ -62,40 +63,14 @@ def agreement_map(where: pl.DataFrame) -> Figure | None:
     rows = where.filter(pl.col("layer").is_not_null() & pl.col("rows_identical").is_not_null())
     if rows.is_empty():
         return None
-    buckets, layers = (sorted(rows[name].unique().to_list()) for name in ("bucket", "layer"))
-    figure = new_figure(max(2.4, 1.2 + 0.24 * len(buckets)))
-    grid = figure.subplots(1, 2, squeeze=False, sharey=True).flat
-    for axes, (column, name) in zip(grid, (("rows_identical",) * 2, ("overlap", "selection_overlap")), strict=True):
-        cells = np.full((len(buckets), len(layers)), np.nan)
-        spots = [buckets.index(bucket) for bucket in rows["bucket"]]
-        across = [layers.index(layer) for layer in rows["layer"]]
-        cells[spots, across] = values(rows, column)
-        low = float(np.nanmin(cells))
-        picture = axes.imshow(
-            cells,
-            cmap=colours("viridis"),
-            vmin=min(low, 0.99),
-            vmax=1.0,
-            aspect="auto",
-            interpolation="none",
-            origin="lower",
-        )
-        position = (2 ** pl.col("bucket").cast(pl.Int64) - 1).alias("position_from")
-        note(axes, rows.with_columns(position), across, spots, ["layer", "position_from", column], panel=label(name))
-        axes.set_facecolor(MUTED)
-        axes.grid(visible=False)
-        axes.set_yticks(range(len(buckets)), [f"{2**bucket - 1:,}-{2 ** (bucket + 1) - 2:,}" for bucket in buckets])
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
-        axes.xaxis.set_major_formatter(
-            FuncFormatter(lambda value, _: str(layers[int(value)]) if 0 <= value < len(layers) else "")
-        )
-        axes.set_xlabel("layer")
-        bar = figure.colorbar(picture, ax=axes, pad=0.02)
-        bar.set_label(label(name))
-        bar.formatter = PercentFormatter(1.0, decimals=1)
-        bar.update_ticks()
-    figure.axes[0].set_ylabel("query position (tokens)")
-    return figure
+    lowest = [min(float(np.nanmin(values(rows, column))), 0.99) for column in ("rows_identical", "overlap")]
+    return maps(
+        rows,
+        [
+            Shade("rows_identical", label("rows_identical"), "viridis", lowest[0], 1.0),
+            Shade("overlap", label("selection_overlap"), "viridis", lowest[1], 1.0),
+        ],
+    )
 
 
 @styled

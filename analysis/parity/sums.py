@@ -106,11 +106,12 @@ class SampleSums:
 _NAMES = ("queries", *COUNTS, "attended")
 
 
-def _values(found: Compared, reference: Reference) -> list[Array]:
-    """What is added up of each query, in the order of the names."""
-    queries = torch.ones(len(reference.query), dtype=torch.float64)
-    attended = found.counts["in_effect"] if reference.attention is not None else torch.zeros_like(queries)
-    return [part.cpu().numpy() for part in (queries, *(found.counts[name] for name in COUNTS), attended)]
+def _values(found: Compared, reference: Reference) -> Array:
+    """What is added up of each query, in the order of the names, [names, queries]."""
+    effect = found.counts["in_effect"]
+    attended = effect if reference.attention is not None else torch.zeros_like(effect)
+    rows = [torch.ones_like(effect), *(found.counts[name] for name in COUNTS), attended]
+    return np.asarray(torch.stack(rows).cpu().numpy())  # one transfer for all of them
 
 
 def _first(rows: torch.Tensor, found: Compared, reference: Reference) -> Place | None:

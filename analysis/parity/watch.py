@@ -24,8 +24,8 @@ from indexscope.analysis.settings import ExtractSettings
 
 #: Raise it when the same rows would give other tables.
 VERSION = 1
-#: Attention weights (heads x queries x keys) that are held at once.
-_WEIGHTS = {"cpu": 1 << 22, "cuda": 1 << 26}
+#: Attention weights (heads x queries x keys) that are held at once; three tensors of this size live side by side.
+_WEIGHTS = {"cpu": 1 << 22, "cuda": 1 << 28}
 
 
 def parity_samples(

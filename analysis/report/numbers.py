@@ -82,8 +82,16 @@ def span(low: object, high: object, unit: str = "", places: int | None = None, s
 
 
 def percent(share: float) -> str:
-    """A share as per cent with at most three significant digits."""
-    return f"{share * 100:.3g}\u202f%"
+    """A share as per cent with at most three significant digits, and more where they would make a whole of a part.
+
+    >>> percent(0.5), percent(0.99967), percent(1.0), percent(1 - 1e-9)
+    ('50\u202f%', '99.97\u202f%', '100\u202f%', '<\u202f100\u202f%')
+    """
+    for digits in range(3, 8) if share < 1 else (3,):
+        text = f"{share * 100:.{digits}g}"
+        if share >= 1 or text != "100":
+            return f"{text}\u202f%"
+    return "<\u202f100\u202f%"
 
 
 def percent_with_interval(row: Mapping[str, Any], name: str = "share") -> tuple[str, str]:

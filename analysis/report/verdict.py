@@ -97,7 +97,8 @@ def verdict(report: ReportInput) -> Verdict:
     told = _told(report)
     weak = [warning.text for warning in found if warning.kind != "audit"]
     headline = told.headline if "audit" in kinds else _weighed(told.headline, found)
-    headline = " ".join(filter(None, [*_dumped(report), headline]))
+    dumped = _dumped(report)
+    headline = " ".join(filter(None, [headline, *dumped] if "audit" in kinds else [*dumped, headline]))
     if report.missing:
         have = "has no result" if len(report.missing) == 1 else "have no result"
         headline = f"Incomplete: {join([plain(name) for name in report.missing])} {have}. {headline}"

@@ -8,12 +8,13 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import Array, by_layer, largest, values
 from indexscope.analysis.plots.lifts import log_two, positive
-from indexscope.analysis.plots.style import INK, MUTED, colours, legend_above, look, new_figure, styled
+from indexscope.analysis.plots.style import INK, legend_above, look, new_figure, styled
+from indexscope.analysis.plots.where import Shade, maps
 
 _FEW = 24
 """Markers are drawn on lines of at most so many points."""
@@ -94,42 +95,10 @@ def overlap_map(where: pl.DataFrame) -> Figure | None:
     rows = where.filter(pl.col("layer").is_not_null() & pl.col("overlap").is_not_null())
     if rows.is_empty():
         return None
-    kinds = [("overlap", "overlap (Jaccard)", "viridis")]
+    shades = [Shade("overlap", "overlap (Jaccard)", "viridis", 0.0, 1.0)]
     if rows["mass_lost"].count():
-        kinds.append(("mass_lost", "attention lost", "PuOr_r"))
-    buckets = sorted(rows["bucket"].unique().to_list())
-    layers = sorted(rows["layer"].unique().to_list())
-    figure = new_figure(max(2.4, 1.2 + 0.24 * len(buckets)))
-    for axes, (column, label, map_name) in zip(
-        figure.subplots(1, len(kinds), squeeze=False, sharey=True).flat, kinds, strict=True
-    ):
-        cells = np.full((len(buckets), len(layers)), np.nan)
-        known = rows.filter(pl.col(column).is_not_null())
-        for layer, bucket, value in known.select("layer", "bucket", column).iter_rows():
-            cells[buckets.index(bucket), layers.index(layer)] = value
-        reach = max(float(np.nanmax(np.abs(cells))), 1e-3)
-        low, high = (0.0, 1.0) if column == "overlap" else (-reach, reach)
-        picture = axes.imshow(
-            cells, cmap=colours(map_name), vmin=low, vmax=high, aspect="auto", interpolation="none", origin="lower"
-        )
-        spots = [buckets.index(bucket) for bucket in known["bucket"]]
-        across = [layers.index(layer) for layer in known["layer"]]
-        position = (2 ** pl.col("bucket").cast(pl.Int64) - 1).alias("position_from")
-        note(axes, known.with_columns(position), across, spots, ["layer", "position_from", column], panel=label)
-        axes.set_facecolor(MUTED)
-        axes.grid(visible=False)
-        axes.set_yticks(range(len(buckets)), [f"{2**bucket - 1:,}-{2 ** (bucket + 1) - 2:,}" for bucket in buckets])
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
-        axes.xaxis.set_major_formatter(
-            FuncFormatter(lambda value, _: str(layers[int(value)]) if 0 <= value < len(layers) else "")
-        )
-        axes.set_xlabel("layer")
-        bar = figure.colorbar(picture, ax=axes, pad=0.02)
-        bar.set_label(label)
-        bar.formatter = PercentFormatter(1.0, decimals=None if reach >= 0.05 else 1)
-        bar.update_ticks()
-    figure.axes[0].set_ylabel("query position (tokens)")
-    return figure
+        shades.append(Shade("mass_lost", "attention lost", "PuOr_r"))
+    return maps(rows, shades)
 
 
 @styled

@@ -18,11 +18,15 @@ def shown(value: JSON) -> str:
     """A value for people; a digest by its beginning."""
     if value is None:
         return "none"
+    if isinstance(value, (list, tuple)) and is_digest(value):
+        return ", ".join(map(shown, value))
     return str(value)[:8] if is_digest(value) else str(value)
 
 
 def is_digest(value: JSON) -> bool:
-    """Whether a value is the hexadecimal digest of something."""
+    """Whether a value is the hexadecimal digest of something, or several."""
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(map(is_digest, value))
     return isinstance(value, str) and len(value) >= 20 and all(letter in "0123456789abcdef" for letter in value)
 
 

@@ -130,8 +130,14 @@ class Study(Frozen):
     """One study: a baseline, its candidates, the data, and everything that is to be done with them."""
 
     name: Name = Field(description="Title of the report; its folder is named after it.")
-    baseline: ModelRef = Field(description="The model that the others are compared with.")
-    candidates: tuple[ModelRef, ...] = Field((), description="Models to compare with the baseline; none is fine.")
+    baseline: ModelRef = Field(
+        description="The model that the others are compared with: a path, or a loader of your own (docs/own-models.md)."
+    )
+    candidates: tuple[ModelRef, ...] = Field(
+        (),
+        description="Models to compare with the baseline, or selections that an engine dumped (docs/selections.md); "
+        "none is fine.",
+    )
     dataset: DatasetSettings = Field(DatasetSettings(), description="The data; every model sees the same token ids.")
     extract: ExtractSettings = Field(ExtractSettings(), description="How models are run and features are made.")
     closeup: CloseupSettings = Field(CloseupSettings(), description="The close look at some queries of some samples.")

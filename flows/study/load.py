@@ -140,7 +140,11 @@ class _Place:
     def file(self, text: str, key: str, problems: list[IndexscopeError]) -> str:
         """An existing local file or folder as an absolute path."""
         path = self.folder / os.path.expanduser(text)
-        if text and not os.path.exists(path):
+        if "://" in text:
+            problems.append(
+                IndexscopeError(f"{self.title}: {key}", f"{text} is an address", "give a local file or folder")
+            )
+        elif text and not os.path.exists(path):
             problems.append(self._missing(path, key, "file"))
         return str(path) if text else ""
 

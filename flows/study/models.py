@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from indexscope import IndexscopeError
 from indexscope.flows.study.config import ModelRef, Study
 from indexscope.flows.study.inputs import ModelPlan
 from indexscope.storage.inputs.checkpoints import CheckpointFolder, CheckpointInfo, describe, resolve
@@ -47,6 +48,8 @@ def _asked(study: Study, checkpoint: Checkpoint) -> CheckpointInfo:
     if told is None:
         try:
             told = ask(checkpoint, study.extract)
+        except IndexscopeError as error:  # of ten variants of a model, which one
+            raise IndexscopeError(f"{checkpoint.name}: {error.where}", error.reason, error.remedy) from error
         finally:
             release()
         remember(store, checkpoint.fingerprint, told)

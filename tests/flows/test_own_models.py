@@ -223,6 +223,10 @@ WRONG: dict[str, tuple[Mapping[str, Any], str]] = {
         {"loader": "models.py:load", "weights": "runs/x.pt"},
         r"baseline.weights: there is no .*runs/x\.pt; give a file that exists$",
     ),
+    "an address": (
+        {"loader": "models.py:load", "weights": "s3://bucket/x.pt"},
+        r"baseline.weights: s3://bucket/x\.pt is an address; give a local file or folder$",
+    ),
     "no function": (
         {"loader": "models.py"},
         r"baseline: has the loader 'models\.py', which is not FILE\.py:FUNCTION; write ",
@@ -248,7 +252,7 @@ WRONG: dict[str, tuple[Mapping[str, Any], str]] = {
     "an endless argument": ({"loader": "models.py:load", "arguments": {"a": float("inf")}}, r"baseline.arguments"),
     "a forward that raises": (
         {"loader": "models.py:load", "arguments": {"within": "nothing"}},
-        r"plain_modules\.py:\d+: Plain: its forward fails on ids of shape .* \(KeyError: 'nothing'\)",
+        r"error: load: .*plain_modules\.py:\d+: Plain: its forward fails on ids of shape .* \(KeyError: 'nothing'\)",
     ),
     "a loader that raises": (
         {"loader": "models.py:load_weights", "weights": "data.jsonl"},

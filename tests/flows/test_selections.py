@@ -14,8 +14,10 @@ from indexscope import IndexscopeError
 from indexscope.flows.study.load import load_study
 from indexscope.flows.study.plan import Plan, make_plan
 from indexscope.storage.inputs.model_loading import load_model
+from indexscope.tasks.common.tables import declared
 from tests.analysis.parity.made import rows_of, seen
 from tests.flows.conftest import run_command
+from tests.flows.test_described import described_tables
 from tests.storage.inputs.selections import written
 
 TOP, LAYERS = 8, 2
@@ -112,6 +114,9 @@ def test_dumps_are_compared_with_the_model_and_gates_tell_them_apart(folder: Pat
     (folder / "same").rename(folder / "moved")
     moved = study(folder, candidates.replace("selections: same", "selections: moved"), gates=gates)
     assert "parity_rows" not in "".join(line for line in run_command("study", moved).err if "computed" in line)
+    kinds = ("parity_rows", "parity")
+    described = {known for known in described_tables(folder / ".indexscope") if known[0] in kinds}
+    assert described == {known for known in declared() if known[0] in kinds}
     # What is known of dumps is told over time, and the store is whole.
     told = run_command("history", file)
     assert told.code == 0, told.err

@@ -21,6 +21,7 @@ from indexscope.storage.inputs.fingerprints import FingerprintMode, content_fing
 from indexscope.storage.inputs.model_loading import DTYPES, Dtype, check_finite, resolve_device
 from indexscope.storage.inputs.own.code import OwnCode, read_code
 from indexscope.storage.inputs.own.importing import main_module
+from indexscope.storage.inputs.quiet import quiet
 from indexscope.storage.store.json_types import canonical_json
 
 WANTED = (
@@ -68,7 +69,7 @@ class OwnModel:
             IndexscopeError: The file or the loader raises, or what it returns is no model.
         """
         target = resolve_device(device)
-        with told_by(self.code, "mend it, or the `weights` and `arguments` that it is given", self.where):
+        with quiet(), told_by(self.code, "mend it, or the `weights` and `arguments` that it is given", self.where):
             model = self._loader()(*self._given, **json.loads(self.arguments))
         if isinstance(model, type) or not (isinstance(model, nn.Module) or callable(getattr(model, "trace", None))):
             raise IndexscopeError(self.where, f"returned {_called(model)}, not a model", WANTED)

@@ -279,3 +279,22 @@ def test_a_layer_that_selects_nothing_of_tokens_is_told_and_left_out() -> None:
     tables = held(tiny_llama(), [sample], {0: dumped(rows)}, journal)
     assert tables["counted"].is_empty()
     assert tables["matched"]["compared"].to_list() == [0]
+
+
+def test_the_built_in_model_in_other_chunks_differs_by_ties_and_rounding_alone() -> None:
+    """Another tiling of the same computation is what a correct port looks like."""
+    from indexscope.storage.inputs.checkpoints import resolve
+    from indexscope.storage.inputs.model_loading import load_model
+
+    light = load_model(resolve("builtin:light"), "float32", "cpu")
+    some = [Sample(0, "a", tuple(range(300, 396))), Sample(1, "b", tuple(range(1000, 900, -1)))]
+    own = {sample.index: seen(light, sample.input_ids, chunk=13) for sample in some}
+    width = max(int(layer.selected.sum(1).max()) for layers in own.values() for layer in layers)
+    dump = {index: dumped(rows_of(layers, width)) for index, layers in own.items()}
+    found = totals(held(light, some, dump))
+    assert found["in_effect"] > 100
+    assert found["overlap"] / found["in_effect"] > 0.999
+    assert found["gap"] <= 0.01 * max(found["differing"], 1)
+    exact = {sample.index: dumped(rows_of(seen(light, sample.input_ids), width)) for sample in some}
+    same = totals(held(light, some, exact))
+    assert same["identical"] == same["in_effect"] == found["in_effect"]

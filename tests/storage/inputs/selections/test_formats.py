@@ -257,19 +257,3 @@ def test_the_fingerprint_is_of_content_and_not_of_names(tmp_path: Path) -> None:
     np.save(other / "0.tokens.npy", np.arange(9))
     assert dump_fingerprint(one, "vllm") != dump_fingerprint(other, "vllm")
     assert dump_fingerprint(one / "1.npy", "vllm") != dump_fingerprint(one / "0.npy", "vllm")
-
-
-def test_a_large_dump_is_hashed_in_part_unless_all_of_it_is_asked_for(tmp_path: Path, monkeypatch: Any) -> None:
-    from indexscope.storage.inputs.selections import fingerprint
-
-    monkeypatch.setattr(fingerprint, "FULL_CHECKPOINT", 100)
-    monkeypatch.setattr(fingerprint, "BLOCKS", 2)
-    monkeypatch.setattr(fingerprint, "BLOCK", 64)
-    np.savez(tmp_path / "a.npz", input_ids=np.arange(500), selected=np.zeros((500, 1, 2), np.int32))
-    data = bytearray((tmp_path / "a.npz").read_bytes())
-    sampled, full = (dump_fingerprint(tmp_path, "npz", mode) for mode in ("sampled", "full"))  # type: ignore[arg-type]
-    assert sampled != full
-    data[len(data) // 2] ^= 1
-    (tmp_path / "a.npz").write_bytes(data)
-    assert dump_fingerprint(tmp_path, "npz") == sampled
-    assert dump_fingerprint(tmp_path, "npz", "full") != full
