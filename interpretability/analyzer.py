@@ -43,10 +43,10 @@ class Clusters(Result):
         silhouette: Mean silhouette of the maps; None for one cluster, or one for each map.
         stability: Adjusted Rand index between clusters found in halves of the samples; None for few samples.
         labels: Cluster of each map, [batch, heads] or [layers, batch, heads]; 0 is the largest.
-        clusters: cluster, name, size, share with ci_low, ci_high and n (samples), and the centroid's features in
-            standard deviations.
-        assignments: sample, head, cluster, distance (to the centre, whitened), pattern_type, margin.
-        choice: k, silhouette with its interval, inertia, stability.
+        clusters: cluster, name, size, share with ci_low, ci_high and n (samples), and the mean of its
+            features.
+        assignments: sample, head, cluster, distance (to the centre), pattern_type, margin.
+        choice: k, silhouette with its interval, inertia, share of the largest cluster, stability.
         agreement: cluster, pattern_type, share of the cluster's maps, count.
         features: sample, head and every feature that the maps were clustered by.
         feature_names: Names of these features.
@@ -96,7 +96,7 @@ class PatternAnalyzer(HouseStyle):
     A subclass that overrides `_extract_single_pattern_features` changes what maps are clustered by.
 
     Args:
-        n_clusters: How many clusters, or "auto": chosen by the silhouette.
+        n_clusters: How many clusters, or "auto": as many as halves of the samples find again.
         settings: Thresholds and windows of the features; by default the pipeline's.
         causal: Whether queries see earlier keys and themselves alone; None finds out from the weights.
         seed: Of k-means and of the bootstrap.
@@ -131,7 +131,7 @@ class PatternAnalyzer(HouseStyle):
         self._at_hand: tuple[bool, torch.Tensor | None] | None = None
 
     def cluster_patterns(self, attention_weights: Weights, tokens: object = None) -> Clusters:
-        """Group the maps of all samples and heads by k-means on whitened features, as the pipeline does.
+        """Group the maps of all samples and heads by k-means, as the pipeline does.
 
         Args:
             attention_weights: [heads, S, S] or [batch, heads, S, S], or a list of layers.

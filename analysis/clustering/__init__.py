@@ -13,7 +13,7 @@ class ClusteringSettings(BootstrapSettings):
     """Clusters and types of attention patterns."""
 
     clusters: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        default="auto", description="Number of clusters, or auto: chosen by the silhouette."
+        default="auto", description="Number of clusters, or auto: as many as halves of the samples find again."
     )
     max_clusters: int = Field(default=8, ge=2, description="Largest number of clusters that auto tries.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of k-means, the subsample and the bootstrap.")

@@ -19,7 +19,10 @@ from indexscope.analysis.settings import BootstrapSettings
 from indexscope.analysis.statistics.resampling import Array, ratio, resample_counts
 
 FITS = 5
-STABILITY = ("seeds_mean", "seeds_min", "halves_mean", "halves_min")
+SPLITS = 6
+#: Starts of each fit, of which the best counts.
+RESTARTS = 5
+STABILITY = ("seeds_mean", "seeds_min", "halves_mean", "halves_min", "found_again")
 
 
 def agreement(pairs: Array, settings: BootstrapSettings) -> pl.DataFrame:
@@ -65,7 +68,9 @@ def adjusted_rand(tables: Array) -> Array:
 
 
 def mutual_information(tables: Array) -> Array:
-    """Mutual information over the mean of the two entropies (Strehl and Ghosh 2002, with the arithmetic mean).
+    """Mutual information over the larger of the two entropies (Vinh, Epps and Bailey 2010, NMI_max).
+
+    What rows and columns tell of each other, as the share of all that either tells: at least so much of each.
 
     Args:
         tables: Counts, [..., rows, columns].
@@ -76,7 +81,7 @@ def mutual_information(tables: Array) -> Array:
     shares = ratio(tables, tables.sum(axis=(-2, -1), keepdims=True))
     joint = -xlogy(shares, shares).sum(axis=(-2, -1))
     first, second = (-xlogy(side, side).sum(axis=-1) for side in (shares.sum(axis=-1), shares.sum(axis=-2)))
-    index = ratio(first + second - joint, (first + second) / 2)
+    index = ratio(first + second - joint, np.maximum(first, second))
     return np.where(_constant(tables), np.nan, np.clip(index, 0.0, 1.0))
 
 
@@ -116,39 +121,54 @@ def _constant(tables: Array) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     return np.asarray((tables > 0).sum(axis=(-2, -1)) <= 1)
 
 
-def stability(rows: Array, samples: NDArray[np.int64], k: int, seed: int) -> dict[str, float | None]:
-    """Adjusted Rand index between fits that should agree (Hubert and Arabie 1985), by what sets them apart.
+def stability(
+    rows: Array, samples: NDArray[np.int64], labels: NDArray[np.integer], k: int, seed: int
+) -> dict[str, float | None]:
+    """How well fits that should agree do, by what sets them apart.
 
     Args:
-        rows: [rows, directions].
+        rows: [rows, features], in the space of the distances.
         samples: Sample of each row.
+        labels: Cluster of each row in the fit that is judged.
         k: Number of clusters.
         seed: Where the seeds start.
 
     Returns:
-        seeds_mean and seeds_min over all pairs of five fits with other seeds; halves_mean and halves_min over five
-        random splits of the samples into two halves: k-means on either half groups all rows. None for k = 1, and for
-        halves that hold fewer distinct rows than clusters.
+        seeds_mean and seeds_min, of the adjusted Rand index (Hubert and Arabie 1985) over all pairs of five fits with
+        other seeds; halves_mean and halves_min over six random splits of the samples into two halves: k-means on
+        either half groups all rows; found_again, the least over the judged clusters of their mean Jaccard index with
+        the most similar cluster of either half (Hennig 2007). None for k = 1, and for halves that hold fewer distinct
+        rows than clusters.
     """
     if k < 2:
         return dict.fromkeys(STABILITY)
-    labels = [_fitted(rows, k, seed + 1 + number).predict(rows) for number in range(FITS)]
-    seeds = [adjusted_rand_score(one, other) for one, other in combinations(labels, 2)]
+    fits = [_fitted(rows, k, seed + 1 + number).predict(rows) for number in range(FITS)]
+    seeds = [adjusted_rand_score(one, other) for one, other in combinations(fits, 2)]
     random = np.random.default_rng(seed)
     ids = np.unique(samples)
-    halves = []
-    for _ in range(FITS):
+    halves, again = [], []
+    for _ in range(SPLITS):
         first = np.isin(samples, random.permutation(ids)[: len(ids) // 2])
         parts = (rows[first], rows[~first])
         if all(len(np.unique(part, axis=0)) >= k for part in parts):
-            halves.append(adjusted_rand_score(*(_fitted(part, k, seed).predict(rows) for part in parts)))
+            one, other = (_fitted(part, k, seed).predict(rows) for part in parts)
+            halves.append(adjusted_rand_score(one, other))
+            again += [_nearest_jaccard(labels, found, k) for found in (one, other)]
     return {
         "seeds_mean": float(np.mean(seeds)),
         "seeds_min": float(min(seeds)),
         "halves_mean": float(np.mean(halves)) if halves else None,
         "halves_min": float(min(halves)) if halves else None,
+        "found_again": float(np.mean(again, axis=0).min()) if again else None,
     }
 
 
+def _nearest_jaccard(labels: NDArray[np.integer], found: NDArray[np.integer], k: int) -> Array:
+    """Of each cluster, the Jaccard index of its rows with those of the found cluster that shares most, [k]."""
+    both = np.bincount(labels.astype(np.int64) * k + found, minlength=k * k).reshape(k, k)
+    either = both.sum(axis=1, keepdims=True) + both.sum(axis=0) - both
+    return np.asarray(ratio(both, either).max(axis=1))
+
+
 def _fitted(rows: Array, k: int, seed: int) -> KMeans:
-    return KMeans(k, n_init=2, random_state=seed % 2**32).fit(rows)
+    return KMeans(k, n_init=RESTARTS, random_state=seed % 2**32).fit(rows)

@@ -43,16 +43,18 @@ _FILLS = {
 }
 _OTHERS = ((INK, ""), ("#8c6bb1", "..."), ("#a6d854", "oo"))
 _DESCRIPTION = ("cluster", "name", "size", "share", "ci_low", "ci_high", "n")
-_REACH = 2.5
+#: Difference of shares that has the strongest colour.
+_REACH = 0.5
 
 
 @styled
 def cluster_map(clusters: pl.DataFrame) -> Figure | None:
-    """Clusters' shares with their intervals above the centroids in standard deviations (features down).
+    """Clusters' shares with their intervals above the means of their features (features down).
+
+    A cell is coloured by how far the cluster's mean lies from that of all maps.
 
     Args:
-        clusters: Columns cluster, name, size, share, ci_low, ci_high, n (samples) and one per feature of the scaled
-            centroid.
+        clusters: Columns cluster, name, size, share, ci_low, ci_high, n (samples) and one per feature, its mean.
 
     Returns:
         The figure, or None where there is no cluster.
@@ -79,18 +81,21 @@ def cluster_map(clusters: pl.DataFrame) -> Figure | None:
     bars.set_ylim(0, max(float(np.nanmax(high)) * 130, 1))
     bars.set_ylabel("% of rows")
     bars.grid(axis="x", visible=False)
-    picture = axes.imshow(cells, cmap="PuOr_r", vmin=-_REACH, vmax=_REACH, aspect="auto", interpolation="none")
+    apart = cells - (cells @ shares / shares.sum())[:, None]
+    # A feature of larger numbers than shares is coloured by its own largest difference.
+    apart = apart / np.maximum(np.abs(apart).max(axis=1, keepdims=True) / _REACH, 1.0)
+    picture = axes.imshow(apart, cmap="PuOr_r", vmin=-_REACH, vmax=_REACH, aspect="auto", interpolation="none")
     for row, column in np.ndindex(*cells.shape):
         value = float(cells[row, column])
         if np.isfinite(value):
-            red, green, blue, _ = picture.cmap(picture.norm(value))
+            red, green, blue, _ = picture.cmap(picture.norm(apart[row, column]))
             colour = "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else INK
-            text = f"{value:+.1f}".replace("-", "−") if abs(value) >= 0.05 else "0.0"
+            text = f"{value:.2f}".replace("-", "−") if abs(value) < 10 else f"{value:,.0f}".replace("-", "−")
             axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=colour)
-    long = rows.unpivot(features, index=["cluster", "name"], variable_name="feature", value_name="standard_deviations")
+    long = rows.unpivot(features, index=["cluster", "name"], variable_name="feature", value_name="mean")
     down = np.repeat(np.arange(len(features)), count)
     across = np.tile(np.arange(count), len(features))
-    told = ["cluster", "name", "feature", "standard_deviations"]
+    told = ["cluster", "name", "feature", "mean"]
     note(axes, long, across, down, told, panel="centroid")
     axes.grid(visible=False)
     axes.set_yticks(range(len(features)), features)
@@ -99,7 +104,7 @@ def cluster_map(clusters: pl.DataFrame) -> Figure | None:
     width = max(9, 88 // count)
     axes.set_xticks(range(count), ["\n".join(wrap(labels[key], width, max_lines=4, placeholder="…")) for key in keys])
     bar = figure.colorbar(picture, ax=axes, extend="both", pad=0.01)
-    bar.set_label("centroid (standard deviations)")
+    bar.set_label("cluster's mean less that of all")
     return figure
 
 

@@ -30,7 +30,7 @@ def cluster_given(
         clusters, assignments, choice and agreement as there.
     """
     samples = rows["sample"].cast(pl.Int64).to_numpy()
-    found = fit(features, settings, samples)
+    found = fit(features, settings, samples, names)
     clusters, distances = found.assign(features)
     assigned = rows.with_columns(
         pl.col("pattern_type").cast(pl.Enum(TYPES)),

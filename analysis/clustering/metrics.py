@@ -10,10 +10,12 @@ FAMILY = Family(
     order=100,
     title="Patterns",
     about=(
-        "k-means on whitened features of each sample, layer and head: standardised, rotated to the directions of their "
-        "correlation matrix, those of variance below 0.05 dropped, the others scaled to variance 1. Intervals resample "
+        "k-means on features of each sample, layer and head as they are, from 0 to 1 (reach over 2, the most it can "
+        "be): nothing is divided by how much it varies, so that a feature which hardly does sets no clusters apart and "
+        "a few outliers decide nothing. A cluster is named for what it has more of than all rows, by 0.1 at least. "
+        "Intervals resample "
         "samples, each with the counts of its rows by cluster and pattern type (for the silhouette, with those of its "
-        "rows that were judged), and leave whitening, centres and rules as they are: they tell what other samples "
+        "rows that were judged), and leave centres and rules as they are: they tell what other samples "
         "would have shown of these clusters. Whether other samples would have led to other clusters is told by "
         "cluster_stability, and by the spread over seeds and halves in the table `choice`. clusters_chosen and "
         "cluster_stability have no interval; of the latter, halves_min is the least over the splits. The pattern type "
@@ -32,13 +34,17 @@ FAMILY = Family(
             "clusters",
             "neither",
             "Number of clusters of attention patterns.",
-            "clustering.clusters, or the smallest k from 2 to clustering.max_clusters whose silhouette is within 0.01 "
-            "of the best",
+            "clustering.clusters, or the largest k from 2 to clustering.max_clusters whose every cluster is found "
+            "again (mean Jaccard index with the nearest cluster of either half of the samples of at least 0.85, over "
+            "6 splits) and differs from every other by 0.2 in a feature; such without a cluster of more than 0.6 of "
+            "the rows go first; where no k will do, the one whose clusters are found again best",
             _CLUSTERING,
             per_layer=False,
             range="2 to clustering.max_clusters, or as set",
-            misleads="The criterion always finds a number, also in data without groups: read the silhouette beside "
-            "it. Another seed or subsample may choose another.",
+            source="Hennig 2007; threshold of Hennig 2008",
+            misleads="The criterion always finds a number, also in data without groups: read found_again in the table "
+            "`choice`, and the silhouette. The heads are the same in both halves: that other heads would group so, it "
+            "does not say.",
         ),
         Metric(
             "silhouette",
@@ -59,7 +65,7 @@ FAMILY = Family(
             "score",
             "higher",
             "How well clusters from one half of the samples agree with those from the other; 1 is perfectly, 0 chance.",
-            "mean adjusted Rand index over 5 splits of the samples; either half's k-means groups all judged rows",
+            "mean adjusted Rand index over 6 splits of the samples; either half's k-means groups all judged rows",
             _CLUSTERING,
             per_layer=False,
             source="Hubert and Arabie 1985",
@@ -85,15 +91,16 @@ FAMILY = Family(
             "rule_information",
             "share",
             "neither",
-            "What clusters and pattern types tell of each other, from 0 (nothing) to 1; not corrected for chance.",
-            "mutual information of cluster and pattern type over the mean of their entropies, of a resample that of "
+            "What clusters and pattern types tell of each other, as a share of all that either tells: 0 is nothing, 1 "
+            "all; not corrected for chance.",
+            "mutual information of cluster and pattern type over the larger of their entropies, of a resample that of "
             "the summed tables of its samples; unknown where both are constant",
             _CLUSTERING,
             per_layer=False,
-            source="Strehl and Ghosh 2002",
+            source="Vinh, Epps and Bailey 2010 (NMI max)",
             range="0 to 1",
-            misleads="Grows with the number of clusters even where they tell nothing of types; rule_agreement is "
-            "corrected for that.",
+            misleads="Low where the finer of the two splits what the other has as one, which is no error of either; "
+            "and chance alone makes it more than 0 where there are few rows: rule_agreement is corrected for that.",
         ),
     ),
 )

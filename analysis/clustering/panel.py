@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from indexscope.analysis.clustering.choice import FOUND_AGAIN
 from indexscope.analysis.clustering.figures import cluster_map, pattern_types_by_layer
 from indexscope.analysis.report.numbers import DASH, count, known, number, percent_with_interval, span
 from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
@@ -76,7 +77,15 @@ def words_on_choice(frames: Frames) -> list[str]:
         for row in rows
         if row["silhouette"] is not None
     ]
+    again = [
+        f"{row['k']}: {number(found, places=3)}" for row in rows if (found := known(row.get("found_again"))) is not None
+    ]
     told = [f"Clusters chosen: {', '.join(chosen)}."] if chosen else []
+    if again:
+        told.append(
+            "How well halves of the samples find the least stable cluster again (Jaccard index; "
+            f"{number(FOUND_AGAIN)} taken as the bound), by number of clusters: {', '.join(again)}."
+        )
     return [*told, f"Silhouette (CI) by number of clusters: {', '.join(tried)}."] if tried else told
 
 
@@ -88,7 +97,8 @@ def draw(frames: Frames) -> list[Drawn]:
             "clusters",
             "Clusters of attention heads",
             "Above, the share of rows (a row is one head on one sample) in each cluster with its confidence interval "
-            "over samples; below, how far the cluster's mean lies from the mean of all rows, in standard deviations.",
+            "over samples; below, the mean of each feature in the cluster, coloured by its difference from that of "
+            "all rows.",
             None if clusters is None else cluster_map(clusters),
         ),
         Drawn(

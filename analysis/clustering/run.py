@@ -15,7 +15,7 @@ from indexscope.analysis.clustering.counts import Counting, Counts
 from indexscope.analysis.clustering.kmeans import Clustering, fit
 from indexscope.analysis.clustering.pattern_types import TYPES, classify, type_shares
 from indexscope.analysis.clustering.rows import FEATURES, KEYS, ROWS, pattern_rows
-from indexscope.analysis.clustering.tables import CLUSTERS, DIRECTIONS, RESULTS
+from indexscope.analysis.clustering.tables import CLUSTERS, RESULTS
 from indexscope.analysis.metrics.ratios import share_table
 from indexscope.analysis.metrics.stream import Sharded, shards
 from indexscope.analysis.metrics.summary import metrics_frame
@@ -26,7 +26,6 @@ from indexscope.columns import empty
 # More and less of each feature, in words.
 WORDS = {
     "normalized_entropy": ("spread out", "focused"),
-    "max_weight": ("peaked", "flat"),
     "local_mass": ("local", "distant"),
     "sink_mass": ("sink", "no sink"),
     "self_mass": ("self", "not self"),
@@ -37,11 +36,11 @@ WORDS = {
     "block_mass": ("blocks", "no blocks"),
     "reach": ("far-reaching", "short-reaching"),
 }
-NOTABLE = 0.5
+NOTABLE = 0.1
 WORDS_AT_MOST = 2
 TABLES = ("attention", "heads")
 #: Raise it when any number of the analysis would change.
-VERSION = 4
+VERSION = 5
 
 
 def run(
@@ -52,7 +51,7 @@ def run(
     The clusters are fitted on at most max_rows rows, chosen by a hash of sample, layer and head and as many from each
     model; then every row joins the nearest. Neither depends on how the samples are cut into shards.
 
-    Intervals resample samples with clusters, types and whitening as they are: they tell how much another choice of
+    Intervals resample samples with clusters and types as they are: they tell how much another choice of
     samples would change what the groups hold, not how it would change the groups (for that: halves_mean, halves_min).
 
     Args:
@@ -63,11 +62,10 @@ def run(
 
     Returns:
         clusters: cluster (0 has most of the fitted rows), name, size (rows of this model), share with ci_low, ci_high
-        and n (samples), and the centroid's features in standard deviations.
-        assignments: sample, layer, head, cluster, distance (to its centre, whitened), pattern_type, margin.
-        choice: k, silhouette with its interval and n, inertia, chosen, seeds_mean, seeds_min, halves_mean, halves_min
-        (adjusted Rand indices).
-        directions: direction, variance, kept, and its loading on each feature.
+        and n (samples), and the mean of its features.
+        assignments: sample, layer, head, cluster, distance (to its centre), pattern_type, margin.
+        choice: k, silhouette with its interval and n, inertia, largest, apart, chosen, seeds_mean,
+        seeds_min, halves_mean, halves_min (adjusted Rand indices), found_again (Jaccard index).
         pattern_types: layer (null for all), pattern_type, share with its interval, count, n.
         agreement: cluster, pattern_type, share of the cluster's rows with its interval, count, n.
         metrics: clusters_chosen, silhouette, cluster_stability, rule_agreement, rule_information; n counts samples.
@@ -75,7 +73,7 @@ def run(
     fitted = _pooled(pooled or [features], settings)
     if fitted.is_empty():
         return empty(RESULTS)
-    found = fit(fitted.select(FEATURES).to_numpy(), settings, fitted["sample"].to_numpy().astype(np.int64))
+    found = fit(fitted.select(FEATURES).to_numpy(), settings, fitted["sample"].to_numpy().astype(np.int64), FEATURES)
     counting, parts = Counting(len(found.centroids)), []
     for shard in shards(features, TABLES):
         rows = pattern_rows(shard)
@@ -89,7 +87,6 @@ def run(
         "clusters": clusters_table(found, counts, settings),
         "assignments": _in_order(parts),
         "choice": found.choice,
-        "directions": _directions(found),
         "pattern_types": type_shares(counts.layers, counts.types, settings),
         "agreement": agreement(counts.pairs, settings),
         "metrics": _metrics(found, counts, settings),
@@ -130,7 +127,7 @@ def clusters_table(
 ) -> pl.DataFrame:
     """The table ``clusters`` of `run`, for whatever features the clusters were found in."""
     by_cluster = counts.pairs.sum(axis=2)
-    names = {"cluster": range(by_cluster.shape[1]), "name": cluster_names(found.centroids, features)}
+    names = {"cluster": range(by_cluster.shape[1]), "name": cluster_names(found.centres - found.middle, features)}
     totals = np.broadcast_to(by_cluster.sum(axis=1, keepdims=True), by_cluster.shape)
     frame = share_table(pl.DataFrame(names), by_cluster, totals, settings).with_columns(
         pl.Series("size", by_cluster.sum(axis=0)),
@@ -139,17 +136,6 @@ def clusters_table(
     schema = pl.Schema({name: kind for name, kind in CLUSTERS.schema.items() if name not in FEATURES})
     schema.update(dict.fromkeys(features, pl.Float64()))
     return frame.select(*schema).cast(schema)
-
-
-def _directions(found: Clustering) -> pl.DataFrame:
-    space = found.whitening
-    columns: dict[str, object] = {
-        "direction": np.arange(len(space.variances)),
-        "variance": space.variances,
-        "kept": np.arange(len(space.variances)) < space.kept,
-    }
-    columns |= dict(zip(FEATURES, space.directions.T, strict=True))
-    return pl.DataFrame(columns, schema_overrides=DIRECTIONS.schema)
 
 
 def _metrics(found: Clustering, counts: Counts, settings: ClusteringSettings) -> pl.DataFrame:
@@ -200,20 +186,21 @@ def _mixed(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return state ^ (state >> np.uint64(31))
 
 
-def cluster_names(centroids: Array, features: Sequence[str]) -> list[str]:
+def cluster_names(differences: Array, features: Sequence[str]) -> list[str]:
     """One name a cluster, all different.
 
-    A name holds the one or two features whose centroid lies furthest from the mean of all rows, half a standard
-    deviation at least; "average" where there is none. Equal names get further features, and at last a number.
+    A name holds the one or two features of which the cluster has most above all rows, 0.1 of the feature's range at
+    least; where there is none, those of which it has least; "average" where there is neither. Equal names get further
+    features, and at last a number.
 
     Args:
-        centroids: In standard deviations, [clusters, features].
+        differences: Of each cluster's centre from the mean of all rows, [clusters, features].
         features: Names of the features.
     """
-    if len(centroids) == 1:
+    if len(differences) == 1:
         return ["all heads"]
-    phrases = [_phrases(centroid, features) for centroid in centroids]
-    length = [min(WORDS_AT_MOST, len(words)) for words in phrases]
+    phrases = [_phrases(own, features) for own in differences]
+    length = [max(1, min(WORDS_AT_MOST, int((own >= NOTABLE).sum()))) for own in differences]
 
     def named() -> list[str]:
         return [", ".join(words[:size]) or "average" for words, size in zip(phrases, length, strict=True)]
@@ -232,9 +219,12 @@ def cluster_names(centroids: Array, features: Sequence[str]) -> list[str]:
     ]
 
 
-def _phrases(centroid: Array, features: Sequence[str]) -> list[str]:
-    order = np.argsort(-np.abs(centroid), kind="stable")
-    return [_words(features[place])[int(centroid[place] < 0)] for place in order if abs(centroid[place]) >= NOTABLE]
+def _phrases(differences: Array, features: Sequence[str]) -> list[str]:
+    """What the cluster has more of, by how much, then what it has less of: a pattern is named for what is there."""
+    order = np.lexsort((-np.abs(differences), differences < 0))
+    return [
+        _words(features[place])[int(differences[place] < 0)] for place in order if abs(differences[place]) >= NOTABLE
+    ]
 
 
 def _words(feature: str) -> tuple[str, str]:

@@ -22,14 +22,14 @@ CLUSTERS = table_of(
     of(pl.Float64, "share", share="Share of all maps."),
     interval("share"),
     SAMPLES,
-    of(pl.Float64, "share", **{one.name: f"Of the centre: {_clause(one.meaning)}" for one in COLUMNS}),
+    of(pl.Float64, "share", **{one.name: f"Mean of the cluster: {_clause(one.meaning)}" for one in COLUMNS}),
 )
 # 19 bytes a row: of all that the clustering keeps, this alone grows with samples, layers and heads.
 ASSIGNMENTS = table_of(
     "sample, layer, head",
     "sample layer head",
     of(pl.Int16, cluster="The cluster that the map belongs to."),
-    of(pl.Float32, "whitened distance", distance="Distance of the map from the centre of its cluster."),
+    of(pl.Float32, "distance", distance="Distance of the map from the centre of its cluster, features from 0 to 1."),
     of(pl.Enum(TYPES), pattern_type="The map's pattern type by rules."),
     of(pl.Float32, "share", margin="The smallest change of an evidence that would change the type."),
 )
@@ -41,6 +41,8 @@ CHOICE = table_of(
     interval("score", "silhouette_low", "silhouette_high"),
     of(pl.Int32, "samples", n="Samples of the rows that silhouette and agreement were judged on."),
     of(pl.Float64, "squared distance", inertia="Sum of squared distances from the centres."),
+    of(pl.Float64, "share", largest="Share of the fitted rows in the largest cluster."),
+    of(pl.Float64, "share", apart="Of the two most alike clusters: largest difference in a feature, from 0 to 1."),
     of(pl.Boolean, chosen="Whether it was chosen."),
     of(
         pl.Float64,
@@ -50,14 +52,11 @@ CHOICE = table_of(
         halves_mean="Agreement of fits on two halves of the samples, mean over splits.",
         halves_min="The least agreement of fits on two halves of the samples.",
     ),
-)
-DIRECTIONS = table_of(
-    "direction",
-    "direction",
-    of(pl.Int32, direction="Direction of the correlation matrix of the fitted rows, 0 the one of most variance."),
-    of(pl.Float64, "variances of a feature", variance="Variance along the direction."),
-    of(pl.Boolean, kept="Whether distances take it in: its variance is 0.05 or more."),
-    of(pl.Float64, "loading", **{one.name: f"Loading of the {one.label}." for one in COLUMNS}),
+    of(
+        pl.Float64,
+        "Jaccard index",
+        found_again="Of the cluster that halves of the samples find again least: mean overlap with the nearest there.",
+    ),
 )
 AGREEMENT = table_of(
     "cluster, pattern type",
@@ -72,7 +71,6 @@ RESULTS = {
     "metrics": METRICS,
     "assignments": ASSIGNMENTS,
     "choice": CHOICE,
-    "directions": DIRECTIONS,
     "agreement": AGREEMENT,
     "clusters": CLUSTERS,
     "pattern_types": TYPED,

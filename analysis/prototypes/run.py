@@ -30,7 +30,7 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: PrototypeSetti
 
     Returns:
         prototypes: cluster, rank (0 the nearest), sample, layer, head, pattern_type, distance (to the centre, in the
-        whitened space of the clustering). maps: cluster, rank, length, query, attention on 48 equal parts of the
+        space of the clustering). maps: cluster, rank, length, query, attention on 48 equal parts of the
         sequence. examples and example_maps: see `examples`.
     """
     if not isinstance(features, Mapping) or "attention_maps" not in features:

@@ -21,7 +21,7 @@ PROTOTYPES = table_of(
     _RANK,
     _PLACE,
     of(pl.String, pattern_type="The map's pattern type by rules."),
-    of(pl.Float64, "whitened distance", distance="Distance of the map from the centre of its cluster."),
+    of(pl.Float64, "distance", distance="Distance of the map from the centre of its cluster, features from 0 to 1."),
 )
 MAPS = table_of(
     "cluster, map, query",

@@ -12,7 +12,8 @@ from sklearn.metrics import adjusted_rand_score
 
 from indexscope.analysis.clustering import ClusteringSettings
 from indexscope.analysis.clustering import run as clustering
-from indexscope.analysis.clustering.kmeans import fit, whitening
+from indexscope.analysis.clustering.choice import FOUND_AGAIN
+from indexscope.analysis.clustering.kmeans import fit
 from indexscope.analysis.clustering.pattern_types import TYPES
 from indexscope.analysis.clustering.tables import ASSIGNMENTS
 from indexscope.analysis.settings import BootstrapSettings
@@ -55,19 +56,8 @@ def test_models_fitted_together_share_their_clusters_in_any_order() -> None:
     second = clustering.run(other, settings, [other, one])
     kept = ["cluster", "name", "sink_mass", "reach"]
     assert_frame_equal(first["clusters"].select(kept), second["clusters"].select(kept), check_exact=True)
-    for name in ("choice", "directions"):
-        assert_frame_equal(first[name], second[name], check_exact=True)
+    assert_frame_equal(first["choice"], second["choice"], check_exact=True)
     assert not first["clusters"].select(kept).equals(clustering.run(one, settings)["clusters"].select(kept))
-
-
-def test_whitened_features_are_uncorrelated_and_flat_directions_dropped() -> None:
-    random = np.random.default_rng(0)
-    free = random.normal(size=(500, 3)) @ random.normal(size=(3, 3))
-    rows = np.c_[free, free[:, 0] + free[:, 1], np.full(500, 7.0)]
-    space = whitening(rows)
-    assert space.kept <= 3
-    white = space.apply(rows)
-    assert np.cov(white.T, bias=True) == pytest.approx(np.eye(space.kept), abs=1e-9)
 
 
 def test_clear_clusters_are_stable_and_noise_is_not() -> None:
@@ -76,10 +66,11 @@ def test_clear_clusters_are_stable_and_noise_is_not() -> None:
     clear = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]])[truth] + random.normal(0, 0.3, (180, 2))
     found = fit(clear, ClusteringSettings(clusters=3))
     assert adjusted_rand_score(truth, found.assign(clear)[0]) == 1.0
-    assert found.choice.select("seeds_min", "halves_min").row(0) == (1.0, 1.0)
+    assert found.choice.select("seeds_min", "halves_min", "found_again").row(0) == (1.0, 1.0, 1.0)
     noise = fit(random.normal(size=(180, 6)), ClusteringSettings(clusters=6)).choice.row(0, named=True)
     assert noise["halves_mean"] < 0.7
     assert noise["halves_min"] <= noise["halves_mean"]
+    assert noise["found_again"] < FOUND_AGAIN
 
 
 def assigned(clusters: Sequence[int], types: Sequence[str]) -> pl.DataFrame:
