@@ -178,7 +178,8 @@ FOREIGN: list[tuple[Callable[[Path], None], str]] = [
     ),
     (
         in_study("candidates: 3"),
-        "{folder}/study.yaml: candidates: should be a list, not 3; Models to compare with the baseline; none is fine",
+        "{folder}/study.yaml: candidates: should be a list, not 3; Models to compare with the baseline, "
+        "or selections that an engine dumped (docs/selections.md); none is fine",
     ),
     (
         in_study("store: data.jsonl"),
