@@ -65,12 +65,12 @@ def _scaled(
         width = below + above
         kinds = [np.isfinite(least) & np.isfinite(most), np.isfinite(least), np.isfinite(most)]
         lows = [
-            estimate - below * above * (1 - shrunk) / (below * shrunk + above),
+            least + width * below * shrunk / (below * shrunk + above),
             least + below * shrunk,
             most - above * grown,
         ]
         highs = [
-            estimate + below * above * (1 - shrunk) / (below + above * shrunk),
+            most - width * above * shrunk / (below + above * shrunk),
             least + below * grown,
             most - above * shrunk,
         ]

@@ -23,6 +23,7 @@ from indexscope.analysis.positional_bias import run as positional_bias
 from indexscope.analysis.settings import BootstrapSettings
 from tests.analysis import planted
 
+ENDS = ("ci_low", "ci_high")
 #: Columns that `planted.features` draws from 0 to 1, and what they are stretched to: the range of one query.
 STRETCHED = {
     "attention_entropy": (0.0, math.log),
@@ -55,7 +56,10 @@ def test_every_metric_lies_within_its_declared_range(seed: int, length: int, top
         positional_bias.run(tables, PositionalBiasSettings(resamples=10))["metrics"],
         efficiency.run(tables, EfficiencySettings(resamples=10))["metrics"],
     ]
-    for name, layer, value in pl.concat(frames).select("metric", "layer", "value").iter_rows():
+    for name, layer, value, *ends in pl.concat(frames).select("metric", "layer", "value", *ENDS).iter_rows():
+        least, most = REGISTRY[name].bounds
+        slack = 1e-6 * max(1.0, abs(value or 0.0))
+        assert all(end is None or least - slack <= end <= most + slack for end in ends), (name, layer, value, ends)
         if name == "selection_skill":  # of recalls that are drawn apart, so that the best choice need not be the best
             continue
         low, high = bounds(REGISTRY[name].range, length)

@@ -97,6 +97,17 @@ def test_metrics_are_ratios_of_sums_with_an_interval_over_samples(model: Any) ->
     assert everywhere["selected"].sum() == TOP * effect
 
 
+def test_no_interval_of_a_share_leaves_0_to_1(model: Any) -> None:
+    frames = compared(model, shifted)
+    shares = frames["metrics"].filter((pl.col("unit") == "share") & (pl.col("metric") != "dumped_recall_lost"))
+    known = shares.drop_nulls("ci_low")
+    assert known.height
+    assert (known["ci_low"].is_between(0, known["value"]) & known["ci_high"].is_between(known["value"], 1)).all()
+    where = frames["parity_where"].drop_nulls("rows_ci_low")
+    assert where.height
+    assert (where["rows_ci_low"].is_between(0, 1) & where["rows_ci_high"].is_between(0, 1)).all()
+
+
 def test_slots_of_a_cache_are_suspected_where_many_entries_are_no_earlier_tokens(model: Any) -> None:
     said = " ".join(words(compared(model, lambda rows: rows.__iadd__(64 * (rows >= 0)))))
     assert "entries a row name no token that the query may select; they count as no selection." in said

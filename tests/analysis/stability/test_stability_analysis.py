@@ -83,6 +83,21 @@ def test_outputs_have_no_layers_and_the_last_token_has_no_likelihood() -> None:
     assert found["rerun"].select("layer", "changed").rows() == [(None, 0.5), (2, 0.5)]
 
 
+def test_intervals_of_two_samples_hold_no_divergence_below_zero_and_no_share_above_one() -> None:
+    rows = [
+        {"sample": sample, "bucket": 1, "variant": "int8", "tokens": 2, "weight": 4.0, "kl": kl, "max_kl": kl,
+         "top1_equal": 0.5, "nll_weight": 4.0, "nll_change": 0.25 - sample}
+        for sample, kl in enumerate((0.001, 0.004))
+    ]  # fmt: skip
+    tables = close_up({"ties": {0: 0.45}}) | {"output_stability": pl.DataFrame(rows, schema=OUTPUT_STABILITY.schema)}
+    found = stability.run(tables, SETTINGS)
+    output, changed = found["outputs"].row(0, named=True), found["variants"].row(0, named=True)
+    assert 0 < output["ci_low"] < output["kl"] < output["ci_high"]
+    assert 0 <= changed["ci_low"] < changed["changed"] < changed["ci_high"] <= 1
+    assert -1 <= changed["recall_ci_low"] < changed["recall_change"] < changed["recall_ci_high"] < 1
+    assert output["nll_ci_low"] < 0 < output["nll_ci_high"]
+
+
 def test_without_a_probe_there_are_frames_and_no_errors() -> None:
     full = stability.run(close_up({"ties": {0: 0.1}, "fp8": {0: 0.1}}), SETTINGS)
     for name, frame in stability.run({}, SETTINGS).items():

@@ -191,3 +191,12 @@ def test_all_queries_of_real_families_give_the_features_induction_mass(family: s
     rows = frame.filter(token_class="induction").join(mass, on=["sample", "layer"])
     assert rows.height == 2 * model.config.num_hidden_layers
     assert rows["attention_mass"].to_numpy() == pytest.approx(rows["mass"].to_numpy(), rel=1e-4)
+
+
+@pytest.mark.parametrize("choose", ["random", "induction"])
+def test_lifts_of_two_samples_have_no_interval_below_zero(choose: str) -> None:
+    found = token_content.run(planted_study(choose, count=2), TokenContentSettings(resamples=100))
+    for frame, value in ((found["lift"], "lift"), (found["metrics"], "value")):
+        known = frame.drop_nulls("ci_low")
+        assert known.height
+        assert (known["ci_low"].is_between(0, known[value]) & (known["ci_high"] >= known[value])).all()
