@@ -239,6 +239,7 @@ class IndexerHeads(IndexerAnalysis):
         head_redundancy: Mean cosine of the scores of two heads.
         head_correlation: Mean correlation of the scores of two heads.
         leave_one_out_loss: Recall lost when one head is left out.
+        negative_head_weights: Share of the heads' weights that are below zero.
         focus: A row a head: layer, indexer_head, words (what it focuses on), its shares by place, recall_loss, n.
         pairs: layer, head_a, head_b, cosine, correlation, overlap, n.
         pruning: Recall lost without the lowest ranked heads, on other samples than those they were ranked on.
@@ -252,6 +253,7 @@ class IndexerHeads(IndexerAnalysis):
     head_redundancy: float | None
     head_correlation: float | None
     leave_one_out_loss: float | None
+    negative_head_weights: float | None
     focus: pl.DataFrame
     pairs: pl.DataFrame
     pruning: pl.DataFrame

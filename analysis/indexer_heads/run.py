@@ -28,7 +28,7 @@ from indexscope.analysis.settings import BootstrapSettings
 from indexscope.columns import Table, empty
 
 #: Raise it when any number of the analysis would change.
-VERSION = 1
+VERSION = 2
 
 TABLES = ("indexer_heads", "indexer_head_pairs", "indexer_pruning", "indexer_head_positions", "indexer_head_scores")
 
@@ -42,7 +42,8 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: IndexerHeadsSe
         settings: Quantiles and the bootstrap.
 
     Returns:
-        metrics and per_sample: head_agreement, head_effective, head_redundancy, head_correlation, leave_one_out_loss.
+        metrics and per_sample: head_agreement, head_effective, head_redundancy, head_correlation, leave_one_out_loss,
+            negative_head_weights.
         focus: `indexscope.analysis.indexer_heads.focus`. pairs: layer, head_a, head_b, cosine, correlation, overlap, n.
         pruning: `indexscope.analysis.indexer_heads.run`. lift: `indexscope.analysis.indexer_heads.run`.
         score_moments and score_quantiles: as in the analysis distribution, with the column indexer_head.

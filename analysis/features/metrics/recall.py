@@ -40,8 +40,8 @@ def attend(rows: AttentionRows) -> Outcome:
     head_recall is the dense mass inside S_t of each head, selection_recall that of the head mean; oracle_recall is
     what the best k_t keys of the head mean hold, random_recall k_t / n_t; oracle_overlap is the share of the oracle's
     keys in S_t; top_key_kept is 1 where S_t has the key with the largest head mean, else 0; output_error is
-    ||o_sparse - o_dense|| / ||o_dense||. Where groups of heads select for themselves,
-    the head mean is that of each group, and its metrics are averaged over groups.
+    ||o_sparse - o_dense|| / ||o_dense||. Where groups of heads select for themselves, the head mean is that of each
+    group, and its metrics are averaged over groups.
     """
     import torch
 

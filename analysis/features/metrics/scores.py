@@ -26,8 +26,8 @@ def score_features(rows: AttentionRows, scores: ScoreRows) -> dict[str, torch.Te
         NaN where an eligible key has no score of its own; score_margin = (k-th score - best one not chosen) /
         standard deviation of the row; score_gap = (mean score of the choice - mean of the others up for selection) /
         the same, 0 where all scores are equal; tie_share = share of the choice whose score equals both the k-th and
-        one not chosen, so that topk chose between equals; zero_share = share of the entries up for selection with I = 0.
-        Margin, gap and ties are NaN where everything is chosen.
+        one not chosen, so that topk chose between equals; zero_share = share of the entries up for selection with
+        I = 0. Margin, gap and ties are NaN where everything is chosen.
     """
     import torch
 
