@@ -137,6 +137,7 @@ class RelevanceDistribution(IndexerAnalysis):
     Attributes:
         indexer_kl: KL(attention || softmax I), nats.
         score_margin: The k-th score over the next, in standard deviations of the row.
+        score_gap: Mean score of selected keys over that of the others, in standard deviations of the row.
         tie_share: Share of the selection that topk chose between equals.
         zero_share: Share of eligible keys with a score of exactly zero.
         quantiles: layer, group (selected or unselected), quantile, value, count.
@@ -147,6 +148,7 @@ class RelevanceDistribution(IndexerAnalysis):
 
     indexer_kl: float | None
     score_margin: float | None
+    score_gap: float | None
     tie_share: float | None
     zero_share: float | None
     quantiles: pl.DataFrame
@@ -202,6 +204,7 @@ class TokenSelection(IndexerAnalysis):
         random_recall: The same of a random one.
         recall_of_oracle: Recall over oracle recall.
         oracle_overlap: Share of the best keys that are selected.
+        top_key_kept: Share of queries whose most attended key is selected.
         lift: layer (null for all), token_class, lift, ci_low, ci_high, the same of the attention, selections, expected,
             n. Without a tokenizer only induction, repeated and first occurrence, which need the ids alone.
         curve: Recall by k in the indexer's and in the best order.
@@ -215,6 +218,7 @@ class TokenSelection(IndexerAnalysis):
     random_recall: float | None
     recall_of_oracle: float | None
     oracle_overlap: float | None
+    top_key_kept: float | None
     lift: pl.DataFrame
     curve: pl.DataFrame
     budgets: pl.DataFrame
@@ -235,6 +239,7 @@ class IndexerHeads(IndexerAnalysis):
         head_redundancy: Mean cosine of the scores of two heads.
         head_correlation: Mean correlation of the scores of two heads.
         leave_one_out_loss: Recall lost when one head is left out.
+        negative_head_weights: Share of the heads' weights that are below zero.
         focus: A row a head: layer, indexer_head, words (what it focuses on), its shares by place, recall_loss, n.
         pairs: layer, head_a, head_b, cosine, correlation, overlap, n.
         pruning: Recall lost without the lowest ranked heads, on other samples than those they were ranked on.
@@ -248,6 +253,7 @@ class IndexerHeads(IndexerAnalysis):
     head_redundancy: float | None
     head_correlation: float | None
     leave_one_out_loss: float | None
+    negative_head_weights: float | None
     focus: pl.DataFrame
     pairs: pl.DataFrame
     pruning: pl.DataFrame

@@ -19,7 +19,7 @@ from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.features.intake import TokenSequence, check_samples
 from indexscope.analysis.settings import CloseupSettings, ExtractSettings
 
-VERSION = 4
+VERSION = 5
 """Part of every close-up's key: raise it when any number in its tables would change."""
 PILOT_EVERY = 4
 

@@ -37,6 +37,7 @@ def head_measures(block: HeadBlock, own: torch.Tensor, ids: torch.Tensor) -> dic
     found = {
         "active_share": (block.relu > 0).sum(-1) / n.unsqueeze(-1).double(),
         "positive_share": (block.head_weight > 0).double(),
+        "negative_share": (block.head_weight < 0).double(),
         "own_overlap": block.kept(own),
         "random_overlap": chance.unsqueeze(-1),
         "own_recall": block.recall(own),

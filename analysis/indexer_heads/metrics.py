@@ -76,5 +76,17 @@ FAMILY = Family(
             misleads="One head at a time: of two heads that do the same neither is missed, and yet not both can go.",
             of_attention=True,
         ),
+        Metric(
+            "negative_head_weights",
+            "share",
+            "neither",
+            "Share of the indexer heads' weights that are below zero: heads that vote down the keys that they score.",
+            "mean over queries and heads j of 1 if w[t,j] < 0, else 0",
+            _HEADS,
+            range="0 to 1",
+            source="bo-ke/llm-internal-medicine#70 (logs of indexers in training)",
+            misleads="Counts signs and not sizes: a weight just below zero, or of a head whose ReLU is silent, votes "
+            "nothing down. Always 0 for families whose heads have no weights.",
+        ),
     ),
 )

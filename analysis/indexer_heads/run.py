@@ -43,7 +43,8 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: IndexerHeadsSe
         settings: Quantiles and the bootstrap.
 
     Returns:
-        metrics and per_sample: head_agreement, head_effective, head_redundancy, head_correlation, leave_one_out_loss.
+        metrics and per_sample: head_agreement, head_effective, head_redundancy, head_correlation, leave_one_out_loss,
+            negative_head_weights.
         focus: `indexscope.analysis.indexer_heads.focus`. pairs: layer, head_a, head_b, cosine, correlation, overlap, n.
         pruning: `indexscope.analysis.indexer_heads.run`. lift: `indexscope.analysis.indexer_heads.run`.
         score_moments and score_quantiles: as in the analysis distribution, with the column indexer_head.

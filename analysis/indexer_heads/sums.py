@@ -14,16 +14,18 @@ from indexscope.analysis.statistics.resampling import Array, ratio
 
 
 def head_sums(heads: pl.DataFrame) -> Sums:
-    """head_agreement, leave_one_out_loss and head_effective.
+    """head_agreement, leave_one_out_loss, negative_head_weights and head_effective.
 
     Args:
         heads: The table ``indexer_heads``.
     """
     loss = heads.with_columns(recall_loss=pl.col("recall_with") - pl.col("recall_without"))
-    means = _layered(
-        loss, {"head_agreement": ("own_overlap", "weight"), "leave_one_out_loss": ("recall_loss", "weight")}
-    )
-    return _beside(means, effective_heads(heads))
+    columns = {
+        "head_agreement": ("own_overlap", "weight"),
+        "leave_one_out_loss": ("recall_loss", "weight"),
+        "negative_head_weights": ("negative_share", "weight"),
+    }
+    return _beside(_layered(loss, columns), effective_heads(heads))
 
 
 def pair_sums(pairs: pl.DataFrame) -> Sums:

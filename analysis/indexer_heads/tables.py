@@ -65,6 +65,7 @@ HEADS = table_of(
         "weight",
         active_share="Eligible keys with a ReLU above zero.",
         positive_share="Queries for which the head's weight is above zero.",
+        negative_share="Queries for which the head's weight is below zero.",
         own_overlap="Selected keys that are also in the head's own top k, expected over ties.",
         random_overlap="The same for a random selector, k_t / n_t.",
     ),
@@ -172,8 +173,9 @@ FOCUSED = table_of(
     "layer indexer_head",
     _HEAD,
     of(pl.String, words="What the head focuses on."),
-    _bounded(_means(HEADS, "contribution", "active_share", "positive_share", "own_overlap", "own_recall", "kept")),
-    _bounded(_means(HEADS, "kept_without", "recall", "recall_with", "recall_without")),
+    _bounded(_means(HEADS, "contribution", "active_share", "positive_share", "negative_share")),
+    _bounded(_means(HEADS, "own_overlap", "own_recall", "kept", "kept_without")),
+    _bounded(_means(HEADS, "recall", "recall_with", "recall_without")),
     _bounded(of_attention(of(pl.Float64, "share", recall_loss="Recall with all heads less recall without the head."))),
     _bounded(
         of(

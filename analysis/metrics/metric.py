@@ -110,7 +110,7 @@ class Metric:
         headline: Whether it is among the few that a reader asks for first.
         of_attention: Whether it rests on dense attention, and so is unknown where only a selection was seen; what comes
             from the table of the attention does.
-        at_equal_k: Whether a larger k raises it by itself, so that it is judged only where models select the same share
+        at_equal_k: Whether another k moves it by itself, so that it is judged only where models select the same share
             of the keys.
         repeats: Metrics whose difference is this one's too, always or in some studies: then the two are one test.
         margin_of: Metric whose margin it shares, of which it is a part or differs by a third; "" for its own.

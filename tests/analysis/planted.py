@@ -34,8 +34,10 @@ SELECTION = [
     "oracle_recall",
     "random_recall",
     "oracle_overlap",
+    "top_key_kept",
     "tie_share",
     "score_margin",
+    "score_gap",
 ]
 WINDOW, SINKS, FIRST_QUERY = 32, 4, 16
 SHAPES = ("vertical_mass", "slash_mass", "slash_distance", "block_mass", "block_size")

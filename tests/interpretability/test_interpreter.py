@@ -106,7 +106,7 @@ def test_distribution_and_positions_equal_the_pipelines_tables(interpreter, dsa,
         same(found.moments, expected["score_moments"])
         same(found.metrics, own_rows(found, expected["metrics"]))
         same(found.per_sample, own_rows(found, expected["per_sample"]))
-        assert set(found.metrics["metric"]) == {"indexer_kl", "score_margin", "tie_share", "zero_share"}
+        assert set(found.metrics["metric"]) == {"indexer_kl", "score_margin", "score_gap", "tie_share", "zero_share"}
         overall = dict(expected["metrics"].filter(pl.col("layer").is_null()).select("metric", "value").iter_rows())
         assert found.indexer_kl == pytest.approx(overall["indexer_kl"]) and found.indexer_kl > 0
         expected = positional_bias.run(tables, PositionalBiasSettings())

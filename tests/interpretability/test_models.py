@@ -22,7 +22,7 @@ from tests.analysis.capture.tiny_families import FAMILIES, tokens
 from tests.analysis.conftest import tiny_dsa
 from tests.interpretability.test_interpreter import as_samples, ids_of
 
-RECALL = ("selection_recall", "oracle_recall", "recall_of_oracle", "oracle_overlap")
+RECALL = ("selection_recall", "oracle_recall", "recall_of_oracle", "oracle_overlap", "top_key_kept")
 CLOSE = {"rel_tol": 2e-3, "abs_tol": 2e-4}
 
 
@@ -143,7 +143,7 @@ def test_weights_in_half_precision_give_nearly_the_same_recall(interpreter, mode
 def test_weights_after_the_selection_say_nothing_of_recall(interpreter, model, ids) -> None:
     shown = Showing(model, dense=False)
     found = interpreter.analyze_token_selection(shown, ids)
-    assert [found[name] for name in RECALL] == [None] * 4
+    assert [found[name] for name in RECALL] == [None] * len(RECALL)
     assert found.random_recall == pytest.approx(interpreter.analyze_token_selection(model, ids).random_recall)
     assert found.curve.is_empty() and found.lift["attention_lift"].null_count() == found.lift.height
     assert not set(found.per_sample["metric"]) & {*RECALL, "oracle_keys_95"}

@@ -12,8 +12,8 @@ from indexscope.analysis.features.kernels.compiled import exact, kernel
 from indexscope.analysis.features.kernels.maths import bits_of, exp32, log32
 from indexscope.analysis.features.sketch import BINS, KEPT_BITS
 
-_TIES, _MARGIN, _KL, _ZEROS = (
-    PER_QUERY.index(name) for name in ("tie_share", "score_margin", "indexer_kl", "zero_share")
+_TIES, _MARGIN, _GAP, _KL, _ZEROS = (
+    PER_QUERY.index(name) for name in ("tie_share", "score_margin", "score_gap", "indexer_kl", "zero_share")
 )
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 _HUGE = np.float32(3e38)
@@ -33,7 +33,7 @@ def score_rows(
     of_query: NDArray[np.float32],
     moments: NDArray[np.float64],
 ) -> None:
-    """Divergence, margin, ties and zeros of each row; moments of the scores of queries in effect.
+    """Divergence, margin, gap, ties and zeros of each row; moments of the scores of queries in effect.
 
     Args:
         scores: Index scores I over all keys, finite within E_t, [queries, all keys].
@@ -98,15 +98,17 @@ def score_rows(
         if kth == rival:
             for c in range(k):
                 ties += row[keys[i, c] - lo] == kth
-            of_query[_MARGIN, i] = _ZERO
-        else:
+        of_query[_MARGIN, i], of_query[_GAP, i] = _ZERO, _ZERO
+        if highest > lowest:
             # About the row's own mean: far from it, squares about the centre lose their digits.
             own = total / n + centre
             spread = 0.0
             for j in range(n):
                 u = np.float64(row[j]) - own
                 spread += u * u
-            of_query[_MARGIN, i] = (np.float64(kth) - np.float64(rival)) / math.sqrt(spread / n)
+            deviation = math.sqrt(spread / n)
+            of_query[_MARGIN, i] = (np.float64(kth) - np.float64(rival)) / deviation
+            of_query[_GAP, i] = (kept / k - (total - kept) / (n - k)) / deviation
         of_query[_TIES, i] = np.float32(ties) / np.float32(k)
         moments[0, 0] += k
         moments[0, 1] += kept

@@ -13,7 +13,7 @@ _TOP_5, _TOP_10, _TOP_20, _TOP_64, _TOP_K, _KEYS = (
     PER_HEAD.index(name)
     for name in ("top_5_mass", "top_10_mass", "top_20_mass", "top_64_mass", "top_k_mass", "keys_for_95")
 )
-_ORACLE, _OVERLAP = PER_QUERY.index("oracle_recall"), PER_QUERY.index("oracle_overlap")
+_ORACLE, _OVERLAP, _TOP_KEY = (PER_QUERY.index(name) for name in ("oracle_recall", "oracle_overlap", "top_key_kept"))
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 _SPARE = np.float32(1 - SHARE)
 _STEP = 64
@@ -74,7 +74,7 @@ def oracle_rows(
     counts: NDArray[np.int64],
     of_query: NDArray[np.float32],
 ) -> None:
-    """What the best k_t keys of the head mean hold, and how many of them are selected.
+    """What the best k_t keys of the head mean hold, how many of them are selected, and whether the best one is.
 
     Where weights are equal at the oracle's edge, selected keys go first, as long as the oracle has room.
 
@@ -88,9 +88,15 @@ def oracle_rows(
     keys = ascending.shape[1]
     for i in range(len(counts)):
         k = counts[i]
-        if not counted[i] or k == 0:
+        if not counted[i]:
             continue
         row = ascending[i]
+        of_query[_TOP_KEY, i] = _ZERO
+        for c in range(k):
+            if picked[i, c] == row[keys - 1]:
+                of_query[_TOP_KEY, i] = _ONE
+        if k == 0:
+            continue
         edge = row[keys - k]
         of_query[_ORACLE, i] = sum_largest(row, k)
         room = k

@@ -39,8 +39,9 @@ def attend(rows: AttentionRows) -> Outcome:
 
     head_recall is the dense mass inside S_t of each head, selection_recall that of the head mean; oracle_recall is
     what the best k_t keys of the head mean hold, random_recall k_t / n_t; oracle_overlap is the share of the oracle's
-    keys in S_t; output_error is ||o_sparse - o_dense|| / ||o_dense||. Where groups of heads select for themselves,
-    the head mean is that of each group, and its metrics are averaged over groups.
+    keys in S_t; top_key_kept is 1 where S_t has the key with the largest head mean, else 0; output_error is
+    ||o_sparse - o_dense|| / ||o_dense||. Where groups of heads select for themselves, the head mean is that of each
+    group, and its metrics are averaged over groups.
     """
     import torch
 
@@ -92,12 +93,15 @@ def _of_mean(rows: AttentionRows, selected: torch.Tensor) -> dict[str, torch.Ten
     # Where weights are equal at the oracle's edge, selected keys go first, as long as the oracle has room.
     room = k_t - (mean > edge).sum(-1, keepdim=True)
     tied = (selected & (mean == edge)).sum(-1, keepdim=True)
+    # Keys that share the largest weight are alike: to hold one of them is to hold it.
+    top = (selected & (mean == ascending[..., -1:])).any(-1)
     shared = (selected & (mean > edge)).sum(-1, keepdim=True) + torch.minimum(tied, room)
     found = {
         "selection_recall": (mean * selected).sum(-1),
         "oracle_recall": (ascending * (from_top <= k_t)).sum(-1),
         "random_recall": k_t.squeeze(-1) / rows.n.unsqueeze(1),
         "oracle_overlap": (shared / k_t).squeeze(-1),
+        "top_key_kept": top.to(mean.dtype),
     }
     return {name: value.mean(1) for name, value in found.items()}
 
@@ -192,6 +196,22 @@ FAMILY = FeatureFamily(
             of_attention=True,
             at_equal_k=True,
             kernel=3,
+        ),
+        _of_selection(
+            "top_key_kept",
+            "share",
+            "Share of queries whose most attended key is selected.",
+            "mean over queries in effect of 1 if argmax over s in E_t of (1/H) sum_h p[h,t,s] is in S_t, else 0; of "
+            "keys that share the largest value one in S_t is enough",
+            better="higher",
+            source="bo-ke/llm-internal-medicine#70 (logs of indexers in training)",
+            misleads="Where a sink or the query's own token takes most of the attention, to keep that one key is all "
+            "it asks, and a window with sinks reaches 1. One key may hold nearly everything or a hundredth: read "
+            "max_weight beside it.",
+            label="most attended key selected",
+            of_attention=True,
+            at_equal_k=True,
+            kernel=8,
         ),
         of_heads(
             "head_recall",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def score_features(rows: AttentionRows, scores: ScoreRows) -> dict[str, torch.Tensor]:
-    """Divergence of the attention from the scores, margin, ties and zeros of each row, averaged over groups.
+    """Divergence of the attention from the scores, gap, margin, ties and zeros of each row, averaged over groups.
 
     Args:
         rows: The chunk.
@@ -24,9 +24,10 @@ def score_features(rows: AttentionRows, scores: ScoreRows) -> dict[str, torch.Te
     Returns:
         [batch, queries] each: indexer_kl = KL(head-mean p || softmax I) in nats over E_t (the warm-up loss of DSA),
         NaN where an eligible key has no score of its own; score_margin = (k-th score - best one not chosen) /
-        standard deviation of the row; tie_share = share of the choice whose score equals both the k-th and one not
-        chosen, so that topk chose between equals; zero_share = share of the entries up for selection with I = 0.
-        Margin and ties are NaN where everything is chosen.
+        standard deviation of the row; score_gap = (mean score of the choice - mean of the others up for selection) /
+        the same, 0 where all scores are equal; tie_share = share of the choice whose score equals both the k-th and
+        one not chosen, so that topk chose between equals; zero_share = share of the entries up for selection with
+        I = 0. Margin, gap and ties are NaN where everything is chosen.
     """
     import torch
 
@@ -34,16 +35,21 @@ def score_features(rows: AttentionRows, scores: ScoreRows) -> dict[str, torch.Te
     n = up.sum(-1)
     finite = found.masked_fill(~up, 0.0)
     centre = finite.sum(-1) / n
-    variance = ((finite - centre.unsqueeze(-1)).square() * up).sum(-1) / n
+    about = (finite - centre.unsqueeze(-1)) * up
+    spread = (about.square().sum(-1) / n).sqrt()
     kth = found.masked_fill(~chosen, torch.inf).amin(-1)
     rival = found.masked_fill(chosen | ~up, -torch.inf).amax(-1)
     in_effect = torch.isfinite(rival) & torch.isfinite(kth)
-    ties = ((found == kth.unsqueeze(-1)) & chosen).sum(-1) / chosen.sum(-1)
-    margin = (kth - rival) / variance.sqrt()
+    margin = (kth - rival) / spread
+    k = chosen.sum(-1)
+    ties = ((found == kth.unsqueeze(-1)) & chosen).sum(-1) / k
+    gap = ((about * chosen).sum(-1) / k - (about * ~chosen).sum(-1) / (n - k)) / spread
+    constant = found.masked_fill(~up, -torch.inf).amax(-1) == found.masked_fill(~up, torch.inf).amin(-1)
     features = {
         "indexer_kl": _divergence(rows, scores),
         # Equal scores have margin 0 even where the whole row is constant.
         "score_margin": torch.where(in_effect, torch.where(kth == rival, 0.0, margin), torch.nan),
+        "score_gap": torch.where(in_effect, torch.where(constant, 0.0, gap), torch.nan),
         "tie_share": torch.where(in_effect, torch.where(kth == rival, ties, 0.0), torch.nan),
         "zero_share": ((finite == 0) & up).sum(-1) / n,
     }
@@ -124,6 +130,21 @@ FAMILY = FeatureFamily(
             misleads="Shrinks with n_t, since more keys leave smaller gaps between neighbouring scores; a few "
             "outlying scores raise the standard deviation and lower it.",
             kernel=5,
+        ),
+        of_queries(
+            "score_gap",
+            "sd",
+            "How far the selected scores lie above the unselected ones on average.",
+            "mean over queries in effect of (mean of I[t,.] over S_t - mean over the rest of E_t) / standard deviation "
+            "of I[t,.] over E_t; 0 where all scores are equal",
+            weight="queries_in_effect",
+            source="bo-ke/llm-internal-medicine#70 (logs of indexers in training)",
+            range="0 to n_t / sqrt(k_t (n_t - k_t))",
+            misleads="Choosing the largest makes a gap of any scores: normal noise has 1.6 where half the keys are "
+            "selected and 1.95 where a tenth are. It says how far apart the scores are as a whole, score_margin how "
+            "far at the edge, and neither whether they are right.",
+            at_equal_k=True,
+            kernel=9,
         ),
         of_queries(
             "zero_share",

@@ -119,6 +119,7 @@ def reference(rows: CloseupRows, ids: Sequence[int]) -> list[dict[str, float]]:
             value = {
                 "active_share": sum(r[j, s] > 0 for s in range(n)) / n,
                 "positive_share": float(w[j] > 0),
+                "negative_share": float(w[j] < 0),
                 "own_overlap": sum(own[s] for s in range(n) if chosen[s]) / k,
                 "random_overlap": k / n,
                 "own_recall": sum(own[s] * p[s] for s in range(n)),

@@ -51,6 +51,8 @@ def selection_row(mean: np.ndarray, scores: np.ndarray, selected: set[int]) -> d
         "oracle_recall": mean[sorted(oracle)].sum(),
         "random_recall": k / n,
         "oracle_overlap": len(oracle & selected) / k,
+        "top_key_kept": float(mean[chosen].max() == mean.max()),
+        "score_gap": (scores[chosen].mean() - scores[rest].mean()) / scores.std(),
         "score_margin": (kth - rival) / scores.std(),
         "tie_share": float((scores[chosen] == kth).sum()) / k if kth == rival else 0.0,
         "indexer_kl": float((mean * np.log(mean / softmax)).sum()),

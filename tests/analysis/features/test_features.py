@@ -118,7 +118,9 @@ def test_selection_features_equal_a_slow_float64_reference() -> None:
             "oracle_recall",
             "random_recall",
             "oracle_overlap",
+            "top_key_kept",
             "score_margin",
+            "score_gap",
             "tie_share",
         ]
         for name in in_effect:

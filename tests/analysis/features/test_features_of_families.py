@@ -65,15 +65,16 @@ def of_selection(chunk: AttentionChunk, t: int) -> dict[str, float] | None:
         found["oracle_recall"].append(mean[oracle].sum())
         found["random_recall"].append(k / len(keys))
         found["oracle_overlap"].append(taken[oracle].mean())
+        found["top_key_kept"].append(float(taken[np.argmax(mean)]))
     return {name: float(np.mean(values)) for name, values in found.items()} if left_out else None
 
 
 def of_scores(chunk: AttentionChunk, t: int) -> dict[str, float]:
-    """Margin and zero share over the entries that were up for selection, averaged over groups."""
+    """Margin, gap and zero share over the entries that were up for selection, averaged over groups."""
     scores = chunk.scores if chunk.scores.ndim == 4 else chunk.scores.unsqueeze(1)
     chosen = chunk.selected if chunk.chosen is None else chunk.chosen
     chosen = chosen if chosen.ndim == 4 else chosen.unsqueeze(1)
-    margins, zeros = [], []
+    margins, gaps, zeros = [], [], []
     for group in range(scores.shape[1]):
         row = scores[0, group, t].double().numpy()
         up = np.isfinite(row)
@@ -83,8 +84,11 @@ def of_scores(chunk: AttentionChunk, t: int) -> dict[str, float]:
         if taken.any() and (up & ~taken).any():
             kth, rival = row[taken].min(), row[up & ~taken].max()
             margins.append(0.0 if kth == rival else (kth - rival) / row[up].std())
+            apart = row[taken].mean() - row[up & ~taken].mean()
+            gaps.append(apart / row[up].std() if np.ptp(row[up]) > 0 else 0.0)
     return {
         "score_margin": float(np.mean(margins)) if margins else math.nan,
+        "score_gap": float(np.mean(gaps)) if gaps else math.nan,
         "zero_share": float(np.mean(zeros)) if zeros else math.nan,
     }
 
@@ -133,7 +137,8 @@ def test_features_equal_a_slow_float64_reference(family: str) -> None:
         if chunk.scores is None:
             assert indexer["score_margin"].is_null().all()
             continue
-        agree(indexer, by_bucket({t: of_scores(chunk, t) for t in range(1, LENGTH)}), ("score_margin", "zero_share"))
+        scored = by_bucket({t: of_scores(chunk, t) for t in range(1, LENGTH)})
+        agree(indexer, scored, ("score_margin", "score_gap", "zero_share"))
         assert indexer["indexer_kl"].is_null().all() == (chunk.entries is not None)
 
 

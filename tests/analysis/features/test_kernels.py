@@ -142,6 +142,7 @@ def test_equal_scores_have_no_margin_and_a_constant_row_no_spread() -> None:
     chunk.scores[torch.isfinite(chunk.scores)] = 0.3
     layer, _ = features_of(chunk, True)
     assert np.nanmax(np.abs(layer.per_query.means()["score_margin"])) == 0
+    assert np.nanmax(np.abs(layer.per_query.means()["score_gap"])) == 0
     assert np.nanmin(layer.per_query.means()["tie_share"]) == 1
     assert layer.sketches[0]["unselected"].m2 == 0
 

@@ -87,6 +87,46 @@ def test_a_selection_of_keys_that_nobody_attends_to_still_gives_a_finite_output(
     torch.testing.assert_close(outcome.output[0, 0, 0], torch.tensor([0.0, 0.5, 0.5]))
 
 
+@pytest.mark.parametrize(("taken", "kept"), [([1, 0, 0], 0.0), ([0, 1, 0], 1.0), ([0, 0, 1], 0.0), ([1, 0, 1], 0.0)])
+def test_the_top_key_is_that_of_the_mean_over_heads(taken: list[int], kept: float) -> None:
+    """The heads look most at keys 0 and 2, and together most at key 1."""
+    p = torch.tensor([[[0.6, 0.4, 0.0]], [[0.0, 0.45, 0.55]]])
+    found = attend(rows_of(p, torch.tensor([taken]).bool(), start=2)).features
+    assert found["top_key_kept"].tolist() == [[kept]]
+
+
+def test_of_keys_that_share_the_largest_attention_one_is_enough() -> None:
+    p = torch.tensor([[[0.4, 0.4, 0.2]]])
+    for taken, kept in (([1, 0, 0], 1.0), ([0, 1, 0], 1.0), ([0, 0, 1], 0.0), ([0, 0, 0], 0.0)):
+        found = attend(rows_of(p, torch.tensor([taken]).bool(), start=2)).features
+        assert found["top_key_kept"].item() == kept
+
+
+def gap_of(scores: list[float], selected: list[int]) -> float:
+    n = len(scores)
+    rows = rows_of(uniform(n)[:, n - 1 :], start=n - 1)
+    masks = ScoreRows.from_masks(torch.tensor([[scores]]), torch.tensor([[selected]]).bool(), rows.eligible)
+    return score_features(rows, masks)["score_gap"].item()
+
+
+def test_the_gap_is_that_of_the_means_in_deviations_of_the_row() -> None:
+    assert gap_of([3.0, 2.0, 1.0, 0.0], [1, 1, 0, 0]) == pytest.approx(2 / math.sqrt(1.25))
+    assert gap_of([7.0, 5.0, 5.0, 5.0], [1, 0, 0, 0]) == pytest.approx(4 / math.sqrt(3)), "the largest of k = 1, n = 4"
+    assert gap_of([1000.5, 1000.0, 1000.0, 1000.5], [1, 0, 0, 1]) == pytest.approx(2), "wherever the scores lie"
+    assert gap_of([3.0, 2.0, 1.0, 0.0], [0, 0, 1, 1]) == pytest.approx(-2 / math.sqrt(1.25)), "not by score"
+    assert gap_of([0.3] * 4, [1, 0, 0, 0]) == 0.0, "equal scores are not apart"
+    assert math.isnan(gap_of([3.0, 2.0, 1.0, 0.0], [1, 1, 1, 1])), "nothing is left out"
+
+
+def test_a_gap_may_be_wide_where_the_margin_is_narrow() -> None:
+    scores = [9.0, 8.0, 5.01, 5.0, 1.0, 0.0]
+    rows = rows_of(uniform(6)[:, 5:], start=5)
+    chosen = torch.tensor([[[True] * 3 + [False] * 3]])
+    found = score_features(rows, ScoreRows.from_masks(torch.tensor([[scores]]), chosen, rows.eligible))
+    assert found["score_margin"].item() < 0.01
+    assert found["score_gap"].item() > 1.5
+
+
 def test_ties_at_the_kth_score_are_counted_and_distinct_scores_are_not() -> None:
     rows = rows_of(uniform(4)[:, 3:], start=3)
     selected = torch.tensor([[[True, True, False, False]]])

@@ -116,7 +116,7 @@ def test_a_head_with_a_negative_weight_prefers_what_it_does_not_score() -> None:
     relu[0, 0, :10], relu[0, 1] = 1.0, np.arange(20)
     rows = closeup_rows(relu, (19,), 5, np.array([[-2.0, 1.0]]))
     row = only(collected(head_collector(), [[rows]], tokens(0, 20))["indexer_heads"], indexer_head=0)
-    assert row["positive_share"] == 0.0
+    assert (row["positive_share"], row["negative_share"]) == (0.0, 1.0)
     assert row["focus_weight"] == 0.0
     # Any 5 of the 10 keys that it leaves alone, among which are all 5 selected ones.
     assert row["own_overlap"] == pytest.approx(0.5)

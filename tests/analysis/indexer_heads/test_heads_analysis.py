@@ -132,6 +132,8 @@ def test_metrics_equal_their_definition_on_the_tables(noise: Frames, layer: int 
     loss = sum((row["recall_with"] - row["recall_without"]) * row["weight"] for row in own) / weight
     assert metric(result, "head_agreement", layer)["value"] == pytest.approx(agreement)
     assert metric(result, "leave_one_out_loss", layer)["value"] == pytest.approx(loss)
+    negative = sum(row["negative_share"] * row["weight"] for row in own) / weight
+    assert metric(result, "negative_head_weights", layer)["value"] == pytest.approx(negative)
     for name, column in (("head_redundancy", "cosine"), ("head_correlation", "correlation")):
         known = [row for row in pairs if row[column] is not None]
         value = sum(row[column] * row[f"{column}_weight"] for row in known) / sum(
@@ -145,7 +147,7 @@ def test_values_by_sample_give_the_metrics_again(noise: Frames) -> None:
     result = indexer_heads.run(noise, SETTINGS)
     sums = from_per_sample(result["per_sample"])
     again = sums.numerator.sum(axis=0) / sums.denominator.sum(axis=0)
-    assert len(sums.cells) == 15
+    assert len(sums.cells) == 18
     for (name, layer), value in zip(sums.cells, again, strict=True):
         assert metric(result, name, layer)["value"] == pytest.approx(value)
 
