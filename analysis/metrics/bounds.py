@@ -34,11 +34,13 @@ def bounds(text: str, longest: float = math.inf) -> tuple[float, float]:
         return float(found[1]), math.inf
     if found := re.fullmatch(r"≤ (-?[\d.]+)", text):
         return -math.inf, float(found[1])
+    others = math.sqrt(max(longest - 1, 1))
     named = {
         "ln n_t": math.log(longest),
         "n_t": longest,
         "n_t - 1": longest - 1,
         "1/n_t": 1 / longest,
+        "n_t / sqrt(k_t (n_t - k_t))": others + 1 / others,  # with a single key selected
         # Set by the study or the model, and not known here.
         "k_t": longest,
         "the number of indexer heads": math.inf,
