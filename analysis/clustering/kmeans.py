@@ -19,6 +19,7 @@ from indexscope.analysis.clustering.space import Space, space_of
 from indexscope.analysis.clustering.tables import CHOICE
 from indexscope.analysis.compiled import exact
 from indexscope.analysis.metrics.ratios import share_table
+from indexscope.analysis.statistics.ranges import CHANGE
 from indexscope.analysis.statistics.resampling import Array
 
 # The silhouette compares all pairs of rows.
@@ -87,7 +88,7 @@ def fit(
         values = np.stack([_silhouettes(distances, labels[k]) for k in ks], axis=1)
         stabilities = [stability(judged, owners, labels[k], k, settings.seed) for k in ks]
     # A resample of the samples weighs silhouettes anew and leaves clusters and distances as they are.
-    judgement = share_table(pl.DataFrame({"k": ks}), *_summed(values, owners), settings, "silhouette")
+    judgement = share_table(pl.DataFrame({"k": ks}), *_summed(values, owners), settings, "silhouette", CHANGE)
     choice = judgement.rename({"ci_low": "silhouette_low", "ci_high": "silhouette_high"}).with_columns(
         pl.Series("inertia", [float(models[k].inertia_) for k in ks]),
         pl.Series("largest", [float(np.bincount(models[k].labels_).max() / len(placed)) for k in ks]),

@@ -18,7 +18,7 @@ from indexscope.analysis.clustering.rows import FEATURES, KEYS, ROWS, pattern_ro
 from indexscope.analysis.clustering.tables import CLUSTERS, RESULTS
 from indexscope.analysis.metrics.ratios import share_table
 from indexscope.analysis.metrics.stream import Sharded, shards
-from indexscope.analysis.metrics.summary import metrics_frame
+from indexscope.analysis.metrics.summary import metrics_frame, ranges
 from indexscope.analysis.metrics.sums import Features
 from indexscope.analysis.statistics.resampling import Array, interval
 from indexscope.columns import empty
@@ -40,7 +40,7 @@ NOTABLE = 0.1
 WORDS_AT_MOST = 2
 TABLES = ("attention", "heads")
 #: Raise it when any number of the analysis would change.
-VERSION = 5
+VERSION = 6
 
 
 def run(
@@ -142,7 +142,9 @@ def _metrics(found: Clustering, counts: Counts, settings: ClusteringSettings) ->
     chosen = found.choice.filter(pl.col("chosen")).row(0, named=True)
     samples = len(counts.samples)
     estimates, replicates = resampled(counts.pairs, settings)
-    low, high = interval(estimates, replicates, np.full(len(estimates), samples), settings.confidence)
+    low, high = interval(
+        estimates, replicates, np.full(len(estimates), samples), settings.confidence, ranges(AGREEMENTS)
+    )
     rows: list[tuple[str, float | None, float | None, float | None, int]] = [
         ("clusters_chosen", len(found.centroids), None, None, samples),
         ("silhouette", chosen["silhouette"], chosen["silhouette_low"], chosen["silhouette_high"], chosen["n"]),

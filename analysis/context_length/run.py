@@ -26,7 +26,7 @@ from indexscope.columns import empty
 ROUNDING = 1e-6
 Estimates = tuple[Array, NDArray[np.int64]]
 #: Raise it when any number of the analysis would change.
-VERSION = 3
+VERSION = 4
 
 
 def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: ContextLengthSettings) -> dict[str, pl.DataFrame]:
@@ -86,7 +86,7 @@ def lengths(found: Mapping[Cell, Buckets], size: Extent, settings: BootstrapSett
     for (kind, (metric, layer)), (values, n) in sorted(
         estimates.items(), key=lambda item: (order[item[0][1][0]], _place(item[0][1][1]), item[0][0] == AT)
     ):
-        low, high = interval(values[0], values[1:], n, settings.confidence)
+        low, high = interval(values[0], values[1:], n, settings.confidence, REGISTRY[metric].bounds)
         columns = {
             "metric": [metric] * size.buckets,
             "length": [size.length(bucket) for bucket in range(size.buckets)],

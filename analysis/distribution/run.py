@@ -19,7 +19,7 @@ from indexscope.analysis.statistics.resampling import Array
 
 TABLES = ("tokens", "indexer", "attention")
 #: Raise it when the same features would give other tables.
-VERSION = 2
+VERSION = 3
 
 
 def run(features: Features | Sharded, settings: DistributionSettings) -> dict[str, pl.DataFrame]:

@@ -11,11 +11,14 @@ from scipy.special import stdtrit
 from indexscope.analysis.clustering.pattern_types import classify
 from indexscope.analysis.clustering.rows import KEYS, pattern_rows
 from indexscope.analysis.efficiency.tables import PATTERNS_PARETO
+from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.metrics.stream import shards
 from indexscope.analysis.metrics.summary import finite_or_null
 from indexscope.analysis.metrics.sums import Features
 from indexscope.analysis.settings import BootstrapSettings
 from indexscope.analysis.statistics.pareto import pareto
+from indexscope.analysis.statistics.ranges import around
+from indexscope.analysis.statistics.resampling import expansion, ratio
 
 #: Value and the column of the attention table that it is the mean of, over queries in effect.
 VALUES = {"cost": "keys_for_95", "quality": "head_recall", "output_error": "output_error"}
@@ -35,8 +38,8 @@ def patterns_pareto(features: Features, settings: BootstrapSettings) -> pl.DataF
 
     Cost is the share of the eligible keys that hold 95 % of a head's attention, quality its recall, both over queries
     in effect (a bucket's mean cost weighs by its queries in effect). Each is a ratio of sums over samples; its interval
-    is estimate -+ t sqrt(n / (n - 1) sum_i (N_i - r D_i)^2) / sum_i D_i, the bootstrap's by linearisation, which needs
-    sums alone, so that tables of any size are read shard by shard.
+    is t sqrt(n / (n - 1) sum_i (N_i - r D_i)^2) / sum_i D_i around the estimate on the scale of its range, the error
+    that of the bootstrap by linearisation, which needs sums alone, so that tables of any size are read shard by shard.
 
     Returns:
         level (layer, head, pattern type), layer, head, pattern_type (null where the level does not have it), cost and
@@ -52,7 +55,7 @@ def patterns_pareto(features: Features, settings: BootstrapSettings) -> pl.DataF
     if not found:
         return PATTERNS_PARETO.empty()
     sums = _sum(found)
-    sums = sums.with_columns(finite for name in VALUES for finite in _estimate(name, settings.confidence))
+    sums = sums.with_columns(found for name in VALUES for found in _estimate(sums, name, settings.confidence))
     names = [f"{name}{end}" for name in VALUES for end in ("", "_low", "_high")]
     sums = sums.with_columns(finite_or_null(*names)).filter(pl.col("quality").is_not_null())
     parts = []
@@ -109,24 +112,12 @@ def _level(heads: pl.DataFrame, level: str, by: tuple[str, ...]) -> pl.DataFrame
     return summed.with_columns(pl.lit(level).alias("level"), *absent).select(*_GROUP, *wanted, "n")
 
 
-def _estimate(name: str, confidence: float) -> list[pl.Expr]:
-    top, bottom, squares, mixed, weights = (pl.col(f"{name}_{part}") for part in _MOMENTS)
-    value = top / bottom
-    spread = (squares - 2 * value * mixed + value**2 * weights).clip(lower_bound=0).sqrt() / bottom
-    n = pl.col("n")
-    factor = n.map_batches(
-        lambda counts: pl.Series(_reach(counts.to_numpy(), confidence), dtype=pl.Float64), return_dtype=pl.Float64
-    )
-    return [
-        value.alias(name),
-        (value - factor * spread).alias(f"{name}_low"),
-        (value + factor * spread).alias(f"{name}_high"),
-    ]
-
-
-def _reach(
-    n: np.ndarray[tuple[int], np.dtype[np.int64]], confidence: float
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Spreads that an interval reaches, t sqrt(n / (n - 1)); NaN for a single sample, whose spread is unknown."""
-    several = np.maximum(n, 2)
-    return np.where(n > 1, stdtrit(several - 1, 0.5 + confidence / 2) * np.sqrt(several / (several - 1)), np.nan)
+def _estimate(sums: pl.DataFrame, name: str, confidence: float) -> list[pl.Series]:
+    top, bottom, squares, mixed, weights = (sums[f"{name}_{part}"].to_numpy() for part in _MOMENTS)
+    value = ratio(top, bottom)
+    spread = ratio(np.sqrt(np.maximum(squares - 2 * value * mixed + value**2 * weights, 0.0)), bottom)
+    n = sums["n"].to_numpy()
+    t = stdtrit(np.maximum(n - 1, 1), 0.5 + confidence / 2)
+    low, high = around(value, expansion(n) * spread, t, REGISTRY[VALUES[name]].bounds)
+    found = {name: value, f"{name}_low": low, f"{name}_high": high}
+    return [pl.Series(column, values) for column, values in found.items()]

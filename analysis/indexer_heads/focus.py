@@ -10,6 +10,7 @@ from indexscope.analysis.indexer_heads.spread import Spread
 from indexscope.analysis.indexer_heads.tables import FOCUSED, HEADS
 from indexscope.analysis.metrics.summary import finite_or_null
 from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics.ranges import CHANGE, NOT_NEGATIVE, SHARE
 from indexscope.analysis.statistics.resampling import ratio
 
 SELDOM = 0.05
@@ -27,6 +28,9 @@ _AGAINST = {"local": "local keys", "far": "far keys", "near": "near keys", "broa
 Row = Mapping[str, float | None]
 WEIGHTS = HEADS.weights | dict.fromkeys(("recall_loss", "adds_share", "against_share"), "weight")
 ESTIMATED = tuple(name for name in FOCUSED.schema if f"{name}_ci_low" in FOCUSED.schema)
+WITHIN = {column.name: SHARE if column.unit == "share" else NOT_NEGATIVE for column in FOCUSED.columns} | {
+    "recall_loss": CHANGE
+}
 BARE = tuple(name for name in HEADS.weights if name in FOCUSED.schema and name not in ESTIMATED)
 """What chance or uniform scoring gives on the same queries: what the others are read beside, so without intervals."""
 
@@ -54,7 +58,7 @@ def focus(heads: pl.DataFrame, settings: BootstrapSettings) -> pl.DataFrame:
         spread = Spread(own, ("layer", "indexer_head"))
         columns: dict[str, object] = {}
         for name in ESTIMATED:
-            found = spread.estimate(name, WEIGHTS[name], settings)
+            found = spread.estimate(name, WEIGHTS[name], settings, WITHIN[name])
             columns |= {name: found.value, f"{name}_ci_low": found.low, f"{name}_ci_high": found.high}
         for name in BARE:
             top, bottom = spread.sums(name, WEIGHTS[name])

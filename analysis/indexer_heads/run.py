@@ -25,6 +25,7 @@ from indexscope.analysis.metrics.summary import finite_or_null, summarise
 from indexscope.analysis.metrics.sums import join, per_sample
 from indexscope.analysis.positional_bias.lift import label
 from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics.ranges import CHANGE, NOT_NEGATIVE, SHARE
 from indexscope.columns import Table, empty
 
 #: Raise it when any number of the analysis would change.
@@ -123,7 +124,7 @@ def lift(positions: pl.DataFrame, settings: BootstrapSettings) -> pl.DataFrame:
     for (axis, _), own in positions.sort("axis", "layer").group_by("axis", "layer", maintain_order=True):
         spread = Spread(own, ("layer", "indexer_head", "bin"))
         selections, expected = spread.sums("selections")[0], spread.sums("expected_selections")[0]
-        found = estimate(selections, expected, settings)
+        found = estimate(selections, expected, settings, NOT_NEGATIVE)
         columns = {
             "lift": found.value,
             "ci_low": found.low,
@@ -206,13 +207,13 @@ def pruning(table: pl.DataFrame, settings: BootstrapSettings) -> pl.DataFrame:
 
 def _estimates(frame: pl.DataFrame, keys: tuple[str, ...], settings: BootstrapSettings) -> pl.DataFrame:
     spread = Spread(frame, keys)
-    loss = spread.estimate("recall_loss", "weight", settings)
+    loss = spread.estimate("recall_loss", "weight", settings, CHANGE)
     columns = {
-        "recall": spread.estimate("recall", "weight", settings).value,
+        "recall": spread.estimate("recall", "weight", settings, SHARE).value,
         "recall_loss": loss.value,
         "ci_low": loss.low,
         "ci_high": loss.high,
-        "overlap": spread.estimate("overlap", "weight", settings).value,
+        "overlap": spread.estimate("overlap", "weight", settings, SHARE).value,
         "n": loss.n,
     }
     frame = spread.cells.hstack(pl.DataFrame(columns))

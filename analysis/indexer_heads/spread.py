@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from indexscope.analysis.metrics.sums import column
 from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics.ranges import Range
 from indexscope.analysis.statistics.resampling import Array, bootstrap_ratios, interval, ratio
 
 
@@ -51,14 +52,14 @@ class Spread:
         np.add.at(bottom, (self._row[known], self._cell[known]), weights[known])
         return top, bottom
 
-    def estimate(self, value: str, weight: str, settings: BootstrapSettings) -> Estimate:
+    def estimate(self, value: str, weight: str, settings: BootstrapSettings, within: Range) -> Estimate:
         """The weighted mean of a column in each cell."""
-        return estimate(*self.sums(value, weight), settings)
+        return estimate(*self.sums(value, weight), settings, within)
 
 
-def estimate(top: Array, bottom: Array, settings: BootstrapSettings) -> Estimate:
-    """Ratios of the column sums of ``top`` and ``bottom`` [samples, cells], with intervals."""
+def estimate(top: Array, bottom: Array, settings: BootstrapSettings, within: Range) -> Estimate:
+    """Ratios of the column sums of ``top`` and ``bottom`` [samples, cells], with intervals within their range."""
     values = ratio(top.sum(axis=0), bottom.sum(axis=0))
     replicates = bootstrap_ratios(top, bottom, settings.resamples, settings.seed)
     n = (bottom > 0).sum(axis=0)
-    return Estimate(values, *interval(values, replicates, n, settings.confidence), n)
+    return Estimate(values, *interval(values, replicates, n, settings.confidence, within), n)

@@ -12,6 +12,7 @@ from indexscope.analysis.key_budget.tables import BUDGETS, KEYS_NEEDED
 from indexscope.analysis.metrics.ratios import Cells, cells
 from indexscope.analysis.metrics.summary import finite_or_null
 from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics.ranges import NOT_NEGATIVE
 from indexscope.analysis.statistics.resampling import Array, interval, ratio
 
 OWN, FIXED, BY_LAYER = "model", "fixed", "fixed by layer"
@@ -34,17 +35,17 @@ def target_rows(target: float, found: Mapping[str, Cells], own: Curve, settings:
     estimate = fixed(own.k, ratio(own.recall.sum(axis=0), weight), ratio(own.kept.sum(axis=0), weight), wanted)
     replicates = fixed(own.k, *_replicates(own, settings), np.full((settings.resamples, len(weight)), target))
     n = np.asarray((own.weight > 0).sum(axis=0), dtype=np.int64)
-    low, high = interval(estimate.keys, replicates.keys, n, settings.confidence)
+    low, high = interval(estimate.keys, replicates.keys, n, settings.confidence, NOT_NEGATIVE)
     # One key may already hold more than the target.
     recall = np.maximum(wanted, ratio(own.recall[..., 0].sum(axis=0), weight[:, 0])) + 0.0 * estimate.keys
     rows = [_rows(target, FIXED, found, (estimate.keys, low, high), recall, n, estimate.k)]
     by_layer = _together(own, estimate.keys), _together(own, replicates.keys)
-    bounds = interval(by_layer[0], by_layer[1], n, settings.confidence)
+    bounds = interval(by_layer[0], by_layer[1], n, settings.confidence, NOT_NEGATIVE)
     first = np.where(np.arange(len(n)) == 0, n, 0)
     rows.append(_rows(target, BY_LAYER, found, (by_layer[0], *bounds), _together(own, recall), first))
     for method, name in ((INDEXER, "indexer"), (ORACLE, "oracle")):
         keys = found[f"{name}_keys"]
-        low, high = interval(keys.values, keys.replicates(settings), keys.n, settings.confidence)
+        low, high = interval(keys.values, keys.replicates(settings), keys.n, settings.confidence, NOT_NEGATIVE)
         rows.append(_rows(target, method, found, (keys.values, low, high), found[f"{name}_mass"].values, keys.n))
     return pl.concat(rows)
 
@@ -59,7 +60,7 @@ def _together(own: Curve, values: Array) -> Array:
 def own_rows(found: Mapping[str, Cells], own_k: Mapping[int | None, int], settings: BootstrapSettings) -> pl.DataFrame:
     """What the model itself attends to and holds, by layer; its k is the most keys that any query selects."""
     keys = found["attended"]
-    low, high = interval(keys.values, keys.replicates(settings), keys.n, settings.confidence)
+    low, high = interval(keys.values, keys.replicates(settings), keys.n, settings.confidence, NOT_NEGATIVE)
     k = np.array([own_k.get(layer, np.nan) for layer in keys.groups["layer"]], dtype=float)
     return _rows(None, OWN, found, (keys.values, low, high), found["own_recall"].values, keys.n, k)
 

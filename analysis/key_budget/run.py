@@ -15,18 +15,20 @@ from indexscope.analysis.metrics.ratios import Cells, ratio_table, sample_sums, 
 from indexscope.analysis.metrics.stream import Sharded, shards
 from indexscope.analysis.metrics.summary import summarise
 from indexscope.analysis.metrics.sums import Cell, Sums, join, per_sample
+from indexscope.analysis.statistics.ranges import NOT_NEGATIVE, SHARE
 from indexscope.analysis.statistics.resampling import ratio
 from indexscope.columns import empty
 
 METRIC = "adaptive_saving_95"
 #: Raise it when any number of the analysis would change.
-VERSION = 1
+VERSION = 2
 
 TARGET = 0.95
 _BANDS = {
     "oracle_recall": ("oracle_ci_low", "oracle_ci_high"),
     "indexer_recall": ("ci_low", "ci_high"),
 }
+_DRIFTING = {"zero_share": SHARE} | dict.fromkeys(("sd", "margin", "selected_sd", "unselected_sd"), NOT_NEGATIVE)
 
 
 def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: KeyBudgetSettings) -> dict[str, pl.DataFrame]:
@@ -79,7 +81,7 @@ def _plain(metric: str, own: Cells) -> Sums:
 
 
 def _curve(sums: pl.DataFrame, settings: KeyBudgetSettings) -> pl.DataFrame:
-    frame = ratio_table(sums, ("layer", "k"), _BANDS, settings, ("kept",))
+    frame = ratio_table(sums, ("layer", "k"), _BANDS, settings, ("kept",), dict.fromkeys(_BANDS, SHARE))
     return CURVE.shaped(frame)
 
 
@@ -89,7 +91,7 @@ def _drift(features: Mapping[str, pl.DataFrame] | Sharded, settings: KeyBudgetSe
         return DRIFT.empty()
     parts = []
     for name in SCORE_DRIFT.weights:
-        frame = ratio_table(sums, ("layer", "bucket"), {name: ("ci_low", "ci_high")}, settings)
+        frame = ratio_table(sums, ("layer", "bucket"), {name: ("ci_low", "ci_high")}, settings, within=_DRIFTING)
         parts.append(frame.rename({name: "value"}).with_columns(quantity=pl.lit(name)).select(*DRIFT.schema))
     return pl.concat(parts).filter(pl.col("n") > 0).cast(DRIFT.schema).sort("layer", "bucket", maintain_order=True)
 

@@ -17,11 +17,12 @@ from indexscope.analysis.metrics.stream import Sharded
 from indexscope.analysis.metrics.summary import finite_or_null, summarise
 from indexscope.analysis.metrics.sums import layered, per_sample
 from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics.ranges import CHANGE
 from indexscope.analysis.statistics.resampling import Array, interval, ratio, resample_counts
 from indexscope.columns import empty
 
 #: Raise it when any number of the analysis would change.
-VERSION = 1
+VERSION = 2
 
 
 def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: LayerSharingSettings) -> dict[str, pl.DataFrame]:
@@ -66,7 +67,7 @@ def _similarity(own: Reuse, drawn: Halves, settings: LayerSharingSettings) -> pl
     layer, source = np.tril_indices(len(own.layers), -1)
     n = (own.weight > 0).sum(axis=0)[layer]
     loss = own.loss[layer, source]
-    low, high = interval(loss, drawn.losses[:, layer, source], n, settings.confidence)
+    low, high = interval(loss, drawn.losses[:, layer, source], n, settings.confidence, CHANGE)
     names = ("jaccard", "overlap", "recall", "own_recall", "random_recall")
     columns = {
         "layer": own.layers[layer],
@@ -132,7 +133,7 @@ def _schedule_row(
 
 
 def _banded(value: float, replicates: Array, n: int, settings: LayerSharingSettings) -> tuple[float, float, float]:
-    low, high = interval(np.array([value]), replicates[:, None], np.array([n]), settings.confidence)
+    low, high = interval(np.array([value]), replicates[:, None], np.array([n]), settings.confidence, CHANGE)
     return value, float(low[0]), float(high[0])
 
 

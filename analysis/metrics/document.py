@@ -41,7 +41,10 @@ sequence.
   Numerator and denominator of a resample are drawn together. From 8 samples on, the bounds are expanded percentiles
   (Hesterberg 2015, *What Teachers Should Know About the Bootstrap*): quantiles at Φ(∓t·√(n/(n-1))), t from
   Student's distribution on n - 1 degrees of freedom. Below 8 samples no resampling reaches the tails, and the
-  interval is estimate ∓ t·√(n/(n-1))·(standard deviation of the resamples). With one sample there is none. The
+  interval is t·√(n/(n-1))·(standard deviation of the resamples) around the estimate, on a scale on which its range
+  has no ends: log(v - a) where it is at least a, logit where it has both ends (delta method). So no interval
+  leaves the declared range, and a divergence of two samples may be many times what was seen. A metric without a
+  range, and every difference of two models, has estimate ∓ t standard errors. With one sample there is none. The
   interval speaks about other samples of the same dataset, not about other datasets or another training run.
 - **Comparison.** Both models share the resampled samples, so what is hard about a sample cancels. `difference` is
   candidate less baseline; `better` is set only where the interval leaves out 0 and the metric has a direction.

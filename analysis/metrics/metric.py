@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from indexscope.analysis.metrics.bounds import bounds
+
 Array = NDArray[np.float64]
 Better = Literal["higher", "lower", "neither"]
 Kind = Literal["sample", "count", "timing"]
@@ -154,6 +156,11 @@ class Metric:
     def kind(self) -> Kind:
         """Whether it is an estimate from samples, a count or a timing."""
         return KINDS.get(self.table, "sample")
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Least and greatest value of the range, as far as the declaration says; infinite where it does not."""
+        return bounds(self.range)
 
     @property
     def column(self) -> str:

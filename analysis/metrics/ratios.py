@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import polars as pl
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from indexscope.analysis.metrics.stream import Sharded, shards
 from indexscope.analysis.metrics.summary import finite_or_null
 from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics.ranges import ANY, SHARE, Range
 from indexscope.analysis.statistics.resampling import Array, bootstrap_ratios, interval, ratio
 
 Rules = Mapping[str, str]
@@ -94,7 +96,12 @@ def cells(sums: pl.DataFrame, keys: Sequence[str], name: str) -> Cells:
 
 
 def share_table(
-    groups: pl.DataFrame, numerator: Array, denominator: Array, settings: BootstrapSettings, name: str = "share"
+    groups: pl.DataFrame,
+    numerator: Array,
+    denominator: Array,
+    settings: BootstrapSettings,
+    name: str = "share",
+    within: Range = SHARE,
 ) -> pl.DataFrame:
     """One row a group: the ratio with its interval and n (samples with weight).
 
@@ -104,13 +111,14 @@ def share_table(
         denominator: Sums of weight, same shape.
         settings: The bootstrap.
         name: What the ratio is called.
+        within: Least and greatest value of a ratio.
 
     Returns:
         The groups' columns, the ratio, ci_low, ci_high, n; null for whatever is not known.
     """
     values, n = ratio(numerator.sum(axis=0), denominator.sum(axis=0)), (denominator > 0).sum(axis=0)
     replicates = bootstrap_ratios(numerator, denominator, settings.resamples, settings.seed)
-    low, high = interval(values, replicates, n, settings.confidence)
+    low, high = interval(values, replicates, n, settings.confidence, within)
     found = {name: values, "ci_low": low, "ci_high": high}
     frame = groups.with_columns(**{column: pl.Series(column, value) for column, value in found.items()})
     return frame.with_columns(*finite_or_null(*found), n=pl.Series("n", n, dtype=pl.Int32))
@@ -122,6 +130,7 @@ def ratio_table(
     banded: Mapping[str, tuple[str, str]],
     settings: BootstrapSettings,
     plain: Sequence[str] = (),
+    within: Mapping[str, Range] = MappingProxyType({}),
 ) -> pl.DataFrame:
     """One row a group: ratios with and without intervals, and n (samples with weight for the first of them).
 
@@ -131,6 +140,7 @@ def ratio_table(
         banded: Quantities with the names of their interval's columns.
         settings: The bootstrap.
         plain: Quantities without intervals.
+        within: Least and greatest values of those that have any.
 
     Returns:
         The keys, the quantities with their intervals, n; null for whatever is not known.
@@ -139,7 +149,8 @@ def ratio_table(
     counts: NDArray[np.int64] | None = None
     for name, (low_name, high_name) in banded.items():
         own = cells(sums, keys, name)
-        low, high = interval(own.values, own.replicates(settings), own.n, settings.confidence)
+        replicates = own.replicates(settings)
+        low, high = interval(own.values, replicates, own.n, settings.confidence, within.get(name, ANY))
         columns |= {name: own.values, low_name: low, high_name: high}
         counts = own.n if counts is None else counts
     columns |= {name: cells(sums, keys, name).values for name in plain}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -27,8 +27,14 @@ def summarise(sums: Sums, settings: BootstrapSettings) -> pl.DataFrame:
     replicates = bootstrap_ratios(sums.numerator, sums.denominator, settings.resamples, settings.seed)
     n = (sums.denominator > 0).sum(axis=0)
     cells, values, replicates, n = with_derived(sums.cells, values, replicates, n)
-    low, high = interval(values, replicates, n, settings.confidence)
+    low, high = interval(values, replicates, n, settings.confidence, ranges(name for name, _ in cells))
     return metrics_frame(cells, values, low, high, n)
+
+
+def ranges(names: Iterable[str]) -> tuple[Array, Array]:
+    """The least and the greatest value of each metric, two arrays [metrics]."""
+    least, most = np.array([REGISTRY[name].bounds for name in names], np.float64).reshape(-1, 2).T
+    return least, most
 
 
 def with_derived(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics.ranges import ANY, CHANGE, Range
 from indexscope.analysis.statistics.resampling import Array, bootstrap_ratios, interval, ratio, resample_counts
 
 _AT_ONCE = 4_000_000
@@ -50,7 +51,7 @@ class Weighted:
         """Some of the queries, among the same samples."""
         return Weighted(self.sample[kept], self.weight[kept], self.samples, self.settings)
 
-    def mean(self, values: Array, root: bool = False) -> Estimate:
+    def mean(self, values: Array, within: Range = ANY, root: bool = False) -> Estimate:
         """sum(value x weight) / sum(weight) over the queries where the value is known, or its square root."""
         known = ~np.isnan(values)
         top, bottom = self._sums((values * self.weight)[known], known), self._sums(self.weight[known], known)
@@ -58,9 +59,9 @@ class Weighted:
         replicates = bootstrap_ratios(top, bottom, self.settings.resamples, self.settings.seed)
         if root:
             found, replicates = np.sqrt(found), np.sqrt(replicates)
-        return self._estimates(found, replicates, known)[0]
+        return self._estimates(found, replicates, known, within)[0]
 
-    def quantiles(self, values: Array, levels: Sequence[float]) -> list[Estimate]:
+    def quantiles(self, values: Array, levels: Sequence[float], within: Range = ANY) -> list[Estimate]:
         """The smallest value whose queries, with all smaller ones, hold the share of the weight, for each level."""
         known = ~np.isnan(values)
         order = np.flatnonzero(known)[np.argsort(values[known], kind="stable")]
@@ -73,7 +74,7 @@ class Weighted:
         for block in resample_counts(self.samples, self.settings.resamples, self.settings.seed):
             for start in range(0, len(block), size):
                 parts.append(_at(ordered, block[start : start + size][:, sample] * weight, levels))
-        return self._estimates(found, np.concatenate(parts), known)
+        return self._estimates(found, np.concatenate(parts), known, within)
 
     def correlation(self, one: Array, other: Array) -> Estimate:
         """Pearson's correlation of two values over the queries where both are known."""
@@ -86,14 +87,14 @@ class Weighted:
         )
         blocks = resample_counts(self.samples, self.settings.resamples, self.settings.seed) if self.samples else ()
         replicates = np.concatenate([np.empty((0, 1)), *(_correlation(block @ sums)[:, None] for block in blocks)])
-        return self._estimates(_correlation(sums.sum(axis=0)[None]), replicates, known)[0]
+        return self._estimates(_correlation(sums.sum(axis=0)[None]), replicates, known, CHANGE)[0]
 
     def _sums(self, values: Array, known: NDArray[np.bool_]) -> Array:
         return np.bincount(self.sample[known], weights=values, minlength=self.samples).astype(np.float64)[:, None]
 
-    def _estimates(self, found: Array, replicates: Array, known: NDArray[np.bool_]) -> list[Estimate]:
+    def _estimates(self, found: Array, replicates: Array, known: NDArray[np.bool_], within: Range) -> list[Estimate]:
         n = len(np.unique(self.sample[known & (self.weight > 0)]))
-        low, high = interval(found, replicates, np.full(len(found), n), self.settings.confidence)
+        low, high = interval(found, replicates, np.full(len(found), n), self.settings.confidence, within)
         rows = zip(found.tolist(), low.tolist(), high.tolist(), strict=True)
         return [Estimate(value, start, end, n) for value, start, end in rows]
 

@@ -25,6 +25,7 @@ from indexscope.analysis.output_divergence.tables import (
     UNITS,
 )
 from indexscope.analysis.settings import ComparisonSettings
+from indexscope.analysis.statistics.ranges import CHANGE, NOT_NEGATIVE, SHARE
 from indexscope.analysis.statistics.resampling import Array
 from indexscope.columns import Table
 from indexscope.errors import IndexscopeError
@@ -33,7 +34,7 @@ Frames = Mapping[str, pl.DataFrame]
 Groups = Iterator[tuple[str, int, str, NDArray[np.bool_]]]
 _CELL = ("sample", "bucket")
 #: Raise it when the same predictions would give other rows.
-VERSION = 2
+VERSION = 3
 
 
 def run(models: Mapping[str, Frames], baseline: str, settings: ComparisonSettings) -> dict[str, pl.DataFrame]:
@@ -164,18 +165,18 @@ def _paired(frame: pl.DataFrame, settings: ComparisonSettings) -> pl.DataFrame:
 
 def _statistics(own: Weighted, of: Mapping[str, Array], everything: bool) -> dict[str, Estimate]:
     levels = KL_LEVELS if everything else {name: KL_LEVELS[name] for name in ("output_kl_median", "output_kl_p99")}
-    found = {"output_kl": own.mean(of["kl"])}
-    found |= dict(zip(levels, own.quantiles(of["kl"], list(levels.values())), strict=True))
-    found["probability_change"] = own.mean(of["change"])
-    found["probability_change_rms"] = own.mean(of["change"] ** 2, root=True)
-    found["same_top_token"] = own.mean(of["same"])
+    found = {"output_kl": own.mean(of["kl"], NOT_NEGATIVE)}
+    found |= dict(zip(levels, own.quantiles(of["kl"], list(levels.values()), NOT_NEGATIVE), strict=True))
+    found["probability_change"] = own.mean(of["change"], CHANGE)
+    found["probability_change_rms"] = own.mean(of["change"] ** 2, SHARE, root=True)
+    found["same_top_token"] = own.mean(of["same"], SHARE)
     if everything:
         known = of["kl"][~np.isnan(of["kl"])]
         largest = float(known.max()) if len(known) else np.nan
         # The largest of a sample is no estimate of anything, so it has no interval.
         found["output_kl_max"] = Estimate(largest, np.nan, np.nan, found["output_kl"].n)
-        found["output_merged"] = own.mean(of["merged"])
-        changes = own.quantiles(of["change"], list(CHANGE_LEVELS.values()))
+        found["output_merged"] = own.mean(of["merged"], NOT_NEGATIVE)
+        changes = own.quantiles(of["change"], list(CHANGE_LEVELS.values()), CHANGE)
         found |= dict(zip(CHANGE_LEVELS, changes, strict=True))
         found["log_perplexity_correlation"] = own.correlation(of["baseline_nll"], of["nll"])
     return found

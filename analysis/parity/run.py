@@ -16,7 +16,7 @@ from indexscope.analysis.statistics.resampling import Array
 
 Frames = Mapping[str, pl.DataFrame]
 #: Raise it when the same sums would give other rows.
-VERSION = 1
+VERSION = 2
 #: What is divided by what.
 RATES: Mapping[str, tuple[pl.Expr, pl.Expr]] = {
     name: (top, bottom)

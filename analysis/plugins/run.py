@@ -15,7 +15,7 @@ from indexscope.analysis.plugins import PluginSettings
 from indexscope.plugins import Plugin
 
 #: Raise it when any number of the analysis would change.
-VERSION = 1
+VERSION = 2
 
 WANTED = "a polars frame with the columns sample, value, weight and, if by layer, layer"
 _SUMS = ("value", "value_weight")

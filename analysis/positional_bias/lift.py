@@ -12,6 +12,7 @@ from indexscope.analysis.positional_bias.tables import LIFT
 from indexscope.analysis.positional_bias.tally import Tally
 from indexscope.analysis.positional_bias.totals import Totals
 from indexscope.analysis.settings import BootstrapSettings
+from indexscope.analysis.statistics.ranges import NOT_NEGATIVE
 from indexscope.analysis.statistics.resampling import Array, interval, ratio
 
 # With fewer selections (or fewer keys left out) than this by chance, resampled samples do not show their scatter.
@@ -80,7 +81,7 @@ class LiftBands:
     def _banded(self, top: Array, bottom: Array, kind: int) -> tuple[Array, Array, Array]:
         values = ratio(top, bottom)
         replicates = ratio(self._resampled[2 * kind], self._resampled[2 * kind + 1])
-        low, high = interval(values, replicates, self._reached[kind], self._settings.confidence)
+        low, high = interval(values, replicates, self._reached[kind], self._settings.confidence, NOT_NEGATIVE)
         return values, low, high
 
     def _widened(

@@ -21,7 +21,7 @@ from indexscope.analysis.statistics.resampling import Array, resample_counts
 from indexscope.columns import empty
 
 #: Raise it when any number of the analysis would change.
-VERSION = 3
+VERSION = 4
 
 AXES = ("distance", "relative")
 

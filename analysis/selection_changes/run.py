@@ -20,6 +20,7 @@ from indexscope.analysis.selection_changes.tables import (
     worst_table,
 )
 from indexscope.analysis.settings import ComparisonSettings
+from indexscope.analysis.statistics.ranges import NOT_NEGATIVE
 from indexscope.analysis.statistics.resampling import Array, bootstrap_ratios, interval, ratio
 from indexscope.errors import IndexscopeError
 
@@ -28,7 +29,7 @@ _COLUMNS = [name for name in BY.schema if name != "candidate"]
 _NOTHING = 1e-6
 Frames = Mapping[str, pl.DataFrame]
 #: Raise it when the same selections would give other rows.
-VERSION = 2
+VERSION = 3
 
 
 def run(models: Mapping[str, Frames], baseline: str, settings: ComparisonSettings) -> dict[str, pl.DataFrame]:
@@ -113,7 +114,7 @@ def _whole(axis: str, bins: Bins, settings: ComparisonSettings) -> pl.DataFrame:
         part, expected = _of(bins.by_sample, name)[:, at], _expected(bins.by_sample, name)[:, at]
         draws = bootstrap_ratios(part, expected, settings.resamples, settings.seed)
         value = ratio(part.sum(axis=0), expected.sum(axis=0))
-        low, high = interval(value, draws, (expected > 0).sum(axis=0), settings.confidence)
+        low, high = interval(value, draws, (expected > 0).sum(axis=0), settings.confidence, NOT_NEGATIVE)
         columns |= {f"{name}_ci_low": pl.Series(low), f"{name}_ci_high": pl.Series(high)}
     bounds = [name for name in columns if name != "n"]
     return rows.with_columns(**columns).with_columns(finite_or_null(*bounds)).select(_COLUMNS)

@@ -20,13 +20,15 @@ from indexscope.analysis.stability.tables import (
     SELECTION_STABILITY,
     VARIANTS,
 )
+from indexscope.analysis.statistics.ranges import CHANGE, NOT_NEGATIVE, SHARE
 from indexscope.columns import empty
 
 TIES, MARGINS, ROBUST = "ties", "small margins", "robust"
 #: Raise it when any number of the analysis would change.
-VERSION = 1
+VERSION = 2
 
 BAND = ("ci_low", "ci_high")
+WITHIN = {"changed": SHARE, "recall_change": CHANGE, "kl": NOT_NEGATIVE}
 
 
 def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: StabilitySettings) -> dict[str, pl.DataFrame]:
@@ -50,13 +52,13 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: StabilitySetti
     if again is not None:
         sums = with_all_layers(again)
         bands = {"changed": BAND, "recall_change": ("recall_ci_low", "recall_ci_high")}
-        table = ratio_table(sums, layered, bands, settings, ("any_changed", "near_tie", "tie_share"))
+        table = ratio_table(sums, layered, bands, settings, ("any_changed", "near_tie", "tie_share"), WITHIN)
         found["variants"] = VARIANTS.shaped(table)
         found["fragility"] = fragility(found["variants"], _margins(features, settings), settings.fragile)
         parts.append(_metric(sums, "changed", "selection_changed"))
     reruns = sample_sums(features, "selection_rerun", layered, {"changed": "weight"})
     if reruns is not None:
-        table = ratio_table(with_all_layers(reruns), layered, {"changed": BAND}, settings)
+        table = ratio_table(with_all_layers(reruns), layered, {"changed": BAND}, settings, within=WITHIN)
         found["rerun"] = RERUN.shaped(table)
     outputs = sample_sums(features, "output_stability", ("variant",), OUTPUT_STABILITY.weights)
     if outputs is not None:
@@ -79,7 +81,7 @@ def _outputs(
     features: Mapping[str, pl.DataFrame] | Sharded, sums: pl.DataFrame, settings: StabilitySettings
 ) -> pl.DataFrame:
     bands = {"kl": BAND, "nll_change": ("nll_ci_low", "nll_ci_high")}
-    table = ratio_table(sums, ("variant",), bands, settings, ("top1_equal",))
+    table = ratio_table(sums, ("variant",), bands, settings, ("top1_equal",), WITHIN)
     seen = [part["output_stability"] for part in shards(features, ("output_stability",)) if "output_stability" in part]
     highest = pl.concat([part.group_by("variant").agg(pl.col("max_kl").max()) for part in seen])
     highest = highest.group_by("variant").agg(pl.col("max_kl").max())

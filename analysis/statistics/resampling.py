@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, stdtrit
 
+from indexscope.analysis.statistics.ranges import ANY, Range, around, clipped
+
 Array = NDArray[np.float64]
 
 # Below this many samples the tails of the resampled values are the sample's own extremes: n = 5 values cover 94 % at
@@ -81,35 +83,41 @@ def bootstrap_ratios(numerator: Array, denominator: Array, resamples: int, seed:
     return np.concatenate(blocks)
 
 
-def interval(estimate: Array, replicates: Array, n: NDArray[np.int64], confidence: float) -> tuple[Array, Array]:
+def interval(
+    estimate: Array, replicates: Array, n: NDArray[np.int64], confidence: float, within: Range = ANY
+) -> tuple[Array, Array]:
     """Confidence bounds of each column from its bootstrap replicates.
 
     From eight samples on the expanded percentile interval: quantiles at Phi(-sqrt(n / (n - 1)) t) and its mirror, with
     t the quantile of Student's t on n - 1 degrees of freedom, which undoes the narrowness of the plain percentile
-    interval in small samples (Hesterberg 2015, What Teachers Should Know About the Bootstrap, section 5.3). Below
-    that, estimate -+ t sqrt(n / (n - 1)) x standard deviation of the replicates.
+    interval in small samples (Hesterberg 2015, What Teachers Should Know About the Bootstrap, section 5.3); it lies
+    where the replicates do. Below that, t sqrt(n / (n - 1)) standard deviations of the replicates around the estimate,
+    on the scale of its range (`ranges.around`).
 
     Args:
         estimate: The estimates, [columns].
         replicates: Bootstrap replicates, [resamples, columns]; NaN is left out.
         n: Samples with weight behind each estimate, [columns].
         confidence: Coverage, e.g. 0.95.
+        within: Least and greatest value that the quantity can take, of all columns or [columns] each.
 
     Returns:
-        Lower and upper bounds, [columns]; NaN where n < 2 or the estimate is unknown.
+        Lower and upper bounds, [columns], within the range; NaN where n < 2 or the estimate is unknown.
     """
     low, high = np.full(len(estimate), np.nan), np.full(len(estimate), np.nan)
+    least, most = (np.broadcast_to(np.asarray(end, np.float64), estimate.shape) for end in within)
     for size in np.unique(n[n >= 2]):
         t = stdtrit(size - 1, 0.5 + confidence / 2)
         columns = np.flatnonzero((n == size) & ~np.isnan(estimate))
+        own, ends = estimate[columns], (least[columns], most[columns])
         if size < FEWEST_FOR_PERCENTILES:
-            reach = t * standard_error(replicates[:, columns], n[columns])
-            low[columns], high[columns] = estimate[columns] - reach, estimate[columns] + reach
+            error = standard_error(replicates[:, columns], n[columns])
+            low[columns], high[columns] = around(own, error, t, ends)
         else:
             ordered = np.sort(replicates[:, columns], axis=0)  # NaN goes last
             reach = float(t * expansion(size))
-            low[columns] = _quantile(ordered, float(ndtr(-reach)))
-            high[columns] = _quantile(ordered, float(ndtr(reach)))
+            bounds = _quantile(ordered, float(ndtr(-reach))), _quantile(ordered, float(ndtr(reach)))
+            low[columns], high[columns] = clipped(*bounds, own, ends)
     return low, high
 
 

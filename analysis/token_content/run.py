@@ -14,6 +14,7 @@ from indexscope.analysis.metrics.stream import Sharded, shards
 from indexscope.analysis.metrics.summary import finite_or_null, summarise
 from indexscope.analysis.metrics.sums import column, layered, per_sample
 from indexscope.analysis.positional_bias.lift import all_cells
+from indexscope.analysis.statistics.ranges import NOT_NEGATIVE
 from indexscope.analysis.statistics.resampling import Array, bootstrap_ratios, interval, ratio
 from indexscope.analysis.token_content import TokenContentSettings
 from indexscope.analysis.token_content.tables import EXAMPLES, LIFT, RESULTS
@@ -22,7 +23,7 @@ from indexscope.columns import empty
 KINDS = (*CLASSES, *RELATIONS)
 COUNTS = ("selections", "expected_selections", "attention_mass", "attention_expected")
 #: Raise it when any number of the analysis would change.
-VERSION = 1
+VERSION = 2
 
 
 def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: TokenContentSettings) -> dict[str, pl.DataFrame]:
@@ -94,7 +95,7 @@ def _lift(own: Contents, settings: TokenContentSettings) -> pl.DataFrame:
 def _banded(top: Array, bottom: Array, settings: TokenContentSettings) -> tuple[Array, Array, Array]:
     values = ratio(top.sum(axis=0), bottom.sum(axis=0))
     replicates = bootstrap_ratios(top, bottom, settings.resamples, settings.seed)
-    low, high = interval(values, replicates, (bottom > 0).sum(axis=0), settings.confidence)
+    low, high = interval(values, replicates, (bottom > 0).sum(axis=0), settings.confidence, NOT_NEGATIVE)
     return values, low, high
 
 

@@ -17,6 +17,8 @@ from indexscope.analysis.transitions.tables import MOVED, TRANSITIONS
 
 _INTERVAL = {"ci_low": pl.Float64, "ci_high": pl.Float64}
 LABELS = {"cluster": "cluster", "type": "pattern_type"}
+#: Raise it when any number of the analysis would change.
+VERSION = 2
 # A stored table comes back with its words numbered as they come; numbers in this order mean the same everywhere.
 _NUMBERED = {"cluster": pl.col("cluster").cast(pl.Int16), "pattern_type": pl.col("pattern_type").cast(pl.Enum(TYPES))}
 _KINDS = ("before", "after")

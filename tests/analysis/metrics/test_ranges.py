@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 
 import numpy as np
 import polars as pl
@@ -15,16 +14,15 @@ from indexscope.analysis.distribution import DistributionSettings
 from indexscope.analysis.distribution import run as distribution
 from indexscope.analysis.efficiency import EfficiencySettings
 from indexscope.analysis.efficiency import run as efficiency
+from indexscope.analysis.metrics.bounds import bounds
 from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.metrics.summary import summarise
+from indexscope.analysis.metrics.sums import Sums
 from indexscope.analysis.positional_bias import PositionalBiasSettings
 from indexscope.analysis.positional_bias import run as positional_bias
+from indexscope.analysis.settings import BootstrapSettings
 from tests.analysis import planted
 
-WORDS = {
-    "any real number": (-math.inf, math.inf),
-    "above 0, below 1": (0.0, 1.0),
-    "above 0, at most 1": (0.0, 1.0),
-}
 #: Columns that `planted.features` draws from 0 to 1, and what they are stretched to: the range of one query.
 STRETCHED = {
     "attention_entropy": (0.0, math.log),
@@ -32,23 +30,6 @@ STRETCHED = {
     "participation": (1.0, float),
     "mean_distance": (0.0, lambda n: n - 1.0),
 }
-
-
-def bounds(text: str, longest: int) -> tuple[float, float]:
-    """The declared range as numbers, for sequences of at most that many keys.
-
-    >>> bounds("0 to ln n_t", 8)[1] == math.log(8), bounds("≥ 1", 8)
-    (True, (1.0, inf))
-    """
-    if text in WORDS:
-        return WORDS[text]
-    if found := re.fullmatch(r"[≥>] (-?[\d.]+)", text):
-        return float(found[1]), math.inf
-    if found := re.fullmatch(r"≤ ([\d.]+)", text):
-        return -math.inf, float(found[1])
-    low, high = text.split(" to ")
-    named = {"ln n_t": math.log(longest), "n_t": longest, "n_t - 1": longest - 1, "1/n_t": 1 / longest}
-    return (float(named.get(low, low)), float(named.get(high, high)))
 
 
 def whole(seed: int, length: int, top_k: int | None) -> dict[str, pl.DataFrame]:
@@ -81,10 +62,47 @@ def test_every_metric_lies_within_its_declared_range(seed: int, length: int, top
         assert value is None or low - 1e-6 <= value <= high + 1e-6 * max(1.0, high), (name, layer, value, low, high)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, metric in REGISTRY.items() if metric.rule.table in ("tokens", "indexer", "attention")]
-)
+@pytest.mark.parametrize("name", REGISTRY)
 def test_a_declared_range_can_be_read(name: str) -> None:
-    if name != "clusters_chosen" and name != "silhouette":
-        low, high = bounds(REGISTRY[name].range, 100)
-        assert low < high
+    low, high = REGISTRY[name].bounds
+    assert low < high
+
+
+def test_a_bound_that_depends_on_the_length_is_the_widest_where_that_is_unknown() -> None:
+    assert bounds("0 to ln n_t", 8) == (0.0, math.log(8))
+    assert bounds("0 to ln n_t") == (0.0, math.inf)
+    assert bounds("1/n_t to 1") == (0.0, 1.0)
+
+
+def test_a_range_in_other_words_is_refused() -> None:
+    with pytest.raises(ValueError, match="some"):
+        bounds("some to many")
+
+
+def cell(name: str, values: list[float]) -> Sums:
+    numerator = np.array(values)[:, None]
+    return Sums(np.arange(len(values)), ((name, None),), numerator, np.ones_like(numerator))
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("rows_identical_up_to_ties", [0.6, 0.9]),  # 75 % from -18 to 168 %
+        ("special_lift", [2.0, 2.46]),  # from -0.77 to 5.23
+        ("output_kl_bfloat16", [0.001, 0.004, 0.0001]),
+        ("selection_recall", [0.99, 1.0, 1.0]),
+        ("sharing_loss", [0.9, 0.2, 1.0]),
+        ("perplexity", [0.5, 3.0]),
+        ("effective_keys", [1.0, 9.0]),
+    ],
+)
+def test_the_interval_of_few_samples_stays_within_the_metrics_range(name: str, values: list[float]) -> None:
+    sums = cell("nll" if name == "perplexity" else name, values)
+    row = summarise(sums, BootstrapSettings()).filter(pl.col("metric") == name).row(0, named=True)
+    low, high = REGISTRY[name].bounds
+    assert low <= row["ci_low"] < row["value"] < row["ci_high"] <= high
+
+
+def test_a_difference_without_a_range_keeps_its_symmetric_interval() -> None:
+    row = summarise(cell("sparsity_cost", [-0.1, 0.2]), BootstrapSettings()).row(0, named=True)
+    assert row["value"] - row["ci_low"] == pytest.approx(row["ci_high"] - row["value"])
