@@ -54,6 +54,8 @@ class AttentionChunk:
         head_scores: Score of each indexer head after ReLU, [batch, queries, indexer heads, entries], if asked for.
         head_weights: w[t, j], [batch, queries, indexer heads], if asked for and the family has them.
         probabilities: Dense attention p, given instead of query and key, [batch, heads, queries, keys].
+        before: S_{t-1} of the first query, [batch or 1, 1 or groups, 1, keys], over the keys of this chunk; None where
+            it was not seen.
         ahead: Whether the model attends to keys after their query that are left out here, in this chunk or another.
     """
 
@@ -76,6 +78,7 @@ class AttentionChunk:
     head_scores: torch.Tensor | None = None
     head_weights: torch.Tensor | None = None
     probabilities: torch.Tensor | None = None
+    before: torch.Tensor | None = None
     ahead: bool = False
 
     def logits(self, first: int = 0, last: int | None = None) -> torch.Tensor:
@@ -106,6 +109,9 @@ class AttentionChunk:
         if self.positions is None:
             keys = slice(self.eligible.shape[-1] - (self.eligible.shape[-2] - last))
         entries = keys if self.entries is None else slice(None)
+        before = self.before
+        if first > 0 and self.selected is not None:
+            before = self.selected[..., first - 1 : first, :]
         bias = self.bias
         if bias is not None:
             bias = bias[
@@ -126,6 +132,7 @@ class AttentionChunk:
             always=None if self.always is None else self.always[..., queries, keys],
             head_scores=None if self.head_scores is None else self.head_scores[:, queries, :, entries],
             head_weights=None if self.head_weights is None else self.head_weights[:, queries],
+            before=None if before is None else before[..., keys],
             probabilities=None if self.probabilities is None else self.probabilities[:, :, queries, keys],
         )
 

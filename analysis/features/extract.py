@@ -18,6 +18,7 @@ from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.capture.protocol import Traceable, as_source
 from indexscope.analysis.capture.source import Source
 from indexscope.analysis.features.attempt import Attempt
+from indexscope.analysis.features.before import LastSelections
 from indexscope.analysis.features.buckets import BucketSums, bucket_count, bucket_of
 from indexscope.analysis.features.columns import PER_TOKEN, SAMPLES
 from indexscope.analysis.features.intake import Finite, TokenSequence, called, check_samples
@@ -101,9 +102,11 @@ def _extract_batch(
     layers: dict[int, LayerFeatures] = {}
     finite = Finite(called(batch))
     sampler = SelectionSampler(len(batch), length, settings.selection_queries)
+    last = LastSelections()
 
     def observe(chunk: AttentionChunk) -> torch.Tensor:
         alarm.look(chunk)
+        chunk = last.carried(chunk)
         layer = layers.get(chunk.layer)
         if layer is None:
             heads = chunk.query.shape[1]

@@ -35,6 +35,7 @@ SELECTION = [
     "random_recall",
     "oracle_overlap",
     "top_key_kept",
+    "selection_reuse",
     "tie_share",
     "score_margin",
     "score_gap",

@@ -139,10 +139,11 @@ FAMILY = FeatureFamily(
             "of I[t,.] over E_t; 0 where all scores are equal",
             weight="queries_in_effect",
             source="bo-ke/llm-internal-medicine#70 (logs of indexers in training)",
-            range="0 to n_t / sqrt(k_t (n_t - k_t))",
+            range="any real number",
             misleads="Choosing the largest makes a gap of any scores: normal noise has 1.6 where half the keys are "
-            "selected and 1.95 where a tenth are. It says how far apart the scores are as a whole, score_margin how "
-            "far at the edge, and neither whether they are right.",
+            "selected and 1.95 where a tenth are, and no scores more than n_t / sqrt(k_t (n_t - k_t)). It says how far "
+            "apart the scores are as a whole, score_margin how far at the edge, and neither whether they are right; "
+            "below 0 the selection does not follow the scores.",
             at_equal_k=True,
             kernel=9,
         ),

@@ -109,6 +109,7 @@ def test_selection_features_equal_a_slow_float64_reference() -> None:
         rows = [
             {"bucket": (t + 1).bit_length() - 1}
             | selection_row(dense[:, t, : t + 1].mean(0), scores[t, : t + 1], set(topk[t].tolist()))
+            | {"selection_reuse": sum(s < t and s in topk[t - 1] for s in topk[t]) / len(topk[t])}
             for t in range(8, 45)
         ]
         expected = pl.DataFrame(rows).group_by("bucket").mean().sort("bucket")
@@ -119,6 +120,7 @@ def test_selection_features_equal_a_slow_float64_reference() -> None:
             "random_recall",
             "oracle_overlap",
             "top_key_kept",
+            "selection_reuse",
             "score_margin",
             "score_gap",
             "tie_share",

@@ -66,6 +66,8 @@ def of_selection(chunk: AttentionChunk, t: int) -> dict[str, float] | None:
         found["random_recall"].append(k / len(keys))
         found["oracle_overlap"].append(taken[oracle].mean())
         found["top_key_kept"].append(float(taken[np.argmax(mean)]))
+        own, before = (chunk.selected[0, group, place].numpy() for place in (t, max(t - 1, 0)))
+        found["selection_reuse"].append((own & before).sum() / k if k and chunk.positions is None else math.nan)
     return {name: float(np.mean(values)) for name, values in found.items()} if left_out else None
 
 

@@ -40,6 +40,7 @@ REQUIRED = [
     "random_recall",
     "oracle_overlap",
     "top_key_kept",
+    "selection_reuse",
     "recall_of_oracle",
     "tie_share",
     "score_margin",
