@@ -72,7 +72,7 @@ def with_verdicts(rows: pl.DataFrame, settings: ComparisonSettings) -> pl.DataFr
     low, high = pl.col("ci_low"), pl.col("ci_high")
     counted = low.is_null() & pl.col("n").is_null()
     rounding = ROUNDING * pl.max_horizontal(pl.col("baseline").abs(), (pl.col("baseline") + pl.col("difference")).abs())
-    size = pl.coalesce("n_effective", "n")
+    size = pl.coalesce("n_effective", "n").cast(pl.Float64).round()  # eight of nearly equal length are eight
     few, blind = ~timed & (size < FEWEST), ~timed & (size < fewest_for_equivalence(settings.confidence))
     moved = (low > rounding) | (high < -rounding) | (counted & (pl.col("difference") != 0))
     agree = pl.all_horizontal(pl.col(name).abs().fill_null(0.0) <= rounding for name in ("ci_low", "ci_high"))

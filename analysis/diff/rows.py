@@ -183,13 +183,17 @@ def _difference(one: Row | None, two: Row | None, paired: Row | None) -> dict[st
     difference = two["value"] - one["value"]
     counts = [row["n"] for row in (paired or {}, one, two) if row.get("n") is not None]
     low, high, kind = _interval(one, two, paired)
+    if paired is not None and kind in ("paired", "repeats"):
+        better = paired["better"]  # as the comparison judges it
+    else:
+        better = _better(one["name"], one["value"], two["value"], low, high, _sampled(one) or _sampled(two))
     return {
         "difference": difference,
         "ci_low": low,
         "ci_high": high,
         "interval": kind,
         "n": min(counts, default=None),
-        "better": _better(one["name"], one["value"], two["value"], low, high, _sampled(one) or _sampled(two)),
+        "better": better,
     }
 
 

@@ -79,7 +79,7 @@ def judge(row: Mapping[str, Any]) -> Judgement:
     if low is not None and high is not None:
         if low <= 0 <= high or row.get("verdict") == "inconclusive":
             kept = "no worse than the margin" if row.get("no_worse") else ""
-            few = "too few samples" if (known(row.get("n_effective")) or FEWEST) < FEWEST else kept
+            few = "too few samples" if round(known(row.get("n_effective")) or FEWEST) < FEWEST else kept
             return Judgement("equivalent") if equivalent else Judgement("inconclusive", note=few)
     elif difference == 0:
         return Judgement("same")

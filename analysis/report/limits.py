@@ -33,7 +33,7 @@ def _weighing(report: ReportInput, page: ModelPage) -> str:
             f"The samples of {plain(page.name)} weigh unequally: for {label(rows['metric'][0])} {n} samples say as "
             f"much as {number(least, places=1)} of equal length. "
         )
-    if least < FEWEST:
+    if round(least) < FEWEST:
         told += f"Below {FEWEST} such samples no difference is judged."
     elif least < needed:
         told += f"Below {needed} such samples nothing is called equivalent: a loss in one sample of ten may not show."
