@@ -64,10 +64,10 @@ def costs_of(
         return Costs(constants(counted) if counted else METRICS.empty(), _named(subject, model, k, None))
     captured = subject.source.model
     try:
-        facts = model_facts(captured)
-        tables = {"facts": facts, "layers": layer_facts(subject.source), "samples": samples.select("sample", "tokens")}
+        facts, layers = model_facts(captured), layer_facts(subject.source)
+        tables = {"facts": facts, "layers": layers, "samples": samples.select("sample", "tokens")}
         if timed is not None:
-            tables["profile"] = profile_model(captured, timed, journal)
+            tables["profile"] = profile_model(captured, timed, journal, facts, layers)
     except IndexscopeError as error:
         journal.note(f"{subject.name}: what it costs is not known ({error})")
         return Costs(METRICS.empty(), subject.name)

@@ -22,10 +22,11 @@ def _compute(job: Job, _: Store) -> Made:
     with running(job) as (source, journal, facts):
         longest = max(len(sample.input_ids) for sample in job.samples.value)
         chunk = Attempt(source, settings, journal).chunk(settings.batch, longest)
+        made, layers = model_facts(source), layer_facts(source)
         tables = {
-            "facts": model_facts(source).with_columns(chunk=chunk),
-            "layers": layer_facts(source),
-            "profile": profile_model(source, settings, journal),
+            "facts": made.with_columns(chunk=chunk),
+            "layers": layers,
+            "profile": profile_model(source, settings, journal, made, layers),
         }
         return Made(tables, facts())
 

@@ -77,7 +77,11 @@ class _Subject:
 
 
 def profile_model(
-    model: nn.Module | Traceable | Source, settings: ExtractSettings, journal: Journal | None = None
+    model: nn.Module | Traceable | Source,
+    settings: ExtractSettings,
+    journal: Journal | None = None,
+    facts: pl.DataFrame | None = None,
+    layers: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Time and count one prefill of the model with its own attention, at several lengths.
 
@@ -89,6 +93,8 @@ def profile_model(
             unwatched; its ``trace`` where it has no other.
         settings: Lengths and repeats.
         journal: Hears what is left out, and why.
+        facts: As ``model_facts`` gives them, where they are known: code outside transformers runs for them.
+        layers: As ``layer_facts`` gives them, where they are known.
 
     Returns:
         A row for each component and length: indexer (its whole forward, topk included), selection (topk inside the
@@ -103,14 +109,15 @@ def profile_model(
     journal = journal or Journal()
     source = as_source(model)
     widths, found = widths_of(source), anatomy_of(source)
-    facts, layers = model_facts(source).row(0, named=True), layer_facts(source)
+    told = (model_facts(source) if facts is None else facts).row(0, named=True)
+    layers = layer_facts(source) if layers is None else layers
     for note in found.notes:
         journal.note(note)
     parts = {"indexer": found.indexers, "attention": found.attentions, "model": [_Model(found.run)]}
     rows: list[dict[str, object]] = []
     with found.own(), torch.inference_mode():
         projections = token_flops(source.model, parts) if isinstance(source, CapturedModel) else None
-        subject = _Subject(parts["model"][0], source, parts, facts, layers, projections, journal)
+        subject = _Subject(parts["model"][0], source, parts, told, layers, projections, journal)
         for length in settings.profile_lengths:
             if source.max_length is not None and length > source.max_length:
                 journal.note(f"no latency at {length} tokens: the model's positions end at {source.max_length}")

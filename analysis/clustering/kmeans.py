@@ -13,7 +13,7 @@ from sklearn.metrics import pairwise_distances, silhouette_samples
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from indexscope.analysis.clustering import ClusteringSettings
-from indexscope.analysis.clustering.agreement import STABILITY, stability
+from indexscope.analysis.clustering.agreement import RESTARTS, STABILITY, stability
 from indexscope.analysis.clustering.choice import choose
 from indexscope.analysis.clustering.space import Space, space_of
 from indexscope.analysis.clustering.tables import CHOICE
@@ -24,7 +24,6 @@ from indexscope.analysis.statistics.resampling import Array
 
 # The silhouette compares all pairs of rows.
 SILHOUETTE_ROWS = 2000
-RESTARTS = 5
 
 
 @dataclass(frozen=True)

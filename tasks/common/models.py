@@ -75,6 +75,7 @@ def ask(checkpoint: Checkpoint, settings: ExtractSettings) -> CheckpointInfo:
     from torch import nn
     from transformers import PreTrainedModel
 
+    from indexscope.analysis.capture.facts import parameters
     from indexscope.storage.inputs.checkpoints import CheckpointInfo, told_by_config
 
     source = borrow(checkpoint, settings)
@@ -83,7 +84,7 @@ def ask(checkpoint: Checkpoint, settings: ExtractSettings) -> CheckpointInfo:
     told = told_by_config(model.config.to_dict()) if of_transformers else CheckpointInfo(source.family)
     return replace(
         told,
-        parameters=sum(one.numel() for one in model.parameters()) if isinstance(model, nn.Module) else 0,
+        parameters=parameters(model) if isinstance(model, nn.Module) else 0,
         vocab_size=source.vocabulary,
         max_positions=source.max_length,
         index_topk=source.index_topk,
