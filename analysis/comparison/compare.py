@@ -18,7 +18,7 @@ from indexscope.analysis.comparison.inference import (
     p_values,
 )
 from indexscope.analysis.comparison.tables import COMPARISONS, INFERRED, LENGTH_COMPARISONS
-from indexscope.analysis.comparison.verdicts import FEWEST, with_verdicts
+from indexscope.analysis.comparison.verdicts import FEWEST, fewer, with_verdicts
 from indexscope.analysis.leaks import without_verdicts
 from indexscope.analysis.metrics.headline import HEADLINE
 from indexscope.analysis.metrics.registry import REGISTRY
@@ -198,7 +198,7 @@ def paired(first: Sums, second: Sums, where: str, settings: ComparisonSettings) 
             "n_effective": sizes,
             "standard_error": np.where(np.isnan(difference), np.nan, error),
             "effect": effect_sizes(difference, error, sizes, rounding),
-            "p": np.where(np.rint(sizes) < FEWEST, np.nan, p_values(difference, replicates, sizes, rounding)),
+            "p": np.where(fewer(sizes, FEWEST), np.nan, p_values(difference, replicates, sizes, rounding)),
             "mde": np.where(np.isnan(difference), np.nan, detectable(error, sizes, settings.confidence)),
             "tost_low": tost_low,
             "tost_high": tost_high,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,16 @@ from indexscope.analysis.statistics.margins import ROUNDING, read_margin
 FEWEST = 8
 #: Share of the samples that a loss may hide in: equivalence is said from the number on that shows one of them.
 RARE = 0.1
+
+
+def fewer(size: Any, than: int) -> Any:
+    """Whether effective samples, to the nearest whole one, are fewer: eight of nearly equal length are eight.
+
+    Args:
+        size: A number, an array or an expression.
+        than: Samples.
+    """
+    return size < than - 0.5
 
 
 def fewest_for_equivalence(confidence: float) -> int:
@@ -72,8 +83,8 @@ def with_verdicts(rows: pl.DataFrame, settings: ComparisonSettings) -> pl.DataFr
     low, high = pl.col("ci_low"), pl.col("ci_high")
     counted = low.is_null() & pl.col("n").is_null()
     rounding = ROUNDING * pl.max_horizontal(pl.col("baseline").abs(), (pl.col("baseline") + pl.col("difference")).abs())
-    size = pl.coalesce("n_effective", "n").cast(pl.Float64).round()  # eight of nearly equal length are eight
-    few, blind = ~timed & (size < FEWEST), ~timed & (size < fewest_for_equivalence(settings.confidence))
+    size = pl.coalesce("n_effective", "n")
+    few, blind = (~timed & fewer(size, least) for least in (FEWEST, fewest_for_equivalence(settings.confidence)))
     moved = (low > rounding) | (high < -rounding) | (counted & (pl.col("difference") != 0))
     agree = pl.all_horizontal(pl.col(name).abs().fill_null(0.0) <= rounding for name in ("ci_low", "ci_high"))
     close = agree & (pl.col("difference").abs() <= rounding)

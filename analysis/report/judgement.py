@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from indexscope.analysis.comparison.budgets import OTHER_K
-from indexscope.analysis.comparison.verdicts import FEWEST
+from indexscope.analysis.comparison.verdicts import FEWEST, fewer
 from indexscope.analysis.leaks import LEAKS
 from indexscope.analysis.report.numbers import known
 
@@ -79,7 +79,7 @@ def judge(row: Mapping[str, Any]) -> Judgement:
     if low is not None and high is not None:
         if low <= 0 <= high or row.get("verdict") == "inconclusive":
             kept = "no worse than the margin" if row.get("no_worse") else ""
-            few = "too few samples" if round(known(row.get("n_effective")) or FEWEST) < FEWEST else kept
+            few = "too few samples" if fewer(known(row.get("n_effective")) or FEWEST, FEWEST) else kept
             return Judgement("equivalent") if equivalent else Judgement("inconclusive", note=few)
     elif difference == 0:
         return Judgement("same")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from indexscope.analysis.comparison.budgets import OTHER_K, SHARE
-from indexscope.analysis.comparison.verdicts import FEWEST, fewest_for_equivalence
+from indexscope.analysis.comparison.verdicts import FEWEST, fewer, fewest_for_equivalence
 from indexscope.analysis.metrics.headline import HEADLINE
 from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.names import plain
@@ -33,7 +33,7 @@ def _weighing(report: ReportInput, page: ModelPage) -> str:
             f"The samples of {plain(page.name)} weigh unequally: for {label(rows['metric'][0])} {n} samples say as "
             f"much as {number(least, places=1)} of equal length. "
         )
-    if round(least) < FEWEST:
+    if fewer(least, FEWEST):
         told += f"Below {FEWEST} such samples no difference is judged."
     elif least < needed:
         told += f"Below {needed} such samples nothing is called equivalent: a loss in one sample of ten may not show."
