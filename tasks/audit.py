@@ -54,6 +54,12 @@ def _audit(model: Source, sequences: Sequence[Sequence[int]], journal: Journal) 
         journal.note(f"out of memory in the causality audit; it goes on with the first {longest} tokens of each sample")
 
 
+def _version() -> int:
+    from indexscope.analysis.capture.audit import AUDIT_VERSION
+
+    return AUDIT_VERSION
+
+
 STEP = Step(
     "audit",
     "extract",
@@ -63,5 +69,6 @@ STEP = Step(
     first=True,
     samples=lambda samples, given: samples[:LOOKED_AT],
     settings=_settings,
+    version=_version,
     declares=("indexscope.analysis.capture.tables:AUDITED",),
 )

@@ -21,8 +21,13 @@ from indexscope.analysis.capture.source import Source
 from indexscope.analysis.capture.tables import AUDIT
 from indexscope.analysis.capture.trace import LayerTrace, eligible_keys, selection_mask
 
+#: Raise it when the same model and samples would give another row.
+AUDIT_VERSION = 2
 SAMPLES = 3
-# Leaks of a selection are at queries with n_t < k, so a prefix shows them; what lies beyond it costs S^2 memory.
+#: Tokens that show what is wrong whatever the length, and, if twice k are more, what is wrong at queries with n_t < k.
+BRIEF = 64
+#: Tokens of the one sequence that shows what long ones alone do, such as code that takes another path; beyond it, S^2
+#: costs memory.
 LONGEST = 1024
 # Of the largest logit; equal shapes run the same kernels, so a causal model moves by nothing or by rounding.
 RELATIVE_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
@@ -31,10 +36,12 @@ RELATIVE_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 
 def audit_causality(model: nn.Module | Traceable | Source, sequences: Sequence[Sequence[int]]) -> pl.DataFrame:
     """Perturb the tokens after several positions and require the logits up to each not to move.
 
-    A top-k mask used as the only attention mask lets queries with n_t < k see the future, so short prefixes are
-    checked as well as long ones; of a sequence the first max(1024, 2k) tokens are used. A model of transformers runs
-    with its own attention, not with the capture's, in a twin that shares its weights: captures that run meanwhile do
-    not notice. What each layer attends to is also looked at directly.
+    A top-k mask used as the only attention mask lets queries with n_t < k see the future, which the beginning of a
+    sequence shows: of each the first max(64, 2k) tokens are changed after five positions, t = 0 and t = k / 2 among
+    them, and of the first sequence max(1024, 2k) after its middle and before its last token, for what only long ones
+    do wrong. Sequences run one by one: equal shapes run the same kernels, so that a causal model's logits stay to the
+    bit. A model of transformers runs with its own attention, not with the capture's, in a twin that shares its
+    weights: captures that run meanwhile do not notice. What each layer attends to is also looked at directly.
 
     Args:
         model: A causal language model in eval mode: of transformers, of docs/protocol.md, or any module to watch.
@@ -53,19 +60,15 @@ def audit_causality(model: nn.Module | Traceable | Source, sequences: Sequence[S
     change, scale, checked, future = 0.0, 0.0, 0, _Count()
     random = torch.Generator().manual_seed(0)
     with torch.inference_mode():
-        for sequence in [sequence for sequence in sequences if len(sequence) > 1][:SAMPLES]:
-            ids = torch.tensor([list(sequence)[: max(LONGEST, 2 * subject.k)]], device=subject.device)
-            length = ids.shape[1]
+        for tokens, positions in _checks([each for each in sequences if len(each) > 1][:SAMPLES], subject.k):
+            ids = torch.tensor([tokens], device=subject.device)
+            logits = _finite(subject.seen(ids, future))
+            scale = max(scale, float(logits.abs().max()))
             with subject.own():
-                logits = _finite(subject.logits(ids))
-                scale = max(scale, float(logits.abs().max()))
-                for t in sorted({0, subject.k // 2, length // 4, length // 2, length - 2}):
-                    if t > length - 2:
-                        continue
+                for t in positions:
                     moved = _finite(subject.logits(_with_other_future(ids, t, subject.vocabulary, random)))
                     change = max(change, float((moved[:, : t + 1] - logits[:, : t + 1]).abs().max()))
                     checked += 1
-            subject.look(ids, future)
     tolerance = RELATIVE_TOLERANCE.get(subject.dtype, 1e-5) * scale
     row = {
         "passed": change <= tolerance and not future.pairs if checked else None,
@@ -75,6 +78,17 @@ def audit_causality(model: nn.Module | Traceable | Source, sequences: Sequence[S
         "future_selected": future.pairs if checked and future.seen else None,
     }
     return pl.DataFrame([row], schema=AUDIT.schema)
+
+
+def _checks(sequences: Sequence[Sequence[int]], k: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Tokens to run, and the positions after which they are changed."""
+    brief = max(BRIEF, 2 * k)
+    for tokens in (list(sequence[:brief]) for sequence in sequences):
+        end = len(tokens) - 2
+        yield tokens, sorted({t for t in (0, k // 2, len(tokens) // 4, len(tokens) // 2, end) if t <= end})
+    for tokens in (list(sequence[: max(LONGEST, 2 * k)]) for sequence in sequences[:1]):
+        if len(tokens) > brief:
+            yield tokens, [len(tokens) // 2, len(tokens) - 2]
 
 
 class _Count:
@@ -110,7 +124,11 @@ class _Captured:
         logits: torch.Tensor = self.model(input_ids=ids, use_cache=False).logits
         return logits
 
-    def look(self, ids: torch.Tensor, count: _Count) -> None:
+    def seen(self, ids: torch.Tensor, count: _Count) -> torch.Tensor:
+        """The logits; what the layers attend to is counted in a capture, whose attention is not the model's own."""
+        with self.own():
+            logits = self.logits(ids)
+
         def observe(chunk: AttentionChunk) -> torch.Tensor:
             _count_chunk(chunk, count)
             return capture_sparse(chunk)
@@ -120,6 +138,7 @@ class _Captured:
                 pass
         except IndexscopeError:
             count.seen = False  # extraction tells why it cannot be captured
+        return logits
 
 
 class _Traced:
@@ -140,9 +159,12 @@ class _Traced:
     def logits(self, ids: torch.Tensor) -> torch.Tensor:
         return self.model.trace(ids, refuse_leaks=False).logits
 
-    def look(self, ids: torch.Tensor, count: _Count) -> None:
-        for layer in self.model.trace(ids, refuse_leaks=False).layers:
+    def seen(self, ids: torch.Tensor, count: _Count) -> torch.Tensor:
+        """The logits of a trace, in which what the layers attend to is counted."""
+        trace = self.model.trace(ids, refuse_leaks=False)
+        for layer in trace.layers:
             _count_trace(layer, ids.shape[1], count)
+        return trace.logits
 
 
 def _subject(model: nn.Module | Traceable | Source) -> _Captured | _Traced:

@@ -351,6 +351,7 @@ def test_the_code_that_makes_a_result_counts_by_its_version(
         },
         "indexscope.analysis.plugins.run.VERSION": {"plugins", "compare", "report"},
         "indexscope.analysis.closeup.run.VERSION": of_closeup | side_by_side | {"prototypes", "recommendations"},
+        "indexscope.analysis.capture.audit.AUDIT_VERSION": {"audit", "recommendations", "compare", "report"},
         "indexscope.analysis.capture.profile.PROFILE_VERSION": {
             "profile",
             "efficiency",

@@ -100,8 +100,8 @@ def test_a_transformers_layer_without_a_causal_mask_is_seen_to_attend_to_the_fut
     assert found["future_selected"] == 3 * 40 * 39 // 2
 
 
-def test_only_the_beginning_of_a_long_sample_is_audited() -> None:
-    lengths = []
+def test_one_long_sample_is_audited_and_the_beginning_of_others() -> None:
+    lengths: list[int] = []
 
     class Watched(ResearchModel):
         def trace(self, input_ids: torch.Tensor, select: bool = True) -> Trace:
@@ -110,12 +110,32 @@ def test_only_the_beginning_of_a_long_sample_is_audited() -> None:
 
     model = Watched(layers=1)
     model.places = torch.nn.Embedding(5000, 32)
-    verdict(model, [[1] * 1500])
-    assert set(lengths) == {1024}
+    assert verdict(model, [[1] * 1500] * 5)["positions_checked"] == 3 * 5 + 2
+    assert lengths == [64] * 3 * (1 + 5) + [1024] * (1 + 2)
     model.index_topk = 600
     lengths.clear()
     verdict(model, [[1] * 1500])
     assert set(lengths) == {1200}
+
+
+class _LongOnly(ResearchModel):
+    """Takes another path for long sequences, whose last queries see the token after them; its trace tells nothing."""
+
+    def trace(self, input_ids: torch.Tensor, select: bool = True) -> Trace:
+        told = super().trace(input_ids, select)
+        if input_ids.shape[1] <= 100:
+            return told
+        late = torch.arange(input_ids.shape[1], device=input_ids.device) >= 150
+        after = self.tokens(input_ids).roll(-1, 1) @ self.tokens.weight.T
+        return Trace(told.logits + after * late[:, None], told.layers)
+
+
+def test_what_only_long_samples_leak_is_caught() -> None:
+    model = _LongOnly(layers=1).eval()
+    model.places = torch.nn.Embedding(500, 32)
+    found = verdict(model, sequences(200))
+    assert (found["passed"], found["future_selected"]) == (False, 0)
+    assert verdict(model, sequences(90))["passed"]
 
 
 def test_a_model_whose_logits_are_not_finite_does_not_pass() -> None:
