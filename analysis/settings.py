@@ -70,8 +70,14 @@ class ExtractSettings(Frozen):
     selection_queries: int = Field(
         default=32, ge=0, le=4096, description="Queries of each sample whose selected keys are stored; 0 stores none."
     )
-    profile_lengths: Lengths = Field(default=(128, 256, 512), description="Lengths (tokens) at which latency is timed.")
-    profile_repeats: int = Field(default=5, ge=1, description="Timed repeats at each length.")
+    profile_lengths: Lengths | None = Field(
+        default=None,
+        description="Lengths (tokens) at which latency is timed; null: the longest sample's, at most 512, its half and "
+        "its quarter.",
+    )
+    profile_repeats: int = Field(
+        default=5, ge=1, description="Timed repeats at each length, at most: fewer where three hardly differ."
+    )
 
 
 class CloseupSettings(Frozen):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from indexscope.storage.store.store import JSON, Store
 from indexscope.tasks.common.declared import Given, Job, Made, Step
-from indexscope.tasks.common.running import LOOKED_AT, run_on, running
+from indexscope.tasks.common.running import run_on, running
 
 
 def _settings(given: Given) -> dict[str, JSON]:
@@ -13,6 +13,7 @@ def _settings(given: Given) -> dict[str, JSON]:
 
 
 def _compute(job: Job, _: Store) -> Made:
+    from indexscope.analysis.capture.anatomy import anatomy_of
     from indexscope.analysis.capture.facts import model_facts
     from indexscope.analysis.capture.layers import layer_facts
     from indexscope.analysis.capture.profile import profile_model
@@ -20,13 +21,14 @@ def _compute(job: Job, _: Store) -> Made:
 
     settings = job.given.extract
     with running(job) as (source, journal, facts):
-        longest = max(len(sample.input_ids) for sample in job.samples.value)
-        chunk = Attempt(source, settings, journal).chunk(settings.batch, longest)
-        made, layers = model_facts(source), layer_facts(source)
+        tokens = [len(sample.input_ids) for sample in job.samples.value]
+        chunk = Attempt(source, settings, journal).chunk(settings.batch, max(tokens))
+        found = anatomy_of(source)
+        made, layers = model_facts(source, found), layer_facts(source)
         tables = {
             "facts": made.with_columns(chunk=chunk),
             "layers": layers,
-            "profile": profile_model(source, settings, journal, made, layers),
+            "profile": profile_model(source, settings, journal, made, layers, found, tokens),
         }
         return Made(tables, facts())
 
@@ -43,7 +45,7 @@ STEP = Step(
     "profiles",
     _compute,
     runs_model=True,
-    samples=lambda samples, given: samples[:LOOKED_AT],
+    samples=lambda samples, given: samples,
     settings=_settings,
     version=_version,
     declares=("indexscope.analysis.capture.tables:PROFILED",),

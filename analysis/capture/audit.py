@@ -37,11 +37,12 @@ def audit_causality(model: nn.Module | Traceable | Source, sequences: Sequence[S
     """Perturb the tokens after several positions and require the logits up to each not to move.
 
     A top-k mask used as the only attention mask lets queries with n_t < k see the future, which the beginning of a
-    sequence shows: of each the first max(64, 2k) tokens are changed after five positions, t = 0 and t = k / 2 among
-    them, and of the first sequence max(1024, 2k) after its middle and before its last token, for what only long ones
-    do wrong. Sequences run one by one: equal shapes run the same kernels, so that a causal model's logits stay to the
-    bit. A model of transformers runs with its own attention, not with the capture's, in a twin that shares its
-    weights: captures that run meanwhile do not notice. What each layer attends to is also looked at directly.
+    sequence shows: the first max(64, 2k) tokens are changed after five positions, t = 0 and t = k / 2 among them. Of
+    sequences longer than that the first runs on to max(1024, 2k) tokens, which are changed after the middle and before
+    the last, for what only long ones do wrong. Sequences run one by one: equal shapes run the same kernels, so that a
+    causal model's logits stay to the bit. A model of transformers runs with its own attention, not with the capture's,
+    in a twin that shares its weights: captures that run meanwhile do not notice. What each layer attends to is also
+    looked at directly.
 
     Args:
         model: A causal language model in eval mode: of transformers, of docs/protocol.md, or any module to watch.
@@ -82,13 +83,14 @@ def audit_causality(model: nn.Module | Traceable | Source, sequences: Sequence[S
 
 def _checks(sequences: Sequence[Sequence[int]], k: int) -> Iterator[tuple[list[int], list[int]]]:
     """Tokens to run, and the positions after which they are changed."""
-    brief = max(BRIEF, 2 * k)
+    brief, longest = max(BRIEF, 2 * k), max(LONGEST, 2 * k)
+    if sequences and min(len(sequences[0]), longest) > brief:
+        whole = list(sequences[0][:longest])
+        yield whole, [len(whole) // 2, len(whole) - 2]
+        sequences = sequences[1:] or sequences
     for tokens in (list(sequence[:brief]) for sequence in sequences):
         end = len(tokens) - 2
         yield tokens, sorted({t for t in (0, k // 2, len(tokens) // 4, len(tokens) // 2, end) if t <= end})
-    for tokens in (list(sequence[: max(LONGEST, 2 * k)]) for sequence in sequences[:1]):
-        if len(tokens) > brief:
-            yield tokens, [len(tokens) // 2, len(tokens) - 2]
 
 
 class _Count:
@@ -111,7 +113,7 @@ class _Captured:
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         self.model = copy.deepcopy(model, shared)
         config = model.config.get_text_config()
-        self.k: int = getattr(config, "index_topk", None) or 64
+        self.k: int = getattr(config, "index_topk", None) or BRIEF // 2
         self.vocabulary: int = config.vocab_size
         self.device, self.dtype = model.device, model.dtype
 
@@ -146,7 +148,7 @@ class _Traced:
 
     def __init__(self, model: TracedModel) -> None:
         self.model = model
-        self.k = model.index_topk or 64
+        self.k = model.index_topk or BRIEF // 2
         self.vocabulary = model.vocabulary
         self.device = model.device
         parameters = model.model.parameters() if isinstance(model.model, nn.Module) else iter(())

@@ -6,7 +6,7 @@ import polars as pl
 import torch
 from torch import nn
 
-from indexscope.analysis.capture.anatomy import anatomy_of
+from indexscope.analysis.capture.anatomy import Anatomy, anatomy_of
 from indexscope.analysis.capture.chunk import AttentionChunk
 from indexscope.analysis.capture.layers import layer_widths
 from indexscope.analysis.capture.look import look_ids
@@ -16,13 +16,14 @@ from indexscope.analysis.capture.source import Source
 from indexscope.analysis.capture.tables import FACTS
 
 
-def model_facts(model: nn.Module | Traceable | Source) -> pl.DataFrame:
+def model_facts(model: nn.Module | Traceable | Source, found: Anatomy | None = None) -> pl.DataFrame:
     """Family, parameter counts and widths of attention and indexer.
 
     Widths are read off the tensors that reach the attention, so that they hold for any architecture.
 
     Args:
         model: Whatever `indexscope.analysis.capture.as_source` takes.
+        found: As ``anatomy_of`` gives it, where it is known: code outside transformers runs for it.
 
     Returns:
         One row; layers are those with attention maps. indexer_heads, indexer_dim and index_topk (keys that a query
@@ -30,7 +31,7 @@ def model_facts(model: nn.Module | Traceable | Source) -> pl.DataFrame:
         null without an indexer. Of code outside transformers whatever could not be seen is null, and entry is.
     """
     source = as_source(model)
-    found, heads, indexing = anatomy_of(source), set[int](), set[int]()
+    found, heads, indexing = anatomy_of(source) if found is None else found, set[int](), set[int]()
     widths: dict[int, tuple[int, int | None, int | None]] = {}
 
     def observe(chunk: AttentionChunk) -> torch.Tensor:

@@ -34,6 +34,8 @@ def look_ids(source: Source, wanted: int = SHORT) -> torch.Tensor:
     longest = min(wanted, source.max_length or wanted)
     if not isinstance(source, TracedModel):
         return random_ids(source.vocabulary, 1, longest).to(source.device)
+    if longest in source.taken:
+        return random_ids(source.ids, 1, source.taken[longest]).to(source.device)
     failed: Exception | None = None
     for length in (longest, *(length for length in _LENGTHS if length < longest)):
         ids = random_ids(source.ids, 1, length).to(source.device)
@@ -45,6 +47,7 @@ def look_ids(source: Source, wanted: int = SHORT) -> torch.Tensor:
         except Exception as error:  # whatever a stranger's forward raises on so many tokens
             failed = failed or error
         else:
+            source.taken[longest] = length
             return ids
     assert failed is not None
     raise failed

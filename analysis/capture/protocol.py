@@ -56,6 +56,7 @@ class TracedModel:
 
     Attributes:
         alone: The model's lock; whoever runs it otherwise than by `trace` holds it meanwhile.
+        taken: Tokens that the model was found to take, by those that were wanted to look at it.
 
     Raises:
         IndexscopeError: There is neither ``trace`` nor a forward that can be watched, or the vocabulary is not told.
@@ -70,6 +71,7 @@ class TracedModel:
     ) -> None:
         self.family = type(model).__name__
         self.alone = alone(model)
+        self.taken: dict[int, int] = {}
         if not isinstance(model, Traceable):
             if not isinstance(model, nn.Module):
                 raise IndexscopeError(self.family, "has no method trace", "write one, see docs/protocol.md")

@@ -49,6 +49,7 @@ PROFILE = table_of(
     "component length",
     of(pl.Int32, "tokens", length="Length of the sequence."),
     of(pl.Int32, repeats="How often it was timed."),
+    of(pl.Boolean, cut="Whether the study's tokens allowed no more repeats."),
     of(
         pl.Float64,
         "ms",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from indexscope.analysis.capture.journal import Journal
     from indexscope.analysis.capture.source import Source
 
-#: Sequences that the causality audit may choose from, and whose longest the profile is told.
+#: Sequences that the causality audit may choose from.
 LOOKED_AT = 8
 
 

@@ -16,6 +16,7 @@ from indexscope.analysis.capture.audit import audit_causality
 from indexscope.analysis.capture.facts import model_facts
 from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.capture.layers import layer_facts
+from indexscope.analysis.capture.look import look_ids
 from indexscope.analysis.capture.profile import profile_model
 from indexscope.analysis.closeup.run import closeup_samples
 from indexscope.analysis.efficiency import EfficiencySettings
@@ -315,3 +316,18 @@ def test_a_short_look_is_as_long_as_the_selection_of_code_that_cannot_pick_more_
 
     tables = extract_samples(Unguarded("bool", K).eval(), samples(45), ExtractSettings(chunk="auto"))
     assert tables["indexer"].height
+
+
+def test_how_many_tokens_a_model_takes_is_tried_once() -> None:
+    lengths: list[int] = []
+
+    class Counting(Telling):
+        def trace(self, input_ids: torch.Tensor, select: bool = True) -> Trace:
+            lengths.append(input_ids.shape[1])
+            return super().trace(input_ids, select)
+
+    source = TracedModel(Counting("bool", K).eval())
+    assert torch.equal(look_ids(source), look_ids(source))
+    assert lengths == [129]
+    model_facts(source)
+    assert lengths == [129, 129]

@@ -11,11 +11,14 @@ import torch
 from transformers import PreTrainedModel
 
 from indexscope.analysis.capture import CapturedModel
+from indexscope.analysis.capture.counted import counted
 from indexscope.analysis.capture.facts import model_facts
 from indexscope.analysis.capture.indexer import indexers
+from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.capture.layers import layer_facts
-from indexscope.analysis.capture.peak import peak_bytes
-from indexscope.analysis.capture.profile import _clocked, flop_counter, flops_formula, profile_model
+from indexscope.analysis.capture.model import own_attention
+from indexscope.analysis.capture.operations import flop_counter
+from indexscope.analysis.capture.profile import flops_formula, profile_model
 from indexscope.analysis.capture.spans import spans
 from indexscope.analysis.settings import ExtractSettings
 from indexscope.storage.inputs.model_loading import load_model
@@ -125,15 +128,25 @@ def test_selection_is_the_time_of_topk_alone_and_only_inside_an_indexer() -> Non
         time.sleep(0.02)
 
     marks: list[str] = []
-    with spans({"indexer": [indexer]}, marks.append, marks.append, selection=True):
+    with spans({"indexer": [indexer]}, marks.append, marks.append, lambda call: marks.append("before")):
         forward()
-    assert marks == ["indexer", "selection", "selection", "indexer"]
-    took = _clocked({"indexer": [indexer]}, forward, torch.device("cpu"), selection=True)
-    assert took["indexer"] >= 0.02
-    assert 0 < took["selection"] < took["indexer"] - 0.019
+    assert marks == ["indexer", "before", "selection", "selection", "indexer"]
+    took = counted({"indexer": [indexer]}, forward, torch.device("cpu"), repeats=4).selection
+    assert len(took) == 4
+    assert 0 < min(took) <= max(took) < 0.02
+    assert counted({"indexer": []}, forward, torch.device("cpu"), repeats=4).selection == ()
 
 
-def test_selection_is_repeated_a_few_times_only(dsa: PreTrainedModel) -> None:
+def test_a_length_runs_once_more_than_it_is_timed(dsa: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is counted is counted in one forward, and topk is timed in it too."""
+    forwards, forward = [], type(dsa).forward
+
+    def counting(self: PreTrainedModel, input_ids: torch.Tensor, **options: object) -> object:
+        forwards.append(input_ids.shape[1])
+        return forward(self, input_ids=input_ids, **options)
+
+    monkeypatch.setattr(type(dsa), "forward", counting)
+    monkeypatch.setattr("indexscope.analysis.capture.repeats.NARROW", 0.0)
     rows = profile_model(dsa, ExtractSettings(profile_lengths=(32,), profile_repeats=4))
     assert dict(rows.select("component", "repeats").iter_rows()) == {
         "indexer": 4,
@@ -141,6 +154,50 @@ def test_selection_is_repeated_a_few_times_only(dsa: PreTrainedModel) -> None:
         "attention": 4,
         "model": 4,
     }
+    assert not rows["cut"].any()
+    assert forwards.count(32) == 1 + 4
+
+
+def test_times_that_hardly_differ_are_enough(dsa: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexscope.analysis.capture.repeats.NARROW", 1e9)
+    rows = profile_model(dsa, ExtractSettings(profile_lengths=(32,), profile_repeats=9))
+    assert rows["repeats"].to_list() == [3] * 4
+    assert not rows["cut"].any()
+
+
+def test_timed_forwards_run_a_tenth_of_the_studys_tokens_and_a_cut_is_told(
+    dsa: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexscope.analysis.capture.repeats.NARROW", 0.0)
+
+    def profiled(samples: int) -> tuple[pl.DataFrame, list[str]]:
+        journal = Journal(lambda _: None)
+        rows = profile_model(dsa, ExtractSettings(profile_repeats=3), journal, tokens=[80] * samples)
+        return rows.filter(pl.col("component") == "model"), journal.notes
+
+    rows, notes = profiled(40)  # a tenth is 320 tokens, and the three lengths are 140
+    assert rows["length"].to_list() == [20, 40, 80]
+    assert (rows["repeats"].to_list(), rows["cut"].to_list()) == ([2] * 3, [True] * 3)
+    assert notes == [
+        "forwards timed at each length: 2, not 3, which would run more than 10% of the study's 3200 tokens "
+        "(dataset.samples; extract.profile_lengths)"
+    ]
+    rows, notes = profiled(1)
+    assert (rows["repeats"].to_list(), len(notes)) == ([1] * 3, 1)
+    rows, notes = profiled(60)
+    assert (rows["repeats"].to_list(), rows["cut"].any(), notes) == ([3] * 3, False, [])
+
+
+@pytest.mark.parametrize("name", [*BY_TOKEN, *DENSE, "qwen4_exp", "minimax_m3"])
+def test_operations_counted_beside_memory_are_those_of_torchs_own_counter(name: str) -> None:
+    build = tiny_families.FAMILIES.get(name)
+    model = build() if build else tiny_architectures.tiny(name)
+    ids = tiny_families.tokens(40, batch=1)
+    with own_attention(model), torch.inference_mode():
+        with flop_counter() as counter:
+            model(input_ids=ids, use_cache=False)
+        told = counted({"indexer": [], "model": [model]}, lambda: model(input_ids=ids), torch.device("cpu"))
+    assert told.flops["model"] == counter.get_total_flops() > 0
 
 
 def test_profiling_leaves_no_hook_behind(dsa: PreTrainedModel) -> None:
@@ -152,7 +209,8 @@ def test_profiling_leaves_no_hook_behind(dsa: PreTrainedModel) -> None:
 def test_a_forward_that_fails_in_an_indexer_leaves_no_mode_behind() -> None:
     indexer = _SleepyIndexer()
     marks: list[str] = []
-    with pytest.raises(RuntimeError), spans({"indexer": [indexer]}, marks.append, marks.append, selection=True):
+    parts = {"indexer": [indexer]}
+    with pytest.raises(RuntimeError), spans(parts, marks.append, marks.append, lambda call: None):
         indexer(torch.rand(1))  # topk of two among one
     before = list(marks)
     torch.rand(4).topk(2)
@@ -183,7 +241,7 @@ def test_peak_memory_is_that_of_the_tensors_alive_and_the_inner_part_is_its_own(
     start = torch.ones(1)
     parts = {"indexer": [model.inner], "attention": [model], "model": []}
     with torch.inference_mode():
-        found = peak_bytes(parts, lambda: model(start), torch.device("cpu"))
+        found = counted(parts, lambda: model(start), torch.device("cpu"), repeats=3).peak_bytes
     assert found["indexer"] == 12_000
     assert 10_000 <= found["attention"] <= 10_100, "held and result: the first tensor has gone when the inner one ends"
 
