@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -57,8 +58,12 @@ class Cover:
 
 
 def _compute(job: Job, store: Store) -> Made:
-    with with_plugins(job.plugins):
-        return Made(_rendered(job, job.more.value, store))
+    gc.freeze()  # figures are full of circles: collecting them need not look through torch each time
+    try:
+        with with_plugins(job.plugins):
+            return Made(_rendered(job, job.more.value, store))
+    finally:
+        gc.unfreeze()
 
 
 def _rendered(job: Job, cover: Cover, store: Store) -> Tables:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
@@ -16,6 +16,7 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure, SubFigure
 
 from indexscope.analysis.plots.drawing import Drawing
+from indexscope.analysis.plots.quick_axes import QuickAxes, remember
 from indexscope.errors import one_line
 
 # Okabe & Ito (2008), "Color Universal Design": distinguishable under the common kinds of colour blindness.
@@ -90,6 +91,7 @@ _GROUPS = frozenset(
 )
 # matplotlib's settings are one dictionary for the whole process, and figures may be drawn in several threads.
 _LOCK = threading.RLock()
+_APPLIED: ContextVar[bool] = ContextVar("applied", default=False)
 _PLACE: ContextVar[Drawing | None] = ContextVar("place", default=None)
 
 P = ParamSpec("P")
@@ -118,9 +120,15 @@ def look(index: int) -> Look:
 @contextmanager
 def house_style(**extra: Any) -> Iterator[None]:
     """Apply the house style for the length of a block, and give matplotlib's own settings back afterwards."""
-    settings: dict[Any, Any] = {**_defaults(), **_RC, **extra}
-    with _LOCK, matplotlib.rc_context(settings):
-        yield
+    with _LOCK:
+        outermost = not _APPLIED.get()
+        settings: dict[Any, Any] = {**_defaults(), **_RC, **extra} if outermost else extra
+        inside = _APPLIED.set(True)
+        try:
+            with matplotlib.rc_context(settings) if settings else nullcontext():
+                yield
+        finally:
+            _APPLIED.reset(inside)
 
 
 def _defaults() -> dict[str, Any]:
@@ -134,7 +142,11 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
     @wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         with house_style():
-            return draw(*args, **kwargs)
+            drawn = draw(*args, **kwargs)
+            for axes in drawn.axes if isinstance(drawn, Figure) else ():
+                if isinstance(axes, QuickAxes):
+                    axes.settle()
+            return drawn
 
     return wrapper
 
@@ -185,4 +197,7 @@ def legend_above(figure: Figure, panels: Iterable[Axes], columns: int = 4) -> No
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     if entries:
-        figure.legend(entries.values(), entries.keys(), loc="outside upper left", ncols=min(columns, len(entries)))
+        made = figure.legend(
+            entries.values(), entries.keys(), loc="outside upper left", ncols=min(columns, len(entries))
+        )
+        remember(*made.get_texts())
