@@ -137,8 +137,8 @@ def test_perplexity_ratios_are_those_of_the_metrics_over_all_tokens(
     row = found["output_divergence"].filter(
         (pl.col("against") == "baseline") & (pl.col("statistic") == "perplexity_ratio")
     )
-    # The comparison corrects its interval for skewness, and is never narrower than what the samples alone say.
-    assert difference["ci_low"] - 1e-5 <= math.log(row["ci_low"].item()) < math.log(row["value"].item())
+    for bound in ("ci_low", "ci_high"):
+        assert math.log(row[bound].item()) == pytest.approx(difference[bound], abs=1e-7), bound
     cost = rows.filter(pl.col("metric") == "sparsity_cost").row(0, named=True)
     for model, column in (("base", "baseline"), ("light", "value")):
         got = values(found["output_divergence"], model, "dense")
