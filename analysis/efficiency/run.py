@@ -18,7 +18,7 @@ from indexscope.analysis.metrics.sums import Features, Sums, join, layered, per_
 from indexscope.analysis.metrics.tables import METRICS, PER_SAMPLE
 
 #: Raise it when any number of the analysis would change.
-VERSION = 4
+VERSION = 5
 
 
 def run(features: Features, settings: EfficiencySettings) -> dict[str, pl.DataFrame]:

@@ -9,8 +9,10 @@ from polars._typing import PolarsDataType
 
 from indexscope.analysis.features.feature import Feature
 from indexscope.analysis.features.metrics import FAMILIES
+from indexscope.analysis.features.recalls import RECALLS
 from indexscope.analysis.features.shape import SHAPES
 from indexscope.analysis.features.stored_selections import SELECTIONS
+from indexscope.analysis.features.uniform import COLUMNS as UNIFORM
 from indexscope.columns import Column, names, of, table_of
 
 _COUNTS = of(
@@ -53,7 +55,7 @@ TOKENS = table_of(
     of(pl.Int32, "tokens", tokens="Predicted tokens of the row."),
     _stored(_OF_TOKENS, pl.Float64),
 )
-ATTENTION = table_of("sample, layer, head, bucket", "sample layer head bucket", _COUNTS, _stored(_OF_HEADS))
+ATTENTION = table_of("sample, layer, head, bucket", "sample layer head bucket", _COUNTS, UNIFORM, _stored(_OF_HEADS))
 HEADS = table_of(
     "sample, layer, head",
     "sample layer head",
@@ -106,6 +108,7 @@ FEATURES = {
     "indexer": INDEXER,
     "positions": POSITIONS,
     "scores": SCORES,
+    "recalls": RECALLS,
     "selections": SELECTIONS,
 }
 #: Everything that is measured, as docs/storage.md lists it.

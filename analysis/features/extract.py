@@ -18,8 +18,8 @@ from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.capture.protocol import Traceable, as_source
 from indexscope.analysis.capture.source import Source
 from indexscope.analysis.features.attempt import Attempt
-from indexscope.analysis.features.before import LastSelections
 from indexscope.analysis.features.buckets import BucketSums, bucket_count, bucket_of
+from indexscope.analysis.features.cache import KeyCaches
 from indexscope.analysis.features.columns import PER_TOKEN, SAMPLES
 from indexscope.analysis.features.intake import Finite, TokenSequence, called, check_samples
 from indexscope.analysis.features.layer import LayerFeatures
@@ -31,11 +31,12 @@ from indexscope.analysis.features.tables import (
     heads_table,
     indexer_table,
     positions_table,
+    recalls_table,
     scores_table,
 )
 from indexscope.analysis.settings import ExtractSettings
 
-FEATURES_VERSION = 3
+FEATURES_VERSION = 4
 """Part of every features key: raise it when any number in these tables would change."""
 #: Features of a token in one run of the model; dense_nll is of another.
 _PREDICTED = tuple(name for name in PER_TOKEN if name != "dense_nll")
@@ -63,7 +64,8 @@ def extract_samples(
         workers: How many extractions share the memory.
 
     Returns:
-        Tables samples, attention, heads, positions and tokens; with an indexer also indexer, scores and selections.
+        Tables samples, attention, heads, positions and tokens; with an indexer also indexer, recalls, scores
+        and selections.
         Values are per sample, so that shards add up to the same tables however samples are cut into them. dense_nll is
         null where the source has no dense reference.
 
@@ -101,12 +103,13 @@ def _extract_batch(
     top_k = source.index_topk or settings.top_k
     layers: dict[int, LayerFeatures] = {}
     finite = Finite(called(batch))
-    sampler = SelectionSampler(len(batch), length, settings.selection_queries)
-    last = LastSelections()
+    index = [sample.index for sample in batch]
+    sampler = SelectionSampler(index, length, settings.selection_queries)
+    caches = KeyCaches()
 
     def observe(chunk: AttentionChunk) -> torch.Tensor:
         alarm.look(chunk)
-        chunk = last.carried(chunk)
+        chunk = caches.followed(chunk)
         layer = layers.get(chunk.layer)
         if layer is None:
             heads = chunk.query.shape[1]
@@ -136,7 +139,6 @@ def _extract_batch(
     if settings.dense_reference and source.has_indexer:
         with suppress(NotImplementedError):  # a source without a dense reference says so
             dense = predicted(source.run(input_ids, capture_dense, chunk_size, select=False))
-    index = [sample.index for sample in batch]
     tables = {
         "samples": pl.DataFrame(
             {"sample": index, "name": [sample.name for sample in batch], "tokens": [length] * len(batch)},
@@ -149,9 +151,10 @@ def _extract_batch(
     }
     if any(layer.has_selection for layer in layers.values()):
         tables["indexer"] = indexer_table(index, layers)
+        tables["recalls"] = recalls_table(index, layers)
     if any(layer.has_scores for layer in layers.values()):
         tables["scores"] = scores_table(index, layers)
-    if len(selections := sampler.table(index)):
+    if len(selections := sampler.table()):
         tables["selections"] = selections
     return tables
 
