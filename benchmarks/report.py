@@ -3,7 +3,7 @@
     python benchmarks/report.py STUDY.yaml [--rounds 3]
 
 The study must be in its store up to the comparison. One round warms up, then medians of wall and CPU seconds, and what
-a profile of one more round counts: function calls, ticks that are made, extents that are measured. Where other work runs,
+a profile of one more round counts: function calls, ticks that are made, extents measured. Where other work runs,
 compare two versions in two processes at the same time, by their CPU seconds.
 """
 
