@@ -54,8 +54,8 @@ class AttentionChunk:
         head_scores: Score of each indexer head after ReLU, [batch, queries, indexer heads, entries], if asked for.
         head_weights: w[t, j], [batch, queries, indexer heads], if asked for and the family has them.
         probabilities: Dense attention p, given instead of query and key, [batch, heads, queries, keys].
-        before: S_{t-1} of the first query, [batch or 1, 1 or groups, 1, keys], over the keys of this chunk; None where
-            it was not seen.
+        hits: Share of S_t in the selection before it, and in caches of the last 2 k_t and 4 k_t keys, averaged over
+            groups, [batch or 1, 3, queries]; NaN where it is not known. None where nobody followed the selections.
         ahead: Whether the model attends to keys after their query that are left out here, in this chunk or another.
     """
 
@@ -78,7 +78,7 @@ class AttentionChunk:
     head_scores: torch.Tensor | None = None
     head_weights: torch.Tensor | None = None
     probabilities: torch.Tensor | None = None
-    before: torch.Tensor | None = None
+    hits: torch.Tensor | None = None
     ahead: bool = False
 
     def logits(self, first: int = 0, last: int | None = None) -> torch.Tensor:
@@ -109,9 +109,6 @@ class AttentionChunk:
         if self.positions is None:
             keys = slice(self.eligible.shape[-1] - (self.eligible.shape[-2] - last))
         entries = keys if self.entries is None else slice(None)
-        before = self.before
-        if first > 0 and self.selected is not None:
-            before = self.selected[..., first - 1 : first, :]
         bias = self.bias
         if bias is not None:
             bias = bias[
@@ -132,7 +129,7 @@ class AttentionChunk:
             always=None if self.always is None else self.always[..., queries, keys],
             head_scores=None if self.head_scores is None else self.head_scores[:, queries, :, entries],
             head_weights=None if self.head_weights is None else self.head_weights[:, queries],
-            before=None if before is None else before[..., keys],
+            hits=None if self.hits is None else self.hits[..., queries],
             probabilities=None if self.probabilities is None else self.probabilities[:, :, queries, keys],
         )
 

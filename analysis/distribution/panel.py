@@ -5,9 +5,11 @@ from __future__ import annotations
 import polars as pl
 
 from indexscope.analysis.distribution.figures import BY_HEAD, head_maps, metrics_by_position, recall_by_layer
+from indexscope.analysis.distribution.recall_figures import recall_of_queries
 from indexscope.analysis.distribution.score_figures import score_bands, score_histograms
 from indexscope.analysis.report.catalogue import LAYER_METRICS
 from indexscope.analysis.report.inputs import ReportInput
+from indexscope.analysis.report.numbers import number
 from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel
 
 HEAD_VALUES = 24_000
@@ -117,5 +119,30 @@ def _heads(frames: Frames) -> list[Chart]:
     ]
 
 
+def worst_words(frames: Frames) -> list[str]:
+    """The worst query of all, and what one query in a hundred falls below."""
+    lowest, quantiles = frames.get("worst_queries"), frames.get("recall_quantiles")
+    if lowest is None or quantiles is None:
+        return []
+    row = lowest.sort("value", "layer", nulls_last=True).filter(pl.col("layer").is_not_null()).row(0, named=True)
+    overall = quantiles.filter(pl.col("layer").is_null() & pl.col("bucket").is_null() & (pl.col("quantile") == 0.01))
+    return [
+        f"The lowest recall of any query is {number(row['value'], places=3)}: sample {row['sample']}, position "
+        f"{row['position']}, layer {row['layer']}. One query in a hundred keeps less than "
+        f"{number(overall['value'][0], places=3)} of its attention (n = {overall['count'][0]:,} queries in effect)."
+    ]
+
+
+def draw_worst(frames: Frames) -> list[Drawn]:
+    """Recall of single queries by position and layer."""
+    figure = recall_of_queries(frames["recall_quantiles"]) if "recall_quantiles" in frames else None
+    caption = (
+        "Quantiles over the queries in effect of all samples: by position over all layers, and by layer over all "
+        "positions. A median near 1 over a low last percentile is a selection that fails now and then."
+    )
+    return [Drawn("queries", "Recall of single queries", caption, figure)]
+
+
 HEADS = Panel("distribution", 1, "Attention heads", draw=draw_heads, charts=charts, across=across)
 SCORES = Panel("distribution", 2, "Index scores", draw=draw_scores)
+WORST = Panel("distribution", 3, "Recall of single queries", words=worst_words, draw=draw_worst)

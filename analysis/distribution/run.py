@@ -1,4 +1,4 @@
-"""All metrics of a model's features: overall, by layer, by position bucket and by head; and the index scores."""
+"""All metrics of a model's features by layer, position and head; recall of single queries; and the index scores."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from indexscope.analysis.distribution import DistributionSettings
+from indexscope.analysis.distribution.recalls import Recalls
 from indexscope.analysis.distribution.scores import Scores, score_histogram, score_moments, score_quantiles
 from indexscope.analysis.distribution.tables import BY_BUCKET, BY_HEAD
 from indexscope.analysis.distribution.totals import Counts, Totals
@@ -19,37 +20,44 @@ from indexscope.analysis.statistics.resampling import Array
 
 TABLES = ("tokens", "indexer", "attention")
 #: Raise it when the same features would give other tables.
-VERSION = 3
+VERSION = 4
 
 
 def run(features: Features | Sharded, settings: DistributionSettings) -> dict[str, pl.DataFrame]:
     """Summarise a model's features in one pass over their shards, in the memory of a few.
 
-    What is kept are sums by sample and layer, sums by layer and bucket or head, and merged digests of the scores.
-    Shards whose samples ascend give the same bits however the samples are cut into shards.
+    What is kept are sums by sample and layer, sums by layer and bucket or head, and merged digests of scores and
+    recall. Shards whose samples ascend give the same bits however the samples are cut into shards.
 
     Args:
         features: Feature tables; tables that are absent or empty give no rows.
         settings: Quantiles, bins and the bootstrap.
 
     Returns:
-        metrics, per_sample, by_bucket, by_head, score_quantiles, score_histogram and score_moments.
+        metrics, per_sample, by_bucket, by_head, recall_quantiles, worst_queries, score_quantiles,
+        score_histogram and score_moments.
     """
     tables = [_Table(features, name) for name in TABLES]
-    scores = Scores()
+    scores, recalls = Scores(), Recalls()
     samples = [pl.DataFrame(schema={"sample": pl.Int32})]
-    for shard in shards(features, (*TABLES, "scores", "samples")):
+    for shard in shards(features, (*TABLES, "scores", "recalls", "samples")):
         for table in tables:
             table.add(shard.get(table.name))
         scores.add(shard.get("scores"))
+        recalls.add(shard.get("recalls"))
         if "samples" in shard:
             samples.append(shard["samples"].select("sample"))
-    sums = join([table.take_sums() for table in tables], {"samples": pl.concat(samples, how="vertical_relaxed")})
+    sums = join(
+        [*(table.take_sums() for table in tables), recalls.sums()],
+        {"samples": pl.concat(samples, how="vertical_relaxed")},
+    )
     return {
         "metrics": summarise(sums, settings),
         "per_sample": per_sample(sums),
         "by_bucket": by_bucket([(table.buckets, table.layered) for table in tables]),
         "by_head": by_head(tables[-1].heads),
+        "recall_quantiles": recalls.quantiles(),
+        "worst_queries": recalls.lowest(),
         "score_quantiles": score_quantiles(scores, settings.quantiles),
         "score_histogram": score_histogram(scores, settings.histogram_bins),
         "score_moments": score_moments(scores),

@@ -1,8 +1,4 @@
-"""Distributions of the index scores from mergeable parts: exact moments, t-digest quantiles and histograms.
-
-The t-digests of all samples merge into one whose resolution is twenty times theirs, so that merging adds next to
-nothing to their own error (rank error below 1 % at the median and smaller in the tails; the extremes are exact).
-"""
+"""Distributions of the index scores from mergeable parts: exact moments, t-digest quantiles and histograms."""
 
 from __future__ import annotations
 
@@ -13,34 +9,10 @@ import datasketches
 import numpy as np
 import polars as pl
 
+from indexscope.analysis.distribution.digests import Digest, union
 from indexscope.analysis.distribution.tables import HISTOGRAM, MOMENTS, QUANTILES
 
-# Of the merged digest; the extraction's digests have 100.
-COMPRESSION = 4000
-#: Samples whose digests are merged with each other before they go into the whole: merging into a large one is slow.
-TOGETHER = 16
 EVERY = "all"
-
-
-class Digest:
-    """A merged t-digest. It depends on what is added and in which order, and on nothing else."""
-
-    def __init__(self) -> None:
-        self._merged = datasketches.tdigest_float(COMPRESSION)
-        self._waiting: list[datasketches.tdigest_float] = []
-
-    def add(self, serialised: bytes) -> None:
-        """Take in one digest."""
-        self._waiting.append(datasketches.tdigest_float.deserialize(serialised))
-        if len(self._waiting) == TOGETHER:
-            self.merged()
-
-    def merged(self) -> datasketches.tdigest_float:
-        """All that was added."""
-        if self._waiting:
-            self._merged.merge(_union(self._waiting))
-            self._waiting = []
-        return self._merged
 
 
 class Scores:
@@ -78,14 +50,7 @@ class Scores:
         """The scores of a layer's group, or of all its groups."""
         if group != EVERY:
             return self._digests[layer, group].merged()
-        return _union([self._digests[key].merged() for key in sorted(self._digests) if key[0] == layer])
-
-
-def _union(parts: Sequence[datasketches.tdigest_float]) -> datasketches.tdigest_float:
-    merged = datasketches.tdigest_float(COMPRESSION)
-    for part in parts:
-        merged.merge(part)
-    return merged
+        return union([self._digests[key].merged() for key in sorted(self._digests) if key[0] == layer])
 
 
 def score_quantiles(scores: Scores, quantiles: Sequence[float]) -> pl.DataFrame:

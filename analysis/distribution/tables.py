@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from indexscope.analysis.metrics.tables import BOTH
-from indexscope.columns import of, table_of
+from indexscope.columns import of, places, table_of
 
 _VALUE = of(pl.Float64, "as the metric", value="The metric's value.")
 _SCORES = of(pl.String, group="Whose index scores: selected or unselected keys of queries in effect.")
@@ -51,10 +51,28 @@ QUANTILES = table_of(
     of(pl.Int64, "keys", count="Scores."),
     ordered=False,
 )
+RECALLS = table_of(
+    "layer, bucket, quantile",
+    "layer bucket quantile",
+    of(pl.Float64, "share", quantile="Share of the queries at or below the value; 0 is the smallest of all."),
+    of(pl.Float64, "share", value="The quantile of selection_recall over single queries of all samples."),
+    of(pl.Int64, "queries", count="Queries in effect."),
+    ordered=False,
+)
+LOWEST = table_of(
+    "layer",
+    "layer",
+    of(pl.Float64, "share", value="The smallest selection_recall of any query."),
+    places("sample"),
+    of(pl.Int32, "tokens", position="Position of that query, counted from 0."),
+    ordered=False,
+)
 RESULTS = {
     **BOTH,
     "by_bucket": BY_BUCKET,
     "by_head": BY_HEAD,
+    "recall_quantiles": RECALLS,
+    "worst_queries": LOWEST,
     "score_histogram": HISTOGRAM,
     "score_moments": MOMENTS,
     "score_quantiles": QUANTILES,

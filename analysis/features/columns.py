@@ -9,6 +9,7 @@ from polars._typing import PolarsDataType
 
 from indexscope.analysis.features.feature import Feature
 from indexscope.analysis.features.metrics import FAMILIES
+from indexscope.analysis.features.recalls import RECALLS
 from indexscope.analysis.features.shape import SHAPES
 from indexscope.analysis.features.stored_selections import SELECTIONS
 from indexscope.columns import Column, names, of, table_of
@@ -106,6 +107,7 @@ FEATURES = {
     "indexer": INDEXER,
     "positions": POSITIONS,
     "scores": SCORES,
+    "recalls": RECALLS,
     "selections": SELECTIONS,
 }
 #: Everything that is measured, as docs/storage.md lists it.

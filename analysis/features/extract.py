@@ -18,8 +18,8 @@ from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.capture.protocol import Traceable, as_source
 from indexscope.analysis.capture.source import Source
 from indexscope.analysis.features.attempt import Attempt
-from indexscope.analysis.features.before import LastSelections
 from indexscope.analysis.features.buckets import BucketSums, bucket_count, bucket_of
+from indexscope.analysis.features.cache import KeyCaches
 from indexscope.analysis.features.columns import PER_TOKEN, SAMPLES
 from indexscope.analysis.features.intake import Finite, TokenSequence, called, check_samples
 from indexscope.analysis.features.layer import LayerFeatures
@@ -31,6 +31,7 @@ from indexscope.analysis.features.tables import (
     heads_table,
     indexer_table,
     positions_table,
+    recalls_table,
     scores_table,
 )
 from indexscope.analysis.settings import ExtractSettings
@@ -63,7 +64,8 @@ def extract_samples(
         workers: How many extractions share the memory.
 
     Returns:
-        Tables samples, attention, heads, positions and tokens; with an indexer also indexer, scores and selections.
+        Tables samples, attention, heads, positions and tokens; with an indexer also indexer, recalls, scores
+        and selections.
         Values are per sample, so that shards add up to the same tables however samples are cut into them. dense_nll is
         null where the source has no dense reference.
 
@@ -102,11 +104,11 @@ def _extract_batch(
     layers: dict[int, LayerFeatures] = {}
     finite = Finite(called(batch))
     sampler = SelectionSampler(len(batch), length, settings.selection_queries)
-    last = LastSelections()
+    caches = KeyCaches()
 
     def observe(chunk: AttentionChunk) -> torch.Tensor:
         alarm.look(chunk)
-        chunk = last.carried(chunk)
+        chunk = caches.followed(chunk)
         layer = layers.get(chunk.layer)
         if layer is None:
             heads = chunk.query.shape[1]
@@ -149,6 +151,7 @@ def _extract_batch(
     }
     if any(layer.has_selection for layer in layers.values()):
         tables["indexer"] = indexer_table(index, layers)
+        tables["recalls"] = recalls_table(index, layers)
     if any(layer.has_scores for layer in layers.values()):
         tables["scores"] = scores_table(index, layers)
     if len(selections := sampler.table(index)):

@@ -6,6 +6,7 @@ import polars as pl
 import torch
 
 from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.features.cache import KeyCaches
 from indexscope.analysis.features.columns import SAMPLES
 from indexscope.analysis.features.layer import LayerFeatures
 from indexscope.analysis.features.tables import attention_table, heads_table, indexer_table
@@ -61,7 +62,7 @@ def given_tables(
     ids = torch.arange(length).expand(batch, -1) if input_ids is None else input_ids
     budget = settings.top_k if selected is None else max(1, int(selected.sum(-1).amax()))
     layer = LayerFeatures(settings, batch, heads, length, budget, device, compiled=False)
-    layer.add(given_chunk(weights, eligible, selected), ids.to(device))
+    layer.add(KeyCaches().followed(given_chunk(weights, eligible, selected)), ids.to(device))
     index = list(range(batch))
     tables = {
         "samples": pl.DataFrame(

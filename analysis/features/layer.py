@@ -17,6 +17,7 @@ from indexscope.analysis.features.kernels.ranges import earlier_copies
 from indexscope.analysis.features.metrics import FAMILIES
 from indexscope.analysis.features.metrics.recall import attend
 from indexscope.analysis.features.positions import RELATIVE_BINS, BinSums, count_positions
+from indexscope.analysis.features.recalls import Recalls
 from indexscope.analysis.features.rows import AttentionRows
 from indexscope.analysis.features.score_rows import ScoreRows, sketch_sums
 from indexscope.analysis.features.seen import Seen
@@ -27,6 +28,7 @@ from indexscope.analysis.settings import ExtractSettings
 
 # Attention weights that the torch path holds at once: a dozen tensors of this size live side by side.
 _WEIGHTS = {"cpu": 1 << 22, "cuda": 1 << 26}
+_RECALL = PER_QUERY.index("selection_recall")
 
 
 def measured(seen: Seen, wanted: Set[str] = WEIGHTS.keys()) -> dict[str, torch.Tensor]:
@@ -80,6 +82,7 @@ class LayerFeatures:
         self.distance_bins = int(length - 1).bit_length() + 1
         self.per_head = BucketSums(PER_HEAD, (batch, heads), buckets)
         self.per_query = BucketSums(PER_QUERY, (batch,), buckets)
+        self.recalls = Recalls()
         self.counts = BucketSums(COUNTS, (batch,), buckets)
         self.shape = MapShape(batch, heads, length, device)
         self.positions: list[BinSums | None] = [None] * batch
@@ -141,6 +144,7 @@ class LayerFeatures:
         self.counts.add_array(np.stack([n > 0, n > 1, in_effect]).astype(np.float32), bucket)
         self.per_head.add_array(found.per_head, bucket)
         self.per_query.add_array(found.per_query, bucket)
+        self.recalls.add(found.per_query[_RECALL], position)
         self.shape.count(n, chunk.start)
         for item, blocks in enumerate(found.blocks):
             for block in blocks:
@@ -172,6 +176,8 @@ class LayerFeatures:
         features |= measured(seen)
         self.per_head.add(features, bucket)
         self.per_query.add(features, bucket)
+        recall = features["selection_recall"].float().expand(undefined.shape)
+        self.recalls.add(recall.cpu().numpy(), rows.position.cpu().numpy())
         in_effect = counted["queries_in_effect"]
         scores = seen.once(ScoreRows.of)
         if scores is not None:

@@ -70,8 +70,12 @@ class ScoreSketch:
         filled = np.flatnonzero(self.histogram)
         values = np.clip(bin_values(filled), self.minimum, self.maximum)
         order = np.argsort(values, kind="stable")
-        values, weights = compressed(*_ends_apart(values[order], self.histogram[filled][order], self.maximum))
-        return tdigest_bytes(values, weights, self.minimum, self.maximum)
+        return digest_bytes(values[order], self.histogram[filled][order], self.minimum, self.maximum)
+
+
+def digest_bytes(values: NDArray[np.float64], counts: NDArray[np.int64], minimum: float, maximum: float) -> bytes:
+    """Values, ascending, each as often as counted, as a serialised ``datasketches.tdigest_float``."""
+    return tdigest_bytes(*compressed(*_ends_apart(values, counts, maximum)), minimum, maximum)
 
 
 def _ends_apart(

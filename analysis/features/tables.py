@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from indexscope.analysis.features.columns import ATTENTION, COUNTS, HEADS, INDEXER, POSITIONS, SCORES
 from indexscope.analysis.features.layer import LayerFeatures
+from indexscope.analysis.features.recalls import RECALLS
 from indexscope.analysis.features.sketch import GROUPS, ScoreSketch
 from indexscope.columns import Table
 
@@ -96,6 +97,14 @@ def scores_table(index: list[int], layers: Layers) -> pl.DataFrame:
         if sketches[group].count
     ]
     return pl.DataFrame(rows, schema=SCORES.schema, orient="row").sort(SCORES.key)
+
+
+def recalls_table(index: list[int], layers: Layers) -> pl.DataFrame:
+    """Per sample, layer and bucket: the smallest recall and where it is, and a t-digest of recall over queries."""
+    rows = [
+        (index[item], layer, *more) for layer, features in layers.items() for item, *more in features.recalls.rows()
+    ]
+    return pl.DataFrame(rows, schema=RECALLS.schema, orient="row").sort(RECALLS.key)
 
 
 def _summary(sketch: ScoreSketch) -> tuple[object, ...]:

@@ -36,6 +36,8 @@ SELECTION = [
     "oracle_overlap",
     "top_key_kept",
     "selection_reuse",
+    "cache_hits_2k",
+    "cache_hits_4k",
     "tie_share",
     "score_margin",
     "score_gap",

@@ -17,14 +17,14 @@ from indexscope.analysis.features.kernels.block import Item, Options, extract_bl
 from indexscope.analysis.features.kernels.index_scores import all_finite, bin_scores
 from indexscope.analysis.features.kernels.pool import run_all
 from indexscope.analysis.features.kernels.ranges import key_ranges
-from indexscope.analysis.features.metrics.reuse import reused
+from indexscope.analysis.features.metrics.reuse import HITS
 
 # Queries of a block, and how many logits fit the second-level cache; neither depends on the number of threads.
 _MOST_QUERIES, _FEWEST_QUERIES = 64, 8
 _LOGITS = 1 << 20
 # Products of this size still have room for their sums in float32.
 _LARGEST_LOGIT = 1e30
-_REUSE = PER_QUERY.index("selection_reuse")
+_HITS = [PER_QUERY.index(name) for name in HITS]
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,8 @@ def extract_chunk(
     if scores is not None:
         tasks += [partial(_bin, item, histogram[index]) for index, item in enumerate(items)]
     done = [found for found in run_all(tasks) if found is not None]
-    if chunk.selected is not None:
-        per_query[_REUSE] = np.where(in_effect, reused(chunk, 0, queries).numpy(), np.nan)
+    if chunk.hits is not None:
+        per_query[_HITS] = np.where(in_effect, chunk.hits.transpose(0, 1).numpy(), np.nan)
     blocks = [done[item * each : (item + 1) * each] for item in range(batch)]
     return ChunkFeatures(output, per_head, per_query, eligible, in_effect, blocks, centre)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from indexscope.analysis.capture.chunk import AttentionChunk
-from indexscope.analysis.features.before import LastSelections
+from indexscope.analysis.features.cache import KeyCaches
 from indexscope.analysis.features.layer import LayerFeatures
 from indexscope.analysis.settings import ExtractSettings
 
@@ -75,7 +75,7 @@ def features_of(
     ids = torch.randint(7, (batch, n), generator=torch.Generator().manual_seed(5)) if ids is None else ids
     layer = LayerFeatures(SETTINGS, batch, heads, n, 6, torch.device("cpu"), compiled=compiled)
     step = step or n
-    last = LastSelections()
-    parts = [last.carried(part(chunk, first, min(first + step, n))) for first in range(0, n, step)]
+    caches = KeyCaches()
+    parts = [caches.followed(part(chunk, first, min(first + step, n))) for first in range(0, n, step)]
     outputs = [layer.add(one, ids) for one in parts]
     return layer, torch.cat(outputs, dim=2)

@@ -41,6 +41,8 @@ REQUIRED = [
     "oracle_overlap",
     "top_key_kept",
     "selection_reuse",
+    "cache_hits_2k",
+    "cache_hits_4k",
     "recall_of_oracle",
     "tie_share",
     "score_margin",
