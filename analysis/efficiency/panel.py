@@ -45,12 +45,12 @@ def _pays(frames: Frames) -> list[str]:
     price = "cost more than dense attention at every length"
     if served is not None:
         price = f"cost less than dense attention from {count(served)} tokens on"
-    other = f"from {count(expanded)}" if expanded is not None else "at no length"
+    other = f"from {count(expanded)} on" if expanded is not None else "at no length"
     published = of[DEEPSEEK_V32, SERVED.name], of[DEEPSEEK_V32, EXPANDED.name]
     there = " and ".join(count(row["break_even_length"]) for row in published)
     return [
         f"As served ({SERVED.meaning}), indexer and sparse attention {price}; counted as {EXPANDED.name} "
-        f"({EXPANDED.meaning}) they cost less {other}. At the dimensions of DeepSeek-V3.2 it is from {there} tokens on "
+        f"({EXPANDED.meaning}) they cost less {other}. At the dimensions of DeepSeek-V3.2 these are {there} tokens "
         "(by formula, one prefill).",
         *_projected(_as_served(frames.get("projection", EMPTY))),
     ]
