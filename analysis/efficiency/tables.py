@@ -11,7 +11,9 @@ from indexscope.columns import SAMPLES, interval, of, places, table_of
 _DIMENSIONS = of(pl.String, dimensions="Whose dimensions: those of this checkpoint, or of DeepSeek-V3.2.")
 _CONVENTION = of(
     pl.String,
-    convention="; ".join(f"{one.name}: {one.meaning}" for one in CONVENTIONS) + ". Those of MQA only with latents.",
+    convention="What counts as an operation; "
+    + "; ".join(f"{one.name}: {one.meaning}" for one in CONVENTIONS)
+    + ". Those that begin with MQA where attention has latents.",
 )
 LATENCY = table_of(
     "component, length",
