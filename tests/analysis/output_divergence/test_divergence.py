@@ -82,7 +82,7 @@ def test_every_statistic_is_that_of_the_models_whole_logits(
     parts, weights, truths, buckets = [], [], [], []
     for sample in SAMPLES:
         ids = torch.tensor([sample.input_ids])
-        places, weight = closeup_queries(ids.shape[1], QUERIES)
+        places, weight = closeup_queries(ids.shape[1], QUERIES, sample.index)
         parts.append([whole(model, ids)[places] for model in pair])
         following = [*sample.input_ids[1:], -1]
         truths += [following[place] for place in places]
