@@ -96,7 +96,7 @@ SHARING = "all; some share an earlier layer's selection"
 SHARED = "scores in layers that share a selection: they compute none"
 
 KNOWN: dict[str, Family] = {
-    # Both are served with DeepGEMM's fp8_mqa_logits for the index scores (vllm-project/vllm#48576, sgl-project/sglang#32947).
+    # Both are served with DeepGEMM's fp8_mqa_logits (vllm-project/vllm#48576, sgl-project/sglang#32947).
     "DeepseekV32Indexer": Family("deepseek_v32", read_tokens, _no_keys, precision="fp8"),
     "GlmMoeDsaIndexer": Family("glm_moe_dsa", read_tokens, _no_keys, layers=SHARING, nulls=SHARED, precision="fp8"),
     "AXK2Indexer": Family("axk2", read_tokens, _no_keys),
