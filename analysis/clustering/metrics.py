@@ -30,13 +30,16 @@ FAMILY = Family(
         "beyond window and sinks in the buckets that reach beyond, uniform a normalised entropy of 0.95. Windows of "
         "half the context and more cannot be told from it. Block "
         "asks for a block_mass of 0.2: attention spread evenly over whole blocks of 16, 32, 64, 128, 256 or 512 "
-        "keys that start at multiples of their size, seen in samples of at least four blocks. It is the mean over "
-        "every fourth query from t = 16 on of sum over blocks K of a_K min over i of m_i, less the same for blocks "
-        "shifted by half their size, and the largest over the sizes; K has four parts of which a_K are wholly "
-        "eligible, and m_i is the attention on part i. Windows, diagonals, columns and uniform attention have 0, since "
-        "nothing tells them where a block begins; attention to whole blocks has 1, to the query's own block up to "
-        "itself 0.5 to 0.8. Noise makes it about 0.03, and clusters take less than 0.05 as 0. A stripe of keys that "
-        "happens to fill a block counts as one; blocks of another size or start are missed."
+        "keys that start at multiples of their size. The contrast of a query for size B is sum over blocks K of a_K "
+        "min over i of m_i, less the same for blocks shifted by B / 2; K has four parts, of which a_K are wholly "
+        "eligible, i runs over those, and m_i is the attention on part i. block_mass is the largest over the sizes, at "
+        "least 0, of the mean over the B / 16 places within a block, each 16 queries long, of the mean contrast of "
+        "every fourth query (t = 19, 23, 27, ...) at that place: places count alike, however many queries each has. A "
+        "size is judged where each place has 12 such queries, from 64 tokens on for 16 keys and from 1,552 on for 512. "
+        "Windows, diagonals, columns and uniform attention have 0, since nothing tells them where a block begins; "
+        "attention to whole blocks has 1, to the query's own block up to itself 0.5 to 0.8. Noise makes it about 0.03, "
+        "and clusters take less than 0.05 as 0. A stripe of keys that happens to fill a block counts as one; blocks "
+        "of another size or start are missed."
     ),
     metrics=(
         Metric(
