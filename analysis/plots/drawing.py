@@ -13,8 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from indexscope.analysis.plots.quick_axes import QuickAxes
-
 Array = NDArray[np.float64]
 Place = str | Sequence[float] | NDArray[Any]
 
@@ -49,15 +47,6 @@ class Drawing(Figure):
         super().__init__(*args, **kwargs)
         self.marks: list[Marks] = []
         self._shown_in: int | None = None
-
-    def add_subplot(self, *args: Any, **kwargs: Any) -> Axes:
-        """Add a panel."""
-        axes: Axes = super().add_subplot(*args, **{"axes_class": QuickAxes, **kwargs})
-        return axes
-
-    def add_axes(self, *args: Any, **kwargs: Any) -> Axes:
-        """Add a panel at a place."""
-        return super().add_axes(*args, **{"axes_class": QuickAxes, **kwargs})
 
     def _ipython_display_(self) -> None:
         """Show itself in a notebook, once in each cell: as the value of a cell it was often shown by then."""

@@ -16,7 +16,6 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure, SubFigure
 
 from indexscope.analysis.plots.drawing import Drawing
-from indexscope.analysis.plots.quick_axes import QuickAxes, remember
 from indexscope.errors import one_line
 
 # Okabe & Ito (2008), "Color Universal Design": distinguishable under the common kinds of colour blindness.
@@ -142,11 +141,7 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
     @wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         with house_style():
-            drawn = draw(*args, **kwargs)
-            for axes in drawn.axes if isinstance(drawn, Figure) else ():
-                if isinstance(axes, QuickAxes):
-                    axes.settle()
-            return drawn
+            return draw(*args, **kwargs)
 
     return wrapper
 
@@ -197,7 +192,4 @@ def legend_above(figure: Figure, panels: Iterable[Axes], columns: int = 4) -> No
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     if entries:
-        made = figure.legend(
-            entries.values(), entries.keys(), loc="outside upper left", ncols=min(columns, len(entries))
-        )
-        remember(*made.get_texts())
+        figure.legend(entries.values(), entries.keys(), loc="outside upper left", ncols=min(columns, len(entries)))
