@@ -44,7 +44,7 @@ class _Budget(Collector):
         self.sample = sample.index
         self.grid = budget_grid(len(sample.input_ids))
         self.needed: dict[int, list[pl.DataFrame]] = {}
-        self.end = len(sample.input_ids) - 1
+        self.end = int(sample.queries[-1])
         self.partial: set[int] = set()
         self.last: dict[int, int] = {}
         self.curves: dict[int, _Curve] = {}
