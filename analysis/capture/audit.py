@@ -37,16 +37,16 @@ def audit_causality(model: nn.Module | Traceable | Source, sequences: Sequence[S
     """Perturb the tokens after several positions and require the logits up to each not to move.
 
     A top-k mask used as the only attention mask lets queries with n_t < k see the future, which the beginning of a
-    sequence shows: the first max(64, 2k) tokens are changed after five positions, t = 0 and t = k / 2 among them. Of
-    sequences longer than that the first runs on to max(1024, 2k) tokens, which are changed after the middle and before
-    the last, for what only long ones do wrong. Sequences run one by one: equal shapes run the same kernels, so that a
-    causal model's logits stay to the bit. A model of transformers runs with its own attention, not with the capture's,
-    in a twin that shares its weights: captures that run meanwhile do not notice. What each layer attends to is also
-    looked at directly.
+    sequence shows: the first max(64, 2k) tokens are changed after five positions, t = 0 and t = k / 2 among them. Where
+    the first sequence is longer, it runs on to max(1024, 2k) tokens, which are changed after the middle and before the
+    last, for what only long ones do wrong, and one beginning is enough beside it. Sequences run one by one: equal
+    shapes run the same kernels, so that a causal model's logits stay to the bit. A model of transformers runs with its
+    own attention, not with the capture's, in a twin that shares its weights: captures that run meanwhile do not notice.
+    What each layer attends to is also looked at directly.
 
     Args:
         model: A causal language model in eval mode: of transformers, of docs/protocol.md, or any module to watch.
-        sequences: Token ids; the first three of at least 2 tokens are used.
+        sequences: Token ids; the first three of at least 2 tokens are used, of long ones the first two.
 
     Returns:
         One row: passed; the largest change of a logit; the tolerance it was held to; positions checked; and
@@ -87,7 +87,7 @@ def _checks(sequences: Sequence[Sequence[int]], k: int) -> Iterator[tuple[list[i
     if sequences and min(len(sequences[0]), longest) > brief:
         whole = list(sequences[0][:longest])
         yield whole, [len(whole) // 2, len(whole) - 2]
-        sequences = sequences[1:] or sequences
+        sequences = sequences[1:2] or sequences  # one more for what the beginning shows
     for tokens in (list(sequence[:brief]) for sequence in sequences):
         end = len(tokens) - 2
         yield tokens, sorted({t for t in (0, k // 2, len(tokens) // 4, len(tokens) // 2, end) if t <= end})

@@ -201,13 +201,12 @@ MEASURED_COST = Family(
             "ms",
             "lower",
             "Measured time of topk inside all indexers, a part of indexer_latency_ms.",
-            "median over repeats of the milliseconds of topk in all layers, timed in forwards of its own; the bounds "
-            "are the 5th and 95th percentile of the repeats and n counts repeats",
+            "median over repeats of the milliseconds of topk in all layers, each call repeated in its place in a "
+            "forward of its own; the bounds are the 5th and 95th percentile of the repeats and n counts repeats",
             _PROFILE,
             per_layer=False,
             range="> 0",
-            misleads="Timed in forwards of its own, fewer than those of the other latencies, and with the "
-            "reference topk, not a fused one.",
+            misleads="Timed in a forward of its own, at most three times, with the reference topk, not a fused one.",
         ),
         Metric(
             "indexer_time_share",

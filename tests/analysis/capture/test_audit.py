@@ -110,8 +110,8 @@ def test_one_long_sample_is_audited_and_the_beginning_of_others() -> None:
 
     model = Watched(layers=1)
     model.places = torch.nn.Embedding(5000, 32)
-    assert verdict(model, [[1] * 1500] * 5)["positions_checked"] == 2 + 2 * 5
-    assert lengths == [1024] * (1 + 2) + [64] * 2 * (1 + 5)
+    assert verdict(model, [[1] * 1500] * 5)["positions_checked"] == 2 + 5
+    assert lengths == [1024] * (1 + 2) + [64] * (1 + 5)
     lengths.clear()
     verdict(model, [[1] * 100])
     assert lengths == [100] * (1 + 2) + [64] * (1 + 5)
