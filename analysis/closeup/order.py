@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+
+from indexscope.analysis.features.rows import sort_keys
 
 
 def held(p: torch.Tensor, eligible: torch.Tensor, scores: torch.Tensor | None = None) -> torch.Tensor:
@@ -21,8 +24,11 @@ def held(p: torch.Tensor, eligible: torch.Tensor, scores: torch.Tensor | None = 
     Returns:
         [..., K], float64, not falling, 1 from n_t keys on.
     """
-    scores = p if scores is None else scores
-    found, place = ranking(scores, eligible).sort(dim=-1, descending=True, stable=True)
+    if scores is None:
+        # Keys outside E_t hold nothing, and equal ones are their own mean.
+        sums = sort_keys(p).flip(-1).double().cumsum(-1)
+        return sums / sums[..., -1:]
+    found, place = descending(ranking(scores, eligible))
     mass = p.double().gather(-1, place)
     fresh = torch.ones_like(found, dtype=torch.bool)
     fresh[..., 1:] = found[..., 1:] != found[..., :-1]
@@ -31,6 +37,17 @@ def held(p: torch.Tensor, eligible: torch.Tensor, scores: torch.Tensor | None = 
     count = torch.zeros_like(mass).scatter_add_(-1, group, torch.ones_like(mass))
     sums = (total / count.clamp(min=1.0)).gather(-1, group).cumsum(-1)
     return sums / sums[..., -1:]
+
+
+def descending(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values without NaN in descending order, and where each comes from; equal ones come in any order.
+
+    numpy sorts with vector instructions, several times as fast as torch does on a CPU.
+    """
+    if values.device.type != "cpu":
+        return values.sort(dim=-1, descending=True)
+    place = torch.from_numpy(np.argsort(-values.numpy(), axis=-1))
+    return values.gather(-1, place), place
 
 
 def ranking(scores: torch.Tensor, eligible: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from indexscope.analysis.closeup.collect import CloseupSample, Collected, Collector, Maker, Tables
 from indexscope.analysis.closeup.order import held
 from indexscope.analysis.closeup.rows import CloseupRows
-from indexscope.analysis.closeup.weighted import array, grouped, means, query_rows
+from indexscope.analysis.closeup.weighted import Groups, Queries, array, grouped, of_queries
 from indexscope.analysis.key_budget.tables import COLLECTED, KEYS_NEEDED, RECALL_AT_K, SCORE_DRIFT
 
 IN_EFFECT = [name for name, weight in SCORE_DRIFT.weights.items() if weight == "weight_in_effect"]
@@ -43,7 +43,7 @@ class _Budget(Collector):
     def __init__(self, sample: CloseupSample) -> None:
         self.sample = sample.index
         self.grid = budget_grid(len(sample.input_ids))
-        self.needed: dict[int, list[pl.DataFrame]] = {}
+        self.needed: dict[int, list[Queries]] = {}
         self.end = len(sample.input_ids) - 1
         self.partial: set[int] = set()
         self.last: dict[int, int] = {}
@@ -57,26 +57,24 @@ class _Budget(Collector):
                 self.partial.add(rows.layer)
             oracle = held(rows.p, rows.eligible)
             indexer = None if rows.scores is None else held(rows.p, rows.eligible, rows.scores)
-            found = [_needed(rows, target, oracle, indexer) for target in TARGETS]
-            self.needed.setdefault(rows.layer, []).extend(found)
+            self.needed.setdefault(rows.layer, []).extend(_needed(rows, oracle, indexer))
             curve = self.curves.setdefault(rows.layer, _Curve(self.grid))
             curve.add(rows, oracle, indexer)
 
     def tables(self) -> Tables:
         """``keys_needed`` and ``recall_at_k``."""
-        measured = [*(means(name) for name in KEYS_NEEDED.weights), pl.col("own_k").max()]
         # A sliding layer is seen until its window is full, however late that is in a chunk: it is left out whole.
         whole = [layer for layer in sorted(self.needed) if self.last[layer] == self.end and layer not in self.partial]
         needed = [part for layer in whole for part in self.needed[layer]]
         curves = [self.curves[layer].table(self.sample, layer) for layer in whole]
         return {
-            "keys_needed": grouped(needed, measured, KEYS_NEEDED, self.sample),
+            "keys_needed": grouped(needed, KEYS_NEEDED, self.sample, lambda groups: {"own_k": groups.most("own_k")}),
             "recall_at_k": pl.concat([RECALL_AT_K.empty(), *curves]),
         }
 
 
-def _needed(rows: CloseupRows, target: float, oracle: torch.Tensor, indexer: torch.Tensor | None) -> pl.DataFrame:
-    """Keys until the target is reached, and what they hold, of each query."""
+def _needed(rows: CloseupRows, oracle: torch.Tensor, indexer: torch.Tensor | None) -> list[Queries]:
+    """Keys until each target is reached, and what they hold, of each query."""
     unknown = torch.full(rows.n.shape, torch.nan, dtype=torch.float64)
     selected = rows.eligible if rows.selected is None else rows.selected
     mass = rows.p.double()
@@ -88,15 +86,24 @@ def _needed(rows: CloseupRows, target: float, oracle: torch.Tensor, indexer: tor
         "own_k": unknown if rows.selected is None else rows.k,
         "own_recall": unknown if groups else (mass * selected).sum(-1) / mass.sum(-1),
     }
-    for name, shares in (("oracle", oracle), ("indexer", indexer)):
-        if shares is None:
-            found |= {f"{name}_keys": unknown, f"{name}_mass": unknown}
-        else:
-            short = (shares < target).sum(-1)
-            reached = shares.gather(-1, short.clamp(max=shares.shape[-1] - 1).unsqueeze(-1)).squeeze(-1)
-            found |= {f"{name}_keys": short + 1, f"{name}_mass": reached}
-    return query_rows(rows, rows.n > 0, found).with_columns(target=pl.lit(target))
+    reached = [(name, *_reached(shares, rows)) for name, shares in (("oracle", oracle), ("indexer", indexer))]
+    parts = []
+    for place, target in enumerate(TARGETS):
+        for name, keys, masses in reached:
+            found |= {f"{name}_keys": keys[place], f"{name}_mass": masses[place]}
+        parts.append(of_queries(rows, rows.n > 0, found, target=target))
+    return parts
 
+
+def _reached(shares: torch.Tensor | None, rows: CloseupRows) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys until each target is reached, and what these hold, [targets, Q]; NaN without an order."""
+    if shares is None:
+        unknown = torch.full((len(TARGETS), len(rows.n)), torch.nan, dtype=torch.float64)
+        return unknown, unknown
+    targets = torch.tensor(TARGETS, dtype=shares.dtype, device=shares.device)
+    short = torch.searchsorted(shares, targets.expand(len(shares), -1).contiguous())
+    return (short + 1).T, shares.gather(-1, short.clamp(max=shares.shape[-1] - 1)).T
+    
 
 class _Curve:
     """Weighted sums of what k keys hold, over the queries of one layer."""
@@ -149,24 +156,24 @@ def drift_collector() -> Maker:
 class _Drift(Collector):
     def __init__(self, sample: CloseupSample) -> None:
         self.sample = sample.index
-        self.parts: list[pl.DataFrame] = []
+        self.parts: list[Queries] = []
 
     def add(self, layers: Sequence[CloseupRows]) -> None:
         """Measure the scores of the layers that have any."""
         for rows in layers:
             if rows.scores is not None:
                 up = rows.eligible & rows.scores.isfinite()
-                self.parts.append(query_rows(rows, up.sum(-1) > 1, score_shape(rows.scores, up, rows.selected)))
+                self.parts.append(of_queries(rows, up.sum(-1) > 1, score_shape(rows.scores, up, rows.selected)))
 
     def tables(self) -> Tables:
         """``score_drift``."""
-        in_effect = pl.col("margin").is_not_null()
-        measured = [
-            *(means(name) for name in SCORE_DRIFT.weights),
-            in_effect.sum().alias("queries_in_effect"),
-            pl.col("weight").filter(in_effect).sum().alias("weight_in_effect"),
-        ]
-        return {"score_drift": grouped(self.parts, measured, SCORE_DRIFT, self.sample)}
+        return {"score_drift": grouped(self.parts, SCORE_DRIFT, self.sample, _in_effect)}
+
+
+def _in_effect(groups: Groups) -> dict[str, NDArray[np.float64]]:
+    """How many queries of each group have a margin, and what they stand for."""
+    known = ~np.isnan(groups.values("margin"))
+    return {"queries_in_effect": groups.sum(known), "weight_in_effect": groups.known("margin")}
 
 
 def score_shape(scores: torch.Tensor, up: torch.Tensor, selected: torch.Tensor | None) -> dict[str, torch.Tensor]:

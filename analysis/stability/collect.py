@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import polars as pl
 import torch
 
 from indexscope.analysis.closeup.collect import CloseupSample, Collected, Collector, Maker, Tables
 from indexscope.analysis.closeup.order import choice, own_priority, top
 from indexscope.analysis.closeup.rows import CloseupRows
-from indexscope.analysis.closeup.weighted import grouped, means, query_rows
+from indexscope.analysis.closeup.weighted import Queries, grouped, of_queries
 from indexscope.analysis.stability.rerun import rerun_samples
 from indexscope.analysis.stability.rounding import ROUNDINGS, TIES, latest
 from indexscope.analysis.stability.tables import COLLECTED, SELECTION_STABILITY
@@ -31,7 +30,7 @@ def stability_collector() -> Maker:
 class _Stability(Collector):
     def __init__(self, sample: CloseupSample) -> None:
         self.sample = sample.index
-        self.parts: list[pl.DataFrame] = []
+        self.parts: list[Queries] = []
 
     def add(self, layers: Sequence[CloseupRows]) -> None:
         """Select again in every layer that has scores and a selection."""
@@ -45,12 +44,11 @@ class _Stability(Collector):
         counted = (k > 0) & (up.sum(-1) > k)
         for variant in VARIANTS:
             found = compare(variant, rows, scores, selected, up)
-            self.parts.append(query_rows(rows, counted, found).with_columns(variant=pl.lit(variant)))
+            self.parts.append(of_queries(rows, counted, found, variant=variant))
 
     def tables(self) -> Tables:
         """``selection_stability``."""
-        measured = [means(name) for name in SELECTION_STABILITY.weights]
-        return {"selection_stability": grouped(self.parts, measured, SELECTION_STABILITY, self.sample)}
+        return {"selection_stability": grouped(self.parts, SELECTION_STABILITY, self.sample)}
 
 
 def compare(
