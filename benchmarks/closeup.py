@@ -2,7 +2,7 @@
 
     python benchmarks/closeup.py [--samples 8] [--length 512] [--rounds 3] [--before FOLDER]
 
-The built-in baseline looks at its own source code on one torch thread. Figures are processor time of that thread, so
+The built-in baseline looks at its own source code on one torch thread. Figures are processor time, so
 that other work on the machine counts little, in ms a sample and relative to the model's plain sdpa forward. With
 --before, a checkout of an earlier commit is measured in the same run, in turn; every round is a process of its own.
 """
@@ -28,7 +28,7 @@ Times = dict[str, float]
 
 
 class Clock:
-    """Adds up the thread's processor time by what it is spent on."""
+    """Adds up processor time by what it is spent on."""
 
     def __init__(self) -> None:
         self.spent: Times = defaultdict(float)
@@ -37,11 +37,11 @@ class Clock:
         """The function, its time counted."""
 
         def call(*given: Any, **named: Any) -> Any:
-            start = time.thread_time()
+            start = time.process_time()
             try:
                 return function(*given, **named)
             finally:
-                self.spent[name] += time.thread_time() - start
+                self.spent[name] += time.process_time() - start
 
         return call
 
@@ -82,16 +82,16 @@ def measure(count: int, length: int) -> Times:
 
     def forwards() -> float:
         inputs = [torch.tensor([one.input_ids]) for one in samples]
-        start = time.thread_time()
+        start = time.process_time()
         with torch.inference_mode():
             for one in inputs:
                 plain(input_ids=one, use_cache=False)
-        return time.thread_time() - start
+        return time.process_time() - start
 
     def look(seen: list[Sample], reruns: int) -> float:
-        start = time.thread_time()
+        start = time.process_time()
         run.closeup_samples(source, seen, CloseupSettings(rerun_samples=reruns), ExtractSettings())
-        return time.thread_time() - start
+        return time.process_time() - start
 
     look(samples[:2], 1), forwards()
     rerun = look(samples[:2], 1) - look(samples[:2], 0)
