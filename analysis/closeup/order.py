@@ -105,7 +105,7 @@ def choice(scores: torch.Tensor, up: torch.Tensor, k: torch.Tensor) -> Choice:
         k: How many are selected, [Q].
     """
     ranked = ranking(scores, up)
-    threshold = _nth(ranked, ranked.shape[-1] - k)
+    threshold = nth(ranked, ranked.shape[-1] - k)
     some = (k > 0).unsqueeze(-1)
     sure, tied = (ranked > threshold) & some, (ranked == threshold) & up & some
     return Choice(k, sure, tied, k - sure.sum(-1))
@@ -114,7 +114,7 @@ def choice(scores: torch.Tensor, up: torch.Tensor, k: torch.Tensor) -> Choice:
 def first(mask: torch.Tensor, rank: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
     """The first ``count`` [..., Q] keys of a mask [..., Q, K] by rank, small first; no two of a row have the same."""
     ranked = rank.masked_fill(~mask, torch.iinfo(rank.dtype).max)
-    return mask & (ranked <= _nth(ranked, count - 1)) & (count > 0).unsqueeze(-1)
+    return mask & (ranked <= nth(ranked, count - 1)) & (count > 0).unsqueeze(-1)
 
 
 def top(scores: torch.Tensor, up: torch.Tensor, k: torch.Tensor, priority: torch.Tensor | None = None) -> torch.Tensor:
@@ -146,7 +146,7 @@ def own_priority(exact: Choice, own: torch.Tensor) -> torch.Tensor:
     return torch.where(exact.tied, places.gather(-1, (rank - 1).clamp(min=0)), place)
 
 
-def _nth(values: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+def nth(values: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
     """The value at a place [...] of each row's ascending order, [..., 1]; the nearest that there is."""
     place = place.expand(values.shape[:-1]).clamp(min=0, max=values.shape[-1] - 1)
     return sort_keys(values).gather(-1, place.unsqueeze(-1))

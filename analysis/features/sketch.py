@@ -68,9 +68,13 @@ class ScoreSketch:
     def serialize(self) -> bytes:
         """The scores as a serialised ``datasketches.tdigest_float``."""
         filled = np.flatnonzero(self.histogram)
-        values = np.clip(bin_values(filled), self.minimum, self.maximum)
+        return self.digest(bin_values(filled), self.histogram[filled])
+
+    def digest(self, values: NDArray[np.float64], counts: NDArray[np.int64]) -> bytes:
+        """Counted values of a group with these extremes, as ``serialize`` writes them."""
+        values = np.clip(values, self.minimum, self.maximum)
         order = np.argsort(values, kind="stable")
-        return digest_bytes(values[order], self.histogram[filled][order], self.minimum, self.maximum)
+        return digest_bytes(values[order], counts[order], self.minimum, self.maximum)
 
 
 def digest_bytes(values: NDArray[np.float64], counts: NDArray[np.int64], minimum: float, maximum: float) -> bytes:

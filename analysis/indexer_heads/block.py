@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
+from indexscope.analysis.closeup.order import nth
 from indexscope.analysis.closeup.rows import CloseupRows
 
 # Scores (queries x heads x keys) that are held at once; about six float64 tensors of this size live side by side.
@@ -47,7 +49,7 @@ class HeadBlock:
     k: torch.Tensor
     p: torch.Tensor
 
-    @property
+    @cached_property
     def contribution(self) -> torch.Tensor:
         """w[t, j] ReLU(q[t, j] · k[s]), [B, J, K], whose sum over heads is I. A product of float32 is exact here."""
         return self.head_weight.unsqueeze(-1) * self.relu
@@ -68,20 +70,21 @@ class HeadBlock:
             the free places divided by their number.
         """
         masked = scores.masked_fill(~self.up.unsqueeze(1), -torch.inf)
-        best = masked.topk(int(self.k.max()), dim=-1).values
-        kth = best.gather(-1, (self.k - 1).view(-1, 1, 1).expand(-1, scores.shape[1], 1))
+        kth = nth(masked, scores.shape[-1] - self.k.unsqueeze(-1))
         above, tied = masked > kth, masked == kth
         room = (self.k.view(-1, 1, 1) - above.sum(-1, keepdim=True)).double()
         return above + tied * (room / tied.sum(-1, keepdim=True))
 
-    def kept(self, inclusion: torch.Tensor) -> torch.Tensor:
-        """Expected share of the chosen keys among selections of the same size, [B, M]."""
-        return (inclusion @ self.chosen.double().unsqueeze(-1)).squeeze(-1) / self.k.unsqueeze(-1)
+    def outcome(self, inclusion: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What selections of the chosen keys' number keep and hold, [B, M] each.
 
-    def recall(self, inclusion: torch.Tensor) -> torch.Tensor:
-        """Expected dense attention of the head mean on selections, forced keys included, [B, M]."""
+        Returns:
+            kept, the expected share of the chosen keys that are among them; recall, the expected dense attention of the
+            head mean on them, forced keys included.
+        """
+        sums = inclusion @ torch.stack([self.chosen.double(), self.p], dim=-1)
         forced = (self.p * self.forced).sum(-1, keepdim=True)
-        return (inclusion @ self.p.unsqueeze(-1)).squeeze(-1) + forced
+        return sums[..., 0] / self.k.unsqueeze(-1), sums[..., 1] + forced
 
 
 def head_blocks(rows: CloseupRows) -> Iterator[HeadBlock]:

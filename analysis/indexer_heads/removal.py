@@ -77,7 +77,8 @@ class _PruningCollector:
             order = torch.from_numpy(self._order[rows.layer])
             for block in head_blocks(rows):
                 left = block.inclusion(_remaining(block.contribution[:, order.to(block.p.device)]))
-                parts = (torch.ones_like(left[..., 0]), block.recall(left), block.kept(left))
+                kept, recall = block.outcome(left)
+                parts = (torch.ones_like(recall), recall, kept)
                 sums = torch.stack([(part * block.weight.unsqueeze(-1)).sum(0) for part in parts]).cpu().numpy()
                 self._sums[rows.layer] = self._sums.get(rows.layer, 0.0) + sums
                 self._queries[rows.layer] = self._queries.get(rows.layer, 0) + len(block.query)
