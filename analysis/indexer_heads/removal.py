@@ -84,21 +84,13 @@ class _PruningCollector:
                 self._queries[rows.layer] = self._queries.get(rows.layer, 0) + len(block.query)
 
     def tables(self) -> Tables:
-        frames = [PRUNING.empty()]
+        rows = []
         for layer, (weight, recall, overlap) in sorted(self._sums.items()):
-            removed = np.arange(len(weight))
-            columns = {
-                "sample": np.full(len(weight), self._sample),
-                "layer": np.full(len(weight), layer),
-                "removed": removed,
-                "indexer_head": [None, *self._order[layer][:-1].tolist()],
-                "queries": np.full(len(weight), self._queries[layer]),
-                "weight": weight,
-                "recall": recall / weight,
-                "overlap": overlap / weight,
-            }
-            frames.append(pl.DataFrame(columns, strict=False).cast(PRUNING.schema))
-        return {"indexer_pruning": pl.concat(frames)}
+            heads = [None, *self._order[layer][:-1].tolist()]
+            means = ((recall / weight).tolist(), (overlap / weight).tolist())
+            for removed, (head, *numbers) in enumerate(zip(heads, weight.tolist(), *means, strict=True)):
+                rows.append((self._sample, layer, removed, head, self._queries[layer], *numbers))
+        return {"indexer_pruning": pl.DataFrame(rows, schema=PRUNING.schema, orient="row")}
 
 
 def _remaining(contribution: torch.Tensor) -> torch.Tensor:
