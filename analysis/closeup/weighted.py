@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from indexscope.analysis.closeup.rows import CloseupRows
+from indexscope.analysis.closeup.stacked import Stacked
 from indexscope.analysis.features.buckets import bucket_of
 from indexscope.columns import Table
 
@@ -24,34 +25,49 @@ def array(values: torch.Tensor) -> Array:
 
 @dataclass(frozen=True)
 class Queries:
-    """Quantities of some queries that belong together.
+    """Quantities of some queries that have the same ones.
 
     Attributes:
-        place: Where they all belong: the layer and whatever else tells groups apart.
-        bucket: Position bucket of each query, [Q].
+        place: Where they belong: layer, bucket and whatever else tells groups apart, of each query or of all.
         values: Quantities of each query, their ``weight`` among them, [Q] each; NaN where unknown.
     """
 
-    place: Mapping[str, int | float | str]
-    bucket: NDArray[np.int64]
+    place: Mapping[str, NDArray[Any] | float | str]
     values: Mapping[str, Array]
+
+    def __len__(self) -> int:
+        """How many queries there are."""
+        return len(self.values["weight"])
+
+    def at(self, name: str) -> NDArray[Any]:
+        """Where each query belongs, [Q]."""
+        return np.broadcast_to(np.asarray(self.place[name]), len(self))
+
+    def of(self, kept: NDArray[np.bool_]) -> Queries:
+        """Some of the queries."""
+        return Queries(
+            {name: self.at(name)[kept] for name in self.place},
+            {name: value[kept] for name, value in self.values.items()},
+        )
 
 
 def of_queries(
-    rows: CloseupRows, counted: torch.Tensor, values: Mapping[str, torch.Tensor], **place: float | str
+    rows: Stacked, counted: torch.Tensor, values: Mapping[str, torch.Tensor], **place: float | str
 ) -> Queries:
-    """Quantities of the queries of a layer that count.
+    """Quantities of the queries of some layers that count.
 
     Args:
-        rows: A layer at the sampled queries.
-        counted: Which of them count, [Q], bool.
-        values: Quantities of each query, [Q].
-        place: Where they belong beside the layer.
+        rows: Layers at the sampled queries.
+        counted: Which of them count, [R], bool.
+        values: Quantities of each query, [R].
+        place: Where they belong beside layer and bucket.
     """
     kept = counted.cpu().numpy()
-    found = {name: array(value)[kept] for name, value in values.items()}
     bucket = bucket_of(rows.query.cpu()).numpy()[kept]
-    return Queries({"layer": rows.layer, **place}, bucket, {"weight": array(rows.weight)[kept], **found})
+    found = {name: array(value)[kept] for name, value in values.items()}
+    return Queries(
+        {"layer": rows.layer[kept], "bucket": bucket, **place}, {"weight": array(rows.weight)[kept], **found}
+    )
 
 
 class Groups:
@@ -59,28 +75,17 @@ class Groups:
 
     Args:
         parts: Queries with the same quantities, at least one.
-        key: What tells groups apart: names of places, and ``bucket``.
+        key: What tells groups apart: names of places.
     """
 
     def __init__(self, parts: Sequence[Queries], key: Sequence[str]) -> None:
         self._parts = parts
-        codes, found = [], []
-        for name in key:
-            values, code = self._codes(name)
-            codes.append(code)
-            found.append(values)
-        shape = [len(values) for values in found]
-        present, self._group = np.unique(np.ravel_multi_index(codes, shape), return_inverse=True)
+        every = [np.unique(np.concatenate([part.at(name) for part in parts]), return_inverse=True) for name in key]
+        shape = [len(values) for values, _ in every]
+        present, self._group = np.unique(np.ravel_multi_index([code for _, code in every], shape), return_inverse=True)
         self._size = len(present)
         places = np.unravel_index(present, shape)
-        self.keys = {name: values[place] for name, values, place in zip(key, found, places, strict=True)}
-
-    def _codes(self, name: str) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
-        if name == "bucket":
-            values, code = np.unique(np.concatenate([part.bucket for part in self._parts]), return_inverse=True)
-            return values, code
-        values, code = np.unique(np.array([part.place[name] for part in self._parts]), return_inverse=True)
-        return values, np.repeat(code, [len(part.bucket) for part in self._parts])
+        self.keys = {name: values[place] for name, (values, _), place in zip(key, every, places, strict=True)}
 
     def values(self, name: str) -> Array:
         """A quantity of all queries."""
@@ -116,7 +121,7 @@ def grouped(
     parts: Sequence[Queries],
     table: Table,
     sample: int,
-    more: Callable[[Groups], Mapping[str, NDArray[np.generic]]] = lambda groups: {},
+    more: Callable[[Groups], Mapping[str, NDArray[Any]]] = lambda groups: {},
 ) -> pl.DataFrame:
     """Quantities of single queries as one table of a sample, sorted by its keys.
 
@@ -128,7 +133,7 @@ def grouped(
         sample: Index of the sample.
         more: The other columns.
     """
-    filled = [part for part in parts if len(part.bucket)]
+    filled = [part for part in parts if len(part)]
     if not filled:
         return table.empty()
     groups = Groups(filled, table.key[1:])

@@ -69,7 +69,10 @@ class _HeadCollector:
             return table.empty()
         sizes = [len(next(iter(columns.values()))) for _, columns in layers]
         joined = {name: np.concatenate([columns[name] for _, columns in layers]) for name in layers[0][1]}
-        places = {"sample": np.full(sum(sizes), self._sample), "layer": np.repeat([layer for layer, _ in layers], sizes)}
+        places = {
+            "sample": np.full(sum(sizes), self._sample),
+            "layer": np.repeat([layer for layer, _ in layers], sizes),
+        }
         return table.shaped(pl.DataFrame(places | joined, nan_to_null=True))
 
 

@@ -15,7 +15,7 @@ SELECTED, UNSELECTED, NEITHER = range(len(GROUPS) + 1)
 class HeadSketch:
     """Scores w[t, j] ReLU(q[t, j] · k[s]) of every head of one layer by group, each as often as its query stands for.
 
-    Scores are counted by their leading bits, by filled bins alone: dense ones of 64 heads in 61 layers would take 8 GiB.
+    Scores are counted by their leading bits, in filled bins alone: dense counts of 64 heads in 61 layers take 8 GiB.
 
     Args:
         heads: Indexer heads of the layer.

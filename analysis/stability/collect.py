@@ -14,6 +14,7 @@ import torch
 from indexscope.analysis.closeup.collect import CloseupSample, Collected, Collector, Maker, Tables
 from indexscope.analysis.closeup.order import choice, earliest, own_priority
 from indexscope.analysis.closeup.rows import CloseupRows
+from indexscope.analysis.closeup.stacked import Stacked, stacked
 from indexscope.analysis.closeup.weighted import Queries, grouped, of_queries
 from indexscope.analysis.stability.rerun import rerun_samples
 from indexscope.analysis.stability.rounding import ROUNDINGS, TIES, latest
@@ -34,11 +35,11 @@ class _Stability(Collector):
 
     def add(self, layers: Sequence[CloseupRows]) -> None:
         """Select again in every layer that has scores and a selection."""
-        for rows in layers:
+        for rows in stacked(layers):
             if rows.scores is not None and rows.selected is not None:
-                self._layer(rows, rows.scores, rows.selected)
+                self._select(rows, rows.scores, rows.selected)
 
-    def _layer(self, rows: CloseupRows, scores: torch.Tensor, selected: torch.Tensor) -> None:
+    def _select(self, rows: Stacked, scores: torch.Tensor, selected: torch.Tensor) -> None:
         up = rows.eligible & (scores > -torch.inf)
         own = selected & up
         k = own.sum(-1)
@@ -54,17 +55,17 @@ class _Stability(Collector):
         return {"selection_stability": grouped(self.parts, SELECTION_STABILITY, self.sample)}
 
 
-def compare(rows: CloseupRows, scores: torch.Tensor, own: torch.Tensor, up: torch.Tensor) -> dict[str, torch.Tensor]:
+def compare(rows: Stacked, scores: torch.Tensor, own: torch.Tensor, up: torch.Tensor) -> dict[str, torch.Tensor]:
     """Each variant of each query's selection beside the selection by the exact scores.
 
     Args:
-        rows: A layer at the sampled queries.
-        scores: Its index scores, [Q, K].
-        own: Keys up for selection that the model selects, [Q, K].
-        up: Keys up for selection, [Q, K].
+        rows: Layers at the sampled queries.
+        scores: Their index scores, [R, K].
+        own: Keys up for selection that the model selects, [R, K].
+        up: Keys up for selection, [R, K].
 
     Returns:
-        [VARIANTS, Q] each: changed = |S less S'| / k_t; any_changed; recall_change = head-mean attention on S' less
+        [VARIANTS, R] each: changed = |S less S'| / k_t; any_changed; recall_change = head-mean attention on S' less
         that on S; near_tie, whether the k-th and the (k+1)-th score of the variant are equal; tie_share, the share of
         S' that was chosen between equals. For ``ties``, S and S' are the two extremes of breaking ties among the exact
         scores: to the earliest key and to the latest.

@@ -7,6 +7,7 @@ masks queries x length of each layer), of two runs at most; whole logits never o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -92,21 +93,18 @@ def _compare(source: Source, sample: TokenSequence, queries: int, chunk: int) ->
         if variant in CHUNKS or other.replaced:
             found = output_change(reference, other, ids[0], places)
             values = {"weight": array(weights), **{name: array(value) for name, value in found.items()}}
-            outputs.append(Queries({"variant": variant}, bucket_of(places).numpy(), values))
+            outputs.append(Queries({"variant": variant, "bucket": bucket_of(places).numpy()}, values))
             for layer, selection in reference.layers.items():
                 changed = array(selection_change(selection, other.layers[layer].selected, variant != TIES))
-                known = ~np.isnan(changed)
-                values = {"weight": array(weights)[known], "changed": changed[known]}
-                selections.append(
-                    Queries({"variant": variant, "layer": layer}, bucket_of(places).numpy()[known], values)
-                )
+                own = Queries({"variant": variant, "layer": layer}, {"weight": array(weights), "changed": changed})
+                selections.append(own.of(~np.isnan(changed)))
     return {
         "output_stability": grouped(outputs, OUTPUT_STABILITY, sample.index, _beside_means),
         "selection_rerun": grouped(selections, SELECTION_RERUN, sample.index),
     }
 
 
-def _beside_means(groups: Groups) -> dict[str, NDArray[np.float64]]:
+def _beside_means(groups: Groups) -> dict[str, NDArray[Any]]:
     """The columns of ``output_stability`` that are no means."""
     return {"tokens": groups.count(), "max_kl": groups.most("kl"), "nll_weight": groups.known("nll_change")}
 
