@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from indexscope.analysis.closeup.collect import CloseupSample, Collected, Maker, Tables
 from indexscope.analysis.closeup.rows import CloseupRows
+from indexscope.analysis.closeup.stacked import by_layer
 from indexscope.analysis.features.positions import AXES
-from indexscope.analysis.indexer_heads.block import HeadBlock, head_blocks
-from indexscope.analysis.indexer_heads.measures import head_measures, pair_measures, position_sums
+from indexscope.analysis.indexer_heads.block import head_blocks
+from indexscope.analysis.indexer_heads.measures import Positions, head_measures, pair_measures, position_sums
 from indexscope.analysis.indexer_heads.removal import pruning_collector, removal_order
-from indexscope.analysis.indexer_heads.sketch import HeadSketch
+from indexscope.analysis.indexer_heads.sketch import HeadSketch, head_scores
 from indexscope.analysis.indexer_heads.tables import COLLECTED, HEADS, PAIRS, POSITIONS, SCORES
 from indexscope.columns import Table
 
@@ -44,14 +45,26 @@ class _HeadCollector:
     def __init__(self, sample: CloseupSample) -> None:
         self._sample = sample.index
         self._ids = sample.input_ids
+        self._bins = int(len(sample.input_ids) - 1).bit_length() + 1
         self._layers: dict[int, _LayerSums] = {}
 
     def add(self, layers: Sequence[CloseupRows]) -> None:
-        for rows in layers:
-            for block in head_blocks(rows):
-                if rows.layer not in self._layers:
-                    self._layers[rows.layer] = _LayerSums(block.relu.shape[1], len(self._ids))
-                self._layers[rows.layer].add(block, self._ids.to(block.p.device))
+        for block in head_blocks(layers):
+            quantities, own = head_measures(block, self._ids.to(block.p.device))
+            means, pairs = (_weighted(part, block.weight) for part in (quantities, pair_measures(block, own)))
+            stretches = list(by_layer(block.layer))
+            positions = position_sums(block, own, [here for _, here in stretches], self._bins)
+            scores = head_scores(block)
+            for (layer, here), selections in zip(stretches, positions, strict=True):
+                if layer not in self._layers:
+                    self._layers[layer] = _LayerSums(block.relu.shape[1])
+                sums = self._layers[layer]
+                sums.queries += here.stop - here.start
+                sums.weight += float(scores.weight[here].sum())
+                sums.means += means[:, here].sum(axis=1)
+                sums.pairs += pairs[:, here].sum(axis=1)
+                sums.add_selections(selections)
+                sums.scores.add(scores.of(here))
 
     def tables(self) -> Tables:
         layers = sorted(self._layers.items())
@@ -77,31 +90,24 @@ class _HeadCollector:
 
 
 class _LayerSums:
-    """Weighted sums of one layer over a sample's queries, float64 on the CPU."""
+    """Weighted sums of one layer over a sample's queries: numerators and weights of the means are one array."""
 
-    def __init__(self, heads: int, length: int) -> None:
+    def __init__(self, heads: int) -> None:
         self.heads = heads
-        self.queries = 0
-        self._weight = 0.0
-        self._means = _Mean((heads, len(HEADS.weights)))
-        self._pairs = _Mean((len(PAIRS.weights), heads, heads))
-        self._bins = int(length - 1).bit_length() + 1
-        self._selections: dict[str, NDArray[np.float64]] = {}
+        self.queries, self.weight = 0, 0.0
+        self.means = np.zeros((2, heads, len(HEADS.weights)))
+        self.pairs = np.zeros((2, len(PAIRS.weights), heads, heads))
+        self.selections: Positions = {}
         self.scores = HeadSketch(heads)
 
-    def add(self, block: HeadBlock, ids: torch.Tensor) -> None:
-        self.queries += len(block.query)
-        self._weight += float(block.weight.sum())
-        quantities, own = head_measures(block, ids)
-        self._means.add(quantities, block.weight)
-        self._pairs.add(pair_measures(block, own), block.weight)
-        for axis, sums in position_sums(block, own, self._bins).items():
-            self._selections[axis] = self._selections.get(axis, 0.0) + sums
-        self.scores.add(block)
+    def add_selections(self, sums: Positions) -> None:
+        """Add selections by bin."""
+        for axis, values in sums.items():
+            self.selections[axis] = self.selections.get(axis, 0.0) + values
 
     def heads_columns(self) -> Columns:
         """Columns of ``indexer_heads``."""
-        weights, values = self._means.weight, self._means.value
+        values, weights = _means(self.means)
         columns: Columns = {"indexer_head": np.arange(self.heads), "queries": np.full(self.heads, self.queries)}
         for place, (name, weight) in enumerate(HEADS.weights.items()):
             columns.setdefault(weight, weights[:, place])
@@ -111,52 +117,41 @@ class _LayerSums:
     def pair_columns(self) -> Columns:
         """Columns of ``indexer_head_pairs``."""
         first, second = np.triu_indices(self.heads, 1)
+        values, weights = _means(self.pairs[..., first, second])
         columns: Columns = {"head_a": first, "head_b": second}
         for place, (name, weight) in enumerate(PAIRS.weights.items()):
-            columns[weight] = self._pairs.weight[place, first, second]
-            columns[name] = self._pairs.value[place, first, second]
+            columns[weight] = weights[place]
+            columns[name] = values[place]
         return columns
 
     def bin_columns(self) -> Columns:
         """Columns of ``indexer_head_positions``; a bin that no query could reach says nothing."""
-        own = np.concatenate([self._selections[axis] for axis in AXES], axis=1)
+        own = np.concatenate([self.selections[axis] for axis in AXES], axis=1)
         expected = own[-1] > 0
-        axis = np.concatenate([np.full(self._selections[axis].shape[1], axis) for axis in AXES])[expected]
-        place = np.concatenate([np.arange(self._selections[axis].shape[1]) for axis in AXES])[expected]
+        axis = np.concatenate([np.full(self.selections[axis].shape[1], axis) for axis in AXES])[expected]
+        place = np.concatenate([np.arange(self.selections[axis].shape[1]) for axis in AXES])[expected]
         size = self.heads * len(place)
         return {
             "indexer_head": np.repeat(np.arange(self.heads), len(place)),
             "axis": np.tile(axis, self.heads),
             "bin": np.tile(place, self.heads),
             "queries": np.full(size, self.queries),
-            "weight": np.full(size, self._weight),
+            "weight": np.full(size, self.weight),
             "selections": own[:-1, expected].ravel(),
             "expected_selections": np.tile(own[-1, expected], self.heads),
         }
 
 
-class _Mean:
-    """A weighted mean over queries, without those where it is NaN."""
+def _weighted(values: torch.Tensor, weight: torch.Tensor) -> NDArray[np.float64]:
+    """Values [B, ...] times the queries' weights, and the weights where they are known, [2, B, ...]; NaN is unknown."""
+    times = weight.view(-1, *(1,) * (values.dim() - 1)) * ~values.isnan()
+    return np.asarray(torch.stack([values.nan_to_num() * times, times]).cpu().numpy(), dtype=np.float64)
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self._sum = torch.zeros(shape, dtype=torch.float64)
-        self._weight = torch.zeros(shape, dtype=torch.float64)
 
-    def add(self, values: torch.Tensor, weight: torch.Tensor) -> None:
-        """Take values [B, *shape] of queries with weights [B]."""
-        times = weight.view(-1, *(1,) * (values.dim() - 1)) * ~values.isnan()
-        self._sum += (values.nan_to_num() * times).sum(0).cpu()
-        self._weight += times.sum(0).cpu()
-
-    @property
-    def weight(self) -> NDArray[np.float64]:
-        """Weight behind the mean."""
-        return np.asarray(self._weight.numpy(), dtype=np.float64)
-
-    @property
-    def value(self) -> NDArray[np.float64]:
-        """The mean; NaN without weight."""
-        return np.asarray((self._sum / self._weight).numpy(), dtype=np.float64)
+def _means(sums: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means, NaN without weight, and their weights, of sums [2, ...]."""
+    with np.errstate(invalid="ignore"):
+        return sums[0] / sums[1], sums[1]
 
 
 CLOSEUP = Collected(

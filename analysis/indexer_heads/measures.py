@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,6 +12,8 @@ from indexscope.analysis.features.positions import AXES, RELATIVE_BINS
 from indexscope.analysis.indexer_heads.block import HeadBlock
 from indexscope.analysis.indexer_heads.kernels import place_selections
 from indexscope.analysis.indexer_heads.tables import FOCUS, HEADS, PAIRS
+
+Positions = dict[str, NDArray[np.float64]]
 
 LOCAL_KEYS = 32
 SINK_KEYS = 4
@@ -119,19 +123,22 @@ def _cosines(vectors: torch.Tensor, norm: torch.Tensor, least: torch.Tensor) -> 
     return (vectors @ vectors.mT / (known * known.mT)).clamp(-1.0, 1.0)
 
 
-def position_sums(block: HeadBlock, own: torch.Tensor, bins: int) -> dict[str, NDArray[np.float64]]:
-    """Weighted selections of each head's own top k by bin of each axis, and last of a random selector, [J + 1, bins].
+def position_sums(block: HeadBlock, own: torch.Tensor, layers: Sequence[slice], bins: int) -> Iterator[Positions]:
+    """Selections by bin of each axis, weighted, of the queries of each layer.
 
     Args:
         block: Indexer heads at some queries.
         own: Inclusion in each head's own top k, [B, J, K].
+        layers: Which queries are of the same layer.
         bins: Bins of the axis distance.
+
+    Yields:
+        By axis those of each head's own top k, and last those of a random selector, [J + 1, bins].
     """
-    rows = own.shape[1] + 1
-    found = {axis: np.zeros((rows, size)) for axis, size in zip(AXES, (bins, RELATIVE_BINS), strict=True)}
     chance = block.k / block.up.sum(-1).double()
-    place_selections(
-        *(part.contiguous().cpu().numpy() for part in (own, block.up, block.query, block.weight, chance)),
-        *found.values(),
-    )
-    return found
+    parts = [part.contiguous().cpu().numpy() for part in (own, block.up, block.query, block.weight, chance)]
+    sizes = dict(zip(AXES, (bins, RELATIVE_BINS), strict=True))
+    for here in layers:
+        found = {axis: np.zeros((own.shape[1] + 1, size)) for axis, size in sizes.items()}
+        place_selections(*(part[here] for part in parts), *found.values())
+        yield found
