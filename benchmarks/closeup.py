@@ -124,6 +124,7 @@ def measured(folder: Path, options: argparse.Namespace) -> Times:
 
 
 def main() -> None:
+    """Measure in turn and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--length", type=int, default=512)

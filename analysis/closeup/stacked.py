@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -39,6 +39,12 @@ class Stacked:
     head_scores: torch.Tensor | None
     head_weights: torch.Tensor | None
 
+    def of(self, kept: torch.Tensor) -> Stacked:
+        """Some of the queries, by a mask [R]."""
+        parts = {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        some = {name: value[kept.to(value.device)] for name, value in parts.items()}
+        return replace(self, layer=self.layer[kept.cpu().numpy()], **some)
+
     @property
     def k(self) -> torch.Tensor:
         """k_t, [R], int64; n_t where the layers are dense."""
@@ -63,7 +69,8 @@ def stacked(layers: Sequence[CloseupRows]) -> Iterator[Stacked]:
 def by_layer(layer: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
     """The stretches of rows that belong to one layer each."""
     starts = np.flatnonzero(np.diff(layer, prepend=-1))
-    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(layer)], strict=True):
+    ends = np.flatnonzero(np.diff(layer, append=-1)) + 1
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
         yield int(layer[start]), slice(start, end)
 
 

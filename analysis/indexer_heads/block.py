@@ -76,7 +76,7 @@ class HeadBlock:
         kth = nth(masked, scores.shape[-1] - self.k.unsqueeze(-1))
         above, tied = masked > kth, masked == kth
         room = (self.k.view(-1, 1, 1) - above.sum(-1, keepdim=True)).double()
-        return above + tied * (room / tied.sum(-1, keepdim=True))
+        return (tied * (room / tied.sum(-1, keepdim=True))).masked_fill_(above, 1.0)
 
     def outcome(self, inclusion: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What selections of the chosen keys' number keep and hold, [B, M] each.

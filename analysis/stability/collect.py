@@ -37,18 +37,19 @@ class _Stability(Collector):
         """Select again in every layer that has scores and a selection."""
         for rows in stacked(layers):
             if rows.scores is not None and rows.selected is not None:
-                self._select(rows, rows.scores, rows.selected)
+                up = rows.eligible & (rows.scores > -torch.inf)
+                k = (rows.selected & up).sum(-1)
+                self._select(rows.of((k > 0) & (up.sum(-1) > k)))
 
-    def _select(self, rows: Stacked, scores: torch.Tensor, selected: torch.Tensor) -> None:
-        up = rows.eligible & (scores > -torch.inf)
-        own = selected & up
-        k = own.sum(-1)
-        counted = (k > 0) & (up.sum(-1) > k)
-        if bool(counted.any()):
-            found = compare(rows, scores, own, up)
-            for place, variant in enumerate(VARIANTS):
-                values = {name: value[place] for name, value in found.items()}
-                self.parts.append(of_queries(rows, counted, values, variant=variant))
+    def _select(self, rows: Stacked) -> None:
+        """Select again at queries in effect."""
+        if rows.scores is None or rows.selected is None or not len(rows.layer):
+            return
+        up = rows.eligible & (rows.scores > -torch.inf)
+        found = compare(rows, rows.scores, rows.selected & up, up)
+        for place, variant in enumerate(VARIANTS):
+            values = {name: value[place] for name, value in found.items()}
+            self.parts.append(of_queries(rows, rows.n > 0, values, variant=variant))
 
     def tables(self) -> Tables:
         """``selection_stability``."""
