@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
 
+from indexscope.analysis.conventions import CONVENTIONS, SERVED, TIME, Convention
 from indexscope.analysis.statistics.resampling import Array
 
 
@@ -19,16 +20,22 @@ class AttentionLayer:
     """One attention layer.
 
     Attributes:
-        pair: FLOPs of one query-key pair, 2 H (d_qk + d_v); NaN where they are not known.
+        pair: FLOPs of one query-key pair as MHA, 2 H (d_qk + d_v); NaN where they are not known.
         window: Eligible keys are the last so many; None where they are all up to the query.
         sparse: Whether it attends to a selection.
         chunk: Eligible keys are those of the query's own chunk of so many; None where attention is not chunked.
+        latent: FLOPs of one pair as latent MQA, 2 H (r + d_rope + r) for latents of r channels; None without latents.
     """
 
     pair: float
     window: int | None = None
     sparse: bool = False
     chunk: int | None = None
+    latent: float | None = None
+
+    def pair_as(self, latent: bool) -> float:
+        """FLOPs of one pair, on the latents where that is asked for and there are any."""
+        return self.latent if latent and self.latent is not None else self.pair
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ class Shape:
         top_k: Keys that a query may select; None without an indexer.
         by_token: Whether the indexer, if there is one, is known to score single tokens. The formulas know no pools,
             blocks or compressed entries, nor code that nobody has read, so that without it nothing is counted.
+        indexer_time: What an operation of the indexer counts where its precision does, relative to one in bf16.
     """
 
     attention: tuple[AttentionLayer, ...]
@@ -49,6 +57,7 @@ class Shape:
     indexer_token: float
     top_k: int | None
     by_token: bool = True
+    indexer_time: float = 1.0
 
     @property
     def has_formula(self) -> bool:
@@ -60,10 +69,23 @@ class Shape:
         """Layers that attend to a selection."""
         return sum(layer.sparse for layer in self.attention)
 
+    @property
+    def conventions(self) -> tuple[Convention, ...]:
+        """Those that tell its costs: without latents nothing runs on them."""
+        latent = any(layer.latent is not None for layer in self.attention)
+        return CONVENTIONS if latent else tuple(one for one in CONVENTIONS if one.precision or not one.sparse_latent)
+
+    def indexer_weight(self, convention: Convention) -> float:
+        """What an operation of the indexer counts in a convention."""
+        return self.indexer_time if convention.precision else 1.0
+
 
 @dataclass(frozen=True)
 class Flops:
-    """FLOPs of one prefill of each length, all layers together, each [lengths]; NaN where no formula holds."""
+    """FLOPs of one prefill of each length, all layers together, each [lengths]; NaN where no formula holds.
+
+    Those of the indexer are multiplied by what they count in the convention.
+    """
 
     indexer: Array
     attention: Array
@@ -88,18 +110,22 @@ def shape(facts: pl.DataFrame, layers: pl.DataFrame | None = None, sparse: int =
                 one["window"],
                 one["selects"],
                 one["attention_chunk"],
+                _latent_pair(one),
             )
             for one in layers.iter_rows(named=True)
         )
     else:
-        selecting = sparse or row["indexer_layers"] or 0
-        found = tuple(AttentionLayer(_pair(row), None, layer < selecting) for layer in range(row["layers"]))
+        selecting, latent = sparse or row["indexer_layers"] or 0, _latent_pair(row)
+        found = tuple(
+            AttentionLayer(_pair(row), None, layer < selecting, latent=latent) for layer in range(row["layers"])
+        )
     return Shape(
         attention=found,
         indexer_pair=2.0 * (row["indexer_layers"] or 0) * heads * (dim + 1),
         indexer_token=2.0 * (row["indexer_parameters"] or 0),
         top_k=row["index_topk"],
         by_token=row["index_topk"] is None or row["entry"] == "token",
+        indexer_time=TIME.get(row["indexer_precision"], 1.0),
     )
 
 
@@ -107,6 +133,12 @@ def _pair(row: Mapping[str, Any]) -> float:
     """FLOPs of a query-key pair in all heads; NaN where a width is not known."""
     widths = row["key_width"], row["value_width"]
     return math.nan if None in widths else 2.0 * row["attention_heads"] * sum(widths)
+
+
+def _latent_pair(row: Mapping[str, Any]) -> float | None:
+    """FLOPs of a query-key pair in all heads on the latents; None where there are none."""
+    widths = row["latent_key_width"], row["latent_value_width"]
+    return None if None in widths else 2.0 * row["attention_heads"] * sum(widths)
 
 
 def attended_pairs(lengths: ArrayLike, limit: int | None, chunk: int | None = None) -> Array:
@@ -127,7 +159,7 @@ def attended_pairs(lengths: ArrayLike, limit: int | None, chunk: int | None = No
     return np.asarray(k * (k + 1) / 2 + (length - k) * k)
 
 
-def flops(model: Shape, lengths: ArrayLike) -> Flops:
+def flops(model: Shape, lengths: ArrayLike, convention: Convention = SERVED) -> Flops:
     """FLOPs of one prefill at each length L.
 
     Layers without a window have L (L + 1) / 2 eligible pairs, those with one the sum over t of min(t + 1, window), and
@@ -137,6 +169,7 @@ def flops(model: Shape, lengths: ArrayLike) -> Flops:
     Args:
         model: The model's shape.
         lengths: Tokens, [lengths].
+        convention: What counts as an operation.
     """
     length = np.asarray(lengths, dtype=np.float64)
     if not model.has_formula:
@@ -146,7 +179,10 @@ def flops(model: Shape, lengths: ArrayLike) -> Flops:
         limit = layer.window
         if layer.sparse and model.top_k is not None:
             limit = model.top_k if limit is None else min(limit, model.top_k)
-        dense = dense + layer.pair * attended_pairs(length, layer.window, layer.chunk)
-        own = own + layer.pair * attended_pairs(length, limit, layer.chunk)
+        pair = layer.pair_as(convention.dense_latent)
+        sparse = layer.pair_as(convention.sparse_latent) if layer.sparse else pair
+        dense = dense + pair * attended_pairs(length, layer.window, layer.chunk)
+        own = own + sparse * attended_pairs(length, limit, layer.chunk)
     indexer = model.indexer_token * length + model.indexer_pair * attended_pairs(length, None)
+    indexer = model.indexer_weight(convention) * indexer
     return Flops(indexer=indexer, attention=own, dense_attention=dense)

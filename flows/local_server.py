@@ -23,8 +23,14 @@ PATIENCE = 120.0
 SERVED = "INDEXSCOPE_SERVED"
 #: Seconds that a server has to end in good order.
 GRACE = 5.0
-#: As Prefect starts its own temporary server, which would outlive a run that is killed: no page and no scheduler.
-TEMPORARY = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+#: As Prefect starts its own temporary server, which would outlive a run that is killed: no page and no scheduler. Types
+#: of blocks, which no run here uses, are left for a server with a page to enter: a third of the first start.
+TEMPORARY = {
+    "PREFECT_UI_ENABLED": "0",
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+    "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "0",
+}
 APPLICATION = ("uvicorn", "--log-level", "error", "--factory", "prefect.server.api.server:create_app")
 
 

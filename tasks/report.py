@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +17,7 @@ from indexscope.tasks.common.results import read_analyses
 from indexscope.tasks.common.unit import Tables
 
 #: Raise it when the same inputs would give another report.
-VERSION = 12
+VERSION = 13
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,12 @@ class Cover:
 
 
 def _compute(job: Job, store: Store) -> Made:
-    with with_plugins(job.plugins):
-        return Made(_rendered(job, job.more.value, store))
+    gc.freeze()  # figures are full of circles: collecting them need not look through torch each time
+    try:
+        with with_plugins(job.plugins):
+            return Made(_rendered(job, job.more.value, store))
+    finally:
+        gc.unfreeze()
 
 
 def _rendered(job: Job, cover: Cover, store: Store) -> Tables:

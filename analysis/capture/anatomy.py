@@ -39,6 +39,7 @@ class Anatomy:
         attentions: The same.
         index_heads: Heads of an indexer; None where they are not known, as is ``index_dim``, the width of one.
         entry: What an indexer scores; None where it is not known, so that no formula of its cost holds.
+        precision: What its indexers score in when served; None where nothing is published.
         fused: Whether its attention never holds the heads' maps.
         notes: What is not known, and why.
     """
@@ -51,6 +52,7 @@ class Anatomy:
     index_heads: int | None = None
     index_dim: int | None = None
     entry: EntryKind | None = None
+    precision: str | None = None
     fused: bool = False
     notes: tuple[str, ...] = ()
 
@@ -91,6 +93,7 @@ def _captured(source: CapturedModel) -> Anatomy:
         index_heads=index_heads(fitted[0]) if fitted else None,
         index_dim=index_dim(fitted[0]) if fitted else None,
         entry=source.captured.kind if fitted else None,
+        precision=source.captured.precision if fitted else None,
         fused=bool(getattr(model, "_supports_sdpa", False)),
     )
 

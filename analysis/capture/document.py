@@ -32,6 +32,8 @@ NOTES = """
   the capture name them. Where transformers' code cannot go on from chunk to chunk, a sequence runs at once, which the
   notes tell as well. Then only the features are bounded by the chunk: the model's own forward holds a mask of
   sequence x sequence, so that its memory is not linear in the length.
+- **Precision** is what an operation of the indexer counts in costs as served: in FP8 half, since tensor cores are twice
+  as fast as in bf16. Here every indexer runs in the precision of its checkpoint.
 - **Padding** may be on either side of a sequence, not between its tokens. Queries that are padding have no eligible
   keys. With padding a chunk has at least two tokens, because transformers drops the mask of a single one.
 - **Without selection** (the dense self of the same weights) the indexers of known families are not run at all; that of
@@ -56,6 +58,7 @@ COLUMNS: tuple[tuple[str, Callable[[Family], str]], ...] = (
     ("null, and why", lambda family: family.nulls),
     ("chunked exactly", lambda family: family.chunked),
     ("padding", lambda family: family.padding),
+    ("scores served in", lambda family: family.precision or "not published: counts whole"),
 )
 
 

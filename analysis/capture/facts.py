@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import polars as pl
 import torch
 from torch import nn
 
 from indexscope.analysis.capture.anatomy import anatomy_of
 from indexscope.analysis.capture.chunk import AttentionChunk
-from indexscope.analysis.capture.layers import layer_widths
+from indexscope.analysis.capture.layers import attention_modules, layer_widths
 from indexscope.analysis.capture.look import look_ids
 from indexscope.analysis.capture.observers import capture_sparse
 from indexscope.analysis.capture.protocol import Traceable, as_source
@@ -27,14 +29,16 @@ def model_facts(model: nn.Module | Traceable | Source) -> pl.DataFrame:
     Returns:
         One row; layers are those with attention maps. indexer_heads, indexer_dim and index_topk (keys that a query
         selects; compressed entries in deepseek_v4) and entry (docs/families.md: token, pool, block or compressed) are
-        null without an indexer. Of code outside transformers whatever could not be seen is null, and entry is.
+        null without an indexer, and indexer_precision is where none is published. Of code outside transformers whatever
+        could not be seen is null, and entry is.
     """
     source = as_source(model)
     found, heads, indexing = anatomy_of(source), set[int](), set[int]()
-    widths: dict[int, tuple[int, int | None, int | None]] = {}
+    modules = attention_modules(source)
+    widths: dict[int, Mapping[str, int | None]] = {}
 
     def observe(chunk: AttentionChunk) -> torch.Tensor:
-        widths[chunk.layer] = layer_widths(chunk)
+        widths[chunk.layer] = layer_widths(chunk, modules)
         if chunk.scores is not None:
             indexing.add(chunk.layer)
         if chunk.head_scores is not None:
@@ -55,14 +59,13 @@ def model_facts(model: nn.Module | Traceable | Source) -> pl.DataFrame:
         "indexer_parameters": None if hidden else found.indexer_parameters,
         "attention_parameters": found.attention_parameters if found.attentions else None,
         "layers": len(widths),
-        "attention_heads": first[0],
-        "key_width": first[1],
-        "value_width": first[2],
+        **first,
         "indexer_layers": layers or (None if source.has_indexer else 0),
         "indexer_heads": found.index_heads or max(heads, default=None),
         "indexer_dim": found.index_dim,
         "index_topk": source.index_topk,
         "entry": found.entry,
+        "indexer_precision": found.precision,
         "dtype": dtype,
         "device": source.device.type,
     }

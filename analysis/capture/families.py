@@ -49,6 +49,8 @@ class Family:
         nulls: What is null, and why.
         chunked: Whether a sequence in chunks gives what it gives whole.
         padding: Where padding changes what the family computes.
+        precision: What its indexers score in when served, of `indexscope.analysis.conventions.TIME`; None where nothing
+            is published, so that their operations count whole.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Family:
     nulls: str = "none"
     chunked: str = "yes"
     padding: str = "no effect"
+    precision: str | None = None
 
 
 def _no_keys(arguments: Arguments) -> torch.Tensor:
@@ -93,8 +96,9 @@ SHARING = "all; some share an earlier layer's selection"
 SHARED = "scores in layers that share a selection: they compute none"
 
 KNOWN: dict[str, Family] = {
-    "DeepseekV32Indexer": Family("deepseek_v32", read_tokens, _no_keys),
-    "GlmMoeDsaIndexer": Family("glm_moe_dsa", read_tokens, _no_keys, layers=SHARING, nulls=SHARED),
+    # Both are served with DeepGEMM's fp8_mqa_logits (vllm-project/vllm#48576, sgl-project/sglang#32947).
+    "DeepseekV32Indexer": Family("deepseek_v32", read_tokens, _no_keys, precision="fp8"),
+    "GlmMoeDsaIndexer": Family("glm_moe_dsa", read_tokens, _no_keys, layers=SHARING, nulls=SHARED, precision="fp8"),
     "AXK2Indexer": Family("axk2", read_tokens, _no_keys),
     "Dots3NoteTextIndexer": Family(
         "dots3_note", read_tokens, _no_keys, layers="those of full attention; the others have a sliding window",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 import torch
@@ -24,7 +24,6 @@ LONGEST_LOOK = 1024
 #: Tokens of code outside transformers, whose configuration says nothing: wider windows are not seen.
 OTHER_LOOK = 513
 _CHUNK = 128
-_WIDTHS = ("attention_heads", "key_width", "value_width")
 
 
 def layer_facts(model: nn.Module | Traceable | Source) -> pl.DataFrame:
@@ -38,8 +37,9 @@ def layer_facts(model: nn.Module | Traceable | Source) -> pl.DataFrame:
         model: Whatever `indexscope.analysis.capture.as_source` takes.
 
     Returns:
-        layer, attention_heads, key_width and value_width (channels of a head; null where a trace tells none), window
-        and attention_chunk (keys; both null where every earlier key is eligible), selects (whether the layer attends to
+        layer, attention_heads, key_width and value_width (channels of a head; null where a trace tells none),
+        latent_key_width and latent_value_width (of latents that all heads share; null where none are known), window and
+        attention_chunk (keys; both null where every earlier key is eligible), selects (whether the layer attends to
         the selection of an indexer, its own or a shared one).
     """
     source = as_source(model)
@@ -49,6 +49,7 @@ def layer_facts(model: nn.Module | Traceable | Source) -> pl.DataFrame:
     kinds = list(getattr(text, "layer_types", None) or [])
     longest = min(LONGEST_LOOK, source.max_length or LONGEST_LOOK)
     length = 1 + max((size for size in (window, chunk) if size is not None and size < longest), default=1)
+    modules = attention_modules(source)
     seen: dict[int, dict[str, object]] = {}
     eligible: dict[int, list[int]] = {}
 
@@ -56,7 +57,7 @@ def layer_facts(model: nn.Module | Traceable | Source) -> pl.DataFrame:
         eligible.setdefault(found.layer, []).extend(found.eligible[0, 0].sum(-1).tolist())
         seen[found.layer] = {
             "layer": found.layer,
-            **dict(zip(_WIDTHS, layer_widths(found), strict=True)),
+            **layer_widths(found, modules),
             "selects": found.selected is not None,
         }
         return capture_sparse(found)
@@ -76,12 +77,34 @@ def layer_facts(model: nn.Module | Traceable | Source) -> pl.DataFrame:
     return pl.DataFrame([seen[layer] for layer in sorted(seen)], schema=LAYERS.schema)
 
 
-def layer_widths(chunk: AttentionChunk) -> tuple[int, int | None, int | None]:
-    """Attention heads, and the widths of a key and a value; None for what a trace stands a single zero in for."""
+def attention_modules(source: Source) -> Mapping[int, nn.Module]:
+    """The attention module of each layer where the model is one of transformers; found by a run of its own."""
+    return source.attentions if isinstance(source, CapturedModel) else {}
+
+
+def layer_widths(chunk: AttentionChunk, modules: Mapping[int, nn.Module]) -> dict[str, int | None]:
+    """Attention heads and the widths of a key and a value, of each head's own and of latents that all heads share.
+
+    Args:
+        chunk: Of the layer.
+        modules: As `attention_modules` gives them.
+
+    Returns:
+        By column; None for what a trace stands a single zero in for, and where a module has no latents.
+    """
     maps = chunk.query if chunk.probabilities is None else chunk.probabilities
     value = chunk.value.shape[-1]
     told = value > 1 or bool(chunk.value.any())
-    return maps.shape[1], chunk.query.shape[-1] if chunk.probabilities is None else None, value if told else None
+    # What transformers' modules of multi-head latent attention call the widths of the latent and of the rotary key.
+    module = modules.get(chunk.layer)
+    rank, rotary = getattr(module, "kv_lora_rank", None), getattr(module, "qk_rope_head_dim", 0)
+    return {
+        "attention_heads": maps.shape[1],
+        "key_width": chunk.query.shape[-1] if chunk.probabilities is None else None,
+        "value_width": value if told else None,
+        "latent_key_width": None if rank is None else rank + rotary,
+        "latent_value_width": rank,
+    }
 
 
 def _declared(config: object, names: Sequence[str]) -> int | None:

@@ -31,12 +31,13 @@ from indexscope.analysis.capture.tables import PROFILE
 from indexscope.analysis.capture.watching.calls import WithinTables
 from indexscope.analysis.capture.watching.held import plain_torch
 from indexscope.analysis.capture.widths import widths_of
+from indexscope.analysis.conventions import EXPANDED
 from indexscope.analysis.flops import flops, shape
 from indexscope.analysis.settings import ExtractSettings
 from indexscope.errors import is_out_of_memory
 
 #: Raise it when facts, layers or profile of the same model change.
-PROFILE_VERSION = 2
+PROFILE_VERSION = 3
 #: Repeats of the forwards that time the selection alone, at most: they come on top of the others.
 SELECTION_REPEATS = 3
 COMPONENTS = ("indexer", SELECTION, "attention", "model")
@@ -192,9 +193,10 @@ def flops_formula(
     """FLOPs that one prefill needs by formula, all layers together.
 
     Projections as `token_flops` counts them, pairs as `indexscope.analysis.flops` does (eligible keys, of
-    which sparse layers attend the selected); NaN where it has no formula.
+    which sparse layers attend the selected) as transformers' code runs, with keys and values of each head's own; NaN
+    where it has no formula.
     """
-    pairs = flops(shape(pl.DataFrame([facts]), layers=layers), length)
+    pairs = flops(shape(pl.DataFrame([facts]), layers=layers), length, EXPANDED)
     indexer = float(pairs.indexer)
     attention = projections["attention"] * length + float(pairs.attention)
     return {"indexer": indexer, "attention": attention, "model": indexer + attention + projections["rest"] * length}

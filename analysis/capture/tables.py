@@ -6,7 +6,15 @@ import polars as pl
 
 from indexscope.columns import of, table_of
 
-_WIDTHS = of(pl.Int32, "channels", key_width="Width of a key of a head.", value_width="Width of a value of a head.")
+_WIDTHS = of(
+    pl.Int32,
+    "channels",
+    key_width="Width of a key of a head.",
+    value_width="Width of a value of a head.",
+    latent_key_width="Width of the key that all heads share in latent MQA mode, kv_lora_rank + qk_rope_head_dim; null "
+    "where no latents are known.",
+    latent_value_width="Width of the value that all heads share in latent MQA mode, kv_lora_rank; null as for the key.",
+)
 FACTS = table_of(
     "model",
     "",
@@ -26,6 +34,7 @@ FACTS = table_of(
     of(
         pl.String,
         entry="What an indexer scores: a token, or a pooled block of tokens; null for code outside transformers.",
+        indexer_precision="Precision that the family's indexers score in when served; null where none is published.",
         dtype="Type of the weights as run.",
         device="Where the model ran.",
     ),

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.features.queries import sampled_queries
 from indexscope.analysis.features.rows import AttentionRows
-from indexscope.analysis.features.stored_selections import sampled_queries
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class CloseupRows:
     Attributes:
         layer: Index of the layer.
         query: Positions of the queries, [Q], int64, ascending.
-        weight: Queries that each stands for: the positions since the sampled query before it, [Q], float64. Weighted
-            by it, sampled queries estimate a mean over all queries.
+        weight: Queries that each stands for, itself included, [Q], float64. Weighted by it, sampled queries estimate a
+            mean over all queries.
         n: n_t, [Q], int64.
         p: Dense attention of the head mean over E_t, [Q, K]; 0 outside.
         head_p: The same of each attention head, [H, Q, K].
@@ -59,14 +59,10 @@ class CloseupRows:
         return self.n > self.k
 
 
-def closeup_queries(length: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Positions of the sampled queries of a sequence and how many queries each stands for.
-
-    >>> [part.tolist() for part in closeup_queries(512, 4)]
-    [[31, 127, 287, 511], [32.0, 96.0, 160.0, 224.0]]
-    """
-    queries = sampled_queries(length, count)
-    return torch.from_numpy(queries), torch.from_numpy(np.diff(queries, prepend=-1).astype(np.float64))
+def closeup_queries(length: int, count: int, sample: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """`indexscope.analysis.features.queries.sampled_queries` as tensors, int64 and float64."""
+    queries, weights = sampled_queries(length, count, sample)
+    return torch.from_numpy(queries), torch.from_numpy(weights.astype(np.float64))
 
 
 def closeup_rows(chunk: AttentionChunk, queries: torch.Tensor, weights: torch.Tensor) -> CloseupRows | None:

@@ -19,7 +19,7 @@ from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.features.intake import TokenSequence, check_samples
 from indexscope.analysis.settings import CloseupSettings, ExtractSettings
 
-VERSION = 5
+VERSION = 6
 """Part of every close-up's key: raise it when any number in its tables would change."""
 PILOT_EVERY = 4
 
@@ -54,7 +54,7 @@ def _look(
     chunk_size: int,
 ) -> Tables:
     ids = torch.tensor([list(sample.input_ids)], dtype=torch.int64)
-    places, weights = closeup_queries(ids.shape[1], queries)
+    places, weights = closeup_queries(ids.shape[1], queries, sample.index)
     looked_at = CloseupSample(sample.index, sample.name, ids[0], places, weights)
     collectors = [make(looked_at) for make in makers]
     predicting = [collector for collector in collectors if isinstance(collector, Predicting)]

@@ -9,6 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from indexscope.analysis.clustering.chance import KEY, beyond, nearness, on_best, on_keys
+from indexscope.analysis.features.shape import COLUMNS
 from indexscope.analysis.metrics.ratios import share_table
 from indexscope.analysis.settings import BootstrapSettings
 from indexscope.analysis.statistics.resampling import Array
@@ -27,36 +29,57 @@ TYPED = table_of(
 )
 
 
+#: Where the window holds more of uniform attention than this, distance tells what is local.
+WIDE = 0.5
+
+
 @dataclass(frozen=True)
 class PatternRule:
-    """A type applies where its evidence reaches the threshold and no earlier rule applies.
+    """A type applies where its evidence reaches what the rule asks for and no earlier rule applies.
 
     Attributes:
         name: The pattern type.
-        evidence: A share from 0 to 1, as an expression over the pattern rows.
-        threshold: What it must reach.
+        excess: A share of the attention less what is asked for, an expression over the pattern rows; it applies from 0.
         meaning: The rule in words.
     """
 
     name: str
-    evidence: pl.Expr
-    threshold: float
+    excess: pl.Expr
     meaning: str
 
 
+def _more(name: str, column: str, chance: pl.Expr, threshold: float, what: str) -> PatternRule:
+    excess = beyond(pl.col(column), chance, threshold)
+    return PatternRule(name, excess, f"{what}: chance and at least {threshold} of what chance leaves")
+
+
+_LOCAL = beyond(pl.col("local_mass"), on_keys(pl.col("uniform_local")), 0.5)
+_NEAR = beyond(1 - pl.col("reach"), nearness(), 0.5)
+
+#: Chance is what random attention with as large weights has there at that length (`chance`).
 RULES = (
-    PatternRule("uniform", pl.col("normalized_entropy"), 0.95, "normalised entropy of at least 0.95"),
-    PatternRule("sink", pl.col("sink_mass"), 0.5, "at least half of the attention on the first keys"),
-    PatternRule("previous-token", pl.col("previous_mass"), 0.5, "at least half on the token before the query"),
-    PatternRule("self", pl.col("self_mass"), 0.5, "at least half on the query itself (the diagonal)"),
-    PatternRule("induction", pl.col("induction_mass"), 0.4, "at least 0.4 on keys that follow a copy of the query"),
-    PatternRule("slash", pl.col("slash_mass"), 0.3, "at least 0.3 at one single distance of 2 or more"),
-    PatternRule("vertical", pl.col("vertical_mass"), 0.3, "at least 0.3 on four keys other than the sinks"),
-    PatternRule("block", pl.col("block_mass"), 0.2, "at least 0.2 on whole aligned blocks of 16, 32, ... 512 keys"),
-    PatternRule("local", pl.col("local_mass"), 0.6, "at least 0.6 within the local window"),
-    PatternRule(
-        "global", 1 - pl.col("local_mass") - pl.col("sink_mass"), 0.5, "at least half beyond the window and the sinks"
+    PatternRule("uniform", pl.col("normalized_entropy") - 0.95, "normalised entropy of at least 0.95"),
+    _more("sink", "sink_mass", on_keys(pl.col("uniform_sink")), 0.5, "attention on the first keys"),
+    _more("previous-token", "previous_mass", on_keys(KEY), 0.5, "attention on the token before the query"),
+    _more("self", "self_mass", on_keys(KEY), 0.5, "attention on the query itself (the diagonal)"),
+    _more(
+        *("induction", "induction_mass", on_keys(pl.col("uniform_induction")), 0.4),
+        "attention on keys that follow a copy of the query",
     ),
+    _more("slash", "slash_mass", on_best(1), 0.3, "attention at one single distance of 2 or more"),
+    _more("vertical", "vertical_mass", on_best(COLUMNS), 0.25, "attention on four keys other than the sinks"),
+    PatternRule(
+        "block",
+        pl.col("block_mass") - 0.2,
+        "at least 0.2 on whole aligned blocks of 16, 32, ... 512 keys; chance has 0",
+    ),
+    PatternRule(
+        "local",
+        pl.max_horizontal(_LOCAL, pl.when(pl.col("uniform_local") > WIDE).then(_NEAR).otherwise(-1.0)),
+        "attention within the local window: chance and at least 0.5 of what chance leaves; where uniform attention has "
+        f"more than {WIDE} of itself in the window, also a mean distance of at most half of what chance has",
+    ),
+    PatternRule("global", pl.col("beyond_mass") - 0.5, "at least half beyond the window and the sinks"),
 )
 TYPES = (*(rule.name for rule in RULES), MIXED)
 
@@ -65,14 +88,13 @@ def classify(rows: pl.DataFrame) -> tuple[list[str], Array]:
     """The type of every pattern row and its margin.
 
     The first rule that applies gives the type; where none does it is mixed. The margin is the smallest change of one
-    evidence that would change the type: how far the rule's own evidence is above its threshold, or an earlier rule's
-    below, whichever is less.
+    share of the attention that would change the type: how far the rule's own is above what the rule asks for, or an
+    earlier rule's below, whichever is less.
 
     Returns:
         Types and margins (shares of attention), one a row.
     """
-    evidence = rows.select(rule.evidence.alias(rule.name) for rule in RULES).to_numpy()
-    excess = evidence - np.array([rule.threshold for rule in RULES])
+    excess = rows.select(rule.excess.alias(rule.name) for rule in RULES).to_numpy()
     passed = excess >= 0
     first: NDArray[np.int64] = np.where(passed.any(axis=1), passed.argmax(axis=1), len(RULES))
     own = np.where(

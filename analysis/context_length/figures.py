@@ -6,21 +6,22 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from indexscope.analysis.context_length.resampled import SKILL
 from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import largest, values
 from indexscope.analysis.plots.style import MUTED, legend_above, look, new_figure, styled
 
-_RECALL = ("selection_recall", "oracle_recall", "random_recall")
+_RECALL = ("selection_recall", "oracle_recall", "random_recall", SKILL)
 
 
 @styled
 def metrics_by_length(lengths: pl.DataFrame, onset_length: int | None = None) -> Figure | None:
-    """Recall (left) and sparsity cost (right) of the queries at each context length, over all layers, with bands.
+    """Recall and skill (left) and sparsity cost (right) at each context length, over all layers, with bands.
 
     Args:
         lengths: One model's frame ``lengths``; rows of kind "at" are drawn.
-        onset_length: Context length from which recall is detectably lower, marked; None: not detected.
+        onset_length: Context length from which skill is detectably lower, marked; None: not detected.
 
     Returns:
         The figure, or None where nothing was selected.
@@ -34,14 +35,14 @@ def metrics_by_length(lengths: pl.DataFrame, onset_length: int | None = None) ->
     grid = figure.subplots(1, 2 if cost.height else 1, squeeze=False)
     for index, metric in enumerate(_RECALL):
         _line(grid[0, 0], recall[metric], label(metric), index)
-    grid[0, 0].set_ylabel(f"attention held (share, n = {largest(recall['selection_recall'], 'n')} samples)")
+    grid[0, 0].set_ylabel(f"attention held (share), skill (n = {largest(recall['selection_recall'], 'n')} samples)")
     if cost.height:
         grid[0, 1].axhline(0, color=MUTED, linewidth=0.9)
         _line(grid[0, 1], cost, label("sparsity_cost"), len(_RECALL))
         grid[0, 1].set_ylabel(f"{label('sparsity_cost')} (nats, n = {largest(cost, 'n')} samples)")
     for axes in grid.flat:
         if onset_length is not None:
-            axes.axvline(onset_length, color=MUTED, linestyle=(0, (2, 2)), label="recall loses from here on")
+            axes.axvline(onset_length, color=MUTED, linestyle=(0, (2, 2)), label="skill is less from here on")
         axes.set_xlabel("context length (tokens), queries of its last power of two")
     legend_above(figure, grid.flat, columns=3)
     return figure

@@ -15,19 +15,19 @@ FAMILY = Family(
     ),
     metrics=(
         Metric(
-            "recall_onset_length",
+            "skill_onset_length",
             "tokens",
             "neither",
-            "The context length at which the selection begins to hold less of what it could; null: not detected.",
-            "the smallest 2^m - 1 such that recall_of_oracle over the queries of the bucket that ends there, and over "
-            "those of every later bucket, is detectably lower than over the first bucket in effect: the interval of "
-            "the difference, paired by sample, leaves out 0",
+            "The context length at which the selection begins to be less skilled; null: not detected.",
+            "the smallest 2^m - 1 such that selection_skill over the queries of the bucket that ends there, and over "
+            "those of every later bucket, is lower than over the first bucket in effect by more than 0.001: the "
+            "interval of the difference, paired by sample, lies beyond it",
             Computed("context_length", "indexer"),
             range="> 0",
             misleads=(
-                "Detection needs samples: with more of them a smaller loss is seen at a shorter length, so that null "
-                "is no proof of absence and models compare on the same samples only. The size of the loss is in the "
-                "table onset."
+                "Detection needs samples, so that null is no proof of absence and models compare on the same samples "
+                "only. The size of the loss is in the table onset. Recall has no such length: of more keys the same k "
+                "holds less, whatever the indexer does, so that it falls from the first bucket on."
             ),
         ),
     ),

@@ -8,13 +8,13 @@ from typing import Any
 import polars as pl
 
 from indexscope.analysis.context_length.figures import metrics_by_length
-from indexscope.analysis.context_length.resampled import FOLLOWED
+from indexscope.analysis.context_length.resampled import FOLLOWED, SKILL
 from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.report.numbers import count, decimals, number, span
 from indexscope.analysis.report.panel import Drawn, Frames, Panel, TextTable
 from indexscope.analysis.report.sentences import name_of, with_unit
 
-_SHOWN = ("selection_recall", "oracle_recall", "random_recall", "recall_of_oracle", "output_error", "sparsity_cost")
+_SHOWN = ("selection_recall", "oracle_recall", "random_recall", SKILL, "output_error", "sparsity_cost")
 
 
 def words(frames: Frames) -> Sequence[str]:
@@ -24,10 +24,10 @@ def words(frames: Frames) -> Sequence[str]:
     rows = frames["onset"]
     overall = list(rows.filter(pl.col("layer").is_null()).iter_rows(named=True))
     told = [_sentence(row) for row in overall if row["metric"] in FOLLOWED]
-    layers = rows.filter((pl.col("metric") == "recall_of_oracle") & pl.col("layer").is_not_null())
+    layers = rows.filter((pl.col("metric") == SKILL) & pl.col("layer").is_not_null())
     found = layers.drop_nulls("length").sort("length", pl.col("loss"), descending=[False, True])
     if layers.height:
-        text = f"By layer, a loss of recall is detected in {found.height} of {layers.height}"
+        text = f"By layer, a loss of skill is detected in {found.height} of {layers.height}"
         if found.height:
             first = found.row(0, named=True)
             text += f", first in layer {first['layer']} (from {count(first['length'])} tokens on)"
@@ -52,10 +52,10 @@ def _sentence(row: Mapping[str, Any]) -> str:
 
 
 def draw(frames: Frames) -> list[Drawn]:
-    """Recall and sparsity cost over length."""
+    """Recall, skill and sparsity cost over length."""
     onset = None
     if "onset" in frames:
-        own = frames["onset"].filter((pl.col("metric") == "recall_of_oracle") & pl.col("layer").is_null())
+        own = frames["onset"].filter((pl.col("metric") == SKILL) & pl.col("layer").is_null())
         onset = None if own.is_empty() else own["length"][0]
     figure = metrics_by_length(frames["lengths"], onset) if "lengths" in frames else None
     caption = (
@@ -97,8 +97,10 @@ PANEL = Panel(
     about=(
         "The model does not see the future, so that the queries up to a length are what a study of that length would "
         "measure. A loss counts from the first length on at which the interval of the difference from where the "
-        "indexer first leaves keys out, paired by sample, lies above zero there and at every longer length. Samples "
-        "that are shorter than a length are not part of its comparison."
+        "indexer first leaves keys out, paired by sample, lies above what matters (the metric's least margin) there "
+        "and at every longer length. Recall falls and output error grows with length by themselves, since the same k "
+        "is a smaller share of the keys: skill, which is held against chance and the best choice at the same length, "
+        "tells whether the indexer is worse. Samples that are shorter than a length are not part of its comparison."
     ),
     words=words,
     draw=draw,

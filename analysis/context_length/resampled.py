@@ -13,14 +13,19 @@ from indexscope.analysis.context_length.by_sample import BySample
 from indexscope.analysis.context_length.extent import Extent
 from indexscope.analysis.metrics.blocks import sample_blocks
 from indexscope.analysis.metrics.grids import Grid, grids
+from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.metrics.stream import Sharded
 from indexscope.analysis.metrics.sums import Cell, ratio_metrics
 from indexscope.analysis.settings import BootstrapSettings
 from indexscope.analysis.statistics.resampling import Array, resample_counts
 
 TABLES = ("tokens", "indexer", "attention")
-#: Metrics that are followed from the first bucket in effect on.
-FOLLOWED = ("recall_of_oracle", "selection_recall", "output_error", "sparsity_cost")
+SKILL = "selection_skill"
+#: Metrics that are followed from the first bucket in effect on. Recall and output error are not: of more keys the same
+#: k holds less, whatever the indexer does, even relative to the best choice, since at first nearly all are selected.
+FOLLOWED = (SKILL, "sparsity_cost")
+#: What they are, or are functions of.
+_PARTS = frozenset(part for name in FOLLOWED for part in REGISTRY[name].bases or (name,))
 
 
 @dataclass
@@ -127,7 +132,7 @@ def _add(
                 tops, bottoms = (part.sum(axis=1) if whole else part[:, place] for part in (top, bottom))
                 if whole:
                     kept.add(name, grid.samples, tops, bottoms)
-                found[cell].add(tops, bottoms, drawn, size.first.get(layer) if name in FOLLOWED else None)
+                found[cell].add(tops, bottoms, drawn, size.first.get(layer) if name in _PARTS else None)
 
 
 def _spread(grid: Grid, part: Array, buckets: int) -> Array:

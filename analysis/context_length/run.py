@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from indexscope.analysis.context_length import ContextLengthSettings
 from indexscope.analysis.context_length.by_sample import BySample
 from indexscope.analysis.context_length.extent import Extent, extent
-from indexscope.analysis.context_length.resampled import FOLLOWED, Buckets, resampled
+from indexscope.analysis.context_length.resampled import FOLLOWED, SKILL, Buckets, resampled
 from indexscope.analysis.context_length.tables import LENGTHS, ONSET, RESULTS
 from indexscope.analysis.metrics.metric import Derived
 from indexscope.analysis.metrics.registry import REGISTRY
@@ -23,10 +23,9 @@ from indexscope.analysis.settings import BootstrapSettings
 from indexscope.analysis.statistics.resampling import Array, interval, ratio
 from indexscope.columns import empty
 
-ROUNDING = 1e-6
 Estimates = tuple[Array, NDArray[np.int64]]
 #: Raise it when any number of the analysis would change.
-VERSION = 4
+VERSION = 5
 
 
 def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: ContextLengthSettings) -> dict[str, pl.DataFrame]:
@@ -43,7 +42,7 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: ContextLengthS
         settings: The bootstrap.
 
     Returns:
-        lengths, onset, by_sample (see there), metrics (recall_onset_length) and per_sample (always empty: an onset is
+        lengths, onset, by_sample (see there), metrics (skill_onset_length) and per_sample (always empty: an onset is
         no property of a sample).
     """
     size = extent(features)
@@ -62,8 +61,8 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: ContextLengthS
 
 
 def _metrics(losses: pl.DataFrame) -> pl.DataFrame:
-    rows = losses.filter(pl.col("metric") == "recall_of_oracle")
-    cells: list[Cell] = [("recall_onset_length", layer) for layer in rows["layer"]]
+    rows = losses.filter(pl.col("metric") == SKILL)
+    cells: list[Cell] = [("skill_onset_length", layer) for layer in rows["layer"]]
     values = rows["length"].cast(pl.Float64).fill_null(float("nan")).to_numpy().astype(np.float64)
     nothing = np.full(len(cells), np.nan)
     return metrics_frame(cells, values, nothing, nothing, rows["n"].to_numpy().astype(np.int64))
@@ -120,44 +119,50 @@ def _derived(estimates: Mapping[tuple[str, Cell], Estimates]) -> dict[tuple[str,
 
 
 def onset(found: Mapping[Cell, Buckets], size: Extent, settings: BootstrapSettings) -> pl.DataFrame:
-    """The first length at which a metric is detectably worse than in the first bucket in effect, and stays so.
+    """The first length at which a metric is worse than in the first bucket in effect by what matters, and stays so.
 
-    A bucket is compared with the first one in effect over the samples that reach it, which are paired; only an
-    interval that leaves out 0 there and in every later bucket counts.
+    A bucket is compared with the first one in effect over the samples that reach it, which are paired. A loss counts
+    where its interval lies above the metric's least margin, there and in every later bucket: with more samples the
+    length tends to the one at which the loss outgrows the margin, and not to the first that is in effect.
 
     Returns:
         metric, layer (null for all), first_length (end of the first bucket in effect), longest (end of the last),
         length (end of the bucket in which the loss begins; null: not detected), loss (how much worse the last bucket
         is than the first), ci_low, ci_high, n (samples that reach the last bucket).
     """
-    rows = [
-        _row(metric, layer, found[metric, layer], size, settings)
-        for metric in FOLLOWED
-        for layer in (None, *sorted(layer for name, layer in found if name == metric and layer is not None))
-        if (metric, layer) in found and layer in size.first
-    ]
+    rows = []
+    for metric in FOLLOWED:
+        parts = REGISTRY[metric].bases or (metric,)
+        for layer in (None, *sorted(layer for name, layer in found if name == parts[0] and layer is not None)):
+            own = [found[part, layer] for part in parts if (part, layer) in found]
+            if len(own) == len(parts) and layer in size.first:
+                rows.append(_row(metric, layer, own, size, settings))
     known = [row for row in rows if row is not None]
     frame = pl.DataFrame(known, schema=ONSET.schema, orient="row")
     return frame.with_columns(finite_or_null("loss", "ci_low", "ci_high"))
 
 
 def _row(
-    metric: str, layer: int | None, own: Buckets, size: Extent, settings: BootstrapSettings
+    metric: str, layer: int | None, parts: Sequence[Buckets], size: Extent, settings: BootstrapSettings
 ) -> tuple[object, ...] | None:
+    declared = REGISTRY[metric]
     first = size.first[layer]
-    reached = np.flatnonzero(own.paired > 0)
+    paired = np.min([own.paired for own in parts], axis=0)
+    reached = np.flatnonzero(paired > 0)
     if first >= size.buckets or not len(reached) or reached[-1] <= first:
         return None
-    sign = -1.0 if REGISTRY[metric].better == "higher" else 1.0
-    loss = sign * (ratio(own.top, own.bottom) - ratio(own.first_top, own.first_bottom))
-    low, high = interval(loss[0], loss[1:], own.paired, settings.confidence)
+    at = [ratio(own.top, own.bottom) for own in parts]
+    before = [ratio(own.first_top, own.first_bottom) for own in parts]
+    if isinstance(declared.rule, Derived):
+        at, before = [declared.rule.function(*at)], [declared.rule.function(*before)]
+    sign = -1.0 if declared.better == "higher" else 1.0
+    loss = sign * (at[0] - before[0])
+    low, high = interval(loss[0], loss[1:], paired, settings.confidence)
     last = int(reached[-1])
     length = None
-    # Features are kept in single precision: smaller differences are arithmetic.
-    least = ROUNDING * np.abs(ratio(own.top[0], own.bottom[0]))
     for bucket in range(last, first, -1):
-        if not low[bucket] > least[bucket]:  # NaN is not above it
+        if not low[bucket] > (declared.least_margin or 0.0):  # NaN is not above it
             break
         length = size.length(bucket)
     ends = (size.length(first), size.length(last))
-    return metric, layer, *ends, length, loss[0, last], low[last], high[last], int(own.paired[last])
+    return metric, layer, *ends, length, loss[0, last], low[last], high[last], int(paired[last])

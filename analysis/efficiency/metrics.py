@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from indexscope.analysis.conventions import CONVENTIONS, SERVED
 from indexscope.analysis.metrics.metric import Array, Computed, Derived, Family, Metric
 from indexscope.analysis.statistics.resampling import ratio
 
@@ -87,9 +88,14 @@ COST = Family(
     title="Cost",
     about=(
         "FLOPs are by formula (a multiply-add is 2), for prefills of the study's own samples: a sample of L tokens has "
-        "L (L + 1) / 2 query-key pairs, of which sparse layers attend sum over t of min(n_t, k). The formulas "
-        "hold where the indexer scores single tokens; for pools, blocks and compressed entries they are null, as for "
-        "models outside transformers that select. Counted "
+        "L (L + 1) / 2 query-key pairs, of which sparse layers attend sum over t of min(n_t, k). The model counts as "
+        f"it is served: {SERVED.meaning}, since FP8 tensor cores are twice as fast as bf16; docs/families.md says "
+        "which indexers are served so. Multi-head latent attention has two modes: as MHA each head has keys and values "
+        "of its own, as MQA all heads share a key of kv_lora_rank + qk_rope_head_dim channels and a value of "
+        "kv_lora_rank; other attention has one. Cost and break-even by other conventions, in which every operation "
+        "counts whole, are in the table conventions: " + ", ".join(one.name for one in CONVENTIONS[1:]) + ". The "
+        "formulas hold where the indexer scores single tokens; for pools, blocks and compressed entries they are null, "
+        "as for models outside transformers that select. Counted "
         "FLOPs and all timings are in the profile table. Counts and FLOPs are not sampled and carry no interval."
     ),
     metrics=(
@@ -113,35 +119,39 @@ COST = Family(
             "Indexer operations per token at the study's lengths.",
             "(2 x indexer_parameters x tokens + indexer layers x (2 H_I d_I + 2 H_I) x pairs) / tokens",
             "At the lengths of the study: pairs grow with the length, projections do not, so that short samples hide "
-            "what the scores cost in long contexts. An indexer in 8-bit precision costs less time a FLOP.",
+            "what the scores cost in long contexts. Every operation counts whole, in whatever precision; one in FP8 "
+            "takes half the time, which relative_cost and break_even_length know.",
             headline=True,
         ),
         _flops(
             "attention_flops",
-            "Attention operations per token as the model runs it: scores and values of attended pairs, no projections.",
-            "2 H (d_qk + d_v) x (sparse layers x attended pairs + dense layers x pairs) / tokens",
-            "Counts attended pairs only; kernels that compute blocks and mask them do more, and gathering keys costs "
-            "time that is no FLOP.",
+            "Attention operations per token as served: scores and values of attended pairs, no projections.",
+            "(2 H (d_k + d_v) x sparse layers x attended pairs + 2 H (d_qk + d_v) x dense layers x pairs) / tokens; on "
+            "latents (MQA) d_k = kv_lora_rank + qk_rope_head_dim and d_v = kv_lora_rank, without any d_k = d_qk",
+            "A pair takes more operations on latents than on keys and values of each head's own, and less memory "
+            "traffic, which is no FLOP. Counts attended pairs only; kernels that compute blocks and mask them do more.",
         ),
         _flops(
             "dense_attention_flops",
-            "The same if every layer attended every eligible key.",
+            "The same if every layer attended every eligible key, with keys and values of each head's own.",
             "2 H (d_qk + d_v) x layers x pairs / tokens",
-            "Exact causal counting; a kernel that computes masked pairs too does up to twice as much. Multi-head "
-            "latent attention that absorbs projections has other widths when it decodes.",
+            "Exact causal counting; a kernel that computes masked pairs too does up to twice as much. A prefill's: "
+            "dense latent attention decodes as MQA, for which the table conventions has MQA against MQA.",
         ),
         Metric(
             "relative_cost",
             "ratio",
             "lower",
-            "Indexer and sparse attention together, relative to dense attention, at the study's lengths.",
-            "(indexer FLOPs + attention FLOPs) / dense attention FLOPs, a ratio of sums over samples; above 1 the "
+            "Indexer and sparse attention together as served, relative to dense attention, at the study's lengths.",
+            "(c x indexer FLOPs + attention FLOPs) / dense attention FLOPs, a ratio of sums over samples, c = 1/2 for "
+            "an indexer that is served in FP8 and 1 for any other; above 1 the "
             "selection costs more than it saves, as it does for short contexts",
             _FACTS,
             per_layer=False,
             range="≥ 0",
             misleads="Holds for the lengths of the study: the same model is far cheaper, relative to dense attention, "
-            "at 100 thousand tokens. FLOPs and not time.",
+            "at 100 thousand tokens. FLOPs and not time. Depends on the convention: DeepSeek-V3.2 at 16,384 tokens has "
+            "0.48 as MHA against MHA, 1.04 as MQA against MHA, and 0.92 as served.",
         ),
         _latency(
             "indexer_latency_ms",
@@ -235,13 +245,15 @@ MEASURED_COST = Family(
             "break_even_length",
             "tokens",
             "lower",
-            "Shortest context for which indexer and sparse attention need fewer operations than dense attention.",
-            "smallest L with indexer FLOPs + attention FLOPs < dense attention FLOPs for a prefill of L tokens, solved "
-            "exactly; null where there is none",
+            "Shortest context for which indexer and sparse attention, as served, cost less than dense attention.",
+            "smallest L with c x indexer FLOPs + attention FLOPs < dense attention FLOPs for a prefill of L tokens, c "
+            "as in relative_cost, solved exactly; null where there is none",
             Computed("efficiency", "facts"),
             per_layer=False,
             range="≥ 1",
-            misleads="Operations only: memory traffic and kernel launches put the real break-even further out.",
+            misleads="Operations only: memory traffic and kernel launches put the real break-even elsewhere, and for "
+            "short prefills an engine may run the sparse model as masked MHA. By other conventions it may be several "
+            "times less (table conventions).",
         ),
     ),
 )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from indexscope.analysis.conventions import CONVENTIONS, EXPANDED, SERVED
 from indexscope.analysis.efficiency.figures import cost_by_length, patterns_front, time_and_memory
 from indexscope.analysis.efficiency.reference import DEEPSEEK_V32, THIS
 from indexscope.analysis.report.inputs import ReportInput
@@ -36,30 +37,44 @@ def _time(latency: pl.DataFrame) -> list[str]:
 
 
 def _pays(frames: Frames) -> list[str]:
-    lengths = dict(frames["break_even"].select("dimensions", "length").iter_rows()) if "break_even" in frames else {}
-    if THIS not in lengths:
+    rows = frames.get("conventions", EMPTY)
+    if rows.is_empty():
         return []
-    own, published = lengths[THIS], lengths.get(DEEPSEEK_V32)
-    here = (
-        f"Indexer and sparse attention need fewer operations than dense attention from {count(own)} tokens on"
-        if own is not None
-        else "Indexer and sparse attention need more operations than dense attention at every length"
-    )
-    there = f"; at the dimensions of DeepSeek-V3.2 from {count(published)}" if published is not None else ""
-    return [f"{here}{there} (by formula, one prefill).", *_projected(frames.get("projection", EMPTY))]
+    of = {(row["dimensions"], row["convention"]): row for row in rows.iter_rows(named=True)}
+    served, expanded = (of[THIS, one.name]["break_even_length"] for one in (SERVED, EXPANDED))
+    price = "cost more than dense attention at every length"
+    if served is not None:
+        price = f"cost less than dense attention from {count(served)} tokens on"
+    other = f"from {count(expanded)} on" if expanded is not None else "at no length"
+    published = of[DEEPSEEK_V32, SERVED.name], of[DEEPSEEK_V32, EXPANDED.name]
+    there = " and ".join(count(row["break_even_length"]) for row in published)
+    return [
+        f"As served ({SERVED.meaning}), indexer and sparse attention {price}; counted as {EXPANDED.name} "
+        f"({EXPANDED.meaning}) they cost less {other}. At the dimensions of DeepSeek-V3.2 these are {there} tokens "
+        "(by formula, one prefill).",
+        *_projected(_as_served(frames.get("projection", EMPTY))),
+    ]
+
+
+def _as_served(projection: pl.DataFrame) -> pl.DataFrame:
+    """Rows of this checkpoint, as served."""
+    if projection.is_empty():
+        return projection
+    return projection.filter((pl.col("dimensions") == THIS) & (pl.col("convention") == SERVED.name))
 
 
 def _projected(projection: pl.DataFrame) -> list[str]:
     if projection.is_empty():
         return []
-    longest = projection.filter((pl.col("dimensions") == THIS) & (pl.col("length") == pl.col("length").max()))
+    longest = projection.filter(pl.col("length") == pl.col("length").max())
     parts = dict(longest.select("component", "flops").iter_rows())
     if not {"indexer", "attention", "dense_attention"} <= parts.keys() or not parts["dense_attention"]:
         return []
     total = parts["indexer"] + parts["attention"]
     return [
-        f"Projected to {count(longest['length'][0])} tokens they need {percent(total / parts['dense_attention'])} of "
-        f"the operations of dense attention, of which the indexers {percent(parts['indexer'] / total)}."
+        f"Projected to {count(longest['length'][0])} tokens they cost, as served, "
+        f"{percent(total / parts['dense_attention'])} of dense attention, of which the indexers "
+        f"{percent(parts['indexer'] / total)}."
     ]
 
 
@@ -150,7 +165,7 @@ def across(report: ReportInput) -> list[Drawn]:
     )
     caption = (
         "Left, latency as measured on the machine named in the provenance; right, operations by formula, projected to "
-        "contexts that were not run. Lower is better in both."
+        "contexts that were not run, those of an FP8 indexer counting half. Lower is better in both."
     )
     several = len(latency | projection) > 1
     figure = cost_by_length(latency, projection, report.names) if several else None
@@ -158,10 +173,10 @@ def across(report: ReportInput) -> list[Drawn]:
 
 
 def _parts(frame: pl.DataFrame | None) -> dict[str, pl.DataFrame]:
-    """Rows by component; of a projection, those at the checkpoint's own dimensions."""
+    """Rows by component; of a projection, those of the checkpoint as served."""
     if frame is None:
         return {}
-    own = frame.filter(pl.col("dimensions") == THIS) if "dimensions" in frame.columns else frame
+    own = _as_served(frame) if "dimensions" in frame.columns else frame
     return {str(name): rows for (name,), rows in own.group_by("component", maintain_order=True)}
 
 
@@ -169,23 +184,68 @@ def draw_costs(frames: Frames) -> list[Drawn]:
     """Every part, measured and by formula."""
     latency, projection = (_parts(frames.get(table)) for table in ("latency", "projection"))
     figure = cost_by_length(latency, projection, list(latency | projection))
-    caption = "Left, latency as measured; right, operations by formula, projected to contexts that were not run."
+    caption = (
+        "Left, latency as measured; right, operations by formula, projected to contexts that were not run, as served: "
+        f"{SERVED.meaning}."
+    )
     return [Drawn("costs", "Cost by context length", caption, figure)]
 
 
 def tables_of_costs(frames: Frames) -> list[TextTable]:
-    """Projected operations by length, at the checkpoint's own dimensions first."""
+    """Cost relative to dense attention by convention, and projected operations by length."""
+    return [*_relative(frames), *_operations(frames)]
+
+
+def _relative(frames: Frames) -> list[TextTable]:
+    """Break-even, and relative cost at every length, of each convention by name."""
+    costs, projection = frames.get("conventions", EMPTY), frames.get("projection", EMPTY)
+    if costs.is_empty() or projection.is_empty():
+        return []
+    lengths = sorted(set(projection["length"]))
+    flops = {
+        (row["dimensions"], row["convention"], row["length"], row["component"]): row["flops"]
+        for row in projection.iter_rows(named=True)
+    }
+
+    def relative(of: tuple[str, str], length: int) -> str:
+        indexer, own, dense = (flops.get((*of, length, part)) for part in ("indexer", "attention", "dense_attention"))
+        return number(None if indexer is None or own is None or not dense else (indexer + own) / dense)
+
+    lines = tuple(
+        (
+            row["convention"] + ("" if row["dimensions"] == THIS else f", dimensions of {row['dimensions']}"),
+            count(row["break_even_length"]) if row["break_even_length"] is not None else "never",
+            number(row["relative_cost"]),
+            *(relative((row["dimensions"], row["convention"]), length) for length in lengths),
+        )
+        for row in costs.iter_rows(named=True)
+    )
+    meanings = "; ".join(f"{one.name}: {one.meaning}" for one in CONVENTIONS if one.name in set(costs["convention"]))
+    caption = (
+        "Indexer and sparse attention relative to dense attention, by convention: the context from which they cost "
+        f"less (tokens), and the ratio at the study's lengths and at others (tokens), by formula. {meanings}"
+    )
+    heads = ("convention", "break-even", "study's lengths", *(count(length) for length in lengths))
+    return [TextTable(caption, heads, lines)]
+
+
+def _operations(frames: Frames) -> list[TextTable]:
+    """Projected operations by length as served, at the checkpoint's own dimensions first."""
     if "projection" not in frames:
         return []
     components = list(map(str, frames["projection"]["component"].unique(maintain_order=True)))
+    served = frames["projection"].filter(pl.col("convention") == SERVED.name)
     lines = []
-    for (dimensions,), of in frames["projection"].group_by("dimensions", maintain_order=True):
+    for (dimensions,), of in served.group_by("dimensions", maintain_order=True):
         where = "" if dimensions == THIS else f", dimensions of {dimensions}"
         for (length,), own in of.sort("length").group_by("length", maintain_order=True):
             flops = dict(own.select("component", "flops").iter_rows())
             cells = (number(flops.get(name), "FLOPs") for name in components)
             lines.append((f"{count(length)}{where}", *cells))
-    caption = "Operations by formula (FLOPs, a multiply-add counts two), by context length. Not measured"
+    caption = (
+        "Operations by formula (FLOPs, a multiply-add counts two), by context length, as served: those of an FP8 "
+        "indexer count half. Not measured"
+    )
     return [TextTable(caption, ("length (tokens)", *components), tuple(lines))]
 
 

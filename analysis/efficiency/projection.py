@@ -6,57 +6,89 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 
+import numpy as np
 import polars as pl
 
+from indexscope.analysis.conventions import SERVED, Convention
 from indexscope.analysis.efficiency.reference import DEEPSEEK_V32, THIS, deepseek_v32
-from indexscope.analysis.efficiency.tables import BREAK_EVEN, PROJECTION
+from indexscope.analysis.efficiency.tables import CONVENTION_COSTS, PROJECTION
 from indexscope.analysis.flops import Shape, flops
+from indexscope.analysis.statistics.resampling import Array
 
 
 def projection(model: Shape | None, lengths: Sequence[int]) -> pl.DataFrame:
     """FLOPs of one prefill at each length, at this checkpoint's dimensions and at those of DeepSeek-V3.2.
 
     Returns:
-        dimensions, length, component (indexer, attention, dense_attention), flops: all layers together. A model without
-        an indexer has dense_attention alone and no reference; one without a formula has no rows.
+        dimensions, convention, length, component (indexer, attention, dense_attention), flops: all layers together. A
+        model without an indexer has dense_attention alone and no reference; one without a formula has no rows.
     """
     if model is None or not model.has_formula:
         return PROJECTION.empty()
-    frames = [_projected(THIS, model, lengths)]
-    if model.top_k is not None:
-        frames.append(_projected(DEEPSEEK_V32, deepseek_v32(), lengths))
+    frames = [
+        _projected((dimensions, convention), own, lengths)
+        for dimensions, own in _shown(model)
+        for convention in (own.conventions if own.top_k is not None else (SERVED,))
+    ]
     return pl.concat(frames)
 
 
-def _projected(dimensions: str, model: Shape, lengths: Sequence[int]) -> pl.DataFrame:
-    found = flops(model, lengths)
+def _shown(model: Shape) -> tuple[tuple[str, Shape], ...]:
+    reference = ((DEEPSEEK_V32, deepseek_v32()),) if model.top_k is not None else ()
+    return ((THIS, model), *reference)
+
+
+def _projected(of: tuple[str, Convention], model: Shape, lengths: Sequence[int]) -> pl.DataFrame:
+    dimensions, convention = of
+    found = flops(model, lengths, convention)
     parts = {"indexer": found.indexer, "attention": found.attention, "dense_attention": found.dense_attention}
     if model.top_k is None:
         parts = {"dense_attention": found.dense_attention}
+    where = {"dimensions": dimensions, "convention": convention.name}
     frames = [
         pl.DataFrame(
-            {"dimensions": dimensions, "length": list(lengths), "component": component, "flops": values},
-            schema=PROJECTION.schema,
+            {**where, "length": list(lengths), "component": component, "flops": values}, schema=PROJECTION.schema
         )
         for component, values in parts.items()
     ]
     return pl.concat(frames)
 
 
-def break_even(model: Shape | None) -> pl.DataFrame:
-    """Break-even length by dimensions; null where sparse attention never pays, no rows without an indexer."""
+def conventions(model: Shape | None, tokens: Array) -> pl.DataFrame:
+    """Break-even length and relative cost by dimensions and convention; no rows without an indexer or a formula.
+
+    Args:
+        model: The checkpoint's shape.
+        tokens: Lengths of the study's samples, [samples].
+
+    Returns:
+        dimensions, convention, break_even_length (null where sparse attention never pays), relative_cost (null without
+        samples).
+    """
     if model is None or model.top_k is None or not model.has_formula:
-        return BREAK_EVEN.empty()
-    rows = [(THIS, break_even_length(model)), (DEEPSEEK_V32, break_even_length(deepseek_v32()))]
-    return pl.DataFrame(rows, schema=BREAK_EVEN.schema, orient="row")
+        return CONVENTION_COSTS.empty()
+    rows = [
+        (dimensions, convention.name, break_even_length(own, convention), relative_cost(own, tokens, convention))
+        for dimensions, own in _shown(model)
+        for convention in own.conventions
+    ]
+    return pl.DataFrame(rows, schema=CONVENTION_COSTS.schema, orient="row")
 
 
-def break_even_length(model: Shape) -> int | None:
+def relative_cost(model: Shape, lengths: Array, convention: Convention = SERVED) -> float | None:
+    """Indexer and sparse attention relative to dense attention, a ratio of sums over prefills; None without any."""
+    spent = flops(model, lengths, convention)
+    dense = float(np.sum(spent.dense_attention))
+    return float(np.sum(spent.indexer + spent.attention)) / dense if dense else None
+
+
+def break_even_length(model: Shape, convention: Convention = SERVED) -> int | None:
     """The shortest prefill for which indexer and sparse attention together take fewer FLOPs than dense attention.
 
-    With m = L - k keys left out of the last query's, L > k, the selection saves A m (m + 1) / 2, A the pair cost of
-    all sparse layers without a window, and the indexers cost T L + P L (L + 1) / 2. The difference is a quadratic in L
-    that is not positive at L = k, so that it has one root beyond k if A > P and none otherwise.
+    Of the layers that select, with S the pair cost of sparse attention, D that of dense, P that of the indexers and T
+    their cost of a token, a prefill of L <= k tokens saves (D - S - P) L (L + 1) / 2 - T L, and a longer one
+    (D - P) L (L + 1) / 2 - S (k L - k (k - 1) / 2) - T L. Both are quadratics through the same point at L = k. Where
+    nothing is saved at k, the second has one root beyond if D > P and none otherwise.
 
     Returns:
         Tokens, exactly; None without an indexer, without a formula, or where the indexers cost more at every length.
@@ -64,21 +96,31 @@ def break_even_length(model: Shape) -> int | None:
     k = model.top_k
     if k is None or not model.has_formula:
         return None
+    sparse = [layer for layer in model.attention if layer.sparse]
     # A layer with a window or chunks is sparse only within them: beyond, both costs grow alike.
-    if any(layer.sparse and (layer.window or layer.chunk) for layer in model.attention):
+    if any(layer.window or layer.chunk for layer in sparse):
         return None
-    attention = Fraction(sum(layer.pair for layer in model.attention if layer.sparse))
-    pair, token = Fraction(model.indexer_pair), Fraction(model.indexer_token)
-    if attention <= pair:
-        return None
+    dear, cheap = (
+        Fraction(sum(layer.pair_as(latent) for layer in sparse))
+        for latent in (convention.dense_latent, convention.sparse_latent)
+    )
+    weight = Fraction(model.indexer_weight(convention))
+    pair, token = weight * Fraction(model.indexer_pair), weight * Fraction(model.indexer_token)
 
     def saved(length: int) -> Fraction:
-        left_out = max(length - k, 0)
-        return attention * left_out * (left_out + 1) / 2 - token * length - pair * length * (length + 1) / 2
+        attended = (
+            Fraction(length * (length + 1), 2) if length <= k else Fraction(k * length) - Fraction(k * (k - 1), 2)
+        )
+        return (dear - pair) * length * (length + 1) / 2 - cheap * attended - token * length
 
-    a = float(attention - pair) / 2
-    b = float(attention) * (0.5 - k) - float(token) - float(pair) / 2
-    c = float(attention) * k * (k - 1) / 2
+    if saved(k) > 0:
+        # Cheaper by the mode alone: from the first length on at which (D - S - P) (L + 1) / 2 > T.
+        return max(1, math.floor(2 * token / (dear - cheap - pair)))
+    if dear <= pair:
+        return None
+    a = float(dear - pair) / 2
+    b = a - float(cheap) * k - float(token)
+    c = float(cheap) * k * (k - 1) / 2
     length = max(k, int((-b + math.sqrt(max(b * b - 4 * a * c, 0.0))) / (2 * a)))
     # Rounding of the root is mended in whole numbers.
     while length > k and saved(length) > 0:

@@ -6,9 +6,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from indexscope.analysis.conventions import SERVED
 from indexscope.analysis.efficiency import EfficiencySettings
 from indexscope.analysis.efficiency.patterns import patterns_pareto
-from indexscope.analysis.efficiency.projection import break_even, break_even_length, projection
+from indexscope.analysis.efficiency.projection import break_even_length, conventions, projection
 from indexscope.analysis.efficiency.tables import LATENCY
 from indexscope.analysis.flops import Flops, Shape, flops, shape
 from indexscope.analysis.metrics.registry import REGISTRY
@@ -18,7 +19,7 @@ from indexscope.analysis.metrics.sums import Features, Sums, join, layered, per_
 from indexscope.analysis.metrics.tables import METRICS, PER_SAMPLE
 
 #: Raise it when any number of the analysis would change.
-VERSION = 4
+VERSION = 5
 
 
 def run(features: Features, settings: EfficiencySettings) -> dict[str, pl.DataFrame]:
@@ -34,29 +35,29 @@ def run(features: Features, settings: EfficiencySettings) -> dict[str, pl.DataFr
         relative_cost and efficiency_score (bootstrap over samples). efficiency_score is null without an indexer or
         without dense_nll.
         per_sample: relative_cost and sparsity_cost, of which the efficiency score is a function.
-        projection: dimensions (this checkpoint, DeepSeek-V3.2), length, component (indexer, attention,
+        projection: dimensions (this checkpoint, DeepSeek-V3.2), convention, length, component (indexer, attention,
         dense_attention), flops of one prefill, all layers.
-        break_even: dimensions, length.
+        conventions: dimensions, convention, break_even_length, relative_cost. Metrics are as served.
         latency: component, length, ms, low, high, time_share, peak_bytes.
         patterns_pareto: see `patterns_pareto`.
     """
     facts = features.get("facts")
     frames = [METRICS.empty(), latency_metrics(features)]
-    pairs, model = PER_SAMPLE.empty(), None
+    pairs, model, lengths = PER_SAMPLE.empty(), None, np.zeros(0)
     if facts is not None and not facts.is_empty():
         model = observed_shape(facts, features)
         frames.append(_counts(facts, model))
-        samples, tokens, quality = _samples(features)
+        samples, lengths, quality = _samples(features)
         if len(samples):
-            spent = flops(model, tokens)
-            frames.append(_per_token(model, spent, float(tokens.sum())))
+            spent = flops(model, lengths, SERVED)
+            frames.append(_per_token(model, spent, float(lengths.sum())))
             scored, pairs = _scored(model, samples, spent, quality, settings)
             frames.append(scored)
     return {
         "metrics": pl.concat(frames),
         "per_sample": pairs,
         "projection": projection(model, settings.project_lengths),
-        "break_even": break_even(model),
+        "conventions": conventions(model, lengths),
         "latency": latency(features),
         "patterns_pareto": patterns_pareto(features, settings),
     }
@@ -102,7 +103,8 @@ def _per_token(model: Shape, spent: Flops, tokens: float) -> pl.DataFrame:
         "dense_attention_flops": float(spent.dense_attention.sum()) / tokens,
     }
     if model.top_k is not None:
-        values["indexer_flops"] = float(spent.indexer.sum()) / tokens
+        # Of the metric every operation counts whole, in whatever precision.
+        values["indexer_flops"] = float(spent.indexer.sum()) / model.indexer_weight(SERVED) / tokens
     return constants(values)
 
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import polars as pl
 
+from indexscope.analysis.conventions import CONVENTIONS
 from indexscope.analysis.metrics.tables import BOTH
 from indexscope.columns import SAMPLES, interval, of, places, table_of
 
 _DIMENSIONS = of(pl.String, dimensions="Whose dimensions: those of this checkpoint, or of DeepSeek-V3.2.")
+_CONVENTION = of(
+    pl.String,
+    convention="What counts as an operation; "
+    + "; ".join(f"{one.name}: {one.meaning}" for one in CONVENTIONS)
+    + ". Those that begin with MQA where attention has latents.",
+)
 LATENCY = table_of(
     "component, length",
     "component length",
@@ -18,22 +25,30 @@ LATENCY = table_of(
     ordered=False,
 )
 PROJECTION = table_of(
-    "dimensions, length, component",
-    "dimensions length component",
+    "dimensions, convention, length, component",
+    "dimensions convention length component",
     _DIMENSIONS,
+    _CONVENTION,
     of(pl.Int64, "tokens", length="Length of the context."),
     places("component"),
     of(pl.Float64, "FLOPs", flops="Operations of one prefill of that length by formula, all layers together."),
     ordered=False,
 )
-BREAK_EVEN = table_of(
-    "dimensions",
-    "dimensions",
+CONVENTION_COSTS = table_of(
+    "dimensions, convention",
+    "dimensions convention",
     _DIMENSIONS,
+    _CONVENTION,
     of(
         pl.Int64,
         "tokens",
-        length="Shortest prefill at which indexer and sparse attention need less than dense attention.",
+        break_even_length="Shortest prefill at which indexer and sparse attention need less than dense attention; null "
+        "where they never do.",
+    ),
+    of(
+        pl.Float64,
+        "ratio",
+        relative_cost="Indexer and sparse attention relative to dense attention at the lengths of the study's samples.",
     ),
     ordered=False,
 )
@@ -57,6 +72,6 @@ RESULTS = {
     **BOTH,
     "latency": LATENCY,
     "projection": PROJECTION,
-    "break_even": BREAK_EVEN,
+    "conventions": CONVENTION_COSTS,
     "patterns_pareto": PATTERNS_PARETO,
 }

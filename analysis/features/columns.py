@@ -12,6 +12,7 @@ from indexscope.analysis.features.metrics import FAMILIES
 from indexscope.analysis.features.recalls import RECALLS
 from indexscope.analysis.features.shape import SHAPES
 from indexscope.analysis.features.stored_selections import SELECTIONS
+from indexscope.analysis.features.uniform import COLUMNS as UNIFORM
 from indexscope.columns import Column, names, of, table_of
 
 _COUNTS = of(
@@ -54,7 +55,7 @@ TOKENS = table_of(
     of(pl.Int32, "tokens", tokens="Predicted tokens of the row."),
     _stored(_OF_TOKENS, pl.Float64),
 )
-ATTENTION = table_of("sample, layer, head, bucket", "sample layer head bucket", _COUNTS, _stored(_OF_HEADS))
+ATTENTION = table_of("sample, layer, head, bucket", "sample layer head bucket", _COUNTS, UNIFORM, _stored(_OF_HEADS))
 HEADS = table_of(
     "sample, layer, head",
     "sample layer head",

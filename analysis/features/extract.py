@@ -36,7 +36,7 @@ from indexscope.analysis.features.tables import (
 )
 from indexscope.analysis.settings import ExtractSettings
 
-FEATURES_VERSION = 3
+FEATURES_VERSION = 4
 """Part of every features key: raise it when any number in these tables would change."""
 #: Features of a token in one run of the model; dense_nll is of another.
 _PREDICTED = tuple(name for name in PER_TOKEN if name != "dense_nll")
@@ -103,7 +103,8 @@ def _extract_batch(
     top_k = source.index_topk or settings.top_k
     layers: dict[int, LayerFeatures] = {}
     finite = Finite(called(batch))
-    sampler = SelectionSampler(len(batch), length, settings.selection_queries)
+    index = [sample.index for sample in batch]
+    sampler = SelectionSampler(index, length, settings.selection_queries)
     caches = KeyCaches()
 
     def observe(chunk: AttentionChunk) -> torch.Tensor:
@@ -138,7 +139,6 @@ def _extract_batch(
     if settings.dense_reference and source.has_indexer:
         with suppress(NotImplementedError):  # a source without a dense reference says so
             dense = predicted(source.run(input_ids, capture_dense, chunk_size, select=False))
-    index = [sample.index for sample in batch]
     tables = {
         "samples": pl.DataFrame(
             {"sample": index, "name": [sample.name for sample in batch], "tokens": [length] * len(batch)},
@@ -154,7 +154,7 @@ def _extract_batch(
         tables["recalls"] = recalls_table(index, layers)
     if any(layer.has_scores for layer in layers.values()):
         tables["scores"] = scores_table(index, layers)
-    if len(selections := sampler.table(index)):
+    if len(selections := sampler.table()):
         tables["selections"] = selections
     return tables
 

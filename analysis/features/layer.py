@@ -24,6 +24,7 @@ from indexscope.analysis.features.seen import Seen
 from indexscope.analysis.features.shape import MapShape
 from indexscope.analysis.features.sketch import BINS, GROUPS, ScoreSketch
 from indexscope.analysis.features.tiles import FIRST_QUERY
+from indexscope.analysis.features.uniform import UNIFORM, Copies, uniform, uniform_of_ranges
 from indexscope.analysis.settings import ExtractSettings
 
 # Attention weights that the torch path holds at once: a dozen tensors of this size live side by side.
@@ -84,6 +85,7 @@ class LayerFeatures:
         self.per_query = BucketSums(PER_QUERY, (batch,), buckets)
         self.recalls = Recalls()
         self.counts = BucketSums(COUNTS, (batch,), buckets)
+        self.uniform = BucketSums(UNIFORM, (batch,), buckets)
         self.shape = MapShape(batch, heads, length, device)
         self.positions: list[BinSums | None] = [None] * batch
         self.position_queries = [0] * batch
@@ -95,6 +97,7 @@ class LayerFeatures:
         self.has_selection = False
         self.has_scores = False
         self._copies: NDArray[np.int64] | None = None
+        self._all_copies: Copies | None = None
 
     def add(self, chunk: AttentionChunk, input_ids: torch.Tensor) -> torch.Tensor:
         """Take one chunk's features and return the attention output that the model goes on with.
@@ -142,6 +145,7 @@ class LayerFeatures:
         position = np.arange(chunk.start, chunk.start + n.shape[1])
         bucket = np.frexp((position + 1).astype(np.float64))[1].astype(np.int64) - 1
         self.counts.add_array(np.stack([n > 0, n > 1, in_effect]).astype(np.float32), bucket)
+        self.uniform.add_array(self._uniform(chunk, ranges, position, input_ids), bucket)
         self.per_head.add_array(found.per_head, bucket)
         self.per_query.add_array(found.per_query, bucket)
         self.recalls.add(found.per_query[_RECALL], position)
@@ -156,6 +160,15 @@ class LayerFeatures:
                 places = torch.from_numpy(np.sum([block.places for block in blocks], axis=0))
                 self._count(item, counted, BinSums(*places))
         return found.output
+
+    def _uniform(
+        self, chunk: AttentionChunk, ranges: Ranges, position: NDArray[np.int64], input_ids: torch.Tensor
+    ) -> NDArray[np.float32]:
+        if self._all_copies is None:
+            self._all_copies = Copies(input_ids.numpy())
+        first = int(position[-1]) + 1 - chunk.key.shape[2]
+        window, sinks = self.settings.local_window, self.settings.sink_keys
+        return uniform_of_ranges(position, ranges.low + first, ranges.high + first, self._all_copies, window, sinks)
 
     def _complete(self, found: ChunkFeatures, chunk: AttentionChunk, input_ids: torch.Tensor) -> None:
         """Fill in what the kernels leave to torch."""
@@ -174,6 +187,7 @@ class LayerFeatures:
         undefined = torch.full_like(counted["queries"], torch.nan, dtype=rows.n.dtype)
         features = dict.fromkeys(PER_HEAD, undefined.unsqueeze(1)) | dict.fromkeys(PER_QUERY, undefined)
         features |= measured(seen)
+        self.uniform.add(uniform(seen), bucket)
         self.per_head.add(features, bucket)
         self.per_query.add(features, bucket)
         recall = features["selection_recall"].float().expand(undefined.shape)

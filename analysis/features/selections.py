@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,19 +11,21 @@ import torch
 from numpy.typing import NDArray
 
 from indexscope.analysis.capture.chunk import AttentionChunk
-from indexscope.analysis.features.stored_selections import ROW, SELECTIONS, sampled_queries
+from indexscope.analysis.features.queries import sampled_queries
+from indexscope.analysis.features.stored_selections import ROW, SELECTIONS
 from indexscope.analysis.statistics.varint import encode_rows
 
 
 @dataclass(frozen=True)
 class _Part:
-    """What one layer selected for the sampled queries of one chunk; rows ordered by batch, group and query."""
+    """What one layer selected for the sampled queries of one sample in one chunk; rows ordered by group and query."""
 
+    sample: int
     layer: int
     unit: str
-    item: NDArray[np.int64]
     group: NDArray[np.int64]
     query: NDArray[np.int64]
+    weight: NDArray[np.int64]
     eligible: NDArray[np.int64]
     selected: NDArray[np.int64]
     keys: NDArray[np.int64]
@@ -36,86 +39,85 @@ class SelectionSampler:
     ones), the chosen entries are kept by their index, and n_t counts the entries that were up for selection.
 
     Args:
-        batch: Sequences of the batch.
-        length: Tokens of the sequences.
-        count: Queries to keep of each sequence and layer; 0 keeps none.
+        index: The batch's samples by their index in the dataset.
+        length: Tokens of each.
+        count: Queries to keep of each sample and layer; 0 keeps none.
     """
 
-    def __init__(self, batch: int, length: int, count: int) -> None:
-        self.batch = batch
-        self.queries = sampled_queries(length, count)
+    def __init__(self, index: Sequence[int], length: int, count: int) -> None:
+        self._queries = [(sample, *sampled_queries(length, count, sample)) for sample in index]
         self._parts: list[_Part] = []
 
     def add(self, chunk: AttentionChunk) -> None:
         """Take the sampled queries of one layer's chunk; a layer that selects nothing adds nothing."""
         if chunk.selected is None or (_compressed(chunk) and chunk.chosen is None):
             return
-        first, last = np.searchsorted(self.queries, (chunk.start, chunk.start + chunk.selected.shape[2]))
-        queries = self.queries[first:last]
-        if len(queries) == 0:
-            return
-        unit, mask, eligible, names = _sampled(chunk, torch.from_numpy(queries - chunk.start))
-        chosen = np.broadcast_to(mask, (self.batch, *mask.shape[1:]))
-        counts = np.broadcast_to(eligible, chosen.shape[:3])
-        item, group, query = np.indices(counts.shape)
-        part = _Part(
-            chunk.layer,
-            unit,
-            item.ravel(),
-            group.ravel(),
-            queries[query.ravel()],
-            counts.ravel(),
-            chosen.sum(-1).ravel(),
-            names[np.nonzero(chosen)[-1]],
-        )
-        self._parts.append(part)
+        end = chunk.start + chunk.selected.shape[2]
+        for item, (sample, queries, weights) in enumerate(self._queries):
+            here = slice(*np.searchsorted(queries, (chunk.start, end)))
+            if len(queries[here]):
+                self._parts.append(_part(chunk, item, sample, queries[here], weights[here]))
 
-    def table(self, index: list[int]) -> pl.DataFrame:
-        """Per sample, layer, group and query that sees any key: n_t, k_t and its selected keys.
-
-        Args:
-            index: The batch's samples by their index in the dataset.
-        """
+    def table(self) -> pl.DataFrame:
+        """Per sample, layer, group and query that sees any key: n_t, k_t and its selected keys."""
         if not self._parts:
             return SELECTIONS.empty()
-        rows = [len(part.item) for part in self._parts]
+        rows = [len(part.query) for part in self._parts]
 
         def joined(name: str) -> NDArray[np.int64]:
             return np.concatenate([getattr(part, name) for part in self._parts])
 
         selected = joined("selected")
         columns = {
-            "sample": np.asarray(index)[joined("item")],
+            "sample": np.repeat([part.sample for part in self._parts], rows),
             "layer": np.repeat([part.layer for part in self._parts], rows),
             "group": joined("group"),
             "query": joined("query"),
             "unit": np.repeat([part.unit for part in self._parts], rows),
             "eligible": joined("eligible"),
             "selected": selected,
+            "weight": joined("weight"),
             "keys": encode_rows(joined("keys"), selected),
         }
         return pl.DataFrame(columns, schema=SELECTIONS.schema).filter(pl.col("eligible") > 0).sort(ROW)
 
 
+def _part(
+    chunk: AttentionChunk, item: int, sample: int, queries: NDArray[np.int64], weights: NDArray[np.int64]
+) -> _Part:
+    """Some queries of one sample, which is an item of the chunk's batch."""
+    unit, chosen, eligible, names = _sampled(chunk, item, torch.from_numpy(queries - chunk.start))
+    counts = np.broadcast_to(eligible, chosen.shape[:2])
+    group, query = (place.ravel() for place in np.indices(counts.shape))
+    keys = names[np.nonzero(chosen)[-1]]
+    found = counts.ravel(), chosen.sum(-1).ravel(), keys
+    return _Part(sample, chunk.layer, unit, group, queries[query], weights[query], *found)
+
+
 def _sampled(
-    chunk: AttentionChunk, rows: torch.Tensor
+    chunk: AttentionChunk, item: int, rows: torch.Tensor
 ) -> tuple[str, NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
-    """Of some rows: unit, mask [batch or 1, groups, rows, keys], n_t [batch or 1, 1 or groups, rows], keys' names."""
+    """Of some rows of an item: unit, mask [groups, rows, keys], n_t [1 or groups, rows], keys' names."""
     selected = chunk.selected
     assert selected is not None
     rows = rows.to(selected.device)
     if _compressed(chunk):
         assert chunk.chosen is not None and chunk.scores is not None
-        mask, scores = (_grouped(part)[:, :, rows] for part in (chunk.chosen, chunk.scores))
+        mask, scores = (_of(_grouped(part), item)[:, rows] for part in (chunk.chosen, chunk.scores))
         eligible = (scores > -torch.inf).sum(-1)
         return "entry", mask.cpu().numpy(), eligible.cpu().numpy(), np.arange(mask.shape[-1])
-    mask, eligible = selected[:, :, rows], chunk.eligible[:, :, rows].sum(-1)
+    mask, eligible = _of(selected, item)[:, rows], _of(chunk.eligible, item)[:, rows].sum(-1)
     if chunk.positions is None:
         end = chunk.start + selected.shape[2]
         names = np.arange(end - selected.shape[3], end)
     else:
         names = chunk.positions.cpu().numpy()
     return "token", mask.cpu().numpy(), eligible.cpu().numpy(), names
+
+
+def _of(values: torch.Tensor, item: int) -> torch.Tensor:
+    """An item of a batch, of which one may stand for all."""
+    return values[min(item, values.shape[0] - 1)]
 
 
 def _compressed(chunk: AttentionChunk) -> bool:

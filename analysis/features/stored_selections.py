@@ -1,4 +1,4 @@
-"""The stored selections of sampled queries: which queries, how a table of them is read, and two models side by side.
+"""The stored selections of sampled queries: how a table of them is read, and two models side by side.
 
 Keys are written as in `indexscope.analysis.statistics.varint`. With zstd that is 0.34 to 1.0 bytes a key, at most 8 %
 above log2 C(n_t, k_t) bits where the selection is random. Bitmaps are 12 % smaller at 512 tokens, but 11 % larger at
@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from indexscope.analysis.statistics.varint import decode_rows
 from indexscope.columns import of, places, table_of
@@ -29,22 +28,9 @@ SELECTIONS = table_of(
         eligible="Keys that the query may select from.",
         selected="Keys that were selected.",
     ),
+    of(pl.Int32, "queries", weight="Queries of the sample that it stands for."),
     of(pl.Binary, keys="The selected keys, ascending, as differences in LEB128."),
 )
-
-
-def sampled_queries(length: int, count: int) -> NDArray[np.int64]:
-    """Positions of the queries whose selections are stored: of the sample's length alone, whatever the model.
-
-    They are ⌈i² length / count²⌉ - 1 for i = 1 .. count, without repeats, so the last query is always among them. Their
-    density falls with the square root of the position: even spacing would give early buckets next to nothing, and
-    logarithmic spacing would spend most queries where n_t ≤ k_t and everything is selected.
-
-    >>> sampled_queries(512, 4).tolist()
-    [31, 127, 287, 511]
-    """
-    index = np.arange(1, count + 1, dtype=np.int64)
-    return np.unique(-(-index * index * length // max(1, count * count)) - 1)
 
 
 def with_keys(table: pl.DataFrame) -> pl.DataFrame:

@@ -26,6 +26,8 @@ def attention_table(index: list[int], layers: Layers) -> pl.DataFrame:
         columns = _index_columns(index, layer, shape, ("sample", "head", "bucket"))
         for name, counts in zip(COUNTS, features.counts.sums, strict=True):
             columns[name] = np.broadcast_to(counts[:, None, :], shape).astype(np.int32)
+        for name, mean in features.uniform.means().items():
+            columns[name] = np.broadcast_to(mean[:, None, :], shape).astype(np.float32)
         columns |= {name: mean.astype(np.float32) for name, mean in features.per_head.means().items()}
         parts.append(columns)
     return _table(parts, ATTENTION)

@@ -99,7 +99,7 @@ def strongest(sums: torch.Tensor, queries: NDArray[np.int64]) -> tuple[torch.Ten
 
     Places of a block count alike, whatever the number of queries seen at each: only over a whole period are the two
     tilings alike to attention that knows nothing of them. A size is judged where every place has 12 counted queries,
-    which takes four blocks. NaN where no size is judged, and for the size also where none is positive.
+    which takes three to four blocks. NaN where no size is judged, and for the size also where none is positive.
 
     Args:
         sums: As `contrasts` gives them, over a whole sequence.

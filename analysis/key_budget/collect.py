@@ -43,7 +43,7 @@ class _Budget(Collector):
     def __init__(self, sample: CloseupSample) -> None:
         self.sample = sample.index
         self.grid = np.array(budget_grid(len(sample.input_ids)))
-        self.end = len(sample.input_ids) - 1
+        self.end = int(sample.queries[-1])
         self.partial: set[int] = set()
         self.last: dict[int, int] = {}
         self.needed: list[Queries] = []

@@ -47,14 +47,15 @@ FAMILY = Family(
             "adaptive_saving_95",
             "share",
             "neither",
-            "Share of the attended keys that a k of each query's own would save; below 0 where one k is better.",
-            "1 - indexer_keys_95 / mean of min(n_t, k), k the smallest that all queries (and, over all layers, all "
-            "layers) could share and that holds as much on average as those keys do; linear between the budgets 1, 2, "
-            "3, 4, 6, 8, 12, ...",
+            "Share of a layer's attended keys that a k of each query's own would save; below 0 where one k is better.",
+            "in a layer 1 - indexer_keys_95 / mean of min(n_t, k), k the smallest that all its queries could share and "
+            "that holds as much on average as those keys do; linear between the budgets 1, 2, 3, 4, 6, 8, 12, ... Over "
+            "all layers their mean, weighted by the keys that these fixed budgets attend to",
             _RULE,
             range="≤ 1",
-            misleads="Between layers of very different need the overall value is large by itself; what a k of its "
-            "own for each query saves is in the layers' values.",
+            misleads="To hold 95 % of every query is not the cheapest way to hold as much on average, so that another "
+            "rule of choosing each query's k may save more. What a k for each layer saves is not in it (table budgets, "
+            "fixed by layer).",
             of_attention=True,
         ),
     ),

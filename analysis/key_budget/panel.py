@@ -51,25 +51,20 @@ def words(frames: Frames) -> Sequence[str]:
 
 
 def _savings(frames: Frames) -> Sequence[str]:
-    """What a k of its own for each query saves at equal recall, over all layers and within single ones."""
+    """What a k of its own for each query saves within a layer at equal recall."""
     if "metrics" not in frames:
         return ()
     rows = frames["metrics"].filter((pl.col("metric") == "adaptive_saving_95") & pl.col("value").is_not_null())
     overall = rows.filter(pl.col("layer").is_null())
     layers = sorted(rows.filter(pl.col("layer").is_not_null())["value"].to_list())
-    said = []
-    if overall.height:
-        row = overall.row(0, named=True)
-        said.append(
-            "Against one k for all queries and layers that holds as much on average, a k for each saves "
-            f"{_signed(row['value'])} of the keys ({_signed(row['ci_low'])} to {_signed(row['ci_high'])})."
-        )
-    if len(layers) > 1:
-        said.append(
-            f"Within single layers, against one k for all queries of the layer, it saves {_signed(layers[0])} to "
-            f"{_signed(layers[-1])}: the rest is what layers differ by, and a k for each layer would save it too."
-        )
-    return said
+    if overall.is_empty():
+        return ()
+    row = overall.row(0, named=True)
+    among = f", {_signed(layers[0])} to {_signed(layers[-1])} in single layers" if len(layers) > 1 else ""
+    return (
+        "Against one k for all queries of a layer that holds as much on average, a k of its own for each query saves "
+        f"{_signed(row['value'])} of the keys ({_signed(row['ci_low'])} to {_signed(row['ci_high'])}){among}.",
+    )
 
 
 def _signed(share: float | None) -> str:

@@ -16,12 +16,12 @@ from indexscope.analysis.metrics.stream import Sharded, shards
 from indexscope.analysis.metrics.summary import summarise
 from indexscope.analysis.metrics.sums import Cell, Sums, join, per_sample
 from indexscope.analysis.statistics.ranges import NOT_NEGATIVE, SHARE
-from indexscope.analysis.statistics.resampling import ratio
+from indexscope.analysis.statistics.resampling import Array, ratio
 from indexscope.columns import empty
 
 METRIC = "adaptive_saving_95"
 #: Raise it when any number of the analysis would change.
-VERSION = 2
+VERSION = 3
 
 TARGET = 0.95
 _BANDS = {
@@ -110,45 +110,57 @@ def _own_k(features: Mapping[str, pl.DataFrame] | Sharded, scored: list[int]) ->
 
 
 def linearised_saving(curve: Curve, keys: Cells, mass: Cells) -> Sums:
-    """1 - A / F by sample and cell, so that it aggregates, pairs and resamples like a ratio of sums.
+    """1 - A / F by sample and layer, and over all layers, so that it aggregates, pairs and resamples like a ratio.
 
-    A is the mean number of keys that each query needs to reach the target in the order of its index scores, and F the
-    mean number that the smallest fixed k attends to which holds as much on average as those keys do. F depends on the
-    curve's two points around k and on the recall to reach; a sample's numerator is w S + sum over these means x of
-    dS/dx (X_i - x w_i), the first-order expansion around the dataset's sums (as for positional_bias). Summed over
-    samples the second term vanishes.
+    A is the mean number of keys that each query of a layer needs to reach the target in the order of its index scores,
+    and F the mean number that the smallest k attends to which all queries of the layer share and which holds as much on
+    average. F depends on the curve's two points around k and on the recall to reach. With s = 1 - A / F of a layer, a
+    sample's numerator is w s + the first-order expansion of s around the dataset's sums, sum over these means x of
+    ds/dx (X_i - x w_i) (as for positional_bias), its denominator w. Over all layers it is the mean of the layers' s
+    weighted by the keys W F that the fixed budgets attend to: what a k of each query's own saves within layers, of all
+    keys. Summed over samples the expansions vanish.
 
     Args:
-        curve: Recall and keys of fixed budgets.
+        curve: Recall and keys of fixed budgets; all layers together come first, and are not read.
         keys: Keys of the adaptive budget, cells in the curve's order.
         mass: What these keys hold, alike.
     """
-    weight = keys.denominator
-    total = curve.weight.sum(axis=0)
-    recall = ratio(curve.recall.sum(axis=0), total[:, None])
-    kept = ratio(curve.kept.sum(axis=0), total[:, None])
-    wanted = np.minimum(mass.values, recall[:, -1])
-    found = fixed(curve.k, recall, kept, wanted)
-    adaptive, plain = keys.values, found.keys
+    layers = keys.groups["layer"].to_list()[1:]
+    weight, adaptive = keys.denominator[:, 1:], keys.values[1:]
+    plain, moved = _fixed_keys(curve, mass)
     saving = 1.0 - adaptive / plain
-    numerator = weight * saving
-    at_upper, at_lower = found.upper, np.maximum(found.upper - 1, 0)
-    column = np.arange(len(saving))
-    step = recall[column, at_upper] - recall[column, at_lower]
-    # Slope of the keys of a fixed budget by recall; a recall that one key reaches does not move them.
-    slope = np.where(at_upper > 0, ratio(kept[column, at_upper] - kept[column, at_lower], step), 0.0)
-    outer = adaptive / plain**2
-    share = found.share
-    parts = (
-        (-1.0 / plain, keys.numerator, adaptive, weight),
-        (outer * slope, mass.numerator, mass.values, weight),
-        (-outer * slope * (1 - share), curve.recall[:, column, at_lower], recall[column, at_lower], curve.weight),
-        (-outer * slope * share, curve.recall[:, column, at_upper], recall[column, at_upper], curve.weight),
-        (outer * (1 - share), curve.kept[:, column, at_lower], kept[column, at_lower], curve.weight),
-        (outer * share, curve.kept[:, column, at_upper], kept[column, at_upper], curve.weight),
-    )
-    for gradient, sums, mean, weights in parts:
-        numerator = numerator + gradient * (sums - mean * weights)
+    own = (-(keys.numerator[:, 1:] - adaptive * weight) + adaptive / plain * moved) / plain
     known = np.isfinite(saving)
-    columns: tuple[Cell, ...] = tuple((METRIC, layer) for layer in keys.groups["layer"].to_list())
-    return Sums(keys.samples, columns, np.where(known, numerator, 0.0), np.where(known, weight, 0.0))
+    weight, saving, plain = np.where(known, weight, 0.0), np.where(known, saving, 0.0), np.where(known, plain, 0.0)
+    own, moved = np.where(known, own, 0.0), np.where(known, moved, 0.0)
+    numerator = weight * saving + own
+    everywhere = ratio((weight * plain * saving).sum(), (weight * plain).sum())
+    together = plain * numerator + (saving - np.nan_to_num(everywhere)) * moved
+    columns: tuple[Cell, ...] = ((METRIC, None), *((METRIC, layer) for layer in layers))
+    tops = np.column_stack([together.sum(axis=1), numerator])
+    return Sums(keys.samples, columns, tops, np.column_stack([(weight * plain).sum(axis=1), weight]))
+
+
+def _fixed_keys(curve: Curve, mass: Cells) -> tuple[Array, Array]:
+    """Keys F of the smallest k that holds as much, [layers], and by sample W dF to first order, [samples, layers]."""
+    weight, kept_sums, recall_sums = curve.weight[:, 1:], curve.kept[:, 1:], curve.recall[:, 1:]
+    total = weight.sum(axis=0)[:, None]
+    recall, kept = ratio(recall_sums.sum(axis=0), total), ratio(kept_sums.sum(axis=0), total)
+    held = mass.values[1:]
+    found = fixed(curve.k, recall, kept, np.minimum(held, recall[:, -1]))
+    upper, lower = found.upper, np.maximum(found.upper - 1, 0)
+    layer, share = np.arange(len(held)), found.share
+    step = recall[layer, upper] - recall[layer, lower]
+    # Slope of the keys of a fixed budget by recall; a recall that one key reaches does not move them.
+    slope = np.where(upper > 0, ratio(kept[layer, upper] - kept[layer, lower], step), 0.0)
+    parts = (
+        (slope, mass.numerator[:, 1:], held, mass.denominator[:, 1:]),
+        (-slope * (1 - share), recall_sums[:, layer, lower], recall[layer, lower], weight),
+        (-slope * share, recall_sums[:, layer, upper], recall[layer, upper], weight),
+        (1 - share, kept_sums[:, layer, lower], kept[layer, lower], weight),
+        (share, kept_sums[:, layer, upper], kept[layer, upper], weight),
+    )
+    moved = np.zeros_like(weight)
+    for gradient, sums, mean, weights in parts:
+        moved = moved + gradient * (sums - mean * weights)
+    return found.keys, moved

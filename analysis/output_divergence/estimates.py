@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from indexscope.analysis.comparison.inference import difference_interval, effective
 from indexscope.analysis.settings import BootstrapSettings
 from indexscope.analysis.statistics.ranges import ANY, CHANGE, Range
 from indexscope.analysis.statistics.resampling import Array, bootstrap_ratios, interval, ratio, resample_counts
@@ -54,12 +55,23 @@ class Weighted:
     def mean(self, values: Array, within: Range = ANY, root: bool = False) -> Estimate:
         """sum(value x weight) / sum(weight) over the queries where the value is known, or its square root."""
         known = ~np.isnan(values)
-        top, bottom = self._sums((values * self.weight)[known], known), self._sums(self.weight[known], known)
-        found = ratio(top.sum(axis=0), bottom.sum(axis=0))
-        replicates = bootstrap_ratios(top, bottom, self.settings.resamples, self.settings.seed)
+        found, replicates, _ = self._means(values, known)
         if root:
             found, replicates = np.sqrt(found), np.sqrt(replicates)
         return self._estimates(found, replicates, known, within)[0]
+
+    def difference(self, values: Array) -> Estimate:
+        """The mean of paired differences, with the interval that the comparison gives the same difference."""
+        known = ~np.isnan(values)
+        found, replicates, weights = self._means(values, known)
+        (low,), (high,) = difference_interval(found, replicates, effective(weights), self.settings.confidence)
+        return Estimate(float(found[0]), float(low), float(high), int((weights > 0).sum()))
+
+    def _means(self, values: Array, known: NDArray[np.bool_]) -> tuple[Array, Array, Array]:
+        """The mean [1], its replicates [resamples, 1] and the weight of each sample [samples, 1]."""
+        top, bottom = self._sums((values * self.weight)[known], known), self._sums(self.weight[known], known)
+        replicates = bootstrap_ratios(top, bottom, self.settings.resamples, self.settings.seed)
+        return ratio(top.sum(axis=0), bottom.sum(axis=0)), replicates, bottom
 
     def quantiles(self, values: Array, levels: Sequence[float], within: Range = ANY) -> list[Estimate]:
         """The smallest value whose queries, with all smaller ones, hold the share of the weight, for each level."""

@@ -34,7 +34,7 @@ Frames = Mapping[str, pl.DataFrame]
 Groups = Iterator[tuple[str, int, str, NDArray[np.bool_]]]
 _CELL = ("sample", "bucket")
 #: Raise it when the same predictions would give other rows.
-VERSION = 3
+VERSION = 4
 
 
 def run(models: Mapping[str, Frames], baseline: str, settings: ComparisonSettings) -> dict[str, pl.DataFrame]:
@@ -138,7 +138,7 @@ def _ratios(cells: pl.DataFrame, settings: ComparisonSettings) -> pl.DataFrame:
     change = _array(cells["nll"] - cells["baseline_nll"])
     rows: list[tuple[object, ...]] = []
     for axis, place, label, kept in _groups(cells):
-        found = weighted.of(kept).mean(change[kept]).exponential
+        found = weighted.of(kept).difference(change[kept]).exponential
         rows.append((axis or None, place, label, "perplexity_ratio", *found, None))
     return _frame(rows if cells.height else [])
 
@@ -156,7 +156,7 @@ def _paired(frame: pl.DataFrame, settings: ComparisonSettings) -> pl.DataFrame:
         own, of = weighted.of(kept), {name: values[kept] for name, values in columns.items()}
         found = _statistics(own, of, everything=not axis)
         if axis == CLASS:
-            found["perplexity_ratio"] = own.mean(of["nll"] - of["baseline_nll"]).exponential
+            found["perplexity_ratio"] = own.difference(of["nll"] - of["baseline_nll"]).exponential
         for name, estimate in found.items():
             missing = note if np.isnan(estimate.value) and name.startswith("output") else None
             rows.append((axis or None, place, label, name, *estimate, missing))

@@ -6,11 +6,13 @@ written as runs, texts as places in a list, and places that follow from a column
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
 from indexscope.analysis.plots.drawing import Array, Drawing, Marks
 
@@ -38,12 +40,17 @@ def packed(drawing: Drawing) -> dict[str, Any]:
 
 def _part(marks: Marks, drawing: Drawing, size: tuple[float, float], digits: int) -> dict[str, Any]:
     across, up = _shares(marks.axes, drawing, marks.x, marks.y)
+    told = {
+        one.name: one.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+        for one in marks.rows.iter_columns()
+        if one.dtype.is_numeric()
+    }
     return {
         "panel": marks.panel,
         "series": marks.series,
         "columns": {name: column(marks.rows[name], digits) for name in marks.rows.columns},
-        "x": _place(across * size[0], marks.rows),
-        "y": _place((1 - up) * size[1], marks.rows),
+        "x": _place(across * size[0], told),
+        "y": _place((1 - up) * size[1], told),
     }
 
 
@@ -55,27 +62,29 @@ def _shares(axes: Axes, drawing: Drawing, x: Array, y: Array) -> tuple[Array, Ar
     return shares[:, 0], shares[:, 1]
 
 
-def _place(points: Array, rows: pl.DataFrame) -> Any:
-    for name in rows.columns:
-        if rows[name].dtype.is_numeric() and (rule := _rule(points, rows[name])) is not None:
-            return {"of": name, **rule}
-    return [round(float(point), 1) if np.isfinite(point) else None for point in points]
+def _place(points: Array, columns: Mapping[str, Array]) -> Any:
+    known = np.isfinite(points)
+    if known.any():
+        for name, values in columns.items():
+            if (rule := _rule(points, known, values)) is not None:
+                return {"of": name, **rule}
+    return [round(point, 1) if there else None for point, there in zip(points.tolist(), known.tolist(), strict=True)]
 
 
-def _rule(points: Array, column: pl.Series) -> dict[str, Any] | None:
-    values = column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+def _rule(points: Array, known: NDArray[np.bool_], values: Array) -> dict[str, Any] | None:
+    """How points follow from values: as they are, or from their logarithms."""
     for log in (False, True):
         with np.errstate(all="ignore"):
             x = np.log(values) if log else values
-        known = np.isfinite(x)
-        if not np.array_equal(known, np.isfinite(points)) or not known.any():
+        if not np.array_equal(known, np.isfinite(x)):
             continue
-        first, last = np.argmin(np.where(known, x, np.inf)), np.argmax(np.where(known, x, -np.inf))
-        if x[last] <= x[first]:
+        own, at = x[known], points[known]
+        first, last = own.argmin(), own.argmax()
+        if own[last] <= own[first]:
             continue
-        b = (points[last] - points[first]) / (x[last] - x[first])
-        a = points[first] - b * x[first]
-        if np.abs(a + b * x[known] - points[known]).max() < _RULE_OFF:
+        b = (at[last] - at[first]) / (own[last] - own[first])
+        a = at[first] - b * own[first]
+        if np.abs(a + b * own - at).max() < _RULE_OFF:
             return {"a": float(f"{a:.6g}"), "b": float(f"{b:.6g}"), "log": log}
     return None
 

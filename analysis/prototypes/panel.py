@@ -13,9 +13,9 @@ def draw_prototypes(frames: Frames) -> list[Drawn]:
     given = {"prototypes", "maps"} <= set(frames)
     figure = prototype_maps(frames["prototypes"], frames["maps"]) if given else None
     caption = (
-        "Dense attention of the real maps nearest to each cluster's centre, at the sampled queries (down; not evenly "
-        "spaced) and over the sequence in 48 equal parts (across); the number before the colon is the cluster. Darker "
-        "is more (root scale); grey lies in the future."
+        "Dense attention of the real maps nearest to each cluster's centre, at the sampled queries (down) and "
+        "over the sequence in 48 equal parts (across); the number before the colon is the cluster. Darker is more "
+        "(root scale); grey lies in the future."
     )
     return [Drawn("prototypes", "Prototypes of the clusters", caption, figure)]
 
@@ -38,9 +38,9 @@ def draw_examples(frames: Frames) -> list[Drawn]:
     caption = (
         "Left, dense attention; middle, the same scores over the selected keys alone; right, sparse less dense: blue "
         "was lost, red gained by the scaling. Both are of one forward pass of the dense model, at the sampled queries "
-        "(down; not evenly spaced) and over the sequence in 48 equal parts (across). Left and middle share a root "
-        "scale; grey lies in the future. The percentage is the dense attention that the selection does not keep, mean "
-        "over the queries with something left out."
+        "(down) and over the sequence in 48 equal parts (across). Left and middle share a root scale; grey lies in the "
+        "future. The percentage is the dense attention that the selection does not keep, mean over the queries with "
+        "something left out."
     )
     return [Drawn("examples", "Sparse against dense attention", caption, figure)]
 

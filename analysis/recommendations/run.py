@@ -18,7 +18,7 @@ CAVEAT = (
     "Losses were measured layer by layer without retraining; of the heads' own projections nothing is counted as saved."
 )
 #: Raise it when any number of the analysis would change.
-VERSION = 2
+VERSION = 3
 
 _SMALLEST_LOSS = 1e-9
 
@@ -38,7 +38,7 @@ def run(features: Frames, settings: RecommendationSettings) -> dict[str, pl.Data
     Returns:
         recommendations: rank from 1, kind, change (a plain sentence), expected_loss (recall, in the layers that change;
         below 0 a gain) with ci_low and ci_high, mean_loss (over all layers), saving and saving_at_64k (share of the
-        FLOPs of indexer and attention, at the study's lengths and at 65,536 tokens), basis, caveat.
+        FLOPs of indexer and attention as served, at the study's lengths and at 65,536 tokens), basis, caveat.
     """
     facts = rows_of(features, "facts")
     layers = _layers(features, facts)

@@ -17,7 +17,7 @@ from indexscope.errors import one_line
 
 Kind = Literal["missing", "audit", "nothing", "little", "small"]
 #: What a study must be able to settle.
-QUALITIES = ("nll", "selection_recall")
+QUALITIES = ("nll", "selection_skill")
 
 
 @dataclass(frozen=True)

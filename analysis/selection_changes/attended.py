@@ -33,6 +33,7 @@ ATTENDED = table_of(
         selected_rest="Dense attention of the head mean on all other selected keys.",
         unselected_rest="The same on all other keys that are not selected.",
     ),
+    of(pl.Int32, "queries", weight="Queries of the sample that it stands for."),
     of(
         pl.Binary,
         keys="The kept keys, ascending, as differences in LEB128.",

@@ -65,6 +65,7 @@ class _Attended:
                     "layer": np.full(len(sizes), rows.layer),
                     "query": rows.query.numpy(),
                     "kept": sizes,
+                    "weight": rows.weight.numpy(),
                     "selected_rest": (rest * rows.selected).sum(-1).cpu().numpy(),
                     "unselected_rest": (rest * ~rows.selected).sum(-1).cpu().numpy(),
                 }

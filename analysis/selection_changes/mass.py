@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from indexscope.analysis.selection_changes.attended import SHIFT, Attended, unpacked
-from indexscope.analysis.selection_changes.pairs import KEPT, Integers, Pairs, stands_for
+from indexscope.analysis.selection_changes.pairs import KEPT, Integers, Pairs
 from indexscope.analysis.statistics.resampling import Array, ratio
 
 
@@ -23,7 +23,8 @@ class Mass:
     """Dense attention on the keys of a block's rows.
 
     Attributes:
-        weight: Queries that each row stands for among those whose attention is stored, [rows]; 0 for other rows.
+        weight: Queries that each row stands for among those whose attention is stored, [rows]; 0 for other rows. Where
+            selections and attention are of unequally many queries it is what one of the fewer stands for.
         each: Attention on each of the pairs' keys; 0 for keys of other rows.
         estimated: What of it is an estimate, same length: keys beyond those that are stored share evenly what is left.
     """
@@ -46,7 +47,7 @@ def mass_of(pairs: Pairs, attended: pl.DataFrame | None, own: int) -> Mass:
     if cells.is_empty():
         return Mass(weight, each, estimated)
     row = cells["row"].to_numpy().astype(np.int64)
-    weight[row] = cells["stands_for"].to_numpy()
+    weight[row] = cells.select(pl.max_horizontal("weight", "weight_attended")).to_series().to_numpy()
     place = np.full(pairs.rows.height, -1, dtype=np.int64)
     place[row] = np.arange(len(row))
     at = np.flatnonzero(place[pairs.row] >= 0)
@@ -60,17 +61,13 @@ def mass_of(pairs: Pairs, attended: pl.DataFrame | None, own: int) -> Mass:
 
 
 def _cells(pairs: Pairs, attended: pl.DataFrame | None) -> pl.DataFrame:
-    """The rows whose attention is stored, with what they stand for among the queries that both tables have."""
+    """The rows whose attention is stored, with it."""
     if attended is None:
         return pl.DataFrame()
     own = attended.filter(pl.col("sample").is_in(pairs.samples))
-    both = pairs.positions.join(own.select("sample", "query").unique(), on=["sample", "query"], how="semi")
-    stands = both.sort("sample", "query").with_columns(
-        stands_for=stands_for(pl.col("query")).over("sample").cast(pl.Float64)
-    )
     mine = pairs.rows.with_row_index("row").filter(pl.col("unit") == "token")
-    cells = mine.join(own, on=["sample", "layer", "query"], how="inner", maintain_order="left")
-    return cells.join(stands, on=["sample", "query"], how="inner", maintain_order="left")
+    place = ["sample", "layer", "query"]
+    return mine.join(own, on=place, how="inner", suffix="_attended", maintain_order="left")
 
 
 def _rest(

@@ -33,7 +33,6 @@ class Pairs:
         key: The key, ascending within a row.
         state: `DROPPED`, `ADDED` or `KEPT`.
         samples: All samples of the block, those without such queries included.
-        positions: sample and query of every stored query, in effect or not.
     """
 
     rows: pl.DataFrame
@@ -41,7 +40,6 @@ class Pairs:
     key: Integers
     state: Integers
     samples: Integers
-    positions: pl.DataFrame
 
     @property
     def codes(self) -> Integers:
@@ -51,15 +49,6 @@ class Pairs:
     def count(self, state: int) -> Array:
         """Keys of a state in each row, [rows]."""
         return np.bincount(self.row[self.state == state], minlength=self.rows.height).astype(np.float64)
-
-
-def stands_for(queries: pl.Expr) -> pl.Expr:
-    """Queries that each sampled query of a sample stands for: the positions since the one before it, as in a close-up.
-
-    Args:
-        queries: Positions of the sampled queries, ascending, within a window over samples.
-    """
-    return queries - queries.shift(1).fill_null(-1)
 
 
 def pairs(
@@ -103,13 +92,10 @@ def _comparable(baseline: pl.DataFrame, candidate: pl.DataFrame) -> tuple[pl.Dat
 
 
 def _unpacked(found: pl.DataFrame, samples: Integers) -> Pairs:
-    positions = found.select("sample", "query").unique().sort("sample", "query")
-    weighted = positions.with_columns(weight=stands_for(pl.col("query")).over("sample").cast(pl.Float64))
     groups = found.group_by("layer").agg(groups=pl.col("group").n_unique())
     in_effect = pl.min_horizontal("selected", "selected_candidate") < pl.col("eligible")
     shown = (
         found.filter(in_effect)
-        .join(weighted, on=["sample", "query"], maintain_order="left")
         .join(groups, on="layer", maintain_order="left")
         .with_columns(pl.col("weight") / pl.col("groups"))
     )
@@ -127,7 +113,7 @@ def _unpacked(found: pl.DataFrame, samples: Integers) -> Pairs:
         before=pl.col("selected"),
         after=pl.col("selected_candidate"),
     )
-    return Pairs(rows, codes >> SHIFT, codes & ((1 << SHIFT) - 1), state, samples, positions)
+    return Pairs(rows, codes >> SHIFT, codes & ((1 << SHIFT) - 1), state, samples)
 
 
 def _codes(keys: pl.Series) -> Integers:

@@ -84,7 +84,7 @@ def other_chunks(chunk: int, length: int) -> dict[str, int]:
 
 def _compare(source: Source, sample: TokenSequence, queries: int, chunk: int) -> Tables:
     ids = torch.tensor([list(sample.input_ids)], dtype=torch.int64)
-    places, weights = closeup_queries(ids.shape[1], queries)
+    places, weights = closeup_queries(ids.shape[1], queries, sample.index)
     sizes = other_chunks(chunk, ids.shape[1])
     reference = run(source, ids, places, chunk)
     outputs, selections = [], []

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from prefect.exceptions import MissingContextError
-from prefect.logging import get_run_logger
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -16,6 +14,9 @@ from indexscope.tasks.common.unit import StepRecord
 
 def say(line: str) -> None:
     """Tell one thing to whoever watches."""
+    from prefect.exceptions import MissingContextError
+    from prefect.logging import get_run_logger
+
     print(line, flush=True)
     with suppress(MissingContextError):  # outside a run there is nobody else to tell
         get_run_logger().info(line)

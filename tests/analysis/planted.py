@@ -43,6 +43,7 @@ SELECTION = [
     "score_gap",
 ]
 WINDOW, SINKS, FIRST_QUERY = 32, 4, 16
+UNIFORM = ("uniform_key", "uniform_local", "uniform_sink", "uniform_induction", "uniform_distance")
 SHAPES = ("vertical_mass", "slash_mass", "slash_distance", "block_mass", "block_size")
 
 
@@ -102,11 +103,19 @@ def _rows(
                     values = random.random(len(ATTENTION)).astype(np.float32).tolist()
                     normal = float(random.random()) if multi else None
                     late = [float(v) for v in random.random(2)] if effect else [None, None]
-                    rows.append((sample, layer, head, bucket, queries, multi, effect, *values, normal, *late))
+                    uniform = _uniform(np.arange(first, first + queries))
+                    rows.append((sample, layer, head, bucket, queries, multi, effect, *uniform, *values, normal, *late))
     keys = {"sample": pl.Int32, "layer": pl.Int16, "head": pl.Int16, "bucket": pl.Int8}
     counts = dict.fromkeys(("queries", "queries_multi", "queries_in_effect"), pl.Int32)
-    names = dict.fromkeys((*ATTENTION, "normalized_entropy", "head_recall", "output_error"), pl.Float32)
+    names = dict.fromkeys((*UNIFORM, *ATTENTION, "normalized_entropy", "head_recall", "output_error"), pl.Float32)
     return pl.DataFrame(rows, schema=keys | counts | names, orient="row")
+
+
+def _uniform(t: NDArray[np.int64]) -> list[float]:
+    """Means of `UNIFORM` over queries of different tokens that see all keys up to themselves."""
+    n = t + 1.0
+    each = (1 / n, np.minimum(n, WINDOW) / n, np.minimum(n, SINKS) / n, 0 * n, t / 2)
+    return [float(one.mean()) for one in each]
 
 
 def _indexer(attention: pl.DataFrame, random: np.random.Generator, shift: float) -> pl.DataFrame:
@@ -252,11 +261,14 @@ def facts(layers: int = 3, top_k: int | None = 8) -> pl.DataFrame:
         "attention_heads": 4,
         "key_width": 16,
         "value_width": 8,
+        "latent_key_width": None,
+        "latent_value_width": None,
         "indexer_layers": layers if sparse else 0,
         "indexer_heads": 2 if sparse else None,
         "indexer_dim": 32 if sparse else None,
         "index_topk": top_k,
         "entry": None if top_k is None else "token",
+        "indexer_precision": None,
         "dtype": "float32",
         "device": "cpu",
     }
@@ -332,6 +344,15 @@ def _map_rows(p: Array, sample: int, head: int, tokens: NDArray[np.int64]) -> li
         "induction_mass": (p * follows_copy(tokens)).sum(axis=1),
         "mean_distance": (p * (t - s)).sum(axis=1),
     }
+    even = np.tri(length) / (np.arange(length) + 1)[:, None]
+    of_uniform = (
+        even[:, 0],
+        (even * (t - s < WINDOW)).sum(axis=1),
+        even[:, :SINKS].sum(axis=1),
+        (even * follows_copy(tokens)).sum(axis=1),
+        (even * (t - s)).sum(axis=1),
+    )
+    of_query |= dict(zip(UNIFORM, of_uniform, strict=True))
     return [
         {"sample": sample, "layer": 0, "head": head, "bucket": bucket, "queries": queries}
         | {name: float(value[first : first + queries].mean()) for name, value in of_query.items()}

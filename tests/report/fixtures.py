@@ -12,6 +12,7 @@ import polars as pl
 
 from indexscope.analysis.clustering.pattern_types import TYPED
 from indexscope.analysis.comparison.verdicts import with_verdicts
+from indexscope.analysis.conventions import SERVED
 from indexscope.analysis.efficiency.reference import THIS
 from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.report import ModelPage, ReportInput, render
@@ -418,7 +419,9 @@ def _projection(place: int, dense: bool) -> pl.DataFrame:
             rows += [(length, "indexer", 520.0 * length**2 / 2**place), (length, "attention", 4e4 * length)]
         rows.append((length, "dense attention", 2_560.0 * length**2))
     schema = {"length": pl.Int64, "component": pl.String, "flops": pl.Float64}
-    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(dimensions=pl.lit(THIS))
+    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(
+        dimensions=pl.lit(THIS), convention=pl.lit(SERVED.name)
+    )
 
 
 def _latency(place: int, dense: bool) -> pl.DataFrame:

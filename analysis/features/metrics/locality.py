@@ -69,11 +69,16 @@ def induction(rows: AttentionRows, input_ids: torch.Tensor) -> dict[str, torch.T
 
     if not rows.all_tokens:
         return {"induction_mass": torch.full(rows.p.shape[:3], torch.nan, device=rows.p.device)}
+    return {"induction_mass": rows.mass(follows_copy(rows, input_ids))}
+
+
+def follows_copy(rows: AttentionRows, input_ids: torch.Tensor) -> torch.Tensor:
+    """Which keys follow an earlier copy of the query's token, [batch, queries, keys]; all keys must be tokens."""
     previous = input_ids.roll(1, dims=1)[:, rows.keys]
     match = previous[:, None, :] == input_ids[:, rows.position][:, :, None]
     # s - 1 < t says nothing of causal maps, but keys after the query hold something in others.
     match &= (rows.keys > 0) & (rows.distance >= 0)
-    return {"induction_mass": rows.mass(match)}
+    return match
 
 
 def odds(share: Array) -> Array:

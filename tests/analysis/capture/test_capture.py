@@ -80,16 +80,19 @@ def test_facts_count_what_is_there(dsa, llama) -> None:
 
 
 def test_flops_formula_counts_pairs_by_hand() -> None:
+    """As the code here runs: no latents, and every operation counts whole."""
     facts = {
         "parameters": 1000, "indexer_parameters": 10, "attention_parameters": 100, "layers": 1, "attention_heads": 2,
         "key_width": 3, "value_width": 5, "indexer_layers": 1, "indexer_heads": 4, "indexer_dim": 6, "index_topk": 2,
-        "entry": "token",
+        "entry": "token", "indexer_precision": "fp8",
     }  # fmt: skip
     layers = pl.DataFrame(
         {
             "attention_heads": [2],
             "key_width": [3],
             "value_width": [5],
+            "latent_key_width": [8],
+            "latent_value_width": [7],
             "window": [None],
             "attention_chunk": [None],
             "selects": [True],

@@ -10,7 +10,9 @@ import pytest
 
 from indexscope.analysis.capture import AttentionChunk
 from indexscope.analysis.capture.document import document
+from indexscope.analysis.capture.facts import model_facts
 from indexscope.analysis.capture.families import KNOWN, family_of
+from indexscope.analysis.capture.layers import layer_facts
 from tests.analysis.capture.test_families import model_of, padded
 from tests.analysis.capture.tiny_families import FAMILIES, LENGTH, record, tokens
 
@@ -71,3 +73,18 @@ def test_left_padding_runs_in_as_many_chunks_as_the_row_says(name: str) -> None:
     beside, _ = record(model, tokens(), LENGTH, attention_mask=padded("left"))
     same = float((alone - beside[1:, 13:]).abs().max() / alone.abs().max()) < 1e-4
     assert same == (family_of(model).padding == "no effect")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_latents_and_precision_are_facts_of_the_layers_and_the_family(name: str) -> None:
+    model = model_of(name)
+    facts, layers = model_facts(model).row(0, named=True), layer_facts(model)
+    assert facts["indexer_precision"] == family_of(model).precision
+    widths = set(layers.select("selects", "latent_key_width", "latent_value_width").rows())
+    if name in ("deepseek_v4", "qwen4_exp", "minimax_m3"):  # attention without latents
+        assert {row[1:] for row in widths} == {(None, None)}
+        return
+    # kv_lora_rank 24, and a rotary key of 8, which glm5_next and some layers of mistral_large4 do without.
+    rotary = {"glm5_next": {0}, "mistral_large4": {0, 8}}.get(name, {8})
+    sliding = {(False, 24, 16)} if name == "dots3_note" else set()
+    assert widths == {(True, 24 + each, 24) for each in rotary} | sliding

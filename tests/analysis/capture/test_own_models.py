@@ -293,7 +293,7 @@ def test_the_cost_of_code_that_nobody_has_read_has_no_formula_but_what_is_measur
     known = {name for name in by_formula if values.get(name) is not None}
     # without a selection, pairs need no reading of the code, but widths
     assert known == ({"attention_flops", "dense_attention_flops"} if kind == "dense" else set())
-    assert found["projection"].is_empty() == (kind != "dense") and found["break_even"].is_empty()
+    assert found["projection"].is_empty() == (kind != "dense") and found["conventions"].is_empty()
 
 
 def test_reruns_of_a_whole_sequence_model_are_null_with_a_reason_and_its_scores_are_judged() -> None:

@@ -39,7 +39,8 @@ def made(
 
 
 def sample(length: int, index: int = 0) -> CloseupSample:
-    return CloseupSample(index, f"d{index}", torch.zeros(length, dtype=torch.int64))
+    every, ones = torch.arange(length), torch.ones(length, dtype=torch.float64)
+    return CloseupSample(index, f"d{index}", torch.zeros(length, dtype=torch.int64), every, ones)
 
 
 def topk(scores: torch.Tensor, query: torch.Tensor, k: int) -> torch.Tensor:

@@ -44,7 +44,7 @@ def layers() -> list:  # type: ignore[type-arg]
 def test_layers_together_say_what_each_says_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     together = [(part.layer.tolist()[0], len(set(part.layer.tolist()))) for part in stacked(layers())]
     assert together == [(0, 2), (2, 1), (3, 2), (5, 1)]
-    sample = CloseupSample(0, "d0", torch.arange(LENGTH) % 7)
+    sample = CloseupSample(0, "d0", torch.arange(LENGTH) % 7, layers()[0].query)
 
     def tables() -> dict[str, pl.DataFrame]:
         found: dict[str, pl.DataFrame] = {}

@@ -11,7 +11,7 @@ from indexscope.analysis.clustering import ClusteringSettings
 from indexscope.analysis.clustering import run as clustering
 from indexscope.analysis.clustering.kmeans import fit
 from indexscope.analysis.clustering.pattern_types import RULES, TYPES, classify
-from indexscope.analysis.clustering.rows import FEATURES, pattern_rows
+from indexscope.analysis.clustering.rows import FEATURES, GIVEN, pattern_rows
 from indexscope.analysis.clustering.run import cluster_names
 from tests.analysis import planted
 from tests.analysis.planted import Array
@@ -97,8 +97,10 @@ def test_a_planted_pattern_is_recognised_with_a_margin(name: str) -> None:
 
 
 def row(**changes: float) -> pl.DataFrame:
-    neutral = dict.fromkeys(FEATURES, 0.0) | {"normalized_entropy": 0.6, "local_mass": 0.55, "sink_mass": 0.2}
-    return pl.DataFrame([neutral | changes])
+    """A map of so many queries and keys that chance has next to nothing anywhere."""
+    neutral = dict.fromkeys((*FEATURES, *GIVEN), 0.0)
+    neutral |= {"normalized_entropy": 0.6, "local_mass": 0.45, "sink_mass": 0.2}
+    return pl.DataFrame([neutral | {"queries": 1e9, "mapped_queries": 1e9, "keys": 1e9} | changes])
 
 
 def test_a_row_that_no_rule_fits_is_mixed() -> None:
@@ -120,7 +122,37 @@ def test_the_margin_is_the_smallest_change_that_changes_the_type() -> None:
 
 def test_every_rule_can_win_and_no_two_share_a_name() -> None:
     assert len(set(TYPES)) == len(RULES) + 1
-    assert {rule.threshold for rule in RULES} <= {0.2, 0.3, 0.4, 0.5, 0.6, 0.95}
+    won = {
+        "uniform": {"normalized_entropy": 1.0},
+        "vertical": {"vertical_mass": 0.4},
+        "slash": {"slash_mass": 0.4},
+        "block": {"block_mass": 0.3},
+        "local": {"local_mass": 0.7},
+        "global": {"beyond_mass": 0.6},
+        "sink": {"sink_mass": 0.6},
+        "previous-token": {"previous_mass": 0.6},
+        "self": {"self_mass": 0.6},
+        "induction": {"induction_mass": 0.5},
+    }
+    assert {rule.name for rule in RULES} == set(won)
+    for name, changes in won.items():
+        assert classify(row(**changes))[0] == [name]
+
+
+def test_a_rule_asks_for_a_part_of_what_uniform_attention_leaves() -> None:
+    """Of local mass 0.8 where uniform attention has 0.75, a fifth of the rest is local; of 0.9, 0.6."""
+    short = {"uniform_local": 0.75, "reach": 1.0}
+    assert classify(row(local_mass=0.8, **short))[0] == ["mixed"]
+    types, margins = classify(row(local_mass=0.9, **short))
+    assert types == ["local"]
+    assert margins[0] == pytest.approx(0.9 - (0.75 + 0.5 * 0.25))
+
+
+def test_in_a_window_that_holds_the_context_the_distance_tells_what_is_local() -> None:
+    whole = {"local_mass": 1.0, "uniform_local": 1.0}
+    assert classify(row(**whole, reach=0.45))[0] == ["local"]
+    assert classify(row(**whole, reach=0.55))[0] == ["mixed"]
+    assert classify(row(uniform_local=0.4, reach=0.1))[0] == ["mixed"]
 
 
 def test_planted_clusters_are_found_again() -> None:

@@ -15,7 +15,7 @@ from tests.analysis.clustering.test_clustering import PLANTED, grid
 from tests.analysis.planted import Array
 
 SEEDS = 20
-# In less than four windows of 32 keys, too many queries have no key beyond the window for any map to be global.
+# Shorter ones are told without noise alone (test_chance.py).
 LENGTHS = (128, 192)
 # The share of attention that noise spreads over all keys alike, and the sd of the log of what every weight is off by.
 SPREAD = 0.15

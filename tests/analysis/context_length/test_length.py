@@ -81,7 +81,7 @@ def test_a_bucket_that_the_longest_sample_hardly_enters_is_left_out() -> None:
 
 
 def planted_loss(loss: Sequence[float], seed: int = 0, number: int = 20) -> dict[str, pl.DataFrame]:
-    """One layer, k = 8, lengths of 127: recall of the oracle falls by the given amounts in buckets 3 to 6."""
+    """One layer, k = 8, lengths of 127: skill falls by the given amounts in buckets 3 to 6, chance and best as well."""
     random = np.random.default_rng(seed)
     tables = planted.features(samples=number, layers=1, length=127, top_k=8, seed=seed)
     rows = []
@@ -90,17 +90,20 @@ def planted_loss(loss: Sequence[float], seed: int = 0, number: int = 20) -> dict
         for bucket, queries, multi, first in planted.buckets(127):
             effect = max(0, first + queries - max(first, 8))
             lost = loss[bucket - 3] if bucket >= 3 else 0.0
-            recall = 0.6 + ease - lost + random.normal(0, 0.005)
-            rows.append((sample, 0, bucket, queries, multi, effect, recall if effect else None, 1.0))
+            skill = 0.6 + ease - lost + random.normal(0, 0.005)
+            # The same k of twice the keys: chance halves, and the best choice holds less.
+            chance, best = 0.8 / 2.0 ** (bucket - 3), 1.0 - 0.05 * (bucket - 3)
+            recall = chance + skill * (best - chance)
+            rows.append((sample, 0, bucket, queries, multi, effect, recall if effect else None, best, chance))
     keys = {"sample": pl.Int32, "layer": pl.Int16, "bucket": pl.Int8}
     counts = dict.fromkeys(("queries", "queries_multi", "queries_in_effect"), pl.Int32)
-    names = dict.fromkeys(("selection_recall", "oracle_recall"), pl.Float64)
+    names = dict.fromkeys(("selection_recall", "oracle_recall", "random_recall"), pl.Float64)
     whole = pl.DataFrame(rows, schema=keys | counts | names, orient="row")
     return {"samples": tables["samples"].with_columns(tokens=pl.lit(127, pl.Int32)), "indexer": whole}
 
 
 def found_onset(tables: dict[str, pl.DataFrame]) -> dict[str, object]:
-    return of(context_length.run(tables, SETTINGS)["onset"], metric="recall_of_oracle", layer=None).row(0, named=True)
+    return of(context_length.run(tables, SETTINGS)["onset"], metric="selection_skill", layer=None).row(0, named=True)
 
 
 def test_the_onset_of_a_planted_loss_is_found_with_its_size() -> None:
@@ -115,8 +118,26 @@ def test_a_loss_that_comes_back_is_no_onset_and_the_metric_is_null() -> None:
     tables = planted_loss([0.0, 0.2, 0.0, 0.0])
     assert found_onset(tables)["length"] is None
     metrics = context_length.run(tables, SETTINGS)["metrics"]
-    assert metrics["metric"].unique().to_list() == ["recall_onset_length"]
+    assert metrics["metric"].unique().to_list() == ["skill_onset_length"]
     assert metrics["value"].null_count() == metrics.height == 2
+
+
+def test_a_selection_of_equal_skill_loses_nothing_although_its_recall_falls() -> None:
+    """What chance and the best choice hold falls with every bucket, and recall with them: once a loss from 31 on."""
+    tables = planted_loss([0.0] * 4)
+    found = context_length.run(tables, SETTINGS)
+    recall = of(found["lengths"], metric="recall_of_oracle", layer=None, kind="at").sort("length")["value"]
+    assert (recall.diff().drop_nulls() < -0.02).all()
+    assert found["metrics"]["value"].null_count() == 2
+    assert set(found["onset"]["metric"]) == {"selection_skill"}
+
+
+@pytest.mark.parametrize(("lost", "onset"), [(0.0005, None), (0.003, 127)])
+def test_a_loss_that_does_not_matter_is_none_however_many_samples_show_it(lost: float, onset: int | None) -> None:
+    tables = planted_loss([0.0, 0.0, 0.0, lost], number=400)
+    row = found_onset(tables)
+    assert row["ci_low"] > 0 if onset else row["length"] is None  # type: ignore[operator]
+    assert row["length"] == onset
 
 
 def test_an_improvement_is_no_loss() -> None:
@@ -135,7 +156,7 @@ def test_longer_samples_that_are_harder_from_the_start_are_no_loss() -> None:
     """Only they reach the last bucket, and they are compared with themselves."""
     tables = planted_loss([0.0] * 4)
     short = pl.col("sample") < 10
-    easy = pl.when(short).then(pl.col("selection_recall") + 0.3).otherwise("selection_recall")
+    easy = pl.when(short).then(pl.col("selection_recall") + 0.05).otherwise("selection_recall")
     indexer = tables["indexer"].with_columns(selection_recall=easy).filter(~short | (pl.col("bucket") < 6))
     row = found_onset(tables | {"indexer": indexer})
     assert row["n"] == 10

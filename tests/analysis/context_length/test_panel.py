@@ -15,11 +15,11 @@ def frames(found: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
     return {name: frame for name, frame in found.items() if not frame.is_empty()}
 
 
-def test_the_length_at_which_recall_begins_to_fall_is_said() -> None:
+def test_the_length_at_which_skill_begins_to_fall_is_said() -> None:
     found = frames(context_length.run(planted_loss([0.0, 0.0, 0.05, 0.2]), ContextLengthSettings(resamples=50)))
     told = by_length.words(found)
     assert "is detectably worse from 63 tokens on" in told[0] and "n = 20" in told[0]
-    assert told[-1].startswith("By layer, a loss of recall is detected in 1 of 1, first in layer 0 (from 63")
+    assert told[-1].startswith("By layer, a loss of skill is detected in 1 of 1, first in layer 0 (from 63")
     assert len(drawn(by_length.PANEL, found)) == 1
     assert [len(own.rows) for own in by_length.tables(found)] == [4, 4]  # the lengths at which something is left out
 

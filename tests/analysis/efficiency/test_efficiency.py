@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from indexscope.analysis.conventions import EXPANDED, SERVED
 from indexscope.analysis.efficiency import EfficiencySettings
 from indexscope.analysis.efficiency import run as efficiency
+from indexscope.analysis.efficiency.panel import COST, MEASURED
 from indexscope.analysis.efficiency.run import observed_shape
 from indexscope.analysis.flops import flops, shape
 from tests.analysis import planted
@@ -50,6 +52,43 @@ def test_the_score_is_the_perplexity_ratio_over_the_relative_cost() -> None:
     cost = (spent.indexer + spent.attention).sum() / spent.dense_attention.sum()
     assert found["relative_cost"] == pytest.approx(cost)
     assert found["efficiency_score"] == pytest.approx(math.exp(-0.1) / cost)  # nll - dense_nll is planted at 0.1
+
+
+def test_costs_are_as_served_and_the_indexer_s_flops_a_plain_count() -> None:
+    """Sparse attention on latents of 40 and 32 channels against dense on 16 and 8; the FP8 indexer counts half."""
+    tables = planted.features(samples=5)
+    plain = efficiency.run(tables, SETTINGS)
+    served = {"latent_key_width": 40, "latent_value_width": 32, "indexer_precision": pl.lit("fp8")}
+    tables["facts"] = tables["facts"].with_columns(**served)
+    result = efficiency.run(tables, SETTINGS)
+    before, found = values(plain), values(result)
+    assert found["indexer_flops"] == before["indexer_flops"]
+    assert found["dense_attention_flops"] == before["dense_attention_flops"]
+    assert found["attention_flops"] == pytest.approx(3 * before["attention_flops"])
+    cost = (found["indexer_flops"] / 2 + found["attention_flops"]) / found["dense_attention_flops"]
+    assert found["relative_cost"] == pytest.approx(cost)
+    of = {row["convention"]: row for row in result["conventions"][:4].iter_rows(named=True)}
+    assert of["as served"]["relative_cost"] == pytest.approx(cost)
+    assert of["as served"]["break_even_length"] == found["break_even_length"]
+    assert of["MHA against MHA"]["relative_cost"] == pytest.approx(before["relative_cost"])
+    assert of["MHA against MHA"]["break_even_length"] == before["break_even_length"]
+    whole = (found["indexer_flops"] + found["attention_flops"]) / found["dense_attention_flops"]
+    assert of["MQA against MHA"]["relative_cost"] == pytest.approx(whole)
+
+
+def test_the_report_names_both_conventions() -> None:
+    tables = planted.features(samples=5)
+    tables["facts"] = tables["facts"].with_columns(latent_key_width=40, latent_value_width=32)
+    frames = efficiency.run(tables, SETTINGS)
+    assert MEASURED.words is not None and COST.tables is not None
+    told = " ".join(MEASURED.words(frames))
+    lengths = dict(frames["conventions"][:4].select("convention", "break_even_length").iter_rows())
+    assert f"As served ({SERVED.meaning})" in told and f"from {lengths['as served']:,} tokens on" in told
+    assert f"counted as MHA against MHA ({EXPANDED.meaning})" in told and f"{lengths['MHA against MHA']:,}" in told
+    assert "14,794 and 4,915 tokens" in told
+    table = COST.tables(frames)[0]
+    assert [row[0] for row in table.rows[:4]] == ["as served", "MHA against MHA", "MQA against MHA", "MQA against MQA"]
+    assert table.rows[0][1] == f"{lengths['as served']:,}" and len(table.rows) == 8
 
 
 def test_flops_are_per_token_of_the_study() -> None:
@@ -95,8 +134,8 @@ def test_without_a_dense_reference_there_is_no_score() -> None:
 def test_sparse_attention_pays_off_at_length() -> None:
     """Attention falls from quadratic to linear; the indexer stays quadratic, at a lower price per pair."""
     rows = efficiency.run(planted.features(), SETTINGS)["projection"]
-    own = rows.filter(pl.col("dimensions") == "this checkpoint")
-    cost = {(length, component): value for _, length, component, value in own.iter_rows()}
+    own = rows.filter((pl.col("dimensions") == "this checkpoint") & (pl.col("convention") == "as served"))
+    cost = {(length, component): value for _, _, length, component, value in own.iter_rows()}
     assert cost[10_000, "attention"] / cost[1000, "attention"] == pytest.approx(10, rel=0.01)
     assert cost[10_000, "indexer"] / cost[1000, "indexer"] == pytest.approx(100, rel=0.2)
     assert cost[10_000, "dense_attention"] > cost[10_000, "indexer"]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import DeepseekV32Config
+from transformers import AXK2Config, DeepseekV32Config, GlmMoeDsaConfig, HYV4Config
 
+from indexscope.analysis.conventions import EXPANDED, LATENT, MIXED, SERVED, Convention
 from indexscope.analysis.efficiency import EfficiencySettings, reference
 from indexscope.analysis.efficiency import run as efficiency
-from indexscope.analysis.efficiency.projection import break_even, break_even_length, projection
+from indexscope.analysis.efficiency.projection import break_even_length, conventions, projection, relative_cost
 from indexscope.analysis.flops import AttentionLayer, Shape, attended_pairs, flops, shape
 from tests.analysis import planted
 
@@ -73,33 +75,107 @@ def test_the_reference_has_the_dimensions_of_the_published_configuration() -> No
     assert (config.qk_nope_head_dim, config.qk_rope_head_dim) == (reference.QK_NOPE_WIDTH, reference.QK_ROPE_WIDTH)
     assert (config.v_head_dim, config.hidden_size) == (reference.VALUE_WIDTH, reference.HIDDEN)
     assert (config.q_lora_rank, config.index_topk) == (reference.QUERY_RANK, reference.TOP_K)
+    assert config.kv_lora_rank == reference.LATENT_WIDTH
     assert (config.index_n_heads, config.index_head_dim) == (reference.INDEXER_HEADS, reference.INDEXER_WIDTH)
 
 
-def test_the_published_model_breaks_even_at_a_few_thousand_tokens() -> None:
-    """By hand: 82,304 m (m + 1) / 2 > 27.9 M L + 16,512 L (L + 1) / 2 per layer, m = L - 2048."""
-    pair, indexer = 2 * 128 * 320, 2 * 64 * 129
-    token = 2 * (1536 * 8192 + 7168 * 128 + 7168 * 64 + 256)
-    first = next(
-        length
-        for length in range(2049, 20_000)
-        if pair * (length - 2048) * (length - 2047) / 2 > token * length + indexer * length * (length + 1) / 2
-    )
-    assert break_even_length(reference.deepseek_v32()) == first
-    assert 4000 < first < 6000
+@pytest.mark.parametrize(
+    ("convention", "first", "relative"),
+    [(EXPANDED, 4915, 0.4775), (MIXED, 17_261, 1.0400), (LATENT, 3153, 0.3059), (SERVED, 14_794, 0.9184)],
+)
+def test_break_even_and_cost_of_the_published_model_are_those_of_a_count_by_hand(
+    convention: Convention, first: int, relative: float
+) -> None:
+    """Whole numbers a layer, each convention written out; L = 16,384 for the cost."""
+    mha, mqa = 2 * 128 * (128 + 64 + 128), 2 * 128 * (512 + 64 + 512)
+    pair, token = 2 * 64 * 128 + 2 * 64, 2 * (1536 * 64 * 128 + 7168 * 128 + 7168 * 64 + 2 * 128)
+    sparse, dense, halves = {
+        EXPANDED: (mha, mha, 2), MIXED: (mqa, mha, 2), LATENT: (mqa, mqa, 2), SERVED: (mqa, mha, 1)
+    }[convention]  # fmt: skip
+
+    def costs(length: int) -> tuple[int, int]:
+        pairs = length * (length + 1) // 2
+        left_out = max(length - 2048, 0) * (max(length - 2048, 0) + 1) // 2
+        indexer = (pair * pairs + token * length) * halves // 2
+        return indexer + sparse * (pairs - left_out), dense * pairs
+
+    by_hand = next(length for length in range(1, 20_000) if costs(length)[0] < costs(length)[1])
+    assert break_even_length(reference.deepseek_v32(), convention) == by_hand == first
+    cost, dense_cost = costs(16_384)
+    found = relative_cost(reference.deepseek_v32(), np.array([16_384.0]), convention)
+    assert found == pytest.approx(cost / dense_cost) == pytest.approx(relative, abs=5e-5)
+
+
+@pytest.mark.parametrize("convention", [SERVED, EXPANDED, MIXED, LATENT])
+@pytest.mark.parametrize("kind", [GlmMoeDsaConfig, AXK2Config, HYV4Config])
+def test_other_families_break_even_where_a_loop_over_their_configuration_does(
+    kind: type, convention: Convention
+) -> None:
+    """At the default dimensions of the family's configuration: GLM-5 is GlmMoeDsaConfig."""
+    config = kind()
+    layers, precise = config.num_hidden_layers, kind is GlmMoeDsaConfig
+    scoring = (config.indexer_types or ["full"] * layers).count("full") if hasattr(config, "indexer_types") else layers
+    rank, rotary = config.kv_lora_rank, config.qk_rope_head_dim
+    heads, width, k = config.index_n_heads, config.index_head_dim, config.index_topk
+    own = config.qk_nope_head_dim + rotary, config.v_head_dim
+    parameters = scoring * (config.q_lora_rank * heads * width + config.hidden_size * (width + heads) + 2 * width)
+    facts = planted.facts(layers, k).with_columns(
+        attention_heads=config.num_attention_heads, key_width=own[0], value_width=own[1],
+        latent_key_width=rank + rotary, latent_value_width=rank, indexer_layers=scoring, indexer_heads=heads,
+        indexer_dim=width, indexer_parameters=parameters, indexer_precision=pl.lit("fp8" if precise else None),
+    )  # fmt: skip
+    found = break_even_length(shape(facts, sparse=layers), convention)
+
+    expanded, latent = (2 * config.num_attention_heads * each for each in (sum(own), 2 * rank + rotary))
+    sparse = expanded if convention is EXPANDED else latent
+    dense = latent if convention is LATENT else expanded
+    weight = 0.5 if precise and convention is SERVED else 1.0
+
+    def saves(length: int) -> bool:
+        pairs, left_out = length * (length + 1) / 2, max(length - k, 0) * (max(length - k, 0) + 1) / 2
+        indexer = weight * (scoring * 2 * heads * (width + 1) * pairs + 2 * parameters * length)
+        return layers * sparse * (pairs - left_out) + indexer < layers * dense * pairs
+
+    assert found == next((length for length in range(1, 100_000) if saves(length)), None)
+    assert found is not None
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 40), st.integers(1, 60), st.integers(1, 120), st.integers(0, 50), st.integers(0, 3000))
+def test_as_served_it_is_the_first_length_too_whichever_mode_is_the_dearer(
+    top_k: int, expanded: int, latent: int, indexer_pair: int, token: int
+) -> None:
+    layer = AttentionLayer(float(expanded), None, True, latent=float(latent))
+    model = Shape((layer,), float(indexer_pair), float(token), top_k, indexer_time=0.5)
+
+    def cheaper(length: int) -> bool:
+        cost = relative_cost(model, np.array([float(length)]))
+        return cost is not None and cost < 1 - 1e-12
+
+    found = break_even_length(model)
+    if found is None:
+        assert not cheaper(10**6)
+        return
+    assert cheaper(found)
+    assert not any(cheaper(length) for length in range(1, min(found, 3000)))
 
 
 def test_a_projection_holds_both_dimensions_and_each_by_its_own_formula() -> None:
     model = shape(planted.facts(layers=3, top_k=8))
     rows = projection(model, LENGTHS)
-    assert rows.group_by("dimensions").len()["len"].to_list() == [9, 9]
+    assert rows.group_by("dimensions", maintain_order=True).len()["len"].to_list() == [2 * 9, 4 * 9]
     for name, own in (("this checkpoint", model), ("DeepSeek-V3.2", reference.deepseek_v32())):
-        found = rows.filter((pl.col("dimensions") == name) & (pl.col("component") == "indexer"))
-        assert found["flops"].to_list() == flops(own, LENGTHS).indexer.tolist()
-    assert break_even(model)["length"].to_list() == [
-        break_even_length(model),
-        break_even_length(reference.deepseek_v32()),
-    ]
+        for convention in own.conventions:
+            found = rows.filter(
+                (pl.col("dimensions") == name)
+                & (pl.col("convention") == convention.name)
+                & (pl.col("component") == "attention")
+            )
+            assert found["flops"].to_list() == flops(own, LENGTHS, convention).attention.tolist()
+    table = conventions(model, np.array([100.0, 200.0]))
+    assert table["convention"].to_list() == [one.name for one in (SERVED, EXPANDED, SERVED, EXPANDED, MIXED, LATENT)]
+    assert table["break_even_length"][1:3].to_list() == [break_even_length(model, EXPANDED), 14_794]
+    assert conventions(model, np.zeros(0))["relative_cost"].null_count() == 6
 
 
 def test_windowed_and_chunked_layers_cost_what_they_see_in_the_metrics() -> None:
@@ -110,6 +186,8 @@ def test_windowed_and_chunked_layers_cost_what_they_see_in_the_metrics() -> None
             "attention_heads": [4, 4, 4],
             "key_width": [16, 16, 16],
             "value_width": [8, 8, 8],
+            "latent_key_width": [None, 40, None],
+            "latent_value_width": [None, 32, None],
             "window": [5, None, None],
             "attention_chunk": [None, None, 7],
             "selects": [False, True, False],
@@ -122,4 +200,4 @@ def test_windowed_and_chunked_layers_cost_what_they_see_in_the_metrics() -> None
     slid = sum(min(t + 1, 5) for length in tokens for t in range(length))
     chosen = sum(min(t + 1, 8) for length in tokens for t in range(length))
     in_chunk = sum(t % 7 + 1 for length in tokens for t in range(length))
-    assert found["attention_flops"] == pytest.approx(2 * 4 * 24 * (slid + chosen + in_chunk) / sum(tokens))
+    assert found["attention_flops"] == pytest.approx(2 * 4 * (24 * slid + 72 * chosen + 24 * in_chunk) / sum(tokens))

@@ -38,6 +38,18 @@ def attention_row(p: np.ndarray, t: int, tau: float, window: int, sinks: int, to
     }
 
 
+def uniform_row(eligible: list[int], t: int, window: int, sinks: int, ids: list[int]) -> dict:
+    """What attention that is the same on all eligible keys of query t would have of the features of locality."""
+    n = len(eligible)
+    return {
+        "uniform_key": 1 / n,
+        "uniform_local": sum(abs(t - s) < window for s in eligible) / n,
+        "uniform_sink": sum(s < sinks for s in eligible) / n,
+        "uniform_induction": sum(0 < s <= t and ids[s - 1] == ids[t] for s in eligible) / n,
+        "uniform_distance": sum(abs(t - s) for s in eligible) / n,
+    }
+
+
 def selection_row(mean: np.ndarray, scores: np.ndarray, selected: set[int]) -> dict:
     """Features of one query in effect: head-mean dense attention, index scores and selection over keys 0..t."""
     n, k = len(mean), len(selected)

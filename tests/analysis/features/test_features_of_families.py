@@ -15,8 +15,10 @@ import torch
 
 from indexscope.analysis.capture import AttentionChunk
 from indexscope.analysis.features import extract_samples
+from indexscope.analysis.features.uniform import UNIFORM
 from indexscope.analysis.settings import ExtractSettings
 from tests.analysis.capture.tiny_families import FAMILIES, record
+from tests.analysis.features.reference import uniform_row
 from tests.analysis.samples import samples
 
 LENGTH = 40
@@ -123,8 +125,14 @@ def test_features_equal_a_slow_float64_reference(family: str) -> None:
             rows = {t: of_head(attention(chunk, head, t)[1]) for t in range(LENGTH)}
             agree(table.filter(head=head), by_bucket(rows), PER_HEAD)
         compressed = chunk.positions is not None and bool((chunk.positions < 0).any())
-        for name in OF_TOKENS:
+        for name in (*OF_TOKENS, *UNIFORM):
             assert table[name].is_null().all() == compressed, name
+        if not compressed:
+            places = range(LENGTH) if chunk.positions is None else chunk.positions.tolist()
+            seen = {t: [places[key] for key in attention(chunk, 0, t)[0]] for t in range(LENGTH)}
+            ids = list(one[0].input_ids)
+            uniform = by_bucket({t: uniform_row(keys, t, 32, 4, ids) for t, keys in seen.items()})
+            agree(table.filter(head=0), uniform, UNIFORM)
         indexer = tables["indexer"].filter(layer=layer)
         if chunk.selected is None:
             assert indexer.is_empty()

@@ -16,7 +16,6 @@ from indexscope.analysis.features.stored_selections import (
     SELECTIONS,
     changed_keys,
     compare_selections,
-    sampled_queries,
     with_keys,
 )
 from indexscope.analysis.statistics.varint import decode_rows, encode_rows
@@ -30,7 +29,8 @@ def table(selected: Selected, unit: str = "token", eligible: int | None = None) 
     """A table of selections, its keys written one by one."""
     rows = []
     for row, keys in selected.items():
-        rows.append((*row, unit, row[3] + 1 if eligible is None else eligible, len(keys), written(sorted(keys))))
+        n = row[3] + 1 if eligible is None else eligible
+        rows.append((*row, unit, n, len(keys), 1, written(sorted(keys))))
     return pl.DataFrame(rows, schema=SELECTIONS.schema, orient="row").sort(ROW)
 
 
@@ -58,22 +58,6 @@ def pairs(draw: st.DrawFn) -> tuple[Selected, Selected]:
     ]
     chosen = [{row: draw(st.sets(st.integers(0, row[3]))) for row in rows} for _ in range(2)]
     return chosen[0], chosen[1]
-
-
-@given(length=st.integers(1, 200_000), count=st.integers(1, 300))
-def test_sampled_queries_rise_to_the_last_one(length: int, count: int) -> None:
-    queries = sampled_queries(length, count)
-    assert queries[0] >= 0 and queries[-1] == length - 1
-    assert (np.diff(queries) > 0).all() and len(queries) <= count
-    if 2 * length <= count:
-        assert len(queries) == length, "a sample that is short enough is stored whole"
-
-
-def test_sampled_queries_are_mostly_in_effect_and_reach_every_late_bucket() -> None:
-    queries = sampled_queries(16384, 32)
-    assert (queries >= 2048).mean() > 0.6
-    assert {2**b for b in range(9, 14)} <= {1 << int(query + 1).bit_length() - 1 for query in queries}
-    assert len(sampled_queries(512, 0)) == 0
 
 
 @given(st.lists(st.sets(st.integers(0, 2**35 - 1) | st.integers(0, 300)).map(sorted)))

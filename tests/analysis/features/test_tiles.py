@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from indexscope.analysis.features.layer import LayerFeatures
 from indexscope.analysis.features.sampling import measured_parts
+from indexscope.analysis.features.tiles import count_queries
 from tests.analysis import planted
 from tests.analysis.features.drawn import SETTINGS, features_of, whole
 
@@ -87,6 +88,28 @@ def test_what_follows_the_query_shows_no_blocks(width: int, compiled: bool) -> N
     maps = [t - s < width, (t - s == width) | (t < width), np.exp((s - t) / width)]
     mass, _ = blocks_of(np.stack([normalised(one * 1.0) for one in maps]), compiled=compiled)
     assert max(mass) < 0.04
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_places_of_a_block_count_alike_however_many_queries_they_have(compiled: bool) -> None:
+    """Of 128 queries those at the second place of blocks of 32, from t = 80 on, attend to keys 32 to 63 alone.
+
+    They are 8 of the 16 counted ones there, and none of the 12 at the first place: (8 / 16 + 0) / 2, and not 8 of 28.
+    For blocks of 16 their contrast is 1 - 1 / 2, and there is one place: 8 / 28 / 2.
+    """
+    t, s = np.indices((128, 128))
+    looking = (t >= 80) & (t % 32 >= 16)
+    mass, size = blocks_of(normalised(np.where(looking, s // 32 == 1, s == 0) * 1.0)[None], compiled=compiled)
+    assert (mass, size) == (pytest.approx([0.25], abs=1e-6), [32.0])
+
+
+@pytest.mark.parametrize(("size", "least"), [(16, 64), (32, 112), (64, 208)])
+def test_a_size_is_judged_from_the_length_at_which_each_place_has_twelve_queries(size: int, least: int) -> None:
+    """The third or fourth block is not whole: as the documentation has it."""
+    for n in (least - 1, least):
+        counted = count_queries(np.ones((1, n), dtype=np.int64), 0)[0]
+        places = counted[size // 16 - 1 : size // 8 - 1]
+        assert ((places >= 12).all()) == (n == least)
 
 
 def test_columns_and_uniform_attention_show_no_blocks() -> None:

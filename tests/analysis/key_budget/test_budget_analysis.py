@@ -89,13 +89,39 @@ def test_the_saving_compares_budgets_that_hold_as_much() -> None:
     assert row(found["metrics"], metric="oracle_keys_95", layer=0)["value"] == pytest.approx((8 * 10 + 12 * 11) / 21)
 
 
+def test_what_layers_differ_by_is_no_saving_of_a_k_for_each_query() -> None:
+    """Queries of a layer need the same, layers 15.36 and 3.84 keys: the saving is 0, however unlike the layers are."""
+    tables = close_up([15.36, 15.36], layers=2)
+    second = pl.col("layer") == 1
+    tables["keys_needed"] = tables["keys_needed"].with_columns(indexer_keys=pl.when(second).then(3.84).otherwise(15.36))
+    steep = pl.when(second).then((pl.col("k") / 4).clip(0, 1)).otherwise(pl.col("indexer_recall"))
+    tables["recall_at_k"] = tables["recall_at_k"].with_columns(indexer_recall=steep)
+    found = key_budget.run(tables, SETTINGS)["metrics"].filter(pl.col("metric") == "adaptive_saving_95")
+    assert found["value"].to_list() == pytest.approx([0.0, 0.0, 0.0], abs=1e-12)
+
+
+def test_the_saving_over_layers_is_the_mean_of_theirs_by_the_keys_of_the_fixed_budgets() -> None:
+    """12.8 of 15.36 keys and 3.6 of 3.84: savings of 1 / 6 and 1 / 16, together 2.8 of 19.2."""
+    tables = close_up([0, 0], layers=2)
+    second = pl.col("layer") == 1
+    tables["keys_needed"] = tables["keys_needed"].with_columns(indexer_keys=pl.when(second).then(3.6).otherwise(12.8))
+    steep = pl.when(second).then((pl.col("k") / 4).clip(0, 1)).otherwise(pl.col("indexer_recall"))
+    tables["recall_at_k"] = tables["recall_at_k"].with_columns(indexer_recall=steep)
+    found = key_budget.run(tables, SETTINGS)["metrics"].filter(pl.col("metric") == "adaptive_saving_95")
+    assert found["layer"].to_list() == [None, 0, 1]
+    assert found["value"].to_list() == pytest.approx([2.8 / 19.2, 1 / 6, 1 / 16])
+
+
+@pytest.mark.parametrize("layer", [None, 0])
 @settings(deadline=None, max_examples=20)
-@given(st.integers(0, 10_000))
-def test_the_saving_by_sample_is_its_first_order_expansion(seed: int) -> None:
+@given(seed=st.integers(0, 10_000))
+def test_the_saving_by_sample_is_its_first_order_expansion(layer: int | None, seed: int) -> None:
     """Its weighted mean is the saving; leaving a sample's weight out a little moves the saving by its derivative."""
     random = np.random.default_rng(seed)
-    tables = close_up(random.uniform(4, 12, 5).tolist(), mass=0.9)
-    uneven = pl.col("indexer_recall").pow(0.8) * (1 - 0.05 * pl.col("sample") * (pl.col("k") < 16))
+    tables = close_up(random.uniform(4, 12, 5).tolist(), layers=2, mass=0.9)
+    uneven = pl.col("indexer_recall").pow(0.8 - 0.2 * pl.col("layer")) * (
+        1 - 0.05 * pl.col("sample") * (pl.col("k") < 16)
+    )
     tables["recall_at_k"] = tables["recall_at_k"].with_columns(indexer_recall=uneven)
 
     def saving(weights: np.ndarray) -> tuple[float, pl.DataFrame]:
@@ -105,11 +131,11 @@ def test_the_saving_by_sample_is_its_first_order_expansion(seed: int) -> None:
             for name, frame in tables.items()
         }
         found = key_budget.run(scaled, KeyBudgetSettings(resamples=10))
-        return row(found["metrics"], metric="adaptive_saving_95", layer=0)["value"], found["per_sample"]
+        return row(found["metrics"], metric="adaptive_saving_95", layer=layer)["value"], found["per_sample"]
 
     value, rows = saving(np.ones(5))
     sums = from_per_sample(rows).of(["adaptive_saving_95"])
-    column = sums.cells.index(("adaptive_saving_95", 0))
+    column = sums.cells.index(("adaptive_saving_95", layer))
     numerator, denominator = sums.numerator[:, column], sums.denominator[:, column]
     assert float(ratio(numerator.sum(), denominator.sum())) == pytest.approx(value)
     for sample in range(5):

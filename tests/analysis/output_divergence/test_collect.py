@@ -25,14 +25,14 @@ KINDS = (np.arange(60) % 6).astype(np.int8)
 def looked(model, top: int, chunk: int = 16, classes=KINDS) -> pl.DataFrame:
     attempt = Attempt(as_source(model), ExtractSettings(chunk=chunk, device="cpu"), Journal())
     makers = [prediction_collector(top, classes)]
-    return collect_samples(as_source(model), samples(50, 33), makers, 10, attempt)["logits"]
+    return collect_samples(as_source(model), samples(50, 33, 8), makers, 10, attempt)["logits"]
 
 
 def plain(model) -> tuple[np.ndarray, list[int], list[int]]:
     """Log-probabilities of every sampled query in float64, [Q, V]; true next tokens, -1 after the last; positions."""
     parts, truth, positions = [], [], []
-    for sample in samples(50, 33):
-        places, _ = closeup_queries(len(sample.input_ids), 10)
+    for sample in samples(50, 33, 8):
+        places, _ = closeup_queries(len(sample.input_ids), 10, sample.index)
         with own_attention(model), torch.no_grad():
             parts.append(model(torch.tensor([sample.input_ids])).logits[0, places].double().log_softmax(-1).numpy())
         truth += [[*sample.input_ids[1:], -1][place] for place in places]
@@ -82,8 +82,9 @@ def test_chunks_change_nothing_but_rounding(dsa) -> None:
 
 
 def test_weights_are_the_queries_that_each_stands_for(dsa) -> None:
-    assert looked(dsa, 0).group_by("sample").agg(pl.col("weight").sum()).sort("sample")["weight"].to_list() == [50, 33]
+    weights = looked(dsa, 0).group_by("sample").agg(pl.col("weight").sum(), pl.len()).sort("sample")
+    assert weights["weight"].to_list() == [50, 33, 8] and weights["len"].to_list() == [10, 10, 8]
 
 
 def test_without_a_tokenizer_tokens_have_no_class(dsa) -> None:
-    assert looked(dsa, 0, classes=None)["token_class"].null_count() == 20
+    assert looked(dsa, 0, classes=None)["token_class"].null_count() == 28

@@ -82,7 +82,7 @@ def test_every_statistic_is_that_of_the_models_whole_logits(
     parts, weights, truths, buckets = [], [], [], []
     for sample in SAMPLES:
         ids = torch.tensor([sample.input_ids])
-        places, weight = closeup_queries(ids.shape[1], QUERIES)
+        places, weight = closeup_queries(ids.shape[1], QUERIES, sample.index)
         parts.append([whole(model, ids)[places] for model in pair])
         following = [*sample.input_ids[1:], -1]
         truths += [following[place] for place in places]
@@ -137,8 +137,8 @@ def test_perplexity_ratios_are_those_of_the_metrics_over_all_tokens(
     row = found["output_divergence"].filter(
         (pl.col("against") == "baseline") & (pl.col("statistic") == "perplexity_ratio")
     )
-    # The comparison corrects its interval for skewness, and is never narrower than what the samples alone say.
-    assert difference["ci_low"] - 1e-5 <= math.log(row["ci_low"].item()) < math.log(row["value"].item())
+    for bound in ("ci_low", "ci_high"):
+        assert math.log(row[bound].item()) == pytest.approx(difference[bound], abs=1e-7), bound
     cost = rows.filter(pl.col("metric") == "sparsity_cost").row(0, named=True)
     for model, column in (("base", "baseline"), ("light", "value")):
         got = values(found["output_divergence"], model, "dense")

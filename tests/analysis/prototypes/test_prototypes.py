@@ -147,7 +147,7 @@ def test_what_is_kept_of_a_real_model_is_its_recall(dsa: object) -> None:
 
     table = collected(dsa, samples=2, most=24, also=[Masses])
     known = table.filter(pl.col("kept").is_not_null())
-    assert known["query"].min() == 14 >= dsa.config.index_topk  # type: ignore[attr-defined]
+    assert known["query"].min() >= dsa.config.index_topk > table["query"].min()  # type: ignore[attr-defined]
     recall = unpacked(known["kept"].to_list()).sum(axis=1)
     assert recall == pytest.approx([masses[row] for row in known.select(*KEYS, "query").rows()], abs=2e-3)
     assert 0.1 < recall.mean() < 0.95

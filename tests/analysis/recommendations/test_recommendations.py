@@ -124,6 +124,19 @@ def test_the_saving_at_64k_is_of_the_projected_cost() -> None:
     assert row["change"] == "drop 1 of 4 indexer heads in every layer"
 
 
+def test_savings_are_of_the_cost_as_served() -> None:
+    """The FP8 indexer counts half beside attention on latents, at the study's lengths as at 65,536 tokens."""
+    table = pruning({(None, 0): (0, 0), (None, 1): (0.0, 0.0)})
+    served = {"latent_key_width": 40, "latent_value_width": 32, "indexer_precision": pl.lit("fp8")}
+    facts_ = facts().with_columns(**served)
+    (row,) = changes({"indexer_heads.pruning": table, "facts": facts_, "efficiency.metrics": metrics()})
+    assert row["saving"] == pytest.approx((3000 - 1000) / 2 / 4 / (3000 / 2 + 1000))
+    length, k = 65_536, TOP_K
+    pairs = LAYERS * (2 * 4 * 32 + 2 * 4) * length * (length + 1) / 2
+    attended = LAYERS * 2 * 4 * 72 * (k * (k + 1) / 2 + (length - k) * k)
+    assert row["saving_at_64k"] == pytest.approx(pairs / 2 / 4 / ((pairs + 2 * 500 * length) / 2 + attended))
+
+
 def test_sharing_goes_by_the_loss_on_held_out_samples() -> None:
     table = schedules([(4, "0,1,2,3", 0.0, 0.0), (2, "0,1", 0.006, 0.009), (1, "0", 0.009, 0.03)])
     (row,) = changes({"layer_sharing.schedules": table, "facts": facts(), "efficiency.metrics": metrics()})

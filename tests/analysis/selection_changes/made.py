@@ -14,19 +14,27 @@ from indexscope.analysis.statistics.varint import encode_rows
 
 Selected = Mapping[tuple[int, int, int, int], Sequence[int]]
 """Keys by sample, layer, group and query."""
+Weights = Mapping[int, int]
+"""What a query stands for, by its position; 1 where that is not said."""
 
 
-def selections(selected: Selected, unit: str = "token", eligible: int | None = None) -> pl.DataFrame:
+def selections(
+    selected: Selected, unit: str = "token", eligible: int | None = None, weights: Weights | None = None
+) -> pl.DataFrame:
     """A features' table of these keys, every key up to the query eligible unless it is said how many are."""
     rows = []
     for cell, keys in selected.items():
         data = encode_rows(np.array(sorted(keys), dtype=np.int64), np.array([len(keys)]))[0]
-        rows.append((*cell, unit, cell[3] + 1 if eligible is None else eligible, len(keys), data))
+        n, weight = cell[3] + 1 if eligible is None else eligible, (weights or {}).get(cell[3], 1)
+        rows.append((*cell, unit, n, len(keys), weight, data))
     return pl.DataFrame(rows, schema=SELECTIONS.schema, orient="row").sort(ROW)
 
 
 def attended(
-    selected: Selected, attention: Mapping[tuple[int, int, int], NDArray[np.float64]], count: int
+    selected: Selected,
+    attention: Mapping[tuple[int, int, int], NDArray[np.float64]],
+    count: int,
+    weights: Weights | None = None,
 ) -> pl.DataFrame:
     """A close-up's table of the ``count`` most attended keys, attention [query + 1] by sample, layer and query."""
     rows = []
@@ -36,7 +44,8 @@ def attended(
         chosen = np.isin(rest, selected[sample, layer, 0, query])
         data = packed(keys, mass[keys], np.array([len(keys)]))
         rests = float(mass[rest[chosen]].sum()), float(mass[rest[~chosen]].sum())
-        rows.append((sample, layer, query, len(keys), *rests, data["keys"][0], data["mass"][0]))
+        weight = (weights or {}).get(query, 1)
+        rows.append((sample, layer, query, len(keys), *rests, weight, data["keys"][0], data["mass"][0]))
     return pl.DataFrame(rows, schema=ATTENDED.schema, orient="row").sort("sample", "layer", "query")
 
 

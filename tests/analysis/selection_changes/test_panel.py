@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from indexscope.analysis.features.stored_selections import sampled_queries
+from indexscope.analysis.features.queries import sampled_queries
 from indexscope.analysis.selection_changes.panel import PANEL
 from indexscope.analysis.selection_changes.run import run
 from indexscope.analysis.selection_changes.tables import COMPARED
@@ -24,7 +24,7 @@ def planted(layers: int, samples: int = 8, differ: bool = True, closeup: bool = 
     second, mass = dict(first), {}
     for sample in range(samples):
         for layer in range(layers):
-            for query in map(int, sampled_queries(64, 8)):
+            for query in map(int, sampled_queries(64, 8, sample)[0]):
                 first[sample, layer, 0, query] = [0, *range(max(1, query - 6), query)]
                 second[sample, layer, 0, query] = [*first[sample, layer, 0, query][differ:], *[query] * differ]
                 weights = 1.0 + (np.arange(query + 1) + sample + layer) % 7

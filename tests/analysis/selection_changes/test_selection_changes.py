@@ -15,7 +15,6 @@ from scipy.special import comb
 from indexscope import IndexscopeError
 from indexscope.analysis.closeup.classes import CLASSES
 from indexscope.analysis.comparison.gates import evaluate
-from indexscope.analysis.features.stored_selections import sampled_queries
 from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.selection_changes import pairs as pairs_module
 from indexscope.analysis.selection_changes.run import run
@@ -48,10 +47,12 @@ AFTER: Selected = {
     (0, 1, 0, 7): [0, 5, 6, 7],
     (0, 1, 0, 15): [13, 14, 15],
 }
+STANDS = {3: 4, 7: 4, 15: 8}
+BASE, LIGHT = selections(BEFORE, weights=STANDS), selections(AFTER, weights=STANDS)
 
 
 def test_two_selections_with_known_differences_give_exact_numbers() -> None:
-    found = changed({"selections": selections(BEFORE)}, {"selections": selections(AFTER)})["metrics"]
+    found = changed({"selections": BASE}, {"selections": LIGHT})["metrics"]
     # At 7 three of 5 keys are shared, at 15 two of 5; they weigh 4 and 8.
     assert of(found, "selection_overlap_with_baseline") == pytest.approx((4 * 3 / 5 + 8 * 2 / 5) / 12)
     assert of(found, "selection_kept") == pytest.approx((4 * 3 / 4 + 8 * 2 / 4) / 12)
@@ -62,7 +63,7 @@ def test_two_selections_with_known_differences_give_exact_numbers() -> None:
 
 
 def test_what_was_dropped_and_added_is_counted_by_distance_and_place() -> None:
-    by = changed({"selections": selections(BEFORE)}, {"selections": selections(AFTER)})["selection_changes_by"]
+    by = changed({"selections": BASE}, {"selections": LIGHT})["selection_changes_by"]
     rows = by.filter(pl.col("layer").is_null() & (pl.col("axis") == "distance"))
     assert rows["label"].to_list() == ["0", "1", "2-3", "4-7", "8-15"]
     # At 7: 0, 6, 7 kept (distances 7, 1, 0), 1 dropped (6), 5 added (2). At 15: 14, 15 kept, 0 and 8 dropped (15, 7),
@@ -94,7 +95,7 @@ def test_what_was_dropped_and_added_is_counted_by_distance_and_place() -> None:
 
 
 def test_where_it_changed_is_told_by_layer_and_position() -> None:
-    where = changed({"selections": selections(BEFORE)}, {"selections": selections(AFTER)})["selection_changes_where"]
+    where = changed({"selections": BASE}, {"selections": LIGHT})["selection_changes_where"]
     cells = {(row["layer"], row["bucket"]): row for row in where.iter_rows(named=True)}
     assert list(cells) == [(None, 3), (None, 4), (1, 3), (1, 4)]
     assert cells[1, 3]["overlap"] == pytest.approx(3 / 5) and cells[None, 4]["overlap"] == pytest.approx(2 / 5)
@@ -108,12 +109,10 @@ ATTENTION = {
 
 
 def test_lost_attention_is_that_of_dropped_keys_less_that_of_added_ones() -> None:
-    before = {"selections": selections(BEFORE), "attended": attended(BEFORE, ATTENTION, 16)}
-    found = changed(before, {"selections": selections(AFTER)})
+    before = {"selections": BASE, "attended": attended(BEFORE, ATTENTION, 16, STANDS)}
+    found = changed(before, {"selections": LIGHT})
     dropped = (4 * 0.125 + 8 * (0.5 + 0.125)) / 12
     added = (4 * 0.0625 + 8 * 0.03125) / 12
-    # Only positions 7 and 15 have attention: without position 3 they stand for 8 queries each.
-    dropped, added = (8 * 0.125 + 8 * 0.625) / 16, (8 * 0.0625 + 8 * 0.03125) / 16
     table = found["metrics"]
     assert of(table, "selection_mass_dropped") == pytest.approx(dropped)
     assert of(table, "selection_mass_added") == pytest.approx(added)
@@ -122,14 +121,21 @@ def test_lost_attention_is_that_of_dropped_keys_less_that_of_added_ones() -> Non
     assert "selection_mass_lost_own" not in table["metric"].to_list()
     by = found["selection_changes_by"].filter(pl.col("layer").is_null() & (pl.col("axis") == "distance"))
     assert by["mass_dropped"].sum() == pytest.approx(dropped) and by["mass_added"].sum() == pytest.approx(added)
-    own = changed({"selections": selections(AFTER)}, {**before, "selections": selections(BEFORE)})["metrics"]
+    own = changed({"selections": LIGHT}, {**before, "selections": BASE})["metrics"]
     assert of(own, "selection_mass_lost_own") == pytest.approx(added - dropped)
+
+
+def test_attention_of_fewer_queries_than_have_selections_is_weighted_by_what_those_stand_for() -> None:
+    stored = attended(BEFORE, ATTENTION, 16, {7: 8, 15: 8})
+    table = changed({"selections": BASE, "attended": stored}, {"selections": LIGHT})["metrics"]
+    assert of(table, "selection_mass_dropped") == pytest.approx((8 * 0.125 + 8 * (0.5 + 0.125)) / 16)
+    assert of(table, "selection_kept") == pytest.approx((4 * 3 / 4 + 8 * 2 / 4) / 12), "the others are not touched"
 
 
 def test_attention_on_keys_that_are_not_stored_is_shared_evenly_and_said_to_be_estimated() -> None:
     stored = attended(BEFORE, {(0, 1, 15): ATTENTION[0, 1, 15]}, 2)
-    before = {"selections": selections(BEFORE), "attended": stored}
-    table = changed(before, {"selections": selections(AFTER)})["metrics"]
+    before = {"selections": BASE, "attended": stored}
+    table = changed(before, {"selections": LIGHT})["metrics"]
     # Keys 0 and 15 are stored. 8 and 14, selected, share 0.125 + 0.09375; the other 12 keys share 0.03125.
     assert of(table, "selection_mass_dropped") == pytest.approx(0.5 + 0.21875 / 2)
     assert of(table, "selection_mass_added") == pytest.approx(0.03125 / 12)
@@ -140,8 +146,8 @@ def test_kinds_of_keys_come_with_what_is_eligible() -> None:
     # Ids 0 and 1 are digits, id 2 is punctuation; the text repeats with period 3.
     ids = [0, 1, 2] * 5 + [0]
     classes = [CLASSES.index("digit"), CLASSES.index("digit"), CLASSES.index("punctuation")]
-    before = {"selections": selections(BEFORE), "token_kinds": token_kinds({0: ids}, classes)}
-    by = changed(before, {"selections": selections(AFTER)})["selection_changes_by"].filter(pl.col("layer").is_null())
+    before = {"selections": BASE, "token_kinds": token_kinds({0: ids}, classes)}
+    by = changed(before, {"selections": LIGHT})["selection_changes_by"].filter(pl.col("layer").is_null())
     rows = {row["label"]: row for row in by.filter(pl.col("axis") == "kind").iter_rows(named=True)}
     assert set(rows) == {"digit", "punctuation", "induction", "repeated", "first occurrence"}
     # At 7 (id 1): 1 (digit, repeated, first) dropped, 5 (punctuation, follows id 1: induction) added.
@@ -159,18 +165,19 @@ def test_kinds_of_keys_come_with_what_is_eligible() -> None:
 
 
 def test_without_a_tokenizer_relations_remain() -> None:
-    before = {"selections": selections(BEFORE), "token_kinds": token_kinds({0: [5] * 16}, None)}
-    by = changed(before, {"selections": selections(AFTER)})["selection_changes_by"]
+    before = {"selections": BASE, "token_kinds": token_kinds({0: [5] * 16}, None)}
+    by = changed(before, {"selections": LIGHT})["selection_changes_by"]
     kinds = by.filter((pl.col("axis") == "kind") & pl.col("layer").is_null())
     assert kinds["label"].to_list() == ["induction", "repeated", "first occurrence"]
 
 
 def drawn(random: np.random.Generator, samples: int, length: int, k: int, layers: Sequence[int] = (0, 2)) -> Selected:
+    """Random selections at every 16th part of the length."""
     return {
-        (sample, layer, 0, int(query)): random.choice(query + 1, min(k, query + 1), replace=False).tolist()
+        (sample, layer, 0, query): random.choice(query + 1, min(k, query + 1), replace=False).tolist()
         for sample in range(samples)
         for layer in layers
-        for query in sampled_queries(length, 16)
+        for query in range(length // 16 - 1, length, length // 16)
     }
 
 
@@ -206,22 +213,20 @@ def test_a_random_candidate_overlaps_as_chance_has_it_and_prefers_nothing() -> N
         {"selections": selections(drawn(random, samples, length, k))},
     )
     # E over X ~ hypergeometric(n, k, k) of X / (2k - X), from the counts of ways alone.
-    total = weight = 0.0
-    for query, before in zip(sampled_queries(length, 16), [-1, *sampled_queries(length, 16)], strict=False):
-        n = int(query) + 1
-        if n > k:
-            ways = [comb(k, x, exact=True) * comb(n - k, k - x, exact=True) for x in range(k + 1)]
-            jaccard = sum(way * x / (2 * k - x) for x, way in enumerate(ways)) / sum(ways)
-            total, weight = total + (query - before) * jaccard, weight + query - before
+    jaccards = []
+    for n in range(16, length + 1, 16):
+        ways = [comb(k, x, exact=True) * comb(n - k, k - x, exact=True) for x in range(k + 1)]
+        jaccards.append(sum(way * x / (2 * k - x) for x, way in enumerate(ways)) / sum(ways))
+    expected = np.mean(jaccards)
     table = found["metrics"]
     row = table.row(
         by_predicate=(pl.col("metric") == "selection_overlap_with_baseline") & pl.col("layer").is_null(), named=True
     )
-    assert of(table, "selection_overlap_by_chance") == pytest.approx(total / weight)
+    assert of(table, "selection_overlap_by_chance") == pytest.approx(expected)
     # Standard error of the mean over samples is a fourth of the interval's width.
-    assert abs(row["value"] - total / weight) < (row["ci_high"] - row["ci_low"])
+    assert abs(row["value"] - expected) < (row["ci_high"] - row["ci_low"])
     assert row["ci_high"] - row["ci_low"] < 0.01
-    by = found["selection_changes_by"].filter(pl.col("layer").is_null() & (pl.col("eligible") > 20_000))
+    by = found["selection_changes_by"].filter(pl.col("layer").is_null() & (pl.col("eligible") > 1250))
     covered = 0
     for name in ("dropped", "added"):
         covered += ((by[f"{name}_ci_low"] <= 1) & (by[f"{name}_ci_high"] >= 1)).sum()
@@ -282,9 +287,6 @@ def test_groups_of_a_layer_share_the_weight_of_a_query() -> None:
     )
 
 
-EARLY = 2 * 1 / 3 + 61 * 1 / 4
-
-
 def test_worst_samples_are_listed_from_the_worst_on() -> None:
     random = np.random.default_rng(4)
     first = drawn(random, 14, 64, 4)
@@ -295,9 +297,8 @@ def test_worst_samples_are_listed_from_the_worst_on() -> None:
     worst = changed(one, {"selections": selections(second)})["selection_changes_worst"]
     overlap, lost = (worst.filter(pl.col("by") == by) for by in ("overlap", "mass_lost"))
     assert overlap["sample"].to_list() == [0, 5, 10, 1, 2, 3, 4, 6, 7, 8], "equal ones by sample, ten at most"
-    assert overlap["layer"][:3].to_list() == [0, 0, 0] and overlap["layer_overlap"][0] == pytest.approx(EARLY / 63)
-    # Position 2 stands for 2 queries, of which layer 2 leaves no key out; position 0 is nowhere in effect.
-    assert overlap["overlap"][0] == pytest.approx((EARLY + 61 * 3 / 4) / (63 + 61)) and overlap["name"][1] == "text 5"
+    assert overlap["layer"][:3].to_list() == [0, 0, 0] and overlap["layer_overlap"][0] == pytest.approx(1 / 4)
+    assert overlap["overlap"][0] == pytest.approx((1 / 4 + 3 / 4) / 2) and overlap["name"][1] == "text 5"
     assert lost["sample"].to_list() == [5, 1] and lost["rank"].to_list() == [1, 2]
     assert overlap["excerpt"][:3].to_list() == [False, True, False]
 
@@ -307,15 +308,15 @@ def test_worst_samples_are_listed_from_the_worst_on() -> None:
     [
         selections({}),
         selections({(0, 3, 0, 15): [1]}),
-        selections(AFTER, unit="entry"),
+        selections(AFTER, unit="entry", weights=STANDS),
         selections({cell: [0] for cell in BEFORE}, eligible=2),
     ],
     ids=["selects nothing", "other layers", "other entries", "another window"],
 )
 def test_what_cannot_be_compared_is_left_out(after: pl.DataFrame) -> None:
-    found = changed({"selections": selections(BEFORE)}, {"selections": after})
+    found = changed({"selections": BASE}, {"selections": after})
     assert all(table.is_empty() for table in found.values())
-    assert all(table.is_empty() for table in changed({"selections": selections(BEFORE)}, {}).values())
+    assert all(table.is_empty() for table in changed({"selections": BASE}, {}).values())
 
 
 def test_queries_of_one_model_only_are_refused_by_name() -> None:
@@ -323,12 +324,12 @@ def test_queries_of_one_model_only_are_refused_by_name() -> None:
     with pytest.raises(
         IndexscopeError, match=r"selections of light against base: .* stored for one model only"
     ) as caught:
-        changed({"selections": selections(BEFORE)}, {"selections": selections(later)})
+        changed({"selections": BASE}, {"selections": selections(later)})
     assert "\n" not in str(caught.value)
 
 
 def test_its_rows_are_metrics_of_the_candidate_that_gates_can_name() -> None:
-    table = changed({"selections": selections(BEFORE)}, {"selections": selections(AFTER)})["metrics"]
+    table = changed({"selections": BASE}, {"selections": LIGHT})["metrics"]
     metrics = table.rename({"candidate": "model"})
     assert metrics["model"].unique().to_list() == ["light"]
     comparisons = pl.DataFrame({"candidate": ["light"]})

@@ -72,10 +72,10 @@ def test_all_queries_and_tokens_are_accounted_for(steady) -> None:
     for sample, length in ((0, LENGTH), (1, 50)):
         for variant in RERUNS:
             own = outputs.filter((pl.col("sample") == sample) & (pl.col("variant") == variant))
-            places, weights = closeup_queries(length, 12)
+            places, weights = closeup_queries(length, 12, sample)
             assert (own["weight"].sum(), own["tokens"].sum()) == (length, len(places))
             # The last token has none after it.
-            assert own["nll_weight"].sum() == length - weights[-1]
+            assert own["nll_weight"].sum() == weights[places < length - 1].sum()
             assert own["bucket"].is_sorted()
     assert set(outputs["variant"]) == set(RERUNS)
     assert steady["selection_rerun"].select("sample", "layer", "variant").is_unique().all()
@@ -84,7 +84,7 @@ def test_all_queries_and_tokens_are_accounted_for(steady) -> None:
 def test_a_variant_is_the_run_of_a_model_whose_selection_is_replaced_by_hand(dsa) -> None:
     """int8 again, written key by key in float64, one query at a time; then KL from its definition."""
     ids = torch.tensor([samples(LENGTH)[0].input_ids])
-    source, (places, _) = CapturedModel(dsa), closeup_queries(LENGTH, 12)
+    source, (places, _) = CapturedModel(dsa), closeup_queries(LENGTH, LENGTH, 0)
 
     def observe(chunk: AttentionChunk) -> torch.Tensor:
         assert chunk.scores is not None and chunk.selected is not None
@@ -126,7 +126,7 @@ def test_equal_logits_diverge_by_zero() -> None:
 def test_layers_that_share_a_selection_share_the_replaced_one() -> None:
     """Odd layers of this model have no indexer; what replaces the selection of the layer before must reach them."""
     ids = tokens(60, 1)
-    source, (places, _) = CapturedModel(glm_moe_dsa()), closeup_queries(60, 12)
+    source, (places, _) = CapturedModel(glm_moe_dsa()), closeup_queries(60, 12, 0)
     found = run(source, ids, places, 20, "int8")
     plain = run(source, ids, places, 20)
     for layer in (0, 2):

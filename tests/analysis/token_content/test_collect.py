@@ -134,7 +134,7 @@ def planted_study(choose: str, count: int = 12, length: int = 120, k: int = 10) 
     frames = []
     for sample in range(count):
         ids = random.integers(0, 8, length)
-        places, weights = (part.tolist() for part in closeup_queries(length, 12))
+        places, weights = (part.tolist() for part in closeup_queries(length, 12, sample))
         selected = np.zeros((len(places), length), dtype=bool)
         for row, t in enumerate(places):
             rank = random.random(t + 1)

@@ -22,7 +22,7 @@ from tests.storage.conftest import _model
 
 KEY = step_key("features", {"checkpoint": "tiny"})
 #: Tables that a model with an indexer has.
-TABLES = {"samples", "tokens", "attention", "heads", "indexer", "positions", "scores", "selections"}
+TABLES = {"samples", "tokens", "attention", "heads", "indexer", "positions", "scores", "recalls", "selections"}
 
 
 @pytest.fixture(scope="module")
