@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ class Stacked:
     def of(self, kept: torch.Tensor) -> Stacked:
         """Some of the queries, by a mask [R]."""
         parts = {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
-        some = {name: value[kept.to(value.device)] for name, value in parts.items()}
+        some: dict[str, Any] = {name: value[kept.to(value.device)] for name, value in parts.items()}
         return replace(self, layer=self.layer[kept.cpu().numpy()], **some)
 
     @property

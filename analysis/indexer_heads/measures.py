@@ -38,7 +38,7 @@ def head_measures(block: HeadBlock, ids: torch.Tensor) -> tuple[torch.Tensor, to
     # A key that only this head scores is left with exactly zero, and a head without any score changes nothing.
     inclusion = block.inclusion(torch.cat([contribution, together, together - contribution], dim=1))
     (own_overlap, kept, kept_without), (own_recall, recall_with, recall_without) = (
-        part.split((heads, 1, heads), dim=1) for part in block.outcome(inclusion)
+        torch.split_with_sizes(part, (heads, 1, heads), dim=1) for part in block.outcome(inclusion)
     )
     chance = k / n.double()
     forced = (block.p * block.forced).sum(-1)
