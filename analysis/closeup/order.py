@@ -46,7 +46,7 @@ def descending(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     if values.device.type != "cpu":
         return values.sort(dim=-1, descending=True)
-    place = torch.from_numpy(np.argsort(-values.numpy(), axis=-1))
+    place = torch.from_numpy(np.argsort(-values.detach().numpy(), axis=-1))
     return values.gather(-1, place), place
 
 

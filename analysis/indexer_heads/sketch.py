@@ -66,9 +66,12 @@ class HeadSketch:
         for own, found in zip(self._moments, moments, strict=True):
             for sketch, part in zip(own, found, strict=True):
                 sketch.add(part, 0.0)
-        self._merge(codes[:filled], np.rint(counts[:filled]).astype(np.int64))
+        self._merge(codes[:filled].copy(), np.rint(counts[:filled]).astype(np.int64))
 
     def _merge(self, codes: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
+        if not len(self._codes):
+            self._codes, self._counts = codes, counts
+            return
         both = np.concatenate([self._counts, counts])
         self._codes, place = np.unique(np.concatenate([self._codes, codes]), return_inverse=True)
         self._counts = np.bincount(place, both, len(self._codes)).astype(np.int64)
