@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy.special import xlogy
-from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_rand_score
 
 from indexscope.analysis.clustering.pattern_types import TYPES
 from indexscope.analysis.clustering.tables import AGREEMENT
 from indexscope.analysis.metrics.ratios import share_table
 from indexscope.analysis.settings import BootstrapSettings
 from indexscope.analysis.statistics.resampling import Array, ratio, resample_counts
+
+if TYPE_CHECKING:
+    from sklearn.cluster import KMeans
 
 FITS = 5
 SPLITS = 6
@@ -142,7 +144,9 @@ def stability(
     """
     if k < 2:
         return dict.fromkeys(STABILITY)
-    fits = [_fitted(rows, k, seed + 1 + number).predict(rows) for number in range(FITS)]
+    from sklearn.metrics import adjusted_rand_score
+
+    fits = [fitted(rows, k, seed + 1 + number).predict(rows) for number in range(FITS)]
     seeds = [adjusted_rand_score(one, other) for one, other in combinations(fits, 2)]
     random = np.random.default_rng(seed)
     ids = np.unique(samples)
@@ -151,7 +155,7 @@ def stability(
         first = np.isin(samples, random.permutation(ids)[: len(ids) // 2])
         parts = (rows[first], rows[~first])
         if all(len(np.unique(part, axis=0)) >= k for part in parts):
-            one, other = (_fitted(part, k, seed).predict(rows) for part in parts)
+            one, other = (fitted(part, k, seed).predict(rows) for part in parts)
             halves.append(adjusted_rand_score(one, other))
             again += [_nearest_jaccard(labels, found, k) for found in (one, other)]
     return {
@@ -170,5 +174,8 @@ def _nearest_jaccard(labels: NDArray[np.integer], found: NDArray[np.integer], k:
     return np.asarray(ratio(both, either).max(axis=1))
 
 
-def _fitted(rows: Array, k: int, seed: int) -> KMeans:
+def fitted(rows: Array, k: int, seed: int) -> KMeans:
+    """k-means of rows, the best of some starts."""
+    from sklearn.cluster import KMeans
+
     return KMeans(k, n_init=RESTARTS, random_state=seed % 2**32).fit(rows)

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
-from sklearn.metrics import pairwise_distances, silhouette_samples
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from indexscope.analysis.clustering import ClusteringSettings
-from indexscope.analysis.clustering.agreement import RESTARTS, STABILITY, stability
+from indexscope.analysis.clustering.agreement import STABILITY, fitted, stability
 from indexscope.analysis.clustering.choice import choose
 from indexscope.analysis.clustering.space import Space, space_of
 from indexscope.analysis.clustering.tables import CHOICE
@@ -70,6 +68,8 @@ def fit(
         samples: Sample of each row, for the stability between halves of the samples; each row its own by default.
         names: Names of the features, for the ranges of those that are known; by default none is.
     """
+    from sklearn.metrics import pairwise_distances
+
     space = space_of(features, [""] * features.shape[1] if names is None else names)
     placed = space.apply(features)
     random = np.random.default_rng(settings.seed)
@@ -82,7 +82,7 @@ def fit(
     # One thread: the order of parallel sums would leak into the last digits.
     with threadpool_limits(1):
         distances = pairwise_distances(judged)
-        models = {k: KMeans(k, n_init=RESTARTS, random_state=settings.seed).fit(placed) for k in ks}
+        models = {k: fitted(placed, k, settings.seed) for k in ks}
         labels = {k: model.predict(judged) for k, model in models.items()}
         values = np.stack([_silhouettes(distances, labels[k]) for k in ks], axis=1)
         stabilities = [stability(judged, owners, labels[k], k, settings.seed) for k in ks]
@@ -122,6 +122,8 @@ def _silhouettes(distances: Array, labels: NDArray[np.int32]) -> Array:
     """The silhouette of each row; NaN where there is one cluster, or one for each row."""
     if not 2 <= len(np.unique(labels)) < len(labels):
         return np.full(len(labels), np.nan)
+    from sklearn.metrics import silhouette_samples
+
     return np.asarray(silhouette_samples(distances, labels, metric="precomputed"), dtype=np.float64)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy.stats import false_discovery_control
 
 from indexscope.analysis.comparison.budgets import OTHER_K, at_other_k
 from indexscope.analysis.metrics.headline import HEADLINE
@@ -146,6 +145,8 @@ def _margins(rows: pl.DataFrame, settings: ComparisonSettings) -> pl.Series:
 
 
 def _adjusted(rows: pl.DataFrame) -> pl.DataFrame:
+    from scipy.stats import false_discovery_control
+
     headline = pl.when(pl.col("metric").is_in(HEADLINE)).then(pl.lit("headline")).otherwise(pl.lit("other"))
     groups = rows.select(
         "candidate",

@@ -68,9 +68,13 @@ class ScoreSketch:
     def serialize(self) -> bytes:
         """The scores as a serialised ``datasketches.tdigest_float``."""
         filled = np.flatnonzero(self.histogram)
-        values = np.clip(bin_values(filled), self.minimum, self.maximum)
+        return self.digest(bin_values(filled), self.histogram[filled])
+
+    def digest(self, values: NDArray[np.float64], counts: NDArray[np.int64]) -> bytes:
+        """Counted values of a group with these extremes, as ``serialize`` writes them."""
+        values = np.clip(values, self.minimum, self.maximum)
         order = np.argsort(values, kind="stable")
-        return digest_bytes(values[order], self.histogram[filled][order], self.minimum, self.maximum)
+        return digest_bytes(values[order], counts[order], self.minimum, self.maximum)
 
 
 def digest_bytes(values: NDArray[np.float64], counts: NDArray[np.int64], minimum: float, maximum: float) -> bytes:
@@ -82,7 +86,7 @@ def _ends_apart(
     values: NDArray[np.float64], weights: NDArray[np.int64], maximum: float
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The smallest and the largest score as centroids of their own, exact, as any t-digest has them."""
-    values, weights = values[[0, *range(len(values)), -1]], weights[[0, *range(len(weights)), -1]]
+    values, weights = (np.concatenate([part[:1], part, part[-1:]]) for part in (values, weights))
     weights[0] = weights[-1] = 1
     weights[1] -= 1
     weights[-2] -= 1
@@ -107,7 +111,9 @@ def compressed(
     unit = np.floor(CENTROIDS / np.pi * np.arcsin(2 * middle - 1)).astype(np.int64)
     unit[0], unit[-1] = -CENTROIDS, CENTROIDS
     spike = (weights > total / CENTROIDS) & (weights > 2)
-    begins = (np.diff(unit, prepend=unit[0] - 1) != 0) | spike | np.concatenate([[False], spike[:-1]])
+    begins = spike.copy()
+    begins[0] = True
+    begins[1:] |= (unit[1:] != unit[:-1]) | spike[:-1]
     first = np.flatnonzero(begins)
     merged = np.add.reduceat(weights, first)
     means = np.add.reduceat(values * weights, first) / merged

@@ -8,12 +8,17 @@ seed. A head that scores nothing selects like a random selector, overlap k_t / n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from indexscope.analysis.closeup.order import nth
 from indexscope.analysis.closeup.rows import CloseupRows
+from indexscope.analysis.closeup.stacked import Stacked, stacked
 
 # Scores (queries x heads x keys) that are held at once; about six float64 tensors of this size live side by side.
 _SCORES = {"cpu": 1 << 20, "cuda": 1 << 24}
@@ -24,7 +29,7 @@ class HeadBlock:
     """Indexer heads at B queries in effect: K keys, J indexer heads.
 
     Attributes:
-        layer: Index of the layer.
+        layer: Layer of each query, [B], int64; layers come one after the other.
         query: Positions of the queries, [B], int64.
         weight: How many queries each stands for, [B], float64.
         relu: ReLU(q[t, j] · k[s]), [B, J, K], float64; 0 for keys that were not up for selection.
@@ -36,7 +41,7 @@ class HeadBlock:
         p: Dense attention of the head mean, [B, K], float64.
     """
 
-    layer: int
+    layer: NDArray[np.int64]
     query: torch.Tensor
     weight: torch.Tensor
     relu: torch.Tensor
@@ -47,7 +52,7 @@ class HeadBlock:
     k: torch.Tensor
     p: torch.Tensor
 
-    @property
+    @cached_property
     def contribution(self) -> torch.Tensor:
         """w[t, j] ReLU(q[t, j] · k[s]), [B, J, K], whose sum over heads is I. A product of float32 is exact here."""
         return self.head_weight.unsqueeze(-1) * self.relu
@@ -68,24 +73,30 @@ class HeadBlock:
             the free places divided by their number.
         """
         masked = scores.masked_fill(~self.up.unsqueeze(1), -torch.inf)
-        best = masked.topk(int(self.k.max()), dim=-1).values
-        kth = best.gather(-1, (self.k - 1).view(-1, 1, 1).expand(-1, scores.shape[1], 1))
+        kth = nth(masked, scores.shape[-1] - self.k.unsqueeze(-1))
         above, tied = masked > kth, masked == kth
         room = (self.k.view(-1, 1, 1) - above.sum(-1, keepdim=True)).double()
-        return above + tied * (room / tied.sum(-1, keepdim=True))
+        return (tied * (room / tied.sum(-1, keepdim=True))).masked_fill_(above, 1.0)
 
-    def kept(self, inclusion: torch.Tensor) -> torch.Tensor:
-        """Expected share of the chosen keys among selections of the same size, [B, M]."""
-        return (inclusion @ self.chosen.double().unsqueeze(-1)).squeeze(-1) / self.k.unsqueeze(-1)
+    def outcome(self, inclusion: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What selections of the chosen keys' number keep and hold, [B, M] each.
 
-    def recall(self, inclusion: torch.Tensor) -> torch.Tensor:
-        """Expected dense attention of the head mean on selections, forced keys included, [B, M]."""
+        Returns:
+            kept, the expected share of the chosen keys that are among them; recall, the expected dense attention of the
+            head mean on them, forced keys included.
+        """
+        sums = inclusion @ torch.stack([self.chosen.double(), self.p], dim=-1)
         forced = (self.p * self.forced).sum(-1, keepdim=True)
-        return (inclusion @ self.p.unsqueeze(-1)).squeeze(-1) + forced
+        return sums[..., 0] / self.k.unsqueeze(-1), sums[..., 1] + forced
 
 
-def head_blocks(rows: CloseupRows) -> Iterator[HeadBlock]:
-    """The queries in effect of a layer whose indexer heads are seen, a few at a time; none for other layers."""
+def head_blocks(layers: Sequence[CloseupRows]) -> Iterator[HeadBlock]:
+    """The queries in effect of the layers whose indexer heads are seen, as many at a time as fit."""
+    for rows in stacked(layers):
+        yield from _blocks(rows)
+
+
+def _blocks(rows: Stacked) -> Iterator[HeadBlock]:
     if rows.scores is None or rows.head_scores is None or rows.selected is None:
         return
     up = rows.scores.isfinite() & rows.eligible
@@ -98,7 +109,7 @@ def head_blocks(rows: CloseupRows) -> Iterator[HeadBlock]:
         here = place.to(rows.query.device)
         weights = rows.head_weights
         yield HeadBlock(
-            layer=rows.layer,
+            layer=rows.layer[here.numpy()],
             query=rows.query[here].to(up.device),
             weight=rows.weight[here].to(up.device),
             relu=rows.head_scores[place].double() * up[place].unsqueeze(1),

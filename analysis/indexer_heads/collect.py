@@ -6,6 +6,7 @@ Entry points: `head_collector`; then, on other samples than those, `removal_orde
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,14 +15,18 @@ from numpy.typing import NDArray
 
 from indexscope.analysis.closeup.collect import CloseupSample, Collected, Maker, Tables
 from indexscope.analysis.closeup.rows import CloseupRows
-from indexscope.analysis.features.positions import AXES, RELATIVE_BINS
-from indexscope.analysis.indexer_heads.block import HeadBlock, head_blocks
-from indexscope.analysis.indexer_heads.measures import head_measures, pair_measures, position_sums
+from indexscope.analysis.closeup.stacked import by_layer
+from indexscope.analysis.features.positions import AXES
+from indexscope.analysis.indexer_heads.block import head_blocks
+from indexscope.analysis.indexer_heads.measures import Positions, head_measures, pair_measures, position_sums
 from indexscope.analysis.indexer_heads.removal import pruning_collector, removal_order
-from indexscope.analysis.indexer_heads.sketch import HeadSketch
-from indexscope.analysis.indexer_heads.tables import COLLECTED, HEADS, PAIRS, SCORES
+from indexscope.analysis.indexer_heads.sketch import HeadSketch, head_scores
+from indexscope.analysis.indexer_heads.tables import COLLECTED, HEADS, PAIRS, POSITIONS, SCORES
+from indexscope.columns import Table
 
 __all__ = ["head_collector", "pruning_collector", "removal_order"]
+
+Columns = dict[str, NDArray[Any]]
 
 
 def head_collector() -> Maker:
@@ -40,131 +45,113 @@ class _HeadCollector:
     def __init__(self, sample: CloseupSample) -> None:
         self._sample = sample.index
         self._ids = sample.input_ids
+        self._bins = int(len(sample.input_ids) - 1).bit_length() + 1
         self._layers: dict[int, _LayerSums] = {}
 
     def add(self, layers: Sequence[CloseupRows]) -> None:
-        for rows in layers:
-            for block in head_blocks(rows):
-                if rows.layer not in self._layers:
-                    self._layers[rows.layer] = _LayerSums(block.relu.shape[1], len(self._ids))
-                self._layers[rows.layer].add(block, self._ids.to(block.p.device))
+        for block in head_blocks(layers):
+            quantities, own = head_measures(block, self._ids.to(block.p.device))
+            means, pairs = (_weighted(part, block.weight) for part in (quantities, pair_measures(block, own)))
+            stretches = list(by_layer(block.layer))
+            positions = position_sums(block, own, [here for _, here in stretches], self._bins)
+            scores = head_scores(block)
+            for (layer, here), selections in zip(stretches, positions, strict=True):
+                if layer not in self._layers:
+                    self._layers[layer] = _LayerSums(block.relu.shape[1])
+                sums = self._layers[layer]
+                sums.queries += here.stop - here.start
+                sums.weight += float(scores.weight[here].sum())
+                sums.means += means[:, here].sum(axis=1)
+                sums.pairs += pairs[:, here].sum(axis=1)
+                sums.add_selections(selections)
+                sums.scores.add(scores.of(here))
 
     def tables(self) -> Tables:
-        found: dict[str, list[pl.DataFrame]] = {}
-        for layer, sums in sorted(self._layers.items()):
-            for name, frame in sums.tables().items():
-                place = (pl.lit(self._sample, pl.Int32).alias("sample"), pl.lit(layer, pl.Int16).alias("layer"))
-                found.setdefault(name, []).append(frame.select(*place, pl.all()))
-        tables = {}
-        for name, table in _TABLES.items():
-            frames = [table.empty(), *(frame.cast(table.schema) for frame in found.get(name, []))]
-            tables[name] = pl.concat(frames).with_columns(pl.col(table.floats).fill_nan(None))
-        return tables
+        layers = sorted(self._layers.items())
+        scores = [(self._sample, layer, *row) for layer, sums in layers for row in sums.scores.rows()]
+        return {
+            "indexer_heads": self._table(HEADS, [(layer, sums.heads_columns()) for layer, sums in layers]),
+            "indexer_head_pairs": self._table(PAIRS, [(layer, sums.pair_columns()) for layer, sums in layers]),
+            "indexer_head_scores": pl.DataFrame(scores, schema=SCORES.schema, orient="row"),
+            "indexer_head_positions": self._table(POSITIONS, [(layer, sums.bin_columns()) for layer, sums in layers]),
+        }
 
-
-_TABLES = {name: table for name, table in COLLECTED.items() if name != "indexer_pruning"}
+    def _table(self, table: Table, layers: list[tuple[int, Columns]]) -> pl.DataFrame:
+        """One table of the sample: the columns of all layers below each other."""
+        if not layers:
+            return table.empty()
+        sizes = [len(next(iter(columns.values()))) for _, columns in layers]
+        joined = {name: np.concatenate([columns[name] for _, columns in layers]) for name in layers[0][1]}
+        places = {
+            "sample": np.full(sum(sizes), self._sample),
+            "layer": np.repeat([layer for layer, _ in layers], sizes),
+        }
+        return table.shaped(pl.DataFrame(places | joined, nan_to_null=True))
 
 
 class _LayerSums:
-    """Weighted sums of one layer over a sample's queries, float64 on the CPU."""
+    """Weighted sums of one layer over a sample's queries: numerators and weights of the means are one array."""
 
-    def __init__(self, heads: int, length: int) -> None:
+    def __init__(self, heads: int) -> None:
         self.heads = heads
-        self.queries = 0
-        self._weight = 0.0
-        self._means = {name: _Mean((heads,)) for name in HEADS.weights}
-        self._pairs = {name: _Mean((heads, heads)) for name in ("cosine", "correlation", "overlap")}
-        self._bins = int(length - 1).bit_length() + 1
-        self._selections = {axis: torch.zeros(heads, self._size(axis), dtype=torch.float64) for axis in AXES}
-        self._expected = {axis: torch.zeros(self._size(axis), dtype=torch.float64) for axis in AXES}
-        self._scores = HeadSketch(heads)
+        self.queries, self.weight = 0, 0.0
+        self.means = np.zeros((2, heads, len(HEADS.weights)))
+        self.pairs = np.zeros((2, len(PAIRS.weights), heads, heads))
+        self.selections: Positions = {}
+        self.scores = HeadSketch(heads)
 
-    def _size(self, axis: str) -> int:
-        return RELATIVE_BINS if axis == "relative" else self._bins
+    def add_selections(self, sums: Positions) -> None:
+        """Add selections by bin."""
+        for axis, values in sums.items():
+            self.selections[axis] = self.selections.get(axis, 0.0) + values
 
-    def add(self, block: HeadBlock, ids: torch.Tensor) -> None:
-        self.queries += len(block.query)
-        self._weight += float(block.weight.sum())
-        own = block.inclusion(block.contribution)
-        for name, value in head_measures(block, own, ids).items():
-            self._means[name].add(value, block.weight)
-        for name, value in zip(self._pairs, pair_measures(block, own), strict=True):
-            self._pairs[name].add(value, block.weight)
-        for axis, (selections, expected) in position_sums(block, own, self._bins).items():
-            self._selections[axis] += selections
-            self._expected[axis] += expected
-        self._scores.add(block)
+    def heads_columns(self) -> Columns:
+        """Columns of ``indexer_heads``."""
+        values, weights = _means(self.means)
+        columns: Columns = {"indexer_head": np.arange(self.heads), "queries": np.full(self.heads, self.queries)}
+        for place, (name, weight) in enumerate(HEADS.weights.items()):
+            columns.setdefault(weight, weights[:, place])
+            columns[name] = values[:, place]
+        return columns
 
-    def tables(self) -> Tables:
-        scores = pl.DataFrame(self._scores.rows(), schema=list(SCORES.schema)[2:], orient="row")
-        return {
-            "indexer_heads": self._head_table(),
-            "indexer_head_pairs": self._pair_table(),
-            "indexer_head_scores": scores,
-            "indexer_head_positions": self._position_table(),
-        }
-
-    def _head_table(self) -> pl.DataFrame:
-        columns: dict[str, object] = {
-            "indexer_head": np.arange(self.heads),
-            "queries": np.full(self.heads, self.queries),
-        }
-        for name, weight in HEADS.weights.items():
-            columns.setdefault(weight, self._means[name].weight)
-            columns[name] = self._means[name].value
-        return pl.DataFrame(columns)
-
-    def _pair_table(self) -> pl.DataFrame:
+    def pair_columns(self) -> Columns:
+        """Columns of ``indexer_head_pairs``."""
         first, second = np.triu_indices(self.heads, 1)
-        columns: dict[str, object] = {"head_a": first, "head_b": second}
-        for name, weight in PAIRS.weights.items():
-            columns[weight] = self._pairs[name].weight[first, second]
-            columns[name] = self._pairs[name].value[first, second]
-        return pl.DataFrame(columns)
+        values, weights = _means(self.pairs[..., first, second])
+        columns: Columns = {"head_a": first, "head_b": second}
+        for place, (name, weight) in enumerate(PAIRS.weights.items()):
+            columns[weight] = weights[place]
+            columns[name] = values[place]
+        return columns
 
-    def _position_table(self) -> pl.DataFrame:
-        frames = []
-        for axis in AXES:
-            expected = self._expected[axis].numpy()
-            head, place = (part.ravel() for part in np.indices((self.heads, len(expected))))
-            frame = pl.DataFrame(
-                {
-                    "indexer_head": head,
-                    "axis": [axis] * len(head),
-                    "bin": place,
-                    "queries": np.full(len(head), self.queries),
-                    "weight": np.full(len(head), self._weight),
-                    "selections": self._selections[axis].numpy().ravel(),
-                    "expected_selections": np.tile(expected, self.heads),
-                }
-            )
-            # A bin that no query could reach says nothing.
-            frames.append(frame.filter(pl.col("expected_selections") > 0))
-        return pl.concat(frames).sort("indexer_head", "axis", "bin")
+    def bin_columns(self) -> Columns:
+        """Columns of ``indexer_head_positions``; a bin that no query could reach says nothing."""
+        own = np.concatenate([self.selections[axis] for axis in AXES], axis=1)
+        expected = own[-1] > 0
+        axis = np.concatenate([np.full(self.selections[axis].shape[1], axis) for axis in AXES])[expected]
+        place = np.concatenate([np.arange(self.selections[axis].shape[1]) for axis in AXES])[expected]
+        size = self.heads * len(place)
+        return {
+            "indexer_head": np.repeat(np.arange(self.heads), len(place)),
+            "axis": np.tile(axis, self.heads),
+            "bin": np.tile(place, self.heads),
+            "queries": np.full(size, self.queries),
+            "weight": np.full(size, self.weight),
+            "selections": own[:-1, expected].ravel(),
+            "expected_selections": np.tile(own[-1, expected], self.heads),
+        }
 
 
-class _Mean:
-    """A weighted mean over queries, without those where it is NaN."""
+def _weighted(values: torch.Tensor, weight: torch.Tensor) -> NDArray[np.float64]:
+    """Values [B, ...] times the queries' weights, and the weights where they are known, [2, B, ...]; NaN is unknown."""
+    times = weight.view(-1, *(1,) * (values.dim() - 1)) * ~values.isnan()
+    return np.asarray(torch.stack([values.nan_to_num() * times, times]).cpu().numpy(), dtype=np.float64)
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self._sum = torch.zeros(shape, dtype=torch.float64)
-        self._weight = torch.zeros(shape, dtype=torch.float64)
 
-    def add(self, values: torch.Tensor, weight: torch.Tensor) -> None:
-        """Take values [B, *shape] of queries with weights [B]."""
-        times = weight.view(-1, *(1,) * (values.dim() - 1)) * ~values.isnan()
-        self._sum += (values.nan_to_num() * times).sum(0).cpu()
-        self._weight += times.sum(0).cpu()
-
-    @property
-    def weight(self) -> NDArray[np.float64]:
-        """Weight behind the mean."""
-        return np.asarray(self._weight.numpy(), dtype=np.float64)
-
-    @property
-    def value(self) -> NDArray[np.float64]:
-        """The mean; NaN without weight."""
-        return np.asarray((self._sum / self._weight).numpy(), dtype=np.float64)
+def _means(sums: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means, NaN without weight, and their weights, of sums [2, ...]."""
+    with np.errstate(invalid="ignore"):
+        return sums[0] / sums[1], sums[1]
 
 
 CLOSEUP = Collected(

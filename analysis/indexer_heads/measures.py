@@ -2,55 +2,65 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Iterator, Sequence
 
-from indexscope.analysis.features.positions import AXES, RELATIVE_BINS, distance_bins, relative_bins
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from indexscope.analysis.features.positions import AXES, RELATIVE_BINS
 from indexscope.analysis.indexer_heads.block import HeadBlock
-from indexscope.analysis.indexer_heads.tables import FOCUS
+from indexscope.analysis.indexer_heads.kernels import place_selections
+from indexscope.analysis.indexer_heads.tables import FOCUS, HEADS, PAIRS
+
+Positions = dict[str, NDArray[np.float64]]
 
 LOCAL_KEYS = 32
 SINK_KEYS = 4
 
 
-def head_measures(block: HeadBlock, own: torch.Tensor, ids: torch.Tensor) -> dict[str, torch.Tensor]:
-    """All quantities whose means are kept.
+def head_measures(block: HeadBlock, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """All quantities whose means are kept, and each head's own selection.
 
     Args:
         block: Indexer heads at some queries.
-        own: Inclusion in each head's own top k, [B, J, K].
         ids: The sample's tokens, [length], on the block's device.
 
     Returns:
-        [B, J] each, NaN where undefined: ``contribution`` where no head scores a chosen key, the focus of a head where
-        it adds to no key (w[t, j] <= 0, or all its ReLU are zero), and likewise what it votes against.
+        The quantities in the order of HEADS.weights, [B, J, quantities], NaN where undefined: ``contribution`` where no
+        head scores a chosen key, the focus of a head where it adds to no key (w[t, j] <= 0, or all its ReLU are zero),
+        and likewise what it votes against; and the inclusion in each head's own top k, [B, J, K].
     """
     contribution, heads = block.contribution, block.relu.shape[1]
     n, k = block.up.sum(-1), block.k
     magnitude = (contribution.abs() @ block.chosen.double().unsqueeze(-1)).squeeze(-1)
-    total = magnitude.sum(-1, keepdim=True)
     together = contribution.sum(1, keepdim=True)
-    with_all = block.inclusion(together)
     # A key that only this head scores is left with exactly zero, and a head without any score changes nothing.
-    without = block.inclusion(together - contribution)
+    inclusion = block.inclusion(torch.cat([contribution, together, together - contribution], dim=1))
+    (own_overlap, kept, kept_without), (own_recall, recall_with, recall_without) = (
+        torch.split_with_sizes(part, (heads, 1, heads), dim=1) for part in block.outcome(inclusion)
+    )
     chance = k / n.double()
-    uniform = block.up.unsqueeze(1) * chance.view(-1, 1, 1)
+    forced = (block.p * block.forced).sum(-1)
     found = {
         "active_share": (block.relu > 0).sum(-1) / n.unsqueeze(-1).double(),
         "positive_share": (block.head_weight > 0).double(),
         "negative_share": (block.head_weight < 0).double(),
-        "own_overlap": block.kept(own),
+        "own_overlap": own_overlap,
         "random_overlap": chance.unsqueeze(-1),
-        "own_recall": block.recall(own),
-        "random_recall": block.recall(uniform),
-        "kept": block.kept(with_all),
-        "kept_without": block.kept(without),
+        "own_recall": own_recall,
+        "random_recall": (chance * (block.p * block.up).sum(-1) + forced).unsqueeze(-1),
+        "kept": kept,
+        "kept_without": kept_without,
         "recall": (block.p * (block.chosen | block.forced)).sum(-1, keepdim=True),
-        "recall_with": block.recall(with_all),
-        "recall_without": block.recall(without),
-        "contribution": torch.where(total > 0, magnitude / total, torch.nan),
+        "recall_with": recall_with,
+        "recall_without": recall_without,
+        # 0 / 0, and so unknown, where no head scores a chosen key.
+        "contribution": magnitude / magnitude.sum(-1, keepdim=True),
         **_focus(block, ids),
     }
-    return {name: value.expand(-1, heads) for name, value in found.items()}
+    quantities = torch.stack([found[name].expand(-1, heads) for name in HEADS.weights], dim=-1)
+    return quantities, inclusion[:, :heads]
 
 
 def _focus(block: HeadBlock, ids: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -86,8 +96,8 @@ def _columns(block: HeadBlock, ids: torch.Tensor) -> torch.Tensor:
     return torch.stack([part.double() for part in parts], -1)
 
 
-def pair_measures(block: HeadBlock, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Cosine, correlation and overlap of all pairs of heads, [B, J, J] each.
+def pair_measures(block: HeadBlock, own: torch.Tensor) -> torch.Tensor:
+    """Cosine, correlation and overlap of all pairs of heads in the order of PAIRS.weights, [B, 3, J, J].
 
     Cosine and Pearson correlation are of ReLU(q[t, j] · k[s]) over the keys up for selection, whatever the heads'
     weights: heads that score alike can be merged by adding their weights, also where those differ in sign. NaN where
@@ -98,35 +108,37 @@ def pair_measures(block: HeadBlock, own: torch.Tensor) -> tuple[torch.Tensor, to
     centred = (block.relu - block.relu.sum(-1, keepdim=True) / count) * block.up.unsqueeze(1)
     common = own @ own.mT
     norm = torch.linalg.vector_norm(block.relu, dim=-1, keepdim=True)
-    return (
-        _cosines(block.relu, torch.zeros_like(norm)),
+    found = {
+        "cosine": _cosines(block.relu, norm, torch.zeros_like(norm)),
         # Equal scores less their mean leave rounding, which correlates with nothing.
-        _cosines(centred, 1e-12 * norm),
-        common / (2 * block.k.view(-1, 1, 1) - common),
-    )
+        "correlation": _cosines(centred, torch.linalg.vector_norm(centred, dim=-1, keepdim=True), 1e-12 * norm),
+        "overlap": common / (2 * block.k.view(-1, 1, 1) - common),
+    }
+    return torch.stack([found[name] for name in PAIRS.weights], dim=1)
 
 
-def _cosines(vectors: torch.Tensor, least: torch.Tensor) -> torch.Tensor:
-    """Cosines of all pairs of vectors [B, J, K]; NaN where one is not longer than ``least`` [B, J, 1]."""
-    norm = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    unit = vectors / torch.where(norm > least, norm, torch.nan)
-    return (unit @ unit.mT).clamp(-1.0, 1.0)
+def _cosines(vectors: torch.Tensor, norm: torch.Tensor, least: torch.Tensor) -> torch.Tensor:
+    """Cosines of all pairs of vectors [B, J, K]; NaN where one's norm is not above ``least``, both [B, J, 1]."""
+    known = norm.masked_fill(norm <= least, torch.nan)
+    return (vectors @ vectors.mT / (known * known.mT)).clamp(-1.0, 1.0)
 
 
-def position_sums(block: HeadBlock, own: torch.Tensor, bins: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Weighted selections of each head's own top k by bin, [J, bins], and those of a random selector, [bins].
+def position_sums(block: HeadBlock, own: torch.Tensor, layers: Sequence[slice], bins: int) -> Iterator[Positions]:
+    """Selections by bin of each axis, weighted, of the queries of each layer.
 
     Args:
         block: Indexer heads at some queries.
         own: Inclusion in each head's own top k, [B, J, K].
+        layers: Which queries are of the same layer.
         bins: Bins of the axis distance.
+
+    Yields:
+        By axis those of each head's own top k, and last those of a random selector, [J + 1, bins].
     """
-    chance = block.up * (block.weight * block.k / block.up.sum(-1)).unsqueeze(-1)
-    weighted = own * block.weight.view(-1, 1, 1)
-    found: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-    for axis, index, size in zip(
-        AXES, (distance_bins(block.distance), relative_bins(block.up)), (bins, RELATIVE_BINS), strict=True
-    ):
-        member = torch.nn.functional.one_hot(index, size).double()
-        found[axis] = (weighted @ member).sum(0).cpu(), (chance.unsqueeze(1) @ member).sum((0, 1)).cpu()
-    return found
+    chance = block.k / block.up.sum(-1).double()
+    parts = [part.contiguous().cpu().numpy() for part in (own, block.up, block.query, block.weight, chance)]
+    sizes = dict(zip(AXES, (bins, RELATIVE_BINS), strict=True))
+    for here in layers:
+        found = {axis: np.zeros((own.shape[1] + 1, size)) for axis, size in sizes.items()}
+        place_selections(*(part[here] for part in parts), *found.values())
+        yield found

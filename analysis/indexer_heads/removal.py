@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from indexscope.analysis.closeup.collect import CloseupSample, Maker, Tables
 from indexscope.analysis.closeup.rows import CloseupRows
+from indexscope.analysis.closeup.stacked import by_layer
 from indexscope.analysis.indexer_heads.block import head_blocks
 from indexscope.analysis.indexer_heads.tables import PRUNING
 
@@ -71,33 +72,24 @@ class _PruningCollector:
         self._sums: dict[int, NDArray[np.float64]] = {}
 
     def add(self, layers: Sequence[CloseupRows]) -> None:
-        for rows in layers:
-            if rows.layer not in self._order:
-                continue
-            order = torch.from_numpy(self._order[rows.layer])
-            for block in head_blocks(rows):
-                left = block.inclusion(_remaining(block.contribution[:, order.to(block.p.device)]))
-                parts = (torch.ones_like(left[..., 0]), block.recall(left), block.kept(left))
-                sums = torch.stack([(part * block.weight.unsqueeze(-1)).sum(0) for part in parts]).cpu().numpy()
-                self._sums[rows.layer] = self._sums.get(rows.layer, 0.0) + sums
-                self._queries[rows.layer] = self._queries.get(rows.layer, 0) + len(block.query)
+        for block in head_blocks([rows for rows in layers if rows.layer in self._order]):
+            order = torch.from_numpy(np.stack([self._order[layer] for layer in block.layer.tolist()])).unsqueeze(-1)
+            ordered = block.contribution.gather(1, order.to(block.p.device).expand_as(block.contribution))
+            kept, recall = block.outcome(block.inclusion(_remaining(ordered)))
+            parts = (torch.ones_like(recall), recall, kept)
+            sums = torch.stack([part * block.weight.unsqueeze(-1) for part in parts]).cpu().numpy()
+            for layer, here in by_layer(block.layer):
+                self._sums[layer] = self._sums.get(layer, 0.0) + sums[:, here].sum(axis=1)
+                self._queries[layer] = self._queries.get(layer, 0) + here.stop - here.start
 
     def tables(self) -> Tables:
-        frames = [PRUNING.empty()]
+        rows = []
         for layer, (weight, recall, overlap) in sorted(self._sums.items()):
-            removed = np.arange(len(weight))
-            columns = {
-                "sample": np.full(len(weight), self._sample),
-                "layer": np.full(len(weight), layer),
-                "removed": removed,
-                "indexer_head": [None, *self._order[layer][:-1].tolist()],
-                "queries": np.full(len(weight), self._queries[layer]),
-                "weight": weight,
-                "recall": recall / weight,
-                "overlap": overlap / weight,
-            }
-            frames.append(pl.DataFrame(columns, strict=False).cast(PRUNING.schema))
-        return {"indexer_pruning": pl.concat(frames)}
+            heads = [None, *self._order[layer][:-1].tolist()]
+            means = ((recall / weight).tolist(), (overlap / weight).tolist())
+            for removed, (head, *numbers) in enumerate(zip(heads, weight.tolist(), *means, strict=True)):
+                rows.append((self._sample, layer, removed, head, self._queries[layer], *numbers))
+        return {"indexer_pruning": pl.DataFrame(rows, schema=PRUNING.schema, orient="row")}
 
 
 def _remaining(contribution: torch.Tensor) -> torch.Tensor:

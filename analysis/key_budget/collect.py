@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import polars as pl
 import torch
 from numpy.typing import NDArray
 
 from indexscope.analysis.closeup.collect import CloseupSample, Collected, Collector, Maker, Tables
 from indexscope.analysis.closeup.order import held
 from indexscope.analysis.closeup.rows import CloseupRows
-from indexscope.analysis.closeup.weighted import array, grouped, means, query_rows
+from indexscope.analysis.closeup.stacked import Stacked, stacked
+from indexscope.analysis.closeup.weighted import Groups, Queries, array, grouped, of_queries
 from indexscope.analysis.key_budget.tables import COLLECTED, KEYS_NEEDED, RECALL_AT_K, SCORE_DRIFT
 
 IN_EFFECT = [name for name, weight in SCORE_DRIFT.weights.items() if weight == "weight_in_effect"]
@@ -42,12 +42,12 @@ def budget_collector() -> Maker:
 class _Budget(Collector):
     def __init__(self, sample: CloseupSample) -> None:
         self.sample = sample.index
-        self.grid = budget_grid(len(sample.input_ids))
-        self.needed: dict[int, list[pl.DataFrame]] = {}
+        self.grid = np.array(budget_grid(len(sample.input_ids)))
         self.end = int(sample.queries[-1])
         self.partial: set[int] = set()
         self.last: dict[int, int] = {}
-        self.curves: dict[int, _Curve] = {}
+        self.needed: list[Queries] = []
+        self.curves: list[Queries] = []
 
     def add(self, layers: Sequence[CloseupRows]) -> None:
         """Count keys and masses of the queries that have any eligible key."""
@@ -55,87 +55,71 @@ class _Budget(Collector):
             self.last[rows.layer] = int(rows.query[-1])
             if bool((rows.n.cpu() <= rows.query).any()):
                 self.partial.add(rows.layer)
-            oracle = held(rows.p, rows.eligible)
-            indexer = None if rows.scores is None else held(rows.p, rows.eligible, rows.scores)
-            found = [_needed(rows, target, oracle, indexer) for target in TARGETS]
-            self.needed.setdefault(rows.layer, []).extend(found)
-            curve = self.curves.setdefault(rows.layer, _Curve(self.grid))
-            curve.add(rows, oracle, indexer)
+        for some in stacked(layers):
+            oracle = held(some.p, some.eligible)
+            indexer = None if some.scores is None else held(some.p, some.eligible, some.scores)
+            self.needed += _needed(some, oracle, indexer)
+            self.curves.append(_curve(some, self.grid, oracle, indexer))
 
     def tables(self) -> Tables:
         """``keys_needed`` and ``recall_at_k``."""
-        measured = [*(means(name) for name in KEYS_NEEDED.weights), pl.col("own_k").max()]
         # A sliding layer is seen until its window is full, however late that is in a chunk: it is left out whole.
-        whole = [layer for layer in sorted(self.needed) if self.last[layer] == self.end and layer not in self.partial]
-        needed = [part for layer in whole for part in self.needed[layer]]
-        curves = [self.curves[layer].table(self.sample, layer) for layer in whole]
+        whole = [layer for layer, last in self.last.items() if last == self.end and layer not in self.partial]
+        needed, curves = (
+            [part.of(np.isin(part.at("layer"), whole)) for part in parts] for parts in (self.needed, self.curves)
+        )
         return {
-            "keys_needed": grouped(needed, measured, KEYS_NEEDED, self.sample),
-            "recall_at_k": pl.concat([RECALL_AT_K.empty(), *curves]),
+            "keys_needed": grouped(needed, KEYS_NEEDED, self.sample, lambda groups: {"own_k": groups.most("own_k")}),
+            "recall_at_k": grouped(curves, RECALL_AT_K, self.sample),
         }
 
 
-def _needed(rows: CloseupRows, target: float, oracle: torch.Tensor, indexer: torch.Tensor | None) -> pl.DataFrame:
-    """Keys until the target is reached, and what they hold, of each query."""
+def _needed(rows: Stacked, oracle: torch.Tensor, indexer: torch.Tensor | None) -> list[Queries]:
+    """Keys until each target is reached, and what they hold, of each query."""
     unknown = torch.full(rows.n.shape, torch.nan, dtype=torch.float64)
     selected = rows.eligible if rows.selected is None else rows.selected
     mass = rows.p.double()
     # Groups of heads that select for themselves have no selection in common.
-    groups = rows.selected is None and rows.chunk.selected is not None
     found = {
         "eligible": rows.n,
-        "attended": unknown if groups else rows.k,
+        "attended": rows.k if rows.whole else unknown,
         "own_k": unknown if rows.selected is None else rows.k,
-        "own_recall": unknown if groups else (mass * selected).sum(-1) / mass.sum(-1),
+        "own_recall": (mass * selected).sum(-1) / mass.sum(-1) if rows.whole else unknown,
     }
-    for name, shares in (("oracle", oracle), ("indexer", indexer)):
-        if shares is None:
-            found |= {f"{name}_keys": unknown, f"{name}_mass": unknown}
-        else:
-            short = (shares < target).sum(-1)
-            reached = shares.gather(-1, short.clamp(max=shares.shape[-1] - 1).unsqueeze(-1)).squeeze(-1)
-            found |= {f"{name}_keys": short + 1, f"{name}_mass": reached}
-    return query_rows(rows, rows.n > 0, found).with_columns(target=pl.lit(target))
+    reached = [(name, *_reached(shares, rows)) for name, shares in (("oracle", oracle), ("indexer", indexer))]
+    parts = []
+    for place, target in enumerate(TARGETS):
+        for name, keys, masses in reached:
+            found |= {f"{name}_keys": keys[place], f"{name}_mass": masses[place]}
+        parts.append(of_queries(rows, rows.n > 0, found, target=target))
+    return parts
 
 
-class _Curve:
-    """Weighted sums of what k keys hold, over the queries of one layer."""
-
-    def __init__(self, grid: list[int]) -> None:
-        self.grid = torch.tensor(grid)
-        self.queries, self.weight = 0, 0.0
-        self.indexer, self.oracle, self.kept = np.zeros((3, len(grid)))
-
-    def add(self, rows: CloseupRows, oracle: torch.Tensor, indexer: torch.Tensor | None) -> None:
-        counted = rows.n > 0
-        weight = array(rows.weight) * counted.cpu().numpy()
-        kept = torch.minimum(self.grid.to(rows.n.device), rows.n.unsqueeze(-1))
-        place = (kept - 1).clamp(min=0)
-        self.queries += int(counted.sum())
-        self.weight += float(weight.sum())
-        self.kept += weight @ array(kept)
-        self.oracle += _sum(weight, oracle, place)
-        self.indexer += np.nan if indexer is None else _sum(weight, indexer, place)
-
-    def table(self, sample: int, layer: int) -> pl.DataFrame:
-        size = len(self.grid)
-        columns = {
-            "sample": [sample] * size,
-            "layer": [layer] * size,
-            "k": self.grid.numpy(),
-            "queries": [self.queries] * size,
-            "weight": [self.weight] * size,
-            "indexer_recall": self.indexer / self.weight,
-            "oracle_recall": self.oracle / self.weight,
-            "kept": self.kept / self.weight,
-        }
-        frame = pl.DataFrame(columns, schema_overrides=RECALL_AT_K.schema, strict=False)
-        return frame.with_columns(pl.col(pl.Float64).fill_nan(None))
+def _reached(shares: torch.Tensor | None, rows: Stacked) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys until each target is reached, and what these hold, [targets, Q]; NaN without an order."""
+    if shares is None:
+        unknown = torch.full((len(TARGETS), len(rows.n)), torch.nan, dtype=torch.float64)
+        return unknown, unknown
+    targets = torch.tensor(TARGETS, dtype=shares.dtype, device=shares.device)
+    short = torch.searchsorted(shares, targets.expand(len(shares), -1).contiguous())
+    return (short + 1).T, shares.gather(-1, short.clamp(max=shares.shape[-1] - 1)).T
 
 
-def _sum(weight: NDArray[np.float64], shares: torch.Tensor, place: torch.Tensor) -> NDArray[np.float64]:
-    """What the budgets hold, weighted; a query without eligible keys has no weight and no share."""
-    return np.asarray(weight @ np.nan_to_num(array(shares.gather(-1, place))), dtype=np.float64)
+def _curve(rows: Stacked, grid: NDArray[np.int64], oracle: torch.Tensor, indexer: torch.Tensor | None) -> Queries:
+    """What every budget of the grid holds, of each query that has keys."""
+    size = len(grid)
+    kept = torch.minimum(torch.from_numpy(grid).to(rows.n.device), rows.n.unsqueeze(-1))
+    place = (kept - 1).clamp(min=0)
+    found = {
+        "weight": np.repeat(array(rows.weight), size),
+        "kept": array(kept).ravel(),
+        "oracle_recall": array(oracle.gather(-1, place)).ravel(),
+        "indexer_recall": np.full(kept.numel(), np.nan)
+        if indexer is None
+        else array(indexer.gather(-1, place)).ravel(),
+    }
+    everywhere = Queries({"layer": np.repeat(rows.layer, size), "k": np.tile(grid, len(rows.layer))}, found)
+    return everywhere.of(np.repeat((rows.n > 0).cpu().numpy(), size))
 
 
 CLOSEUP = Collected(COLLECTED, lambda look: (budget_collector(), drift_collector()))
@@ -149,24 +133,24 @@ def drift_collector() -> Maker:
 class _Drift(Collector):
     def __init__(self, sample: CloseupSample) -> None:
         self.sample = sample.index
-        self.parts: list[pl.DataFrame] = []
+        self.parts: list[Queries] = []
 
     def add(self, layers: Sequence[CloseupRows]) -> None:
         """Measure the scores of the layers that have any."""
-        for rows in layers:
+        for rows in stacked(layers):
             if rows.scores is not None:
                 up = rows.eligible & rows.scores.isfinite()
-                self.parts.append(query_rows(rows, up.sum(-1) > 1, score_shape(rows.scores, up, rows.selected)))
+                self.parts.append(of_queries(rows, up.sum(-1) > 1, score_shape(rows.scores, up, rows.selected)))
 
     def tables(self) -> Tables:
         """``score_drift``."""
-        in_effect = pl.col("margin").is_not_null()
-        measured = [
-            *(means(name) for name in SCORE_DRIFT.weights),
-            in_effect.sum().alias("queries_in_effect"),
-            pl.col("weight").filter(in_effect).sum().alias("weight_in_effect"),
-        ]
-        return {"score_drift": grouped(self.parts, measured, SCORE_DRIFT, self.sample)}
+        return {"score_drift": grouped(self.parts, SCORE_DRIFT, self.sample, _in_effect)}
+
+
+def _in_effect(groups: Groups) -> dict[str, NDArray[np.float64]]:
+    """How many queries of each group have a margin, and what they stand for."""
+    known = ~np.isnan(groups.values("margin"))
+    return {"queries_in_effect": groups.sum(known), "weight_in_effect": groups.known("margin")}
 
 
 def score_shape(scores: torch.Tensor, up: torch.Tensor, selected: torch.Tensor | None) -> dict[str, torch.Tensor]:

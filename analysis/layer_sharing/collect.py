@@ -45,20 +45,21 @@ class _Sharing:
 
     def add(self, layers: Sequence[CloseupRows]) -> None:
         """Sum the pairs of one chunk."""
-        chosen = {rows.layer: _chosen(rows.selected) for rows in layers if rows.selected is not None}
-        for rows in layers:
-            if rows.selected is None:
-                continue
+        selecting = [rows for rows in layers if rows.selected is not None]
+        if not selecting:
+            return
+        sources = [rows.layer for rows in selecting]
+        keys, valid = _chosen([rows.selected for rows in selecting if rows.selected is not None])
+        for place, rows in enumerate(selecting, 1):
             self.own[rows.layer] = self.own.get(rows.layer, False) or rows.chunk.scores is not None
             counted = rows.in_effect.cpu()
             weight = torch.where(counted, rows.weight, 0.0)
             self.queries[rows.layer] = self.queries.get(rows.layer, 0) + int(counted.sum())
             self.weight[rows.layer] = self.weight.get(rows.layer, 0.0) + float(weight.sum())
-            for source, (keys, valid) in chosen.items():
-                if source <= rows.layer:
-                    pair = (rows.layer, source)
-                    values = _reuse(rows, keys, valid).cpu() * weight
-                    self.sums[pair] = self.sums.get(pair, torch.zeros(3, dtype=torch.float64)) + values.sum(-1)
+            reuse = (_reuse(rows, keys[:place], valid[:place]).cpu() * weight).sum(-1)
+            for source, values in zip(sources, reuse.unbind(-1), strict=False):
+                pair = (rows.layer, source)
+                self.sums[pair] = self.sums.get(pair, torch.zeros(3, dtype=torch.float64)) + values
             bounds = (_bounds(rows).cpu() * weight).sum(-1)
             self.sums[rows.layer, -1] = self.sums.get((rows.layer, -1), torch.zeros(2, dtype=torch.float64)) + bounds
 
@@ -77,19 +78,23 @@ class _Sharing:
         return rows
 
 
-def _chosen(selected: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A selection [Q, K] as keys [Q, largest k_t], int64, and which of them are meant; k_t is much smaller than K."""
-    most = max(int(selected.sum(-1).max()), 1)
-    valid, keys = selected.to(torch.uint8).topk(most, dim=-1)
-    return keys, valid.bool()
+def _chosen(selected: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Selections [Q, K] as keys [sources, Q, largest k_t], int64, and which are meant; k_t is much smaller than K."""
+    most = max(1, *(int(one.sum(-1).max()) for one in selected))
+    valid, keys = zip(*(one.to(torch.uint8).topk(most, dim=-1) for one in selected), strict=True)
+    return torch.stack(keys), torch.stack(valid).bool()
 
 
 def _reuse(rows: CloseupRows, keys: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """Jaccard, overlap and recall of a layer given another's keys, [3, Q], float64; 0 where a set is empty."""
+    """Jaccard, overlap and recall of a layer given other layers' keys, [3, sources, Q], float64; 0 for empty sets."""
     assert rows.selected is not None
-    common = (rows.selected.gather(-1, keys) & valid).sum(-1).double()
-    given = (rows.eligible.gather(-1, keys) & valid).sum(-1).double()
-    recall = (rows.p.gather(-1, keys).double() * valid).sum(-1)
+
+    def at(values: torch.Tensor) -> torch.Tensor:
+        return values.expand(len(keys), -1, -1).gather(-1, keys)
+
+    common = (at(rows.selected) & valid).sum(-1).double()
+    given = (at(rows.eligible) & valid).sum(-1).double()
+    recall = (at(rows.p).double() * valid).sum(-1)
     k = rows.k.double()
     return torch.stack([common / (k + given - common).clamp(min=1), common / k.clamp(min=1), recall])
 

@@ -49,7 +49,8 @@ class _Predictions:
         queries = self.places[here]
         rows = logits[0, (queries - start).to(logits.device)].double().log_softmax(-1)
         kept = min(self.top, rows.shape[1])
-        tokens = rows.topk(kept, dim=-1).indices.sort(-1).values
+        likeliest = torch.zeros_like(rows, dtype=torch.bool).scatter(-1, rows.topk(kept, dim=-1).indices, True)
+        tokens = likeliest.nonzero()[:, 1].view(len(rows), kept)
         ids, following = self.sample.input_ids, queries + 1
         known = following < len(ids)
         truth = ids[following.clamp(max=len(ids) - 1)]
@@ -66,7 +67,7 @@ class _Predictions:
                 "top_token": rows.argmax(-1).cpu().numpy(),
                 "vocabulary": np.full(len(queries), rows.shape[1]),
                 "kept": np.full(len(queries), kept),
-                "rest": rows.exp().scatter(-1, tokens, 0.0).sum(-1).cpu().numpy(),
+                "rest": rows.exp().masked_fill(likeliest, 0.0).sum(-1).cpu().numpy(),
                 **packed(tokens.cpu().numpy(), rows.gather(-1, tokens).cpu().numpy()),
             },
             schema_overrides=LOGITS.schema,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from scipy.stats import binom
 
 from indexscope.analysis.positional_bias.tally import BINS, RECENT_BINS, Tally
 from indexscope.analysis.statistics.resampling import Array, ratio
@@ -103,6 +102,8 @@ def floor(expected: Array, variance: Array, cap: float) -> float:
 
 
 def _height(expected: float, variance: float, cap: float) -> float:
+    from scipy.stats import binom
+
     chance = max(1 - variance / expected, 1e-6)
     trials = max(int(np.ceil(expected / chance - 1e-9)), 1)
     reach = 12 * np.sqrt(variance) + 12

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
+import torch
 from numpy.typing import NDArray
 
 from indexscope.analysis.closeup.collect import CloseupSample, Collected, Maker, Tables
@@ -65,7 +66,9 @@ def unpacked(maps: Sequence[bytes]) -> NDArray[np.float64]:
 class _Maps:
     def __init__(self, sample: CloseupSample, place: int, samples: int, most: int) -> None:
         self.sample, self.place, self.samples, self.most = sample, place, samples, most
-        self.rows: list[tuple[object, ...]] = []
+        self.places: list[tuple[int, int, int]] = []
+        self.maps: list[bytes] = []
+        self.kept: list[bytes | None] = []
 
     def add(self, layers: Sequence[CloseupRows]) -> None:
         """Keep the maps of one chunk, which has all layers."""
@@ -78,26 +81,40 @@ class _Maps:
             if not heads:
                 continue
             attention = rows.head_p[heads]
-            found = pooled(attention.cpu().numpy(), length).astype("<f2")
-            kept = None
-            if rows.selected is not None:
-                kept = pooled((attention * rows.selected).cpu().numpy(), length).astype("<f2")
-            queries, known = rows.query.tolist(), rows.in_effect.tolist()
-            for place, head in enumerate(heads):
-                self.rows += [
-                    (
-                        *(self.sample.index, rows.layer, head, length, query),
-                        found[place, row].tobytes(),
-                        kept[place, row].tobytes() if kept is not None and known[row] else None,
-                    )
-                    for row, query in enumerate(queries)
-                ]
+            queries = rows.query.tolist()
+            self.places += [(rows.layer, head, query) for head in heads for query in queries]
+            self.maps += _maps(attention, length)
+            if rows.selected is None:
+                self.kept += [None] * len(heads) * len(queries)
+            else:
+                known = rows.in_effect.tolist() * len(heads)
+                kept = zip(_maps(attention * rows.selected, length), known, strict=True)
+                self.kept += [one if says else None for one, says in kept]
 
     def tables(self) -> Tables:
         """``attention_maps``."""
-        return {
-            "attention_maps": pl.DataFrame(self.rows, schema=MAPS.schema, orient="row").sort("layer", "head", "query")
+        layer, head, query = np.array(self.places, dtype=np.int64).reshape(-1, 3).T
+        order = np.lexsort((query, head, layer))
+        columns = {
+            "sample": np.full(len(order), self.sample.index),
+            "layer": layer[order],
+            "head": head[order],
+            "length": np.full(len(order), len(self.sample.input_ids)),
+            "query": query[order],
+            "map": [self.maps[place] for place in order.tolist()],
+            "kept": [self.kept[place] for place in order.tolist()],
         }
+        return {
+            "attention_maps": MAPS.shaped(pl.DataFrame(columns, schema_overrides={"map": pl.Binary, "kept": pl.Binary}))
+        }
+
+
+def _maps(attention: torch.Tensor, length: int) -> list[bytes]:
+    """Attention [heads, queries, keys] as maps, head by head."""
+    halves = pooled(attention.cpu().numpy(), length).astype("<f2")
+    size = BINS * halves.itemsize
+    written = halves.tobytes()
+    return [written[start : start + size] for start in range(0, len(written), size)]
 
 
 CLOSEUP = Collected({"attention_maps": MAPS}, lambda look: (map_collector([sample.index for sample in look.samples]),))

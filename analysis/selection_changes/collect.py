@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -46,7 +46,8 @@ class _Attended:
         kinds = packed_kinds(None if classes is None else class_codes(classes, ids), ids)
         rows = [(sample.index, len(ids), *kinds)] if count else []
         self.kinds = pl.DataFrame(rows, schema=TOKEN_KINDS.schema, orient="row")
-        self.parts: list[pl.DataFrame] = []
+        self.parts: list[dict[str, NDArray[Any]]] = []
+        self.packed: dict[str, list[bytes]] = {"keys": [], "mass": []}
 
     def add(self, layers: Sequence[CloseupRows]) -> None:
         """Keep the keys of one chunk."""
@@ -59,20 +60,19 @@ class _Attended:
             kept = torch.zeros_like(rows.eligible).scatter(-1, best, among) & (rows.p >= LEAST)
             rest = rows.p.double().masked_fill(kept, 0.0)
             sizes = kept.sum(-1).cpu().numpy()
-            frame = pl.DataFrame(
+            self.parts.append(
                 {
-                    "sample": np.full(len(sizes), self.sample.index),
                     "layer": np.full(len(sizes), rows.layer),
                     "query": rows.query.numpy(),
                     "kept": sizes,
                     "weight": rows.weight.numpy(),
                     "selected_rest": (rest * rows.selected).sum(-1).cpu().numpy(),
                     "unselected_rest": (rest * ~rows.selected).sum(-1).cpu().numpy(),
-                    **packed(kept.nonzero()[:, 1].cpu().numpy(), rows.p[kept].double().cpu().numpy(), sizes),
-                },
-                schema_overrides=ATTENDED.schema,
+                }
             )
-            self.parts.append(frame.select(*ATTENDED.schema))
+            keys, mass = kept.nonzero()[:, 1].cpu().numpy(), rows.p[kept].double().cpu().numpy()
+            for name, column in packed(keys, mass, sizes).items():
+                self.packed[name] += column
 
     def _counts(self, rows: CloseupRows) -> torch.Tensor:
         """Keys to keep of each query, [Q]."""
@@ -82,8 +82,12 @@ class _Attended:
 
     def tables(self) -> Tables:
         """``attended`` and ``token_kinds``."""
-        attended = pl.concat([ATTENDED.empty(), *self.parts]).sort("layer", "query")
-        return {"attended": attended, "token_kinds": self.kinds}
+        if not self.parts:
+            return {"attended": ATTENDED.empty(), "token_kinds": self.kinds}
+        joined = {name: np.concatenate([part[name] for part in self.parts]) for name in self.parts[0]}
+        places = {"sample": np.full(len(joined["layer"]), self.sample.index)}
+        attended = ATTENDED.shaped(pl.DataFrame(places | joined | self.packed))
+        return {"attended": attended.sort("layer", "query"), "token_kinds": self.kinds}
 
 
 CLOSEUP = Collected(COLLECTED, lambda look: (attended_collector(look.settings.attended_keys, look.classes),))

@@ -9,7 +9,6 @@ from functools import lru_cache
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.stats import hypergeom
 
 from indexscope.analysis.selection_changes.bins import SIZES, Binned, Kinds, binned, octave
 from indexscope.analysis.selection_changes.mass import mass_of
@@ -65,6 +64,8 @@ def jaccard_by_chance(eligible: Integers, before: Integers, after: Integers) -> 
 
 @lru_cache(maxsize=1 << 16)
 def _expected(eligible: int, before: int, after: int) -> float:
+    from scipy.stats import hypergeom
+
     if before + after == 0:
         return float("nan")
     shared = np.arange(max(0, before + after - eligible), min(before, after) + 1)

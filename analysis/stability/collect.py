@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import polars as pl
 import torch
 
 from indexscope.analysis.closeup.collect import CloseupSample, Collected, Collector, Maker, Tables
-from indexscope.analysis.closeup.order import choice, own_priority, top
+from indexscope.analysis.closeup.order import choice, earliest, own_priority
 from indexscope.analysis.closeup.rows import CloseupRows
-from indexscope.analysis.closeup.weighted import grouped, means, query_rows
+from indexscope.analysis.closeup.stacked import Stacked, stacked
+from indexscope.analysis.closeup.weighted import Queries, grouped, of_queries
 from indexscope.analysis.stability.rerun import rerun_samples
 from indexscope.analysis.stability.rounding import ROUNDINGS, TIES, latest
 from indexscope.analysis.stability.tables import COLLECTED, SELECTION_STABILITY
@@ -31,56 +31,61 @@ def stability_collector() -> Maker:
 class _Stability(Collector):
     def __init__(self, sample: CloseupSample) -> None:
         self.sample = sample.index
-        self.parts: list[pl.DataFrame] = []
+        self.parts: list[Queries] = []
 
     def add(self, layers: Sequence[CloseupRows]) -> None:
         """Select again in every layer that has scores and a selection."""
-        for rows in layers:
+        for rows in stacked(layers):
             if rows.scores is not None and rows.selected is not None:
-                self._layer(rows, rows.scores, rows.selected)
+                up = rows.eligible & (rows.scores > -torch.inf)
+                k = (rows.selected & up).sum(-1)
+                self._select(rows.of((k > 0) & (up.sum(-1) > k)))
 
-    def _layer(self, rows: CloseupRows, scores: torch.Tensor, selected: torch.Tensor) -> None:
-        up = rows.eligible & (scores > -torch.inf)
-        k = (selected & up).sum(-1)
-        counted = (k > 0) & (up.sum(-1) > k)
-        for variant in VARIANTS:
-            found = compare(variant, rows, scores, selected, up)
-            self.parts.append(query_rows(rows, counted, found).with_columns(variant=pl.lit(variant)))
+    def _select(self, rows: Stacked) -> None:
+        """Select again at queries in effect."""
+        if rows.scores is None or rows.selected is None or not len(rows.layer):
+            return
+        up = rows.eligible & (rows.scores > -torch.inf)
+        found = compare(rows, rows.scores, rows.selected & up, up)
+        for place, variant in enumerate(VARIANTS):
+            values = {name: value[place] for name, value in found.items()}
+            self.parts.append(of_queries(rows, rows.n > 0, values, variant=variant))
 
     def tables(self) -> Tables:
         """``selection_stability``."""
-        measured = [means(name) for name in SELECTION_STABILITY.weights]
-        return {"selection_stability": grouped(self.parts, measured, SELECTION_STABILITY, self.sample)}
+        return {"selection_stability": grouped(self.parts, SELECTION_STABILITY, self.sample)}
 
 
-def compare(
-    variant: str, rows: CloseupRows, scores: torch.Tensor, selected: torch.Tensor, up: torch.Tensor
-) -> dict[str, torch.Tensor]:
-    """One variant of each query's selection beside the selection by the exact scores.
+def compare(rows: Stacked, scores: torch.Tensor, own: torch.Tensor, up: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Each variant of each query's selection beside the selection by the exact scores.
+
+    Args:
+        rows: Layers at the sampled queries.
+        scores: Their index scores, [R, K].
+        own: Keys up for selection that the model selects, [R, K].
+        up: Keys up for selection, [R, K].
 
     Returns:
-        [Q] each: changed = |S less S'| / k_t; any_changed; recall_change = head-mean attention on S' less that on S;
-        near_tie, whether the k-th and the (k+1)-th score of the variant are equal; tie_share, the share of S' that was
-        chosen between equals. For ``ties``, S and S' are the two extremes of breaking ties among the exact scores: to
-        the earliest key and to the latest.
+        [VARIANTS, R] each: changed = |S less S'| / k_t; any_changed; recall_change = head-mean attention on S' less
+        that on S; near_tie, whether the k-th and the (k+1)-th score of the variant are equal; tie_share, the share of
+        S' that was chosen between equals. For ``ties``, S and S' are the two extremes of breaking ties among the exact
+        scores: to the earliest key and to the latest.
     """
-    own = selected & up
     k = own.sum(-1)
     exact = choice(scores, up, k)
-    if variant == TIES:
-        now, before, used = top(scores, up, k, latest(up)), top(scores, up, k), exact
-    else:
-        rounded = ROUNDINGS[variant](scores, up, rows.head_scores, rows.head_weights)
-        now, used = top(rounded, up, k, own_priority(exact, own)), choice(rounded, up, k)
-        before = exact.nearest(now, own)
+    rounded = [as_rounded(scores, up, rows.head_scores, rows.head_weights) for as_rounded in ROUNDINGS.values()]
+    used = choice(torch.stack(rounded), up, k)
+    chosen = used.by(own_priority(exact, own))
+    now = torch.cat([exact.by(latest(up))[None], chosen])
+    before = torch.cat([exact.by(earliest(up))[None], exact.nearest(chosen, own)])
     lost = (before & ~now).sum(-1)
-    p = rows.p.double()
+    is_tie = torch.cat([exact.is_tie[None], used.is_tie])
     return {
         "changed": lost / k,
         "any_changed": lost > 0,
-        "recall_change": (p * now).sum(-1) - (p * before).sum(-1),
-        "near_tie": used.is_tie,
-        "tie_share": torch.where(used.is_tie, used.room / k, 0.0),
+        "recall_change": (rows.p.double() * (now.double() - before.double())).sum(-1),
+        "near_tie": is_tie,
+        "tie_share": is_tie * torch.cat([exact.room[None], used.room]) / k,
     }
 
 

@@ -7,15 +7,18 @@ masks queries x length of each layer), of two runs at most; whole logits never o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 
 from indexscope.analysis.capture.protocol import TracedModel
 from indexscope.analysis.capture.source import Source
 from indexscope.analysis.closeup.collect import Look, Tables
 from indexscope.analysis.closeup.rows import closeup_queries
-from indexscope.analysis.closeup.weighted import array, grouped, means
+from indexscope.analysis.closeup.weighted import Groups, Queries, array, grouped
 from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.features.buckets import bucket_of
 from indexscope.analysis.features.intake import TokenSequence
@@ -89,23 +92,21 @@ def _compare(source: Source, sample: TokenSequence, queries: int, chunk: int) ->
         other = run(source, ids, places, sizes.get(variant, chunk), None if variant in CHUNKS else variant)
         if variant in CHUNKS or other.replaced:
             found = output_change(reference, other, ids[0], places)
-            outputs.append(_rows(variant, weights, found).with_columns(bucket=bucket_of(places).numpy()))
+            values = {"weight": array(weights), **{name: array(value) for name, value in found.items()}}
+            outputs.append(Queries({"variant": variant, "bucket": bucket_of(places).numpy()}, values))
             for layer, selection in reference.layers.items():
-                found = {"changed": selection_change(selection, other.layers[layer].selected, variant != TIES)}
-                selections.append(_rows(variant, weights, found).with_columns(layer=pl.lit(layer)))
-    in_effect = [frame.filter(pl.col("changed").is_not_null()) for frame in selections]
-    measured = [means("kl"), pl.col("kl").max().alias("max_kl"), means("top1_equal"), means("nll_change")]
-    known = pl.col("weight").filter(pl.col("nll_change").is_not_null()).sum().alias("nll_weight")
-    tokens = pl.len().alias("tokens")
+                changed = array(selection_change(selection, other.layers[layer].selected, variant != TIES))
+                own = Queries({"variant": variant, "layer": layer}, {"weight": array(weights), "changed": changed})
+                selections.append(own.of(~np.isnan(changed)))
     return {
-        "output_stability": grouped(outputs, [*measured, known, tokens], OUTPUT_STABILITY, sample.index),
-        "selection_rerun": grouped(in_effect, [means("changed")], SELECTION_RERUN, sample.index),
+        "output_stability": grouped(outputs, OUTPUT_STABILITY, sample.index, _beside_means),
+        "selection_rerun": grouped(selections, SELECTION_RERUN, sample.index),
     }
 
 
-def _rows(variant: str, weights: torch.Tensor, values: dict[str, torch.Tensor]) -> pl.DataFrame:
-    frame = pl.DataFrame({"weight": array(weights), **{name: array(value) for name, value in values.items()}})
-    return frame.with_columns(pl.col(pl.Float64).fill_nan(None), variant=pl.lit(variant))
+def _beside_means(groups: Groups) -> dict[str, NDArray[Any]]:
+    """The columns of ``output_stability`` that are no means."""
+    return {"tokens": groups.count(), "max_kl": groups.most("kl"), "nll_weight": groups.known("nll_change")}
 
 
 def output_change(reference: Run, other: Run, ids: torch.Tensor, places: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import torch
 
+from indexscope.analysis.closeup.order import earliest
+
 FP8_LARGEST = torch.finfo(torch.float8_e4m3fn).max
 INT8_LARGEST = 127.0
 # Head scores and weights whose sum misses I by more than this share of the row's largest score are not its parts.
@@ -79,4 +81,4 @@ def _step(values: torch.Tensor, up: torch.Tensor, largest: float) -> torch.Tenso
 
 def latest(up: torch.Tensor) -> torch.Tensor:
     """The priority that breaks ties to the latest key, shaped like a mask [Q, K]."""
-    return torch.arange(up.shape[-1] - 1, -1, -1, device=up.device).expand(up.shape)
+    return earliest(up).flip(-1)

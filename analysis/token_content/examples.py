@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from indexscope.analysis.closeup.collect import CloseupSample, Maker, Tables
 from indexscope.analysis.closeup.rows import CloseupRows
@@ -28,10 +30,22 @@ def example_collector(pieces: Sequence[str] | None, samples: Collection[int]) ->
     return lambda sample: _Examples(sample, pieces, sample.index in shown)
 
 
+class _Excerpt(NamedTuple):
+    """One query and the keys around it that are shown."""
+
+    recall: float
+    query: int
+    position: NDArray[np.int64]
+    selected: NDArray[np.bool_]
+    attention: NDArray[np.float32]
+    score: NDArray[np.floating[Any]]
+    outside: int
+
+
 class _Examples:
     def __init__(self, sample: CloseupSample, pieces: Sequence[str] | None, shown: bool) -> None:
         self.sample, self.pieces, self.shown = sample, pieces, shown
-        self.found: dict[int, list[tuple[float, int, pl.DataFrame]]] = {}
+        self.found: dict[int, list[_Excerpt]] = {}
 
     def add(self, layers: Sequence[CloseupRows]) -> None:
         """Keep an excerpt of each query in effect; the whole of them is known only at the end."""
@@ -39,31 +53,31 @@ class _Examples:
             if rows.selected is None:
                 continue
             recall = (rows.p * rows.selected).sum(-1).double().cpu().numpy()
+            selected, attention = rows.selected.cpu().numpy(), rows.p.cpu().numpy()
+            scores = None if rows.scores is None else rows.scores.cpu().numpy()
             for place in np.flatnonzero(rows.in_effect.cpu().numpy()):
-                excerpt = self._excerpt(rows, int(place), float(recall[place]))
-                self.found.setdefault(rows.layer, []).append((float(recall[place]), int(rows.query[place]), excerpt))
+                query, chosen = int(rows.query[place]), selected[place]
+                at = shown_positions(attention[place].astype(np.float64) * chosen, query)
+                score = np.full(len(at), np.nan) if scores is None else scores[place, at]
+                outside = int(chosen.sum() - chosen[at].sum())
+                excerpt = _Excerpt(float(recall[place]), query, at, chosen[at], attention[place, at], score, outside)
+                self.found.setdefault(rows.layer, []).append(excerpt)
 
-    def _excerpt(self, rows: CloseupRows, place: int, recall: float) -> pl.DataFrame:
-        assert rows.selected is not None
-        query = int(rows.query[place])
-        selected = rows.selected[place].cpu().numpy()
-        attention = rows.p[place].cpu().numpy()
-        at = shown_positions(attention.astype(np.float64) * selected, query)
-        score = np.full(len(at), np.nan, np.float32) if rows.scores is None else rows.scores[place].cpu().numpy()[at]
-        size = len(at)
+    def _frame(self, layer: int, excerpt: _Excerpt) -> pl.DataFrame:
+        size = len(excerpt.position)
         columns = {
             "sample": np.full(size, self.sample.index),
-            "layer": np.full(size, rows.layer),
-            "query": np.full(size, query),
-            "position": at,
-            "token": [self._text(int(token)) for token in self.sample.input_ids.numpy()[at]],
-            "selected": selected[at],
-            "attention": attention[at],
-            "score": pl.Series(np.where(np.isfinite(score), score, np.nan)).fill_nan(None),
-            "recall": np.full(size, recall),
-            "outside": np.full(size, selected.sum() - selected[at].sum()),
+            "layer": np.full(size, layer),
+            "query": np.full(size, excerpt.query),
+            "position": excerpt.position,
+            "token": [self._text(int(token)) for token in self.sample.input_ids.numpy()[excerpt.position]],
+            "selected": excerpt.selected,
+            "attention": excerpt.attention,
+            "score": np.where(np.isfinite(excerpt.score), excerpt.score, np.nan),
+            "recall": np.full(size, excerpt.recall),
+            "outside": np.full(size, excerpt.outside),
         }
-        return pl.DataFrame(columns).cast(EXAMPLES.schema)
+        return EXAMPLES.shaped(pl.DataFrame(columns, nan_to_null=True))
 
     def _text(self, token: int) -> str:
         if self.pieces is None or token >= len(self.pieces):
@@ -75,6 +89,6 @@ class _Examples:
         """The table ``examples``."""
         frames = []
         for layer in sorted(self.found):
-            ordered = sorted(self.found[layer], key=lambda entry: entry[:2])
-            frames.append(ordered[(len(ordered) - 1) // 2][2])
+            ordered = sorted(self.found[layer], key=lambda excerpt: (excerpt.recall, excerpt.query))
+            frames.append(self._frame(layer, ordered[(len(ordered) - 1) // 2]))
         return {"examples": pl.concat([EXAMPLES.empty(), *frames])}

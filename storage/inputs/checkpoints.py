@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from indexscope.errors import IndexscopeError
 from indexscope.foreign import reading
@@ -20,6 +18,9 @@ from indexscope.storage.inputs.model_loading import Dtype, load_model, resolve_d
 from indexscope.storage.inputs.quiet import quiet
 from indexscope.storage.inputs.safetensors_header import read_header
 from indexscope.storage.inputs.weight_files import read_config, read_object, weight_files
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = [
     "CheckpointFolder",
@@ -178,6 +179,8 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     Raises:
         IndexscopeError: The folder has no tokenizer that transformers knows.
     """
+    from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
     remedy = "save one there with save_pretrained, or give token ids in a column input_ids"
     if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
         raise IndexscopeError(path, "has no tokenizer", remedy)

@@ -21,8 +21,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from indexscope.errors import IndexscopeError
 from indexscope.foreign import reading
@@ -32,6 +31,9 @@ from indexscope.storage.inputs.documents import Document, documents
 from indexscope.storage.inputs.packing import Packer, Piece, TokenDocument, truncated
 from indexscope.storage.inputs.samples import Sample, dataset_fingerprint, shard
 from indexscope.storage.inputs.stdlib import stdlib_documents
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["DatasetSettings", "Sample", "dataset_fingerprint", "load_samples", "shard"]
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
 from transformers import CONFIG_MAPPING, PreTrainedConfig
-from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING, get_hf_quantizer
 
 from indexscope.errors import IndexscopeError
 from indexscope.foreign import reading, words
@@ -77,6 +76,8 @@ def _check_quantization(file: Path, prefix: str, quantization: Any) -> None:
     method = quantization.get("quant_method")
     if method == "bitsandbytes" or quantization.get("load_in_8bit") or quantization.get("load_in_4bit"):
         return
+    from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
+
     if not isinstance(method, str) or method not in AUTO_QUANTIZER_MAPPING:
         said = "names no quant_method" if method is None else f"quant_method {method!r} is unknown to transformers"
         raise IndexscopeError(where, said, _other_storage())
@@ -84,6 +85,8 @@ def _check_quantization(file: Path, prefix: str, quantization: Any) -> None:
 
 def _check_quantizer(file: Path, parsed: PreTrainedConfig) -> None:
     """Ask the loader itself whether it can read these weights here; often a package or a GPU is missing."""
+    from transformers.quantizers.auto import get_hf_quantizer
+
     try:
         with quiet():
             get_hf_quantizer(parsed, None, None, True, {})
@@ -99,6 +102,8 @@ def _other_storage() -> str:
 
 def _supported() -> list[str]:
     """Names of the methods that the loader accepts on this machine, as far as they need no settings of their own."""
+    from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING, get_hf_quantizer
+
     found = []
     for method in AUTO_QUANTIZER_MAPPING.keys() - ELSEWHERE:
         probe = PreTrainedConfig(quantization_config={"quant_method": method, "bits": 4})

@@ -5,15 +5,10 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
-)
 
 from indexscope.errors import IndexscopeError, is_out_of_memory
 from indexscope.foreign import COPY_AGAIN, words
@@ -21,6 +16,9 @@ from indexscope.storage.inputs.model_config import check_config
 from indexscope.storage.inputs.quiet import quiet
 from indexscope.storage.inputs.safetensors_header import read_header
 from indexscope.storage.inputs.weight_files import read_config, weight_files
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -124,6 +122,12 @@ def _too_large(path: Path, device: str) -> IndexscopeError:
 
 def _loader(family: str) -> Any:
     """The class that loads a model type: causal language models, else those that also see and are saved as such."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    )
+
     known = family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or family not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
     return AutoModelForCausalLM if known else AutoModelForImageTextToText
 

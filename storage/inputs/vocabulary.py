@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from indexscope.foreign import reading
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # Each token is decoded behind this word, for decoders treat the first token of a text in their own way (that of
 # SentencePiece drops its leading space).

@@ -89,3 +89,13 @@ def test_what_is_not_there_is_told_before_anything_heavy_is_loaded(tmp_path: Pat
     studies = [["study", missing], ["study", "--dry-run", missing], ["serve", missing], ["diff", missing]]
     stores = [[command, missing] for command in ("ls", "verify", "gc", "history", "import")]
     assert not loaded_by([*studies, *stores], HEAVY)
+
+
+def test_a_run_loads_what_computes_when_something_is_to_be_computed() -> None:
+    program = (
+        "import sys, indexscope.flows.study.flows\n"
+        "heavy = {'sklearn', 'scipy.stats', 'matplotlib', 'numba', 'transformers.modeling_utils'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr

@@ -164,7 +164,7 @@ def test_a_model_too_large_for_memory_is_one_clear_line(
         raise error
 
     folder = checkpoint()
-    monkeypatch.setattr(model_loading.AutoModelForCausalLM, "from_pretrained", fail)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
     assert "does not fit into the memory of cpu; use dtype bfloat16" in refused(folder)
 
 
