@@ -24,7 +24,7 @@ from indexscope.analysis.capture.layers import layer_facts
 from indexscope.analysis.capture.memory import available_bytes, let_go, plain_bytes
 from indexscope.analysis.capture.model import CapturedModel
 from indexscope.analysis.capture.protocol import Traceable, as_source
-from indexscope.analysis.capture.repeats import LONGEST, SHARE, Repeats, own_lengths
+from indexscope.analysis.capture.repeats import ENOUGH, LONGEST, SHARE, Repeats, own_lengths
 from indexscope.analysis.capture.source import Source
 from indexscope.analysis.capture.spans import SELECTION, Parts, Totals, spans, synchronise
 from indexscope.analysis.capture.tables import PROFILE
@@ -147,7 +147,8 @@ def profile_model(
             else:
                 continue
             let_go(source.device)
-    if any(row["cut"] for row in rows):
+    # With fewer than ENOUGH there is no telling how far a median is off.
+    if repeats.most < ENOUGH and any(row["cut"] for row in rows):
         journal.note(
             f"forwards timed at each length: {repeats.most}, not {repeats.wanted}, which would run more than "
             f"{SHARE:.0%} of the study's {sum(tokens or ())} tokens (dataset.samples; extract.profile_lengths)"

@@ -33,7 +33,7 @@ STEPS = [
 
 
 def told(out: list[str]) -> dict[str, str]:
-    return dict(line.split(": ", 1) for line in out if ": " in line)
+    return dict(line.split(": ", 1) for line in out if ": " in line and ": note: " not in line)
 
 
 def fresh(out: list[str]) -> list[str]:
