@@ -2,16 +2,13 @@
 
     python benchmarks/report.py STUDY.yaml [--rounds 3]
 
-The study must be in its store up to the comparison. One round warms up, then medians of wall and CPU seconds, and what
-a profile of one more round counts: function calls, ticks that are made, extents measured. Where other work runs,
-compare two versions in two processes at the same time, by their CPU seconds.
+The study must be in its store up to the comparison. One round warms up, then medians of wall and CPU seconds. Where
+other work runs, compare two versions in two processes at the same time, by their CPU seconds.
 """
 
 from __future__ import annotations
 
 import argparse
-import cProfile
-import pstats
 import time
 from statistics import median
 
@@ -36,17 +33,7 @@ def main() -> None:
         STEP.compute(job, plan.store)
         wall.append(time.perf_counter() - started)
         cpu.append(time.process_time() - used)
-    with cProfile.Profile() as profile:
-        STEP.compute(job, plan.store)
-    found = pstats.Stats(profile)
-    print(f"wall {median(wall):.2f} s, CPU {median(cpu):.2f} s, {found.total_calls / 1e6:.1f} million calls")
-    for file, name in (("axis.py", "_get_tick"), ("text.py", "get_window_extent")):
-        calls = sum(
-            one[1]
-            for (place, _, own), one in found.stats.items()
-            if place.endswith(f"matplotlib/{file}") and own == name
-        )
-        print(f"{name}: {calls:,}")
+    print(f"wall {median(wall):.2f} s, CPU {median(cpu):.2f} s")
 
 
 if __name__ == "__main__":

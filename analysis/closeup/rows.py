@@ -12,8 +12,25 @@ from indexscope.analysis.features.queries import sampled_queries
 from indexscope.analysis.features.rows import AttentionRows
 
 
+class Selecting:
+    """Queries that select: what their numbers say of each."""
+
+    n: torch.Tensor
+    selected: torch.Tensor | None
+
+    @property
+    def k(self) -> torch.Tensor:
+        """k_t of each query, int64; n_t where the layer is dense."""
+        return self.n if self.selected is None else self.selected.sum(-1)
+
+    @property
+    def in_effect(self) -> torch.Tensor:
+        """Whether something was left out, bool."""
+        return self.n > self.k
+
+
 @dataclass(frozen=True)
-class CloseupRows:
+class CloseupRows(Selecting):
     """One layer at the sampled queries of one chunk of one sample: Q queries, K keys, J indexer heads.
 
     Keys are tokens 0 .. K - 1, and K is the last query's position + 1. All tensors are float32 or bool.
@@ -47,16 +64,6 @@ class CloseupRows:
     head_scores: torch.Tensor | None
     head_weights: torch.Tensor | None
     chunk: AttentionChunk
-
-    @property
-    def k(self) -> torch.Tensor:
-        """k_t, [Q], int64; n_t where the layer is dense."""
-        return self.n if self.selected is None else self.selected.sum(-1)
-
-    @property
-    def in_effect(self) -> torch.Tensor:
-        """Whether something was left out, [Q], bool."""
-        return self.n > self.k
 
 
 def closeup_queries(length: int, count: int, sample: int) -> tuple[torch.Tensor, torch.Tensor]:

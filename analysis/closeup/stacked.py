@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from indexscope.analysis.closeup.rows import CloseupRows
+from indexscope.analysis.closeup.rows import CloseupRows, Selecting
 
 # Entries (queries x indexer heads x keys) that are put together at once; a layer that has more stays alone.
 _ENTRIES = {"cpu": 1 << 20, "cuda": 1 << 24}
 
 
 @dataclass(frozen=True)
-class Stacked:
+class Stacked(Selecting):
     """R queries of layers that show the same: K keys, J indexer heads.
 
     Attributes:
@@ -45,16 +45,6 @@ class Stacked:
         parts = {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
         some: dict[str, Any] = {name: value[kept.to(value.device)] for name, value in parts.items()}
         return replace(self, layer=self.layer[kept.cpu().numpy()], **some)
-
-    @property
-    def k(self) -> torch.Tensor:
-        """k_t, [R], int64; n_t where the layers are dense."""
-        return self.n if self.selected is None else self.selected.sum(-1)
-
-    @property
-    def in_effect(self) -> torch.Tensor:
-        """Whether something was left out, [R], bool."""
-        return self.n > self.k
 
 
 def stacked(layers: Sequence[CloseupRows]) -> Iterator[Stacked]:

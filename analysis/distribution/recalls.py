@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-import numpy as np
 import polars as pl
 
 from indexscope.analysis.distribution.digests import Digest, union
 from indexscope.analysis.distribution.tables import LOWEST, RECALLS
-from indexscope.analysis.metrics.sums import Sums, join, layered
+from indexscope.analysis.metrics.grids import grids
+from indexscope.analysis.metrics.metric import Ratio
+from indexscope.analysis.metrics.sums import Sums, TableSums
 
 QUANTILES = (0.0, 0.01, 0.1, 0.5)
 _WORST = 0.01
+_RULES = {"lowest_recall": Ratio("recalls", "lowest", ""), "recall_p01": Ratio("recalls", "p01", "")}
 
 
 class Recalls:
@@ -21,7 +23,7 @@ class Recalls:
     def __init__(self) -> None:
         self._digests: dict[tuple[int, int], Digest] = defaultdict(Digest)
         self._lowest: list[pl.DataFrame] = []
-        self._worst: list[tuple[int, int, float]] = []
+        self._worst = TableSums(_RULES)
 
     def add(self, frame: pl.DataFrame | None) -> None:
         """Take in more samples."""
@@ -29,28 +31,21 @@ class Recalls:
             return
         ordered = frame.sort("sample", "layer", "bucket")
         self._lowest.append(ordered.drop("sketch"))
+        worst = []
         for own in ordered.partition_by("sample", "layer", maintain_order=True):
             sample, layer = int(own["sample"][0]), int(own["layer"][0])
             parts = own["sketch"].to_list()
             for bucket, serialised in zip(own["bucket"].to_list(), parts, strict=True):
                 self._digests[layer, bucket].add(serialised)
-            self._worst.append((sample, layer, union(map(Digest.read, parts)).get_quantile(_WORST)))
+            p01 = union(map(Digest.read, parts)).get_quantile(_WORST)
+            worst.append((sample, layer, own["lowest"].min(), p01))
+        rows = pl.DataFrame(worst, schema=["sample", "layer", "lowest", "p01"], orient="row")
+        for (grid,) in grids(rows, _RULES, [""]):
+            self._worst.add(grid, layered=True)
 
     def sums(self) -> Sums:
         """lowest_recall and recall_p01 by sample and layer; every sample and layer with a query in effect counts 1."""
-        if not self._lowest:
-            return join([])
-        lowest = self._rows().group_by("sample", "layer").agg(pl.min("lowest"))
-        worst = pl.DataFrame(self._worst, schema=["sample", "layer", "p01"], orient="row")
-        both = lowest.join(worst.cast({name: lowest.schema[name] for name in ("sample", "layer")}), ["sample", "layer"])
-        samples, rows = np.unique(both["sample"].to_numpy(), return_inverse=True)
-        layers, columns = np.unique(both["layer"].to_numpy(), return_inverse=True)
-        values, weight = np.zeros((2, len(samples), len(layers))), np.zeros((len(samples), len(layers)))
-        weight[rows, columns] = 1
-        for place, name in enumerate(("lowest", "p01")):
-            values[place, rows, columns] = both[name].to_numpy()
-        parts = {"lowest_recall": (values[0], weight), "recall_p01": (values[1], weight)}
-        return layered(samples.astype(np.int64), layers.tolist(), parts)
+        return self._worst.sums()
 
     def quantiles(self) -> pl.DataFrame:
         """Quantiles over the queries of all samples: layer and bucket (null for all), quantile, value, count."""
@@ -72,10 +67,7 @@ class Recalls:
         """The query with the smallest recall, of all and in each layer: layer, value, sample, position."""
         if not self._lowest:
             return LOWEST.empty()
-        rows = self._rows().sort("lowest", "sample", "layer", "position")
+        rows = pl.concat(self._lowest).sort("lowest", "sample", "layer", "position")
         overall = rows.head(1).with_columns(layer=pl.lit(None, dtype=rows.schema["layer"]))
         found = pl.concat([overall, rows.unique("layer", keep="first", maintain_order=True).sort("layer")])
         return LOWEST.shaped(found.rename({"lowest": "value"}))
-
-    def _rows(self) -> pl.DataFrame:
-        return pl.concat(self._lowest)

@@ -26,38 +26,45 @@ class _Used:
         most = max(len(self.order), _TIMES * int(selected.sum(-1, dtype=np.int64).max()))
         order, after = np.empty((2, most), dtype=np.int64)
         order[: len(self.order)] = self.order
-        hits = np.full((1 + 2, len(selected)), np.nan, dtype=np.float32)
+        hits = np.full((3, len(selected)), np.nan, dtype=np.float32)
         cache_hits(selected, first_key, order, after, self.state, hits)
         self.order = order
         return hits
+
+
+@dataclass
+class _Layer:
+    """How far a layer was followed: what was used in it, by item and group, and whether it was seen from its start."""
+
+    end: int
+    whole: bool
+    used: list[list[_Used]]
 
 
 class KeyCaches:
     """Follows the selections of each layer from chunk to chunk. Chunks of a layer come in order."""
 
     def __init__(self) -> None:
-        self._ends: dict[int, int] = {}
-        self._used: dict[int, list[list[_Used]]] = {}
-        self._whole: dict[int, bool] = {}
+        self._layers: dict[int, _Layer] = {}
 
     def followed(self, chunk: AttentionChunk) -> AttentionChunk:
         """The chunk with `hits`, where it has a selection and keys are tokens in order."""
         if chunk.selected is None or chunk.positions is not None:
             return chunk
         batch, groups, queries, keys = chunk.selected.shape
-        layer = chunk.layer
-        if self._ends.get(layer) != chunk.start:
-            self._used[layer] = [[_Used() for _ in range(groups)] for _ in range(batch)]
-            self._whole[layer] = chunk.start == 0
-        self._ends[layer] = chunk.start + queries
+        layer = self._layers.get(chunk.layer)
+        if layer is None or layer.end != chunk.start:
+            used = [[_Used() for _ in range(groups)] for _ in range(batch)]
+            layer = self._layers[chunk.layer] = _Layer(chunk.start, chunk.start == 0, used)
+        layer.end += queries
         selected = chunk.selected.contiguous().view(torch.uint8).cpu().numpy()
         first_key = chunk.start + queries - keys
         hits = np.stack(
             [
                 np.stack([used.follow(selected[item, group], first_key) for group, used in enumerate(of_item)])
-                for item, of_item in enumerate(self._used[layer])
+                for item, of_item in enumerate(layer.used)
             ]
         )
-        if not self._whole[layer]:  # of a cache that was filled before, nothing is known
+        if not layer.whole:  # of a cache that was filled before, nothing is known
             hits[:, :, 1:] = np.nan
         return replace(chunk, hits=torch.from_numpy(hits.mean(1)).to(chunk.selected.device))

@@ -148,7 +148,7 @@ class LayerFeatures:
         self.uniform.add_array(self._uniform(chunk, ranges, position, input_ids), bucket)
         self.per_head.add_array(found.per_head, bucket)
         self.per_query.add_array(found.per_query, bucket)
-        self.recalls.add(found.per_query[_RECALL], position)
+        self.recalls.add(found.per_query[_RECALL], position, bucket)
         self.shape.count(n, chunk.start)
         for item, blocks in enumerate(found.blocks):
             for block in blocks:
@@ -191,7 +191,7 @@ class LayerFeatures:
         self.per_head.add(features, bucket)
         self.per_query.add(features, bucket)
         recall = features["selection_recall"].float().expand(undefined.shape)
-        self.recalls.add(recall.cpu().numpy(), rows.position.cpu().numpy())
+        self.recalls.add(recall.cpu().numpy(), rows.position.cpu().numpy(), bucket.cpu().numpy())
         in_effect = counted["queries_in_effect"]
         scores = seen.once(ScoreRows.of)
         if scores is not None:

@@ -25,21 +25,20 @@ class Recalls:
     """Keeps selection_recall of every query of a layer, 4 bytes each, until its sequence is complete."""
 
     def __init__(self) -> None:
-        self._positions: list[NDArray[np.int64]] = []
+        self._places: list[NDArray[np.int64]] = []
         self._values: list[NDArray[np.float32]] = []
 
-    def add(self, recall: NDArray[np.float32], position: NDArray[np.int64]) -> None:
-        """Take in one chunk: recall [batch, queries], NaN where it does not count, and positions [queries]."""
+    def add(self, recall: NDArray[np.float32], position: NDArray[np.int64], bucket: NDArray[np.int64]) -> None:
+        """Take in one chunk: recall [batch, queries], NaN where it does not count; positions and buckets [queries]."""
         if recall.size and not np.isnan(recall).all():
             self._values.append(recall.copy())
-            self._positions.append(position)
+            self._places.append(np.stack([position, bucket]))
 
     def rows(self) -> Iterator[tuple[int, int, int, float, int, bytes]]:
         """Item of the batch, bucket, queries, lowest, its position and the digest, where there is a query."""
         if not self._values:
             return
-        position, values = np.concatenate(self._positions), np.concatenate(self._values, axis=1)
-        bucket = np.frexp((position + 1).astype(np.float64))[1].astype(np.int64) - 1
+        (position, bucket), values = (np.concatenate(parts, axis=1) for parts in (self._places, self._values))
         for item, recall in enumerate(values):
             known = ~np.isnan(recall)
             for one in np.unique(bucket[known]).tolist():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
@@ -90,7 +90,6 @@ _GROUPS = frozenset(
 )
 # matplotlib's settings are one dictionary for the whole process, and figures may be drawn in several threads.
 _LOCK = threading.RLock()
-_APPLIED: ContextVar[bool] = ContextVar("applied", default=False)
 _PLACE: ContextVar[Drawing | None] = ContextVar("place", default=None)
 
 P = ParamSpec("P")
@@ -119,15 +118,9 @@ def look(index: int) -> Look:
 @contextmanager
 def house_style(**extra: Any) -> Iterator[None]:
     """Apply the house style for the length of a block, and give matplotlib's own settings back afterwards."""
-    with _LOCK:
-        outermost = not _APPLIED.get()
-        settings: dict[Any, Any] = {**_defaults(), **_RC, **extra} if outermost else extra
-        inside = _APPLIED.set(True)
-        try:
-            with matplotlib.rc_context(settings) if settings else nullcontext():
-                yield
-        finally:
-            _APPLIED.reset(inside)
+    settings: dict[Any, Any] = {**_defaults(), **_RC, **extra}
+    with _LOCK, matplotlib.rc_context(settings):
+        yield
 
 
 def _defaults() -> dict[str, Any]:

@@ -41,15 +41,12 @@ def render(report: ReportInput, pictures: Sequence[Picture] | None = None) -> di
     Returns:
         Text of ``report.html``, ``report.json``, ``report.md`` and ``report.junit.xml``, and of OPENED.
     """
-    from indexscope.analysis.plots.style import house_style
     from indexscope.analysis.report.html_report import build_html
     from indexscope.analysis.report.markdown_report import build_markdown
     from indexscope.analysis.report.panelled import study_pictures
 
-    with house_style():
-        page = build_html(report, study_pictures(report) if pictures is None else pictures)
     return {
-        "report.html": page,
+        "report.html": build_html(report, study_pictures(report) if pictures is None else pictures),
         "report.json": dump(build_json(report)),
         "report.md": build_markdown(report),
         OPENED: build_markdown(report, opened=True),

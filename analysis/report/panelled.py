@@ -9,7 +9,6 @@ from functools import cache
 
 from indexscope.analysis import questions
 from indexscope.analysis.names import plain, visible
-from indexscope.analysis.plots.style import house_style
 from indexscope.analysis.report.inputs import ModelPage, ReportInput
 from indexscope.analysis.report.panel import Drawn, Frames, Panel, Passage, TextTable
 from indexscope.analysis.report.pictures import Picture, picture
@@ -71,8 +70,7 @@ def shown_panels(page: ModelPage, prefix: str) -> tuple[Shown, ...]:
 def study_pictures(report: ReportInput) -> tuple[Picture, ...]:
     """The figures over all models."""
     shown = report.for_readers()
-    with house_style():
-        return tuple(drawn for panel in panels() for drawn in _pictures(panel.across(shown), "study"))
+    return tuple(drawn for panel in panels() for drawn in _pictures(panel.across(shown), "study"))
 
 
 def _pictures(drawn: Iterable[Drawn], prefix: str, of: str = "") -> tuple[Picture, ...]:

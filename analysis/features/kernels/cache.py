@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 
 from indexscope.analysis.features.kernels.compiled import kernel
 
-_ZERO = np.float32(0.0)
-
 
 @kernel
 def cache_hits(

@@ -27,7 +27,8 @@ def table(values: dict[tuple[int, int], np.ndarray], step: int = LENGTH) -> pl.D
         kept = Recalls()
         for start in range(0, LENGTH, step):
             part = recall[None, start : start + step].astype(np.float32)
-            kept.add(part, np.arange(start, start + part.shape[1]))
+            position = np.arange(start, start + part.shape[1])
+            kept.add(part, position, np.log2(position + 1).astype(int))
         rows += [(sample, layer, *more) for _, *more in kept.rows()]
     return pl.DataFrame(rows, schema=RECALLS.schema, orient="row").sort(RECALLS.key)
 

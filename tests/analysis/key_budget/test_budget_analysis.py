@@ -89,25 +89,25 @@ def test_the_saving_compares_budgets_that_hold_as_much() -> None:
     assert row(found["metrics"], metric="oracle_keys_95", layer=0)["value"] == pytest.approx((8 * 10 + 12 * 11) / 21)
 
 
+def savings(first: float, second: float) -> pl.DataFrame:
+    """adaptive_saving_95 of two layers whose queries need so many keys, where a fixed k takes 15.36 and 3.84."""
+    tables, later = close_up([0, 0], layers=2), pl.col("layer") == 1
+    needed = pl.when(later).then(second).otherwise(first)
+    tables["keys_needed"] = tables["keys_needed"].with_columns(indexer_keys=needed)
+    steep = pl.when(later).then((pl.col("k") / 4).clip(0, 1)).otherwise(pl.col("indexer_recall"))
+    tables["recall_at_k"] = tables["recall_at_k"].with_columns(indexer_recall=steep)
+    return key_budget.run(tables, SETTINGS)["metrics"].filter(pl.col("metric") == "adaptive_saving_95")
+
+
 def test_what_layers_differ_by_is_no_saving_of_a_k_for_each_query() -> None:
     """Queries of a layer need the same, layers 15.36 and 3.84 keys: the saving is 0, however unlike the layers are."""
-    tables = close_up([15.36, 15.36], layers=2)
-    second = pl.col("layer") == 1
-    tables["keys_needed"] = tables["keys_needed"].with_columns(indexer_keys=pl.when(second).then(3.84).otherwise(15.36))
-    steep = pl.when(second).then((pl.col("k") / 4).clip(0, 1)).otherwise(pl.col("indexer_recall"))
-    tables["recall_at_k"] = tables["recall_at_k"].with_columns(indexer_recall=steep)
-    found = key_budget.run(tables, SETTINGS)["metrics"].filter(pl.col("metric") == "adaptive_saving_95")
+    found = savings(15.36, 3.84)
     assert found["value"].to_list() == pytest.approx([0.0, 0.0, 0.0], abs=1e-12)
 
 
 def test_the_saving_over_layers_is_the_mean_of_theirs_by_the_keys_of_the_fixed_budgets() -> None:
     """12.8 of 15.36 keys and 3.6 of 3.84: savings of 1 / 6 and 1 / 16, together 2.8 of 19.2."""
-    tables = close_up([0, 0], layers=2)
-    second = pl.col("layer") == 1
-    tables["keys_needed"] = tables["keys_needed"].with_columns(indexer_keys=pl.when(second).then(3.6).otherwise(12.8))
-    steep = pl.when(second).then((pl.col("k") / 4).clip(0, 1)).otherwise(pl.col("indexer_recall"))
-    tables["recall_at_k"] = tables["recall_at_k"].with_columns(indexer_recall=steep)
-    found = key_budget.run(tables, SETTINGS)["metrics"].filter(pl.col("metric") == "adaptive_saving_95")
+    found = savings(12.8, 3.6)
     assert found["layer"].to_list() == [None, 0, 1]
     assert found["value"].to_list() == pytest.approx([2.8 / 19.2, 1 / 6, 1 / 16])
 
