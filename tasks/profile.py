@@ -45,6 +45,7 @@ STEP = Step(
     "profiles",
     _compute,
     runs_model=True,
+    timed=True,
     samples=lambda samples, given: samples,
     settings=_settings,
     version=_version,

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from prefect.task_runners import TaskRunner
-
 from indexscope.flows.engine.contents import Contents
 from indexscope.flows.engine.graph import Graph, Node, levels
-from indexscope.flows.engine.narrate import damage_lines, say, summary
+from indexscope.flows.engine.narrate import all_progress, damage_lines, say, summary
 from indexscope.flows.engine.reasons import NOVEL, why
-from indexscope.flows.engine.settings import RunnerSettings
-from indexscope.flows.engine.units import Failure, ModelsFailed, UnitsFailed, pool, run_each, started, threads
+from indexscope.flows.engine.settings import LOOKUP, Spread
+from indexscope.flows.engine.side_by_side import SideBySide
+from indexscope.flows.engine.units import Failure, ModelsFailed, UnitsFailed, run_each, started, threads
 from indexscope.plugins import PluginFile
 from indexscope.storage.inputs.samples import Sample
 from indexscope.storage.store.store import DamagedUnit, StepKey, Store
@@ -33,7 +31,7 @@ class Engine:
     Attributes:
         graph: The results.
         store: Where they go.
-        runner: How work is spread.
+        runner: How work is spread; asked only once there is work.
         shards: Samples of each shard, by name.
         refresh: Steps to compute even if the store has them.
         tokenizer: Folder of the tokenizer that made the samples; None where they came as ids.
@@ -43,7 +41,7 @@ class Engine:
 
     graph: Graph
     store: Store
-    runner: RunnerSettings
+    runner: Callable[[], Spread]
     shards: Shards
     refresh: frozenset[str] = frozenset()
     tokenizer: str | None = None
@@ -70,36 +68,39 @@ class Engine:
             raise ModelsFailed(failed)
 
     def _models(self, nodes: Sequence[Node], failed: dict[str, UnitsFailed], known: set[StepKey]) -> None:
-        """One runner serves all models: a worker holds one at a time. One of which a worker died serves no more."""
         if not nodes:
             return
-        contents = Contents(self.store)
         busy = any(node.step.name in self.refresh or not self._has(node) for node in nodes)
-        with ExitStack() as running:
-            runner = running.enter_context(started(pool(self.runner, busy)))
-            for node in _one_model_after_the_other(nodes):
-                if node.owner in failed:
-                    continue
-                reason = self._announced(node, contents)
-                if node.step.sharded:
-                    self.store.prepare(node.key, node.label, node.units)
-                try:
-                    self._sharded(node, {unit: "" for unit in node.units}, reason, runner)
-                except UnitsFailed as failure:
-                    failed[node.owner] = failure
-                    if any(unit.lost_worker for unit in failure.failures):
-                        running.close()
-                        runner = running.enter_context(started(pool(self.runner, busy)))
-                else:
-                    known.add(node.key)
+        contents, spread = Contents(self.store), self.spread if busy else LOOKUP
 
-    def _sharded(self, node: Node, damages: Mapping[str, str], reason: str, runner: TaskRunner[Any]) -> None:
-        """Make some units of a result that runs a model; what was wrong with each is told."""
-        jobs = [self._job(node, unit, reason, damage=damage) for unit, damage in damages.items()]
-        found = run_each(jobs, runner, node.title)
-        if failures := [one for one in found if isinstance(one, Failure)]:
-            raise UnitsFailed(node.title, failures, len(jobs))
-        self._told(node, found)
+        def begin(node: Node) -> list[Job]:
+            reason = self._announced(node, contents)
+            if node.step.sharded:
+                self.store.prepare(node.key, node.label, node.units)
+            return [self._job(node, unit, reason, workers=spread.workers if busy else 1) for unit in node.units]
+
+        self._side_by_side(_one_model_after_the_other(nodes, spread.workers), spread, begin, failed)
+        known |= {node.key for node in nodes if node.owner not in failed}
+
+    def _side_by_side(
+        self,
+        nodes: Sequence[Node],
+        spread: Spread,
+        begin: Callable[[Node], Sequence[Job]],
+        failed: dict[str, UnitsFailed],
+    ) -> None:
+        with all_progress() as bars:
+
+            def announced(node: Node) -> Sequence[Job]:
+                with bars.aside():
+                    return begin(node)
+
+            for node, jobs, results in SideBySide(nodes, spread, failed, announced, bars).run():
+                if failures := [one for one in results if isinstance(one, Failure)]:
+                    failed.setdefault(node.owner, UnitsFailed(node.title, failures, len(jobs)))
+                else:
+                    with bars.aside():
+                        self._told(node, results)
 
     def _results(self, nodes: Sequence[Node], failed: dict[str, UnitsFailed], known: set[StepKey]) -> None:
         """Results of one unit each, made in threads from others, level by level."""
@@ -139,7 +140,8 @@ class Engine:
         def again(job: Job) -> Job:
             return job_of(places[job.target.key], Contents(self.store))
 
-        with started(threads(self.runner.workers)) as runner:
+        spread = self.spread if damage or any(reasons.values()) else LOOKUP
+        with started(threads(spread.workers)) as runner:
             jobs = [job_of(node, contents) for node in nodes]
             results = run_each(jobs, runner, nodes[0].step.command, self.mend, again)
         for node, result in zip(nodes, results, strict=True):
@@ -165,8 +167,12 @@ class Engine:
             self.store.discard(node.key, unit)
         try:
             if node.step.runs_model:
-                with started(pool(self.runner, busy=True)) as runner:
-                    self._sharded(node, damages, "", runner)
+                workers = self.spread.workers
+                jobs = [self._job(node, unit, "", damage=one, workers=workers) for unit, one in damages.items()]
+                failed: dict[str, UnitsFailed] = {}
+                self._side_by_side([node], self.spread, lambda _: jobs, failed)
+                if failed:
+                    raise failed[node.owner]
             elif failures := [failure for failure in self._each([node], damages[found.unit]) if failure is not None]:
                 raise UnitsFailed(node.title, failures, 1)
         except UnitsFailed as failure:
@@ -174,7 +180,9 @@ class Engine:
                 raise
             raise ModelsFailed({node.owner: failure}) from failure
 
-    def _job(self, node: Node, unit: str, reason: str, made_from: str | None = None, damage: str = "") -> Job:
+    def _job(
+        self, node: Node, unit: str, reason: str, made_from: str | None = None, damage: str = "", workers: int = 1
+    ) -> Job:
         step = node.step
         samples = self.shards[unit] if step.sharded else step.samples(self._samples, node.given)
         target = Target(
@@ -196,11 +204,16 @@ class Engine:
             node.model,
             tuple(dump.of(sample.index for sample in samples) for dump in node.dumps),
             Parcel(tuple(samples)),
-            self.runner.workers if step.sharded else 1,
+            1 if step.timed else workers,
             self.tokenizer,
             self.plugins,
             Parcel(self.more(node)),
         )
+
+    @cached_property
+    def spread(self) -> Spread:
+        """How work is spread."""
+        return self.runner()
 
     @cached_property
     def _samples(self) -> list[Sample]:
@@ -242,7 +255,16 @@ class Engine:
             say(f"{node.title}: note: {note}")
 
 
-def _one_model_after_the_other(nodes: Sequence[Node]) -> list[Node]:
-    """What comes first of all models, then all else of each model, since a worker holds one model at a time."""
+def _one_model_after_the_other(nodes: Sequence[Node], workers: int) -> list[Node]:
+    """What comes first of all models, then all else of each model, since a worker holds one model at a time.
+
+    Of one model what is timed comes last, since no other work may be beside it, and for several workers what is one
+    long unit before what is cut into shards, which fill the time of the others.
+    """
     models = list(dict.fromkeys(node.runs for node in nodes))
-    return sorted(nodes, key=lambda node: (not node.step.first, models.index(node.runs)))
+
+    def place(node: Node) -> tuple[bool, int, bool, bool]:
+        step = node.step
+        return not step.first, models.index(node.runs), step.timed, workers > 1 and step.sharded
+
+    return sorted(nodes, key=place)

@@ -65,7 +65,14 @@ def short(folder: str) -> str:
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar while the block runs; call what it yields once a unit. Silent where stderr is no terminal."""
+    """One bar while the block runs; call what it yields once a unit."""
+    with all_progress() as bars:
+        yield bars(title, total)
+
+
+@contextmanager
+def all_progress() -> Iterator[Bars]:
+    """Bars while the block runs, one for each step that is under way. Silent where stderr is no terminal."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -74,6 +81,30 @@ def progress(title: str, total: int) -> Iterator[Callable[[], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda: bar.advance(task)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
+        yield Bars(shown)
+
+
+class Bars:
+    """Shows how far steps are: call it with a title and a number of units, and what it returns once a unit."""
+
+    def __init__(self, shown: Progress) -> None:
+        self._shown = shown
+
+    def __call__(self, title: str, total: int) -> Callable[[], None]:
+        """A bar of its own, which goes when all units are through."""
+        task, left = self._shown.add_task(title, total=total), total
+
+        def advance() -> None:
+            nonlocal left
+            left -= 1
+            self._shown.update(task, advance=1, visible=left > 0)
+
+        return advance
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Without bars while the block runs: what is told goes to stdout, and bars to stderr."""
+        self._shown.stop()
+        yield
+        self._shown.start()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -21,9 +20,8 @@ EVERY_SECONDS = 5.0
 REFUSALS = (httpx.HTTPError, PrefectException)
 
 
-@contextmanager
-def progress_artifact(title: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show how far a step of several units is, once it has lasted a while; call what is yielded once a unit."""
+def progress_artifact(title: str, total: int) -> Callable[[], None]:
+    """Show how far a step of several units is, once it has lasted a while; call what it returns once a unit."""
     started = told = time.monotonic()
     done, artifact = 0, None
 
@@ -48,4 +46,4 @@ def progress_artifact(title: str, total: int) -> Iterator[Callable[[], None]]:
         except REFUSALS as error:
             logging.getLogger(__name__).debug("Prefect took no progress: %s", error)
 
-    yield advance
+    return advance

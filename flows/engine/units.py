@@ -21,7 +21,7 @@ from indexscope import IndexscopeError
 from indexscope.errors import one_line
 from indexscope.flows.engine.narrate import progress
 from indexscope.flows.engine.progress import progress_artifact
-from indexscope.flows.engine.settings import RunnerSettings
+from indexscope.flows.engine.settings import Spread
 from indexscope.flows.interrupt import settle
 from indexscope.storage.store.store import DamagedUnit
 from indexscope.tasks.common.declared import Job
@@ -125,16 +125,23 @@ def run_each(
         retried = [jobs[number] if again is None else again(jobs[number]) for number in which]
         for number, result in zip(which, _all_results(retried, runner, title), strict=True):
             results[number] = result
-    for job, result in zip(jobs, results, strict=True):
-        if _is_of_store(result, job.target.store):
-            raise result
-    return [
-        result if isinstance(result, StepRecord) else _failure(job.title, result)
-        for job, result in zip(jobs, results, strict=True)
-    ]
+    return [checked(job, result) for job, result in zip(jobs, results, strict=True)]
 
 
-def _is_of_store(result: StepRecord | BaseException, store: str) -> TypeGuard[IndexscopeError]:
+def checked(job: Job, result: StepRecord | BaseException) -> StepRecord | Failure:
+    """What became of a job.
+
+    Raises:
+        IndexscopeError: The store refuses to be written: no other job would fare better.
+    """
+    if isinstance(result, StepRecord):
+        return result
+    if _is_of_store(result, job.target.store):
+        raise result
+    return _failure(job.title, result)
+
+
+def _is_of_store(result: BaseException, store: str) -> TypeGuard[IndexscopeError]:
     """Whether the store itself refuses, a full disk for instance, rather than that one unit of it is damaged."""
     if not isinstance(result, IndexscopeError) or isinstance(result, DamagedUnit):
         return False
@@ -151,11 +158,12 @@ def _failure(title: str, error: BaseException) -> Failure:
 
 def _all_results(jobs: Sequence[Job], runner: TaskRunner[Any], title: str) -> list[StepRecord | BaseException]:
     futures = [runner.submit(task_of(job), {"job": job}) for job in jobs]
-    with progress(title, len(jobs)) as advance, progress_artifact(title, len(jobs)) as tell:
+    tell = progress_artifact(title, len(jobs))
+    with progress(title, len(jobs)) as advance:
         for _ in as_completed(futures):
             advance()
             tell()
-    return [_result(future) for future in futures]
+    return [result_of(future) for future in futures]
 
 
 def threads(workers: int) -> TaskRunner[Any]:
@@ -163,12 +171,12 @@ def threads(workers: int) -> TaskRunner[Any]:
     return ThreadPoolTaskRunner(max_workers=workers)
 
 
-def pool(settings: RunnerSettings, busy: bool) -> TaskRunner[Any]:
-    """The runner that a study asks for; processes are not worth starting when the store has everything."""
-    if settings.kind == "processes" and busy:
+def pool(spread: Spread) -> TaskRunner[Any]:
+    """The runner, not yet started."""
+    if spread.kind == "processes":
         quiet = os.environ.get("PREFECT_LOGGING_LEVEL") == "WARNING"
-        return ProcessPoolTaskRunner(max_workers=settings.workers, initializer=start_worker, initargs=(quiet,))
-    return threads(settings.workers)
+        return ProcessPoolTaskRunner(max_workers=spread.workers, initializer=start_worker, initargs=(quiet,))
+    return threads(spread.workers)
 
 
 @contextmanager
@@ -217,7 +225,8 @@ def _start_workers(runner: ProcessPoolTaskRunner) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
-def _result(future: PrefectFuture[Any]) -> StepRecord | BaseException:
+def result_of(future: PrefectFuture[Any]) -> StepRecord | BaseException:
+    """What became of a unit; waits for it."""
     try:
         future.wait()
     except Exception as error:  # a worker process that died takes the future down with it

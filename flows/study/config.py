@@ -154,7 +154,7 @@ class Study(Frozen):
     store: Text = Field(".indexscope", description="Folder or URL (s3://…) that keeps features and results.")
     report: Text = Field("reports", description="Folder in which the study's report folder is made.")
     runner: RunnerSettings = Field(
-        RunnerSettings(kind="threads", workers=1), description="How the work is spread; it changes no result."
+        RunnerSettings(kind="auto", workers="auto"), description="How the work is spread; it changes no result."
     )
 
     @property

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from indexscope import IndexscopeError
 from indexscope.flows.engine.graph import Graph, Node, expand
 from indexscope.flows.engine.make import Engine
+from indexscope.flows.engine.settings import Spread, spread
 from indexscope.flows.study.config import ModelRef, Study
 from indexscope.flows.study.dumps import dumped
 from indexscope.flows.study.inputs import Inputs
@@ -24,6 +25,7 @@ from indexscope.storage.inputs.samples import Sample
 from indexscope.storage.inputs.vocabulary import vocabulary_fingerprint
 from indexscope.storage.store.store import JSON
 from indexscope.tasks.common.declared import COMMANDS, Given, Step
+from indexscope.tasks.common.models import cores
 from indexscope.tasks.common.plugins import with_plugins
 from indexscope.tasks.common.registry import STEPS
 
@@ -63,13 +65,29 @@ class Plan(Inputs):
         """The results that a command makes; "study" makes all."""
         return self.graph.some(COMMANDS if command == "study" else (command,))
 
+    def spread(self) -> Spread:
+        """The runner that suits this machine; reads its free memory."""
+        from torch import device
+
+        from indexscope.analysis.capture.memory import available_bytes
+
+        return spread(
+            self.study.runner,
+            self.given.device,
+            sum(len(sample.input_ids) for _, samples in self.shards for sample in samples),
+            [(model.info.parameters, model.info.bytes) for model in self.models],
+            len(self.shards),
+            cores(),
+            available_bytes(device("cpu")),
+        )
+
     @property
     def engine(self) -> Engine:
         """What makes the results."""
         return Engine(
             self.graph,
             self.store,
-            self.study.runner,
+            self.spread,
             dict(self.shards),
             self.refresh,
             self.tokenizer,

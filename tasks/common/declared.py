@@ -110,7 +110,7 @@ class Job:
         checkpoint: The model, for what is made of a dump the baseline; None for what is made without a model.
         dumps: The dump that it is of, and the baseline's where it is a dump too, with the records of the samples.
         samples: The unit's samples, for a step that runs the model.
-        workers: How many such jobs share the cores.
+        workers: How many jobs share the cores.
         tokenizer: Folder of the tokenizer that made the samples; None where they came as ids.
         plugins: Files of the study's plug-ins.
         more: What only this step is told, such as a report's provenance.
@@ -169,6 +169,7 @@ class Step:
             one for the study. One for the study that reads others is left out where none of them has a result.
         runs_model: Whether it loads the model.
         sharded: One unit for each shard of samples; else one for all.
+        timed: Whether its numbers are times, so that nothing may run beside it.
         first: Before the other steps of any model: what would make all their work worthless.
         place: Where it stands among the steps of its command, in tables, reports and narration: in the order in which a
             reader asks.
@@ -188,6 +189,7 @@ class Step:
     per: Per = "model"
     runs_model: bool = False
     sharded: bool = False
+    timed: bool = False
     first: bool = False
     place: int = 100
     samples: Callable[[Sequence[Sample], Given], Sequence[Sample]] = lambda samples, given: ()

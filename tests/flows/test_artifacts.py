@@ -82,14 +82,12 @@ def test_progress_is_shown_of_steps_that_last(monkeypatch: pytest.MonkeyPatch) -
 
     @flow(name="progress", flow_run_name="progress")
     def work() -> None:
-        with progress_artifact("extract <b>", 4) as advance:
-            for _ in range(3):
-                advance()
-        with progress_artifact("report", 1) as advance:
+        advance = progress_artifact("extract <b>", 4)
+        for _ in range(3):
             advance()
+        progress_artifact("report", 1)()
 
-    with progress_artifact("outside of a run", 2) as advance:
-        advance()
+    progress_artifact("outside of a run", 2)()
     work()
     with get_client(sync_client=True) as client:
         found = [one for one in client.read_artifacts() if "&lt;b&gt;:" in str(one.description)]

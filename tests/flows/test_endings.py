@@ -86,9 +86,9 @@ open("finished", "w").close()
 return types.SimpleNamespace(code=0, messages=(), folder=None)
 """
 PROCESSES = """
-from indexscope.flows.engine.settings import RunnerSettings
+from indexscope.flows.engine.settings import Spread
 from indexscope.flows.engine.units import pool, started
-with started(pool(RunnerSettings(kind="processes", workers=1), True)) as runner:
+with started(pool(Spread(kind="processes", workers=1))) as runner:
     pid = runner._executor.submit(os.getpid).result()
     busy = runner._executor.submit(time.sleep, LONG)
     print(pid, flush=True)

@@ -12,8 +12,6 @@ import pytest
 from prefect.client.orchestration import get_client
 from safetensors.torch import load_file, save_file
 
-from indexscope.flows.engine.graph import Node
-from indexscope.flows.engine.make import Engine
 from indexscope.flows.engine.units import Failure, ModelsFailed, UnitsFailed, run_each
 from indexscope.flows.study.load import load_study
 from indexscope.flows.study.outcome import TOLD, failure_lines
@@ -186,24 +184,6 @@ def test_without_a_baseline_nothing_is_compared_and_the_last_line_says_what_is_k
     assert run.err[:-1] == [*shown, *([] if bad_input else ["error: and 5 more"])]
     remedy = "mend that and run the same command again" if bad_input else "to resume, run the same command again"
     assert run.err[-1].startswith("kept: 41 of 41 units in ") and run.err[-1].endswith(f".indexscope; {remedy}")
-
-
-def test_a_model_whose_worker_died_leaves_the_next_one_a_runner_of_its_own(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runners: list[object] = []
-
-    def make(self: Engine, node: Node, damages: object, reason: str, runner: object) -> None:
-        runners.append(runner)
-        if node.title == "audit base":
-            raise UnitsFailed("audit base", [Failure("audit base", "died", lost_worker=True)], 1)
-
-    monkeypatch.setattr(Engine, "_sharded", make)
-    plan = planned(folder)
-    with pytest.raises(ModelsFailed) as failed:
-        plan.engine.make(plan.graph.some(["extract"]))
-    assert list(failed.value.failures) == ["base"]
-    assert len(runners) == 5 and runners[0] is not runners[1] and len({*map(id, runners[1:])}) == 1
 
 
 def test_a_failing_analysis_of_one_model_leaves_the_analyses_of_the_others(

@@ -13,7 +13,7 @@ from indexscope.analysis.analyses import AnalysisSettings
 from indexscope.analysis.settings import CloseupSettings, ComparisonSettings, ExtractSettings
 from indexscope.flows.engine.graph import Graph, expand
 from indexscope.flows.engine.make import Engine
-from indexscope.flows.engine.settings import RunnerSettings
+from indexscope.flows.engine.settings import Spread
 from indexscope.storage.inputs.samples import Sample
 from indexscope.storage.store.store import Store
 from indexscope.tasks.common.declared import Command, Given, Job, Made, Reads, Step
@@ -103,7 +103,7 @@ def house(
     engine = Engine(
         graph(list(wrapped.values()), models),
         Store(store),
-        RunnerSettings(kind="threads", workers=1),
+        lambda: Spread(kind="threads", workers=1),
         SHARDS,
         frozenset(refresh),
     )
