@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -93,7 +93,7 @@ def temporary_server() -> Iterator[Callable[[], None]]:
     """
     from indexscope.flows import prefect_setup  # isort: skip - before prefect
     from prefect.context import refresh_global_settings_context
-    from prefect.settings import PREFECT_API_URL
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     server = None if PREFECT_API_URL.value() else LocalServer(APPLICATION, _free_port(), TEMPORARY)
 
@@ -102,9 +102,12 @@ def temporary_server() -> Iterator[Callable[[], None]]:
             server.wait(prefect_setup.startup_patience())
             os.environ["PREFECT_API_URL"] = server.url
             refresh_global_settings_context()
+            # It ends with the run, and so looks for no heartbeats, for whose thread a flow waits up to a second.
+            settings.enter_context(temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}))
 
     try:
-        yield ready
+        with ExitStack() as settings:
+            yield ready
     except BaseException:
         if server is not None:
             server.stop(at_once=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 from typing import NoReturn
 
 from indexscope.flows.interrupt import listening
@@ -9,6 +11,8 @@ from indexscope.flows.interrupt import listening
 
 def main() -> NoReturn:
     """Run the command line."""
+    # Last of all, the interpreter looks for cycles among a million objects of libraries, for a second.
+    atexit.register(gc.freeze)
     with listening(to_the_end=True):
         from indexscope.flows.cli.main import main as command
 

@@ -9,6 +9,7 @@ from indexscope import IndexscopeError
 from indexscope.errors import is_out_of_memory
 from indexscope.storage.store.store import JSON, Store
 from indexscope.tasks.common.declared import Given, Job, Made, Step
+from indexscope.tasks.common.declared_version import version_of
 from indexscope.tasks.common.running import LOOKED_AT, run_on, running
 
 if TYPE_CHECKING:
@@ -54,12 +55,6 @@ def _audit(model: Source, sequences: Sequence[Sequence[int]], journal: Journal) 
         journal.note(f"out of memory in the causality audit; it goes on with the first {longest} tokens of each sample")
 
 
-def _version() -> int:
-    from indexscope.analysis.capture.audit import AUDIT_VERSION
-
-    return AUDIT_VERSION
-
-
 STEP = Step(
     "audit",
     "extract",
@@ -69,6 +64,6 @@ STEP = Step(
     first=True,
     samples=lambda samples, given: samples[:LOOKED_AT],
     settings=_settings,
-    version=_version,
+    version=version_of("indexscope.analysis.capture.audit", "AUDIT_VERSION"),
     declares=("indexscope.analysis.capture.tables:AUDITED",),
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 from indexscope.storage.inputs.samples import spread
 from indexscope.storage.store.store import JSON, Store
 from indexscope.tasks.common.declared import Given, Job, Made, Step
+from indexscope.tasks.common.declared_version import version_of
 from indexscope.tasks.common.running import run_on, running
 
 
@@ -29,12 +30,6 @@ def _compute(job: Job, _: Store) -> Made:
         return Made(tables, facts())
 
 
-def _version() -> int:
-    from indexscope.analysis.closeup.run import VERSION
-
-    return VERSION
-
-
 STEP = Step(
     "closeup",
     "extract",
@@ -43,7 +38,7 @@ STEP = Step(
     runs_model=True,
     samples=lambda samples, given: spread(samples, given.closeup.samples),
     settings=_settings,
-    version=_version,
+    version=version_of("indexscope.analysis.closeup.run"),
     declares=("indexscope.analysis.closeup.tables:TABLES",),
     place=20,
 )

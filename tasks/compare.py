@@ -5,6 +5,7 @@ from __future__ import annotations
 from indexscope.storage.store.store import Store
 from indexscope.tasks.common.comparing import settings
 from indexscope.tasks.common.declared import RESULT, Job, Made, Reads, Step
+from indexscope.tasks.common.declared_version import version_of
 from indexscope.tasks.common.plugins import with_plugins
 from indexscope.tasks.common.results import by_model, stored_models
 
@@ -25,12 +26,6 @@ def _compute(job: Job, store: Store) -> Made:
     return Made({"comparisons": compared, "by_length": compare_lengths(lengths, baseline, how, leaking)})
 
 
-def _version() -> int:
-    from indexscope.analysis.comparison.compare import VERSION
-
-    return VERSION
-
-
 STEP = Step(
     "compare",
     "compare",
@@ -39,7 +34,7 @@ STEP = Step(
     (Reads(AUDIT), Reads("[analyze]")),
     per="study",
     settings=settings,
-    version=_version,
+    version=version_of("indexscope.analysis.comparison.compare"),
     declares=("indexscope.analysis.comparison.tables:COMPARED",),
     place=10,
 )

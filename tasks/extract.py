@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from indexscope.storage.store.store import JSON, Store
 from indexscope.tasks.common.declared import Given, Job, Made, Step
+from indexscope.tasks.common.declared_version import version_of
 from indexscope.tasks.common.running import run_on, running
 
 
@@ -30,12 +31,6 @@ def _compute(job: Job, _: Store) -> Made:
         return Made(tables, facts())
 
 
-def _version() -> int:
-    from indexscope.analysis.features import FEATURES_VERSION
-
-    return FEATURES_VERSION
-
-
 STEP = Step(
     "extract",
     "extract",
@@ -44,7 +39,7 @@ STEP = Step(
     runs_model=True,
     sharded=True,
     settings=_settings,
-    version=_version,
+    version=version_of("indexscope.analysis.features.extract", "FEATURES_VERSION"),
     declares=("indexscope.analysis.features.columns:FEATURES",),
     place=10,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from indexscope.storage.store.store import Store
 from indexscope.tasks.common.comparing import settings
 from indexscope.tasks.common.declared import Job, Made, Reads, Step
+from indexscope.tasks.common.declared_version import version_of
 from indexscope.tasks.common.features import StoredFeatures
 
 
@@ -15,12 +16,6 @@ def _compute(job: Job, store: Store) -> Made:
     return Made(run(dumps, job.given.comparison))
 
 
-def _version() -> int:
-    from indexscope.analysis.parity.run import VERSION
-
-    return VERSION
-
-
 STEP = Step(
     "parity",
     "compare",
@@ -29,7 +24,7 @@ STEP = Step(
     (Reads("parity_rows"),),
     per="study",
     settings=settings,
-    version=_version,
+    version=version_of("indexscope.analysis.parity.run"),
     declares=("indexscope.analysis.parity.tables:COMPARED",),
     place=50,
 )

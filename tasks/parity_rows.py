@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from indexscope.storage.store.store import JSON, Store
 from indexscope.tasks.common.declared import Given, Job, Made, Step
+from indexscope.tasks.common.declared_version import version_of
 from indexscope.tasks.common.dumps import Dump
 from indexscope.tasks.common.running import run_on, running
 
@@ -56,12 +57,6 @@ def _opened(dump: Dump) -> Mapping[int, Dumped]:
     }
 
 
-def _version() -> int:
-    from indexscope.analysis.parity.watch import VERSION
-
-    return VERSION
-
-
 STEP = Step(
     "parity_rows",
     "extract",
@@ -71,7 +66,7 @@ STEP = Step(
     runs_model=True,
     sharded=True,
     settings=_settings,
-    version=_version,
+    version=version_of("indexscope.analysis.parity.watch"),
     declares=("indexscope.analysis.parity.tables:ROWS",),
     place=50,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from indexscope.storage.store.store import JSON, Store
 from indexscope.tasks.common.declared import Given, Job, Made, Step
+from indexscope.tasks.common.declared_version import version_of
 from indexscope.tasks.common.plugins import code_of, plugins_in
 from indexscope.tasks.common.running import run_on, running
 
@@ -28,12 +29,6 @@ def _compute(job: Job, _: Store) -> Made:
         return Made(tables, facts(), feature_tables(declared))
 
 
-def _version() -> int:
-    from indexscope.analysis.plugins.extract import PLUGIN_FEATURES_VERSION
-
-    return PLUGIN_FEATURES_VERSION
-
-
 STEP = Step(
     "plugin_features",
     "extract",
@@ -42,7 +37,7 @@ STEP = Step(
     runs_model=True,
     sharded=True,
     settings=_settings,
-    version=_version,
+    version=version_of("indexscope.analysis.plugins.extract", "PLUGIN_FEATURES_VERSION"),
     wanted=lambda given: any(one.is_feature for one in given.plugins),
     place=40,
 )

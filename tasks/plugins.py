@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from indexscope.storage.store.store import JSON, Store
 from indexscope.tasks.common.declared import Given, Job, Made, Reads, Step
+from indexscope.tasks.common.declared_version import version_of
 from indexscope.tasks.common.features import StoredFeatures
 from indexscope.tasks.common.plugins import code_of, with_plugins
 
@@ -21,12 +22,6 @@ def _compute(job: Job, store: Store) -> Made:
         return Made(run(features, job.given.analyses.plugins, declared))
 
 
-def _version() -> int:
-    from indexscope.analysis.plugins.run import VERSION
-
-    return VERSION
-
-
 STEP = Step(
     "plugins",
     "analyze",
@@ -34,7 +29,7 @@ STEP = Step(
     _compute,
     (Reads("extract"), Reads("plugin_features", optional=True)),
     settings=_settings,
-    version=_version,
+    version=version_of("indexscope.analysis.plugins.run"),
     wanted=lambda given: bool(given.plugins),
     declares=("indexscope.analysis.plugins.tables:RESULTS",),
     place=130,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from indexscope.storage.store.store import JSON, Store
 from indexscope.tasks.common.declared import Given, Job, Made, Step
+from indexscope.tasks.common.declared_version import version_of
 from indexscope.tasks.common.running import run_on, running
 
 
@@ -33,12 +34,6 @@ def _compute(job: Job, _: Store) -> Made:
         return Made(tables, facts())
 
 
-def _version() -> int:
-    from indexscope.analysis.capture.profile import PROFILE_VERSION
-
-    return PROFILE_VERSION
-
-
 STEP = Step(
     "profile",
     "extract",
@@ -48,7 +43,7 @@ STEP = Step(
     timed=True,
     samples=lambda samples, given: samples,
     settings=_settings,
-    version=_version,
+    version=version_of("indexscope.analysis.capture.profile", "PROFILE_VERSION"),
     declares=("indexscope.analysis.capture.tables:PROFILED",),
     place=30,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pydoc_data.topics
 import sysconfig
 from collections.abc import Iterator
@@ -45,10 +46,17 @@ def _all_documents() -> Iterator[Document]:
     for topic, text in pydoc_data.topics.topics.items():
         yield Document(f"topics/{topic}", text)
     root = Path(sysconfig.get_path("stdlib"))
-    for path in root.rglob("*.py"):
-        inside = path.relative_to(root)
+    for folder, folders, names in os.walk(root):
+        inside = Path(folder).relative_to(root)
         # config-3.x-<platform> holds build settings of this very machine.
-        if LEFT_OUT.isdisjoint(inside.parts) and not inside.parts[0].startswith("config-"):
-            text = path.read_text(encoding="utf-8", errors="ignore")
-            if text.strip():
-                yield Document(f"lib/{inside.as_posix()}", text)
+        folders[:] = [name for name in folders if not _left_out(inside / name)]
+        for name in names:
+            path = inside / name
+            if name.endswith(".py") and not _left_out(path):
+                text = (root / path).read_text(encoding="utf-8", errors="ignore")
+                if text.strip():
+                    yield Document(f"lib/{path.as_posix()}", text)
+
+
+def _left_out(path: Path) -> bool:
+    return path.name in LEFT_OUT or path.parts[0].startswith("config-")

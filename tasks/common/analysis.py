@@ -6,6 +6,7 @@ from importlib import import_module
 
 from indexscope.storage.store.store import JSON, Store
 from indexscope.tasks.common.declared import Given, Job, Made, Reads, Step
+from indexscope.tasks.common.declared_version import version_of
 from indexscope.tasks.common.features import StoredFeatures
 
 
@@ -27,9 +28,6 @@ def analysis(name: str, *reads: Reads, place: int) -> Step:
         run = import_module(f"indexscope.analysis.{name}.run").run
         return Made(run(StoredFeatures(store, own), getattr(job.given.analyses, name), *([each] if each else [])))
 
-    def version() -> int:
-        return int(getattr(import_module(f"indexscope.analysis.{name}.run"), "VERSION", 1))
-
     return Step(
         name,
         "analyze",
@@ -37,7 +35,7 @@ def analysis(name: str, *reads: Reads, place: int) -> Step:
         compute,
         reads,
         settings=settings,
-        version=version,
+        version=version_of(f"indexscope.analysis.{name}.run"),
         place=place,
         declares=(f"indexscope.analysis.{name}.tables:RESULTS",),
     )

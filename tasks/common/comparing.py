@@ -8,6 +8,7 @@ from typing import Any
 
 from indexscope.storage.store.store import JSON, Store
 from indexscope.tasks.common.declared import Given, Job, Made, Reads, Step
+from indexscope.tasks.common.declared_version import version_of
 from indexscope.tasks.common.features import StoredFeatures
 
 Stored = Mapping[str, Mapping[str, Any]]
@@ -35,9 +36,6 @@ def comparing(name: str, place: int) -> Step:
         run = import_module(f"indexscope.analysis.{name}.run").run
         return Made(run(stored, next(iter(stored)), job.given.comparison))
 
-    def version() -> int:
-        return int(getattr(import_module(f"indexscope.analysis.{name}.run"), "VERSION", 1))
-
     reads = (Reads("extract"), Reads("closeup"))
     return Step(
         name,
@@ -47,7 +45,7 @@ def comparing(name: str, place: int) -> Step:
         reads,
         per="study",
         settings=settings,
-        version=version,
+        version=version_of(f"indexscope.analysis.{name}.run"),
         place=place,
         declares=(f"indexscope.analysis.{name}.tables:COMPARED",),
     )

@@ -11,7 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    get_current_settings,
+    temporary_settings,
+)
 
 from indexscope import IndexscopeError
 from indexscope.flows import local_server
@@ -278,3 +283,26 @@ def test_bad_input_does_not_wait_for_the_server_that_is_starting(
     ):
         raise IndexscopeError("dataset", "is none", "give another")
     assert begun[0]._process.poll() == -signal.SIGKILL
+
+
+def test_runs_on_a_temporary_server_send_no_heartbeats_for_which_they_would_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Started:
+        url = "http://127.0.0.1:9/api"
+
+        def __init__(self, *_: object) -> None: ...
+
+        def wait(self, _: float) -> None: ...
+
+    def beats() -> int | None:
+        return get_current_settings().flows.heartbeat_frequency
+
+    monkeypatch.setattr(local_server, "LocalServer", Started)
+    monkeypatch.setattr("prefect.context.refresh_global_settings_context", lambda: None)
+    monkeypatch.setenv("PREFECT_API_URL", "")  # the block sets it for the process
+    theirs = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 30}, restore_defaults={PREFECT_API_URL})
+    with theirs, local_server.temporary_server() as ready:
+        assert beats()
+        ready()
+        assert beats() is None

@@ -340,7 +340,7 @@ def test_the_code_that_makes_a_result_counts_by_its_version(
     }
     side_by_side = {"selection_changes", "output_divergence", "compare", "report"}
     versions = {
-        "indexscope.analysis.features.FEATURES_VERSION": of_features
+        "indexscope.analysis.features.extract.FEATURES_VERSION": of_features
         | side_by_side
         | {"prototypes", "recommendations", "transitions"},
         "indexscope.analysis.plugins.extract.PLUGIN_FEATURES_VERSION": {
