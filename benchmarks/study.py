@@ -5,8 +5,9 @@
 Without a study file it is the built-in one. Every round runs, in processes of their own and one after the other: the
 plain sdpa forwards of every model over every sample, one by one; the study into an empty store; the study again from
 that store. Ratios are of the medians; seconds of single steps are those that the store remembers. Where steps run side
-by side they add up to more than the whole; otherwise what they leave of it is start, plan, records and waiting. Prefect's database and the compiled kernels are there already,
-as on a machine that ran a study before; `--fresh` has none of either, which is what a first run meets.
+by side they add up to more than the whole; otherwise what they leave of it is start, plan, records and waiting.
+Prefect's database and the compiled kernels are there already, as on a machine that ran a study before; `--fresh` has
+none of either, which is what a first run meets.
 """
 
 from __future__ import annotations
