@@ -92,6 +92,12 @@ class CloseupSettings(Frozen):
         ge=0,
         description="Samples of the close-up that run again with other chunks, tie-breaks and precisions (8 runs).",
     )
+    removal_samples: int = Field(
+        default=16,
+        ge=0,
+        description="Samples of the close-up, at most three quarters, that judge what is lost without indexer heads; "
+        "the others choose which heads go first.",
+    )
     top_logits: int = Field(
         default=4096,
         ge=0,

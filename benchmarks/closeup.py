@@ -65,7 +65,7 @@ def measure(count: int, length: int) -> Times:
 
     torch.set_num_threads(1)
     from indexscope.analysis.capture.protocol import as_source
-    from indexscope.analysis.closeup import run
+    from indexscope.analysis.closeup import looking, run
     from indexscope.analysis.closeup.collect import collected
     from indexscope.analysis.settings import CloseupSettings, ExtractSettings
     from indexscope.storage.inputs.checkpoints import load_tokenizer, resolve
@@ -88,30 +88,29 @@ def measure(count: int, length: int) -> Times:
                 plain(input_ids=one, use_cache=False)
         return time.process_time() - start
 
-    def look(seen: list[Sample], reruns: int) -> float:
+    def look(seen: list[Sample], reruns: int, judged: int = 0) -> float:
         start = time.process_time()
-        run.closeup_samples(source, seen, CloseupSettings(rerun_samples=reruns), ExtractSettings())
+        settings = CloseupSettings(rerun_samples=reruns, removal_samples=judged)
+        run.closeup_samples(source, seen, settings, ExtractSettings())
         return time.process_time() - start
 
-    look(samples[:2], 1), forwards()
+    look(samples[:2], 1, 1), forwards()
     rerun = look(samples[:2], 1) - look(samples[:2], 0)
+    removal = look(samples[:4], 0, 3) - look(samples[:4], 0)
     clock = Clock()
 
     def timed(part: Any) -> Any:
-        return replace(
-            part,
-            makers=lambda look: [clock.maker(make) for make in part.makers(look)],
-            later=None if part.later is None else lambda tables: clock.maker(part.later(tables)),
-        )
+        return replace(part, makers=lambda look: [clock.maker(make) for make in part.makers(look)])
 
     run.collected = lambda: [timed(part) for part in collected()]  # type: ignore[assignment]
-    run.closeup_rows = clock.timed("closeup.rows", run.closeup_rows)
+    looking.closeup_rows = clock.timed("closeup.rows", looking.closeup_rows)
     whole, before, after = forwards(), look(samples, 0), forwards()
     found = {"plain forward": (whole + after) / 2, **clock.spent}
     found["all but the forward"] = sum(clock.spent.values())
     found["the close-up"] = before
     found = {name: value / count for name, value in found.items()}
     found["reruns of a sample"] = rerun
+    found["removal of heads of a sample"] = removal / 3
     return {name: 1000 * value for name, value in found.items()}
 
 

@@ -33,9 +33,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.capture.protocol import as_source
 from indexscope.analysis.closeup.collect import CloseupSample
+from indexscope.analysis.closeup.looking import collect_samples
 from indexscope.analysis.closeup.order import held
 from indexscope.analysis.closeup.rows import CloseupRows
-from indexscope.analysis.closeup.run import collect_samples
 from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.features.queries import sampled_queries
 from indexscope.analysis.settings import ExtractSettings

@@ -21,7 +21,8 @@ from indexscope.analysis.capture.audit import audit_causality
 from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.closeup.classes import token_classes
 from indexscope.analysis.closeup.collect import Maker, Vocabulary
-from indexscope.analysis.closeup.run import closeup_samples, collect_samples
+from indexscope.analysis.closeup.looking import collect_samples
+from indexscope.analysis.closeup.run import closeup_samples
 from indexscope.analysis.comparison.compare import combine
 from indexscope.analysis.distribution import run as distribution
 from indexscope.analysis.features import extract_samples

@@ -5,7 +5,8 @@ from __future__ import annotations
 from indexscope.storage.store.store import JSON, Store
 from indexscope.tasks.common.declared import Given, Job, Made, Step
 from indexscope.tasks.common.declared_version import version_of
-from indexscope.tasks.common.running import run_on, running
+from indexscope.tasks.common.looking import CloseLook
+from indexscope.tasks.common.running import chunks_of, run_on, running
 
 
 def _settings(given: Given) -> dict[str, JSON]:
@@ -27,8 +28,10 @@ def _compute(job: Job, _: Store) -> Made:
     with running(job) as (source, journal, facts):
         for note in source.notes:
             journal.note(note)
-        tables = extract_samples(source, job.samples.value, job.given.extract, journal, job.workers)
-        return Made(tables, facts())
+        look = None if job.along is None else CloseLook(job.along)
+        beside = {} if look is None else {"beside": look}
+        tables = extract_samples(source, job.samples.value, job.given.extract, journal, job.workers, **beside)
+        return Made(tables, facts(), along=None if look is None else look.made(tables, chunks_of(journal)))
 
 
 STEP = Step(

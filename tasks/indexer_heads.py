@@ -5,4 +5,4 @@ from __future__ import annotations
 from indexscope.tasks.common.analysis import analysis
 from indexscope.tasks.common.declared import Reads
 
-STEP = analysis("indexer_heads", Reads("closeup"), place=60)
+STEP = analysis("indexer_heads", Reads("closeup"), Reads("reruns"), place=60)

@@ -5,4 +5,4 @@ from __future__ import annotations
 from indexscope.tasks.common.analysis import analysis
 from indexscope.tasks.common.declared import Reads
 
-STEP = analysis("stability", Reads("closeup"), place=90)
+STEP = analysis("stability", Reads("closeup"), Reads("reruns"), place=90)

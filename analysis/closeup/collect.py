@@ -85,12 +85,12 @@ class Look:
     """What all collectors of a close-up may be made by.
 
     Attributes:
-        samples: The samples, in order.
+        samples: Indices of all samples that are looked at, in order.
         settings: How closely they are looked at.
         vocabulary: Texts of the token ids; None without a tokenizer.
     """
 
-    samples: Sequence[TokenSequence]
+    samples: Sequence[int]
     settings: CloseupSettings
     vocabulary: Vocabulary | None = None
 
@@ -101,23 +101,62 @@ class Look:
 
 
 @dataclass(frozen=True)
+class Again:
+    """What samples run again with, after all have been looked at.
+
+    Attributes:
+        source: The model.
+        samples: The samples that were looked at, in order.
+        settings: How closely.
+        looked: Gives a table of the close-up by its name.
+        attempt: Chooses and halves the chunk.
+    """
+
+    source: Source
+    samples: Sequence[TokenSequence]
+    settings: CloseupSettings
+    looked: Mapping[str, pl.DataFrame]
+    attempt: Attempt
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """Runs of some samples of the close-up for themselves: under other conditions, or to judge what was chosen.
+
+    Attributes:
+        tables: The tables that they fill, as they are stored.
+        run: Makes them.
+    """
+
+    tables: Mapping[str, Table]
+    run: Callable[[Again], Tables]
+
+
+@dataclass(frozen=True)
 class Collected:
     """What a question takes from the close-up; declared once, in its ``collect.py``.
 
     Attributes:
-        tables: The tables that it fills, as they are stored.
+        tables: The tables that its collectors fill, as they are stored.
         makers: Make one collector a sample each.
-        later: Makes a collector from the pilot's tables (of every fourth sample) that looks at all others, so
-            that a choice is never judged by the samples that it was made on.
-        again: Runs samples of its own, after all others.
+        rerun: What it runs again afterwards; None for nothing.
     """
 
     tables: Mapping[str, Table]
     makers: Callable[[Look], Sequence[Maker]] = lambda look: ()
-    later: Callable[[Tables], Maker] | None = None
-    again: Callable[[Source, Look, Attempt], Tables] | None = None
+    rerun: Rerun | None = None
 
 
 def collected() -> list[Collected]:
     """What all questions take from the close-up."""
     return questions.declared("collect", Collected)
+
+
+def evenly(samples: int, count: int) -> list[int]:
+    """Places of at most so many samples, evenly spaced.
+
+    >>> evenly(10, 4), evenly(2, 3)
+    ([1, 3, 6, 8], [0, 1])
+    """
+    count = min(count, samples)
+    return [(2 * place + 1) * samples // (2 * count) for place in range(count)]

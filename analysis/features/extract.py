@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
 
@@ -21,7 +21,7 @@ from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.features.buckets import BucketSums, bucket_count, bucket_of
 from indexscope.analysis.features.cache import KeyCaches
 from indexscope.analysis.features.columns import PER_TOKEN, SAMPLES
-from indexscope.analysis.features.intake import Finite, TokenSequence, called, check_samples
+from indexscope.analysis.features.intake import Beside, Finite, TokenSequence, called, check_samples
 from indexscope.analysis.features.layer import LayerFeatures
 from indexscope.analysis.features.metrics.quality import next_token_quality
 from indexscope.analysis.features.sampling import measured_parts
@@ -48,6 +48,7 @@ def extract_samples(
     settings: ExtractSettings,
     journal: Journal | None = None,
     workers: int = 1,
+    beside: Callable[[TokenSequence], Beside | None] = lambda sample: None,
 ) -> dict[str, pl.DataFrame]:
     """Run the model over samples and return its feature tables.
 
@@ -62,10 +63,13 @@ def extract_samples(
         settings: Chunk, batch, thresholds.
         journal: Where notes and the chunk sizes used are kept; by default notes go to the log.
         workers: How many extractions share the memory.
+        beside: Gives what else looks at a sample while it runs, again if it has to run again with a smaller chunk. Only
+            samples that are a batch of their own are looked at (`settings.batch` of 1), with the scores of single
+            indexer heads.
 
     Returns:
         Tables samples, attention, heads, positions and tokens; with an indexer also indexer, recalls, scores
-        and selections.
+        and selections; and those of all that looked at samples beside it.
         Values are per sample, so that shards add up to the same tables however samples are cut into them. dense_nll is
         null where the source has no dense reference.
 
@@ -78,12 +82,10 @@ def extract_samples(
     check_samples(source, samples)
     attempt, alarm = Attempt(source, settings, journal, workers), Alarm(source.family, journal)
     parts = attempt.gathered(
-        batches(samples, settings.batch), lambda batch, chunk: _extract_batch(source, batch, settings, chunk, alarm)
+        batches(samples, settings.batch),
+        lambda batch, chunk: _extract_batch(source, batch, settings, chunk, alarm, _also(batch, beside)),
     )
-    tables = {name: pl.concat(frames) for name, frames in parts.items()}
-    for name, table in tables.items():
-        _refuse_infinite(name, table)
-    return tables
+    return {name: pl.concat(frames) for name, frames in parts.items()}
 
 
 def batches(samples: Sequence[TokenSequence], size: int) -> Iterator[list[TokenSequence]]:
@@ -94,8 +96,17 @@ def batches(samples: Sequence[TokenSequence], size: int) -> Iterator[list[TokenS
             yield same_length[start : start + size]
 
 
+def _also(batch: Sequence[TokenSequence], beside: Callable[[TokenSequence], Beside | None]) -> Beside | None:
+    return beside(batch[0]) if len(batch) == 1 else None
+
+
 def _extract_batch(
-    source: Source, batch: list[TokenSequence], settings: ExtractSettings, chunk_size: int, alarm: Alarm
+    source: Source,
+    batch: list[TokenSequence],
+    settings: ExtractSettings,
+    chunk_size: int,
+    alarm: Alarm,
+    also: Beside | None,
 ) -> dict[str, pl.DataFrame]:
     device = source.device
     input_ids = torch.tensor([list(sample.input_ids) for sample in batch], dtype=torch.int64, device=device)
@@ -109,6 +120,8 @@ def _extract_batch(
 
     def observe(chunk: AttentionChunk) -> torch.Tensor:
         alarm.look(chunk)
+        if also is not None:
+            also.observe(chunk)
         chunk = caches.followed(chunk)
         layer = layers.get(chunk.layer)
         if layer is None:
@@ -124,6 +137,12 @@ def _extract_batch(
         sampler.add(chunk)
         return output
 
+    def run() -> Iterator[tuple[int, torch.Tensor]]:
+        for start, logits in source.run(input_ids, observe, chunk_size, head_scores=also is not None):
+            if also is not None:
+                also.predicted(start, logits)
+            yield start, logits
+
     def predicted(chunks: Iterable[tuple[int, torch.Tensor]]) -> BucketSums:
         sums = BucketSums(_PREDICTED, (len(batch),), bucket_count(length))
         for start, logits in chunks:
@@ -134,7 +153,7 @@ def _extract_batch(
             sums.add(next_token_quality(logits, input_ids, start), bucket_of(positions))
         return sums
 
-    quality = predicted(source.run(input_ids, observe, chunk_size))
+    quality = predicted(run())
     dense = predicted(())
     if settings.dense_reference and source.has_indexer:
         with suppress(NotImplementedError):  # a source without a dense reference says so
@@ -156,7 +175,9 @@ def _extract_batch(
         tables["scores"] = scores_table(index, layers)
     if len(selections := sampler.table()):
         tables["selections"] = selections
-    return tables
+    for name, table in tables.items():
+        _refuse_infinite(name, table)
+    return tables if also is None else tables | also.tables()
 
 
 def _tokens_table(index: list[int], quality: BucketSums, dense: BucketSums) -> pl.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import polars as pl
 import torch
 
 from indexscope import IndexscopeError
@@ -21,6 +22,22 @@ class TokenSequence(Protocol):
     def name(self) -> str: ...  # noqa: D102
     @property
     def input_ids(self) -> Sequence[int]: ...  # noqa: D102
+
+
+class Beside(Protocol):
+    """What looks at a sample beside its extraction, in the same run."""
+
+    def observe(self, chunk: AttentionChunk) -> None:
+        """Take what one layer sees of one chunk."""
+        ...
+
+    def predicted(self, start: int, logits: torch.Tensor) -> None:
+        """Take the logits of one chunk from query start on, once all its layers were observed."""
+        ...
+
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """What it saw, by tables of its own names."""
+        ...
 
 
 def called(batch: Sequence[TokenSequence]) -> str:

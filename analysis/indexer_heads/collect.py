@@ -1,6 +1,6 @@
 """Indexer heads at the sampled queries: what each one does, which are alike, and what is lost without them.
 
-Entry points: `head_collector`; then, on other samples than those, `removal_order` and `pruning_collector`.
+Entry points: `head_collector`; then `remove_heads`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from indexscope.analysis.closeup.collect import CloseupSample, Collected, Maker, Tables
+from indexscope.analysis.closeup.collect import CloseupSample, Collected, Maker, Rerun, Tables
 from indexscope.analysis.closeup.rows import CloseupRows
 from indexscope.analysis.closeup.stacked import by_layer
 from indexscope.analysis.features.positions import AXES
 from indexscope.analysis.indexer_heads.block import head_blocks
 from indexscope.analysis.indexer_heads.measures import Positions, head_measures, pair_measures, position_sums
-from indexscope.analysis.indexer_heads.removal import pruning_collector, removal_order
+from indexscope.analysis.indexer_heads.removal import pruning_collector, removal_order, remove_heads
 from indexscope.analysis.indexer_heads.sketch import HeadSketch, head_scores
-from indexscope.analysis.indexer_heads.tables import COLLECTED, HEADS, PAIRS, POSITIONS, SCORES
+from indexscope.analysis.indexer_heads.tables import COLLECTED, HEADS, PAIRS, POSITIONS, REMOVED, SCORES
 from indexscope.columns import Table
 
 __all__ = ["head_collector", "pruning_collector", "removal_order"]
@@ -154,8 +154,4 @@ def _means(sums: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.f
         return sums[0] / sums[1], sums[1]
 
 
-CLOSEUP = Collected(
-    COLLECTED,
-    lambda look: (head_collector(),),
-    later=lambda pilot: pruning_collector(removal_order(pilot["indexer_heads"])),
-)
+CLOSEUP = Collected(COLLECTED, lambda look: (head_collector(),), Rerun(REMOVED, remove_heads))

@@ -8,6 +8,7 @@ a search over subsets may do better. The losses along the order are those of rea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,13 +16,44 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from indexscope.analysis.closeup.collect import CloseupSample, Maker, Tables
+from indexscope.analysis.closeup.collect import Again, CloseupSample, Maker, Tables, evenly
+from indexscope.analysis.closeup.looking import collect_samples
 from indexscope.analysis.closeup.rows import CloseupRows
 from indexscope.analysis.closeup.stacked import by_layer
 from indexscope.analysis.indexer_heads.block import head_blocks
 from indexscope.analysis.indexer_heads.tables import PRUNING
 
 Order = Mapping[int, NDArray[np.int64]]
+PILOT = 0.25
+"""Least share of the samples by which the order is chosen."""
+
+
+def remove_heads(again: Again) -> Tables:
+    """What is lost as heads go, on samples that had no part in the choice of their order.
+
+    As many samples as the settings say are judged by, spread evenly, but at most three quarters; the order is chosen by
+    all others.
+
+    Tables:
+        indexer_pruning: See `pruning_collector`; empty where no layer shows scores of single heads.
+    """
+    judged, pilot = divided(len(again.samples), again.settings.removal_samples)
+    own = pl.col("sample").is_in([again.samples[place].index for place in pilot])
+    order = removal_order(again.looked["indexer_heads"].filter(own))
+    if not judged or not order:
+        return {"indexer_pruning": PRUNING.empty()}
+    samples = [again.samples[place] for place in judged]
+    return collect_samples(again.source, samples, [pruning_collector(order)], again.settings.queries, again.attempt)
+
+
+def divided(samples: int, count: int) -> tuple[list[int], list[int]]:
+    """Places of the samples that are judged by and of those that choose.
+
+    >>> divided(8, 16)
+    ([0, 2, 3, 4, 6, 7], [1, 5])
+    """
+    judged = evenly(samples, min(count, samples - math.ceil(samples * PILOT)))
+    return judged, sorted(set(range(samples)) - set(judged))
 
 
 def removal_order(frame: pl.DataFrame) -> dict[int, NDArray[np.int64]]:

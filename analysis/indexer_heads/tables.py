@@ -246,8 +246,8 @@ COLLECTED = {
     "indexer_head_pairs": PAIRS,
     "indexer_head_scores": SCORES,
     "indexer_head_positions": POSITIONS,
-    "indexer_pruning": PRUNING,
 }
+REMOVED = {"indexer_pruning": PRUNING}
 RESULTS = {
     **BOTH,
     "focus": FOCUSED,

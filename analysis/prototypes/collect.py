@@ -117,4 +117,4 @@ def _maps(attention: torch.Tensor, length: int) -> list[bytes]:
     return [written[start : start + size] for start in range(0, len(written), size)]
 
 
-CLOSEUP = Collected({"attention_maps": MAPS}, lambda look: (map_collector([sample.index for sample in look.samples]),))
+CLOSEUP = Collected({"attention_maps": MAPS}, lambda look: (map_collector(look.samples),))

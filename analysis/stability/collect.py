@@ -11,14 +11,14 @@ from collections.abc import Sequence
 
 import torch
 
-from indexscope.analysis.closeup.collect import CloseupSample, Collected, Collector, Maker, Tables
+from indexscope.analysis.closeup.collect import CloseupSample, Collected, Collector, Maker, Rerun, Tables
 from indexscope.analysis.closeup.order import choice, earliest, own_priority
 from indexscope.analysis.closeup.rows import CloseupRows
 from indexscope.analysis.closeup.stacked import Stacked, stacked
 from indexscope.analysis.closeup.weighted import Queries, grouped, of_queries
-from indexscope.analysis.stability.rerun import rerun_samples
+from indexscope.analysis.stability.rerun import rerun_some
 from indexscope.analysis.stability.rounding import ROUNDINGS, TIES, latest
-from indexscope.analysis.stability.tables import COLLECTED, SELECTION_STABILITY
+from indexscope.analysis.stability.tables import COLLECTED, RERUN_TABLES, SELECTION_STABILITY
 
 VARIANTS = (TIES, *ROUNDINGS)
 
@@ -89,4 +89,4 @@ def compare(rows: Stacked, scores: torch.Tensor, own: torch.Tensor, up: torch.Te
     }
 
 
-CLOSEUP = Collected(COLLECTED, lambda look: (stability_collector(),), again=rerun_samples)
+CLOSEUP = Collected(COLLECTED, lambda look: (stability_collector(),), Rerun(RERUN_TABLES, rerun_some))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from indexscope.analysis.capture.protocol import TracedModel
 from indexscope.analysis.capture.source import Source
-from indexscope.analysis.closeup.collect import Look, Tables
+from indexscope.analysis.closeup.collect import Again, Tables, evenly
 from indexscope.analysis.closeup.rows import closeup_queries
 from indexscope.analysis.closeup.weighted import Groups, Queries, array, grouped
 from indexscope.analysis.features.attempt import Attempt
@@ -37,14 +37,13 @@ _WHOLE = (
 )
 
 
-def rerun_samples(source: Source, look: Look, attempt: Attempt) -> Tables:
+def rerun_some(again: Again) -> Tables:
     """`rerun_stability` of as many samples as the settings say, spread evenly."""
-    samples, count = look.samples, look.settings.rerun_samples
+    source, samples, count = again.source, again.samples, again.settings.rerun_samples
     if count and source.has_indexer and isinstance(source, TracedModel):
-        attempt.journal.note(f"{source.family}: {_WHOLE}")
-    if count < len(samples):
-        samples = [samples[(2 * place + 1) * len(samples) // (2 * count)] for place in range(count)]
-    return rerun_stability(source, samples, look.settings.queries, attempt)
+        again.attempt.journal.note(f"{source.family}: {_WHOLE}")
+    chosen = [samples[place] for place in evenly(len(samples), count)]
+    return rerun_stability(source, chosen, again.settings.queries, again.attempt)
 
 
 def rerun_stability(source: Source, samples: Sequence[TokenSequence], queries: int, attempt: Attempt) -> Tables:

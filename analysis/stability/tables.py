@@ -117,9 +117,6 @@ OUTPUTS = table_of(
     band("nats", "nll_"),
     SAMPLES,
 )
-COLLECTED = {
-    "selection_stability": SELECTION_STABILITY,
-    "selection_rerun": SELECTION_RERUN,
-    "output_stability": OUTPUT_STABILITY,
-}
+COLLECTED = {"selection_stability": SELECTION_STABILITY}
+RERUN_TABLES = {"selection_rerun": SELECTION_RERUN, "output_stability": OUTPUT_STABILITY}
 RESULTS = {**BOTH, "variants": VARIANTS, "fragility": FRAGILITY, "rerun": RERUN, "outputs": OUTPUTS}

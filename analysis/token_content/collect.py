@@ -117,7 +117,7 @@ def _down(weight: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 
 
 def _makers(look: Look) -> tuple[Maker, ...]:
-    shown = {look.samples[place].index for place in (0, len(look.samples) // 2, -1)}
+    shown = {look.samples[place] for place in (0, len(look.samples) // 2, -1)}
     pieces = None if look.vocabulary is None else look.vocabulary.pieces
     return content_collector(look.classes), example_collector(pieces, shown)
 

@@ -24,8 +24,8 @@ Refresh = Annotated[
     typer.Option(
         "--refresh",
         metavar="STEP",
-        help="Compute a step even if the store has it: extract, closeup, audit, profile, analyze (or one analysis, "
-        "e.g. clustering), compare, report, all. What follows runs again if other bytes come out.",
+        help="Compute a step even if the store has it: extract, closeup, reruns, audit, profile, analyze (or one "
+        "analysis, e.g. clustering), compare, report, all. What follows runs again if other bytes come out.",
     ),
 ]
 Full = Annotated[

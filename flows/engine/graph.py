@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 
+from indexscope.storage.inputs.samples import Sample
 from indexscope.storage.store.store import JSON, StepKey, step_key
 from indexscope.tasks.common.declared import COMMANDS, RESULT, Given, Per, Reads, Source, Step
 from indexscope.tasks.common.dumps import Dump
@@ -69,6 +70,10 @@ class Node:
         """What people call it: the step, and the name of the model or dump where there is one result of each."""
         return f"{self.step.name} {self.owner}" if self.owner else self.step.name
 
+    def goes_along(self, other: Node) -> bool:
+        """Whether a run of the other makes units of this one as well."""
+        return self.owner == other.owner and self.step.along(self.given) == other.step.name
+
     @property
     def source(self) -> Source:
         """What a step that reads it is told."""
@@ -107,7 +112,7 @@ def expand(
     models: Sequence[Checkpoint],
     given: Given,
     study: str,
-    shards: Sequence[str],
+    shards: Mapping[str, Sequence[Sample]],
     late: Late = lambda step, nodes: {},
     dumps: Sequence[Dump] = (),
     against: Dump | None = None,
@@ -119,7 +124,7 @@ def expand(
         models: The models that are run: the baseline, then candidates.
         given: What the study is given.
         study: Its name, which labels its results.
-        shards: Names of the shards.
+        shards: Samples of each shard, by name.
         late: Further inputs of a step.
         dumps: The candidates that are dumps of selections.
         against: The baseline, where it is a dump too; then there are no models.
@@ -148,10 +153,19 @@ def expand(
             )
             inputs = {**_addresses(read, owner, names), **step.settings(own), **late(step, list(made.values()))}
             key = step_key(step.kind, {**inputs, "version": step.version()})
-            units = tuple(shards) if step.sharded else (RESULT,)
+            units = _units(step, own, shards)
             label = f"{study}: {owner}" if owner else study
             made[step.name, owner] = Node(step, model, own, key, units, label, read, own_dumps)
     return Graph(tuple(made.values()))
+
+
+def _units(step: Step, given: Given, shards: Mapping[str, Sequence[Sample]]) -> tuple[str, ...]:
+    """The units of a step: of one that is sharded the shards that hold samples for it, at least the first."""
+    if not step.sharded:
+        return (RESULT,)
+    wanted = {sample.index for sample in step.given_of([one for part in shards.values() for one in part], given)}
+    found = tuple(name for name, part in shards.items() if any(sample.index in wanted for sample in part))
+    return found or tuple(shards)[:1]
 
 
 def resolved(steps: Sequence[Step]) -> list[Step]:

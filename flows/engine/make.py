@@ -12,7 +12,7 @@ from indexscope.flows.engine.graph import Graph, Node, levels
 from indexscope.flows.engine.narrate import all_progress, damage_lines, say, summary
 from indexscope.flows.engine.reasons import NOVEL, why
 from indexscope.flows.engine.settings import LOOKUP, Spread
-from indexscope.flows.engine.side_by_side import SideBySide
+from indexscope.flows.engine.side_by_side import Begun, SideBySide
 from indexscope.flows.engine.units import Failure, ModelsFailed, UnitsFailed, run_each, started, threads
 from indexscope.plugins import PluginFile
 from indexscope.storage.inputs.samples import Sample
@@ -70,32 +70,54 @@ class Engine:
     def _models(self, nodes: Sequence[Node], failed: dict[str, UnitsFailed], known: set[StepKey]) -> None:
         if not nodes:
             return
-        busy = any(node.step.name in self.refresh or not self._has(node) for node in nodes)
-        contents, spread = Contents(self.store), self.spread if busy else LOOKUP
+        busy = any(self._to_make(node) for node in nodes)
+        spread = self.spread if busy else LOOKUP
+        workers = spread.workers if busy else 1
+        going_along = {node: one for node in nodes for one in nodes if one.goes_along(node)}
+        made: dict[Node, dict[str, StepRecord]] = {}
 
-        def begin(node: Node) -> list[Job]:
-            reason = self._announced(node, contents)
-            if node.step.sharded:
-                self.store.prepare(node.key, node.label, node.units)
-            return [self._job(node, unit, reason, workers=spread.workers if busy else 1) for unit in node.units]
+        def begin(node: Node) -> Begun:
+            contents, found = Contents(self.store), made.get(node, {})
+            jobs = self._jobs(node, workers, "" if found else self._announced(node, contents), contents)
+            other = going_along.get(node)
+            if other is not None and (both := self._to_make(node) & self._to_make(other)):
+                theirs = self._jobs(other, workers, self._announced(other, contents), contents)
+                also = {job.target.unit: job for job in theirs if job.target.unit in both}
+                jobs = [replace(job, along=also.get(job.target.unit)) for job in jobs]
+            return jobs, {place: found[unit] for place, unit in enumerate(node.units) if unit in found}
 
-        self._side_by_side(_one_model_after_the_other(nodes, spread.workers), spread, begin, failed)
+        def through(node: Node, records: Sequence[StepRecord]) -> None:
+            for record in records:
+                if record.along is not None:
+                    made.setdefault(going_along[node], {})[record.unit] = record.along
+
+        order = _one_model_after_the_other(nodes, spread.workers)
+        self._side_by_side(order, spread, begin, failed, through)
         known |= {node.key for node in nodes if node.owner not in failed}
+
+    def _jobs(self, node: Node, workers: int, reason: str, contents: Contents) -> list[Job]:
+        """The jobs of all units of a result that runs a model."""
+        if node.step.sharded:
+            self.store.prepare(node.key, node.label, node.units)
+        made_from = contents.made_from(node)
+        return [self._job(node, unit, reason, made_from, workers=workers) for unit in node.units]
 
     def _side_by_side(
         self,
         nodes: Sequence[Node],
         spread: Spread,
-        begin: Callable[[Node], Sequence[Job]],
+        begin: Callable[[Node], Begun],
         failed: dict[str, UnitsFailed],
+        through: Callable[[Node, Sequence[StepRecord]], None] = lambda node, records: None,
     ) -> None:
         with all_progress() as bars:
 
-            def announced(node: Node) -> Sequence[Job]:
+            def announced(node: Node) -> Begun:
                 with bars.aside():
                     return begin(node)
 
             for node, jobs, results in SideBySide(nodes, spread, failed, announced, bars).run():
+                through(node, [one for one in results if isinstance(one, StepRecord)])
                 if failures := [one for one in results if isinstance(one, Failure)]:
                     failed.setdefault(node.owner, UnitsFailed(node.title, failures, len(jobs)))
                 else:
@@ -170,7 +192,7 @@ class Engine:
                 workers = self.spread.workers
                 jobs = [self._job(node, unit, "", damage=one, workers=workers) for unit, one in damages.items()]
                 failed: dict[str, UnitsFailed] = {}
-                self._side_by_side([node], self.spread, lambda _: jobs, failed)
+                self._side_by_side([node], self.spread, lambda _: (jobs, {}), failed)
                 if failed:
                     raise failed[node.owner]
             elif failures := [failure for failure in self._each([node], damages[found.unit]) if failure is not None]:
@@ -184,7 +206,7 @@ class Engine:
         self, node: Node, unit: str, reason: str, made_from: str | None = None, damage: str = "", workers: int = 1
     ) -> Job:
         step = node.step
-        samples = self.shards[unit] if step.sharded else step.samples(self._samples, node.given)
+        samples, chosen = self._samples_of(node, unit)
         target = Target(
             self.store.url,
             node.key,
@@ -204,11 +226,22 @@ class Engine:
             node.model,
             tuple(dump.of(sample.index for sample in samples) for dump in node.dumps),
             Parcel(tuple(samples)),
+            Parcel(chosen),
+            None,
             1 if step.timed else workers,
             self.tokenizer,
             self.plugins,
             Parcel(self.more(node)),
         )
+
+    def _samples_of(self, node: Node, unit: str) -> tuple[Sequence[Sample], Sequence[int]]:
+        """The samples of a unit, and the indices of those of all units."""
+        chosen = node.step.given_of(self._samples, node.given)
+        indices = [sample.index for sample in chosen]
+        if not node.step.sharded:
+            return chosen, indices
+        wanted = set(indices)
+        return [sample for sample in self.shards[unit] if sample.index in wanted], indices
 
     @cached_property
     def spread(self) -> Spread:
@@ -231,8 +264,12 @@ class Engine:
             return described(self.store, damage)
         return ""
 
-    def _has(self, node: Node) -> bool:
-        return all(status == "committed" for status in self.store.unit_statuses(node.key, node.units).values())
+    def _to_make(self, node: Node) -> set[str]:
+        """The units that are to be computed, as far as their markers tell."""
+        if node.step.name in self.refresh:
+            return set(node.units)
+        statuses = self.store.unit_statuses(node.key, node.units)
+        return {unit for unit, status in statuses.items() if status != "committed"}
 
     def why(self, node: Node, contents: Contents) -> str:
         """Why a result would be made now; empty if it would not."""
@@ -258,13 +295,13 @@ class Engine:
 def _one_model_after_the_other(nodes: Sequence[Node], workers: int) -> list[Node]:
     """What comes first of all models, then all else of each model, since a worker holds one model at a time.
 
-    Of one model what is timed comes last, since no other work may be beside it, and for several workers what is one
-    long unit before what is cut into shards, which fill the time of the others.
+    For several workers what is timed comes before all that is not, since all of them must rest for it; then, of one
+    model, what is one long unit before what is cut into shards, which fill the time of the others.
     """
     models = list(dict.fromkeys(node.runs for node in nodes))
 
-    def place(node: Node) -> tuple[bool, int, bool, bool]:
+    def place(node: Node) -> tuple[bool, bool, int, bool]:
         step = node.step
-        return not step.first, models.index(node.runs), step.timed, workers > 1 and step.sharded
+        return not step.first, workers > 1 and not step.timed, models.index(node.runs), workers > 1 and step.sharded
 
     return sorted(nodes, key=place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -20,6 +20,8 @@ from indexscope.flows.engine.units import Failure, checked, pool, result_of, sta
 from indexscope.tasks.common.declared import Job
 from indexscope.tasks.common.step import task_of
 from indexscope.tasks.common.unit import StepRecord
+
+Begun = tuple[Sequence[Job], Mapping[int, StepRecord]]
 
 
 @dataclass(eq=False)
@@ -48,7 +50,8 @@ class SideBySide:
         nodes: The results, in the order in which they begin where all may.
         runner: How units are spread.
         failed: Names of models that have failed; what is not begun of them is left out.
-        begin: Gives the jobs of a result when it begins.
+        begin: Gives the jobs of a result when it begins, and what became of those that were made along with others, by
+            their numbers.
         bars: Show how far each is.
     """
 
@@ -57,7 +60,7 @@ class SideBySide:
         nodes: Sequence[Node],
         runner: Spread,
         failed: Container[str],
-        begin: Callable[[Node], Sequence[Job]],
+        begin: Callable[[Node], Begun],
         bars: Bars,
     ) -> None:
         self._waiting, self._spread, self._failed, self._begin, self._bars = list(nodes), runner, failed, begin, bars
@@ -77,8 +80,8 @@ class SideBySide:
         """
         with ExitStack() as running:
             runner = running.enter_context(started(pool(self._spread)))
-            while self._fill(runner):
-                if self._land():
+            while self._fill(runner) or self._begun:
+                if self._flying and self._land():
                     running.close()
                     runner = running.enter_context(started(pool(self._spread)))
                 under_way = [one for one, _ in (*self._flying.values(), *self._suspects)]
@@ -102,7 +105,9 @@ class SideBySide:
         if self._suspects:
             self._alone = True
             return self._suspects.popleft()
-        one = next((one for one in self._begun if one.queue), None) or self._opened(in_flight)
+        one = next((one for one in self._begun if one.queue), None)
+        while one is None and (opened := self._opened(in_flight)) is not None:
+            one = opened if opened.queue else None
         self._alone = one is not None and one.node.step.timed
         return None if one is None else (one, one.queue.popleft())
 
@@ -116,16 +121,17 @@ class SideBySide:
         if in_flight and (node.step.timed or (shared and any(one.runs != node.runs for one in in_flight))):
             return None
         self._waiting.remove(node)
-        jobs = self._begin(node)
-        advance = (self._bars(node.title, len(jobs)), progress_artifact(node.title, len(jobs)))
-        self._begun.append(_Begun(node, jobs, advance, deque(range(len(jobs)))))
+        jobs, made = self._begin(node)
+        left = [number for number in range(len(jobs)) if number not in made]
+        advance = (self._bars(node.title, len(left)), progress_artifact(node.title, len(left))) if left else ()
+        self._begun.append(_Begun(node, jobs, advance, deque(left), {**made}))
         return self._begun[-1]
 
     def _held_up(self, node: Node) -> bool:
-        """Whether a result waits for another: one that it is made from, or that comes first of its model."""
+        """Whether a result waits for another: one that it is made from or along with, or the first of its model."""
         left = {*self._waiting, *(one.node for one in self._begun)} - {node}
         first = any(one.step.first and one.owner == node.owner for one in left) and not node.step.first
-        return first or not left.isdisjoint(node.made_from)
+        return first or any(node.goes_along(one) for one in left) or not left.isdisjoint(node.made_from)
 
     def _land(self) -> bool:
         """Take what became of the next unit that is through; whether the runner's processes died."""

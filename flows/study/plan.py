@@ -56,10 +56,11 @@ class Plan(Inputs):
             return {"provenance": settled(self, nodes)} if step.name == "report" else {}
 
         checkpoints = [model.checkpoint for model in self.models]
-        names = [name for name, _ in self.shards]
         dumps = [plan.dump for plan in self.dumps if plan.role == "candidate"]
         against = next((plan.dump for plan in self.dumps if plan.role == "baseline"), None)
-        return expand(list(STEPS.values()), checkpoints, self.given, self.study.name, names, late, dumps, against)
+        return expand(
+            list(STEPS.values()), checkpoints, self.given, self.study.name, dict(self.shards), late, dumps, against
+        )
 
     def made_by(self, command: str) -> list[Node]:
         """The results that a command makes; "study" makes all."""

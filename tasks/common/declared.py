@@ -110,6 +110,8 @@ class Job:
         checkpoint: The model, for what is made of a dump the baseline; None for what is made without a model.
         dumps: The dump that it is of, and the baseline's where it is a dump too, with the records of the samples.
         samples: The unit's samples, for a step that runs the model.
+        chosen: Indices of the samples of all units of the step.
+        along: The same unit of a step that this job makes as well.
         workers: How many jobs share the cores.
         tokenizer: Folder of the tokenizer that made the samples; None where they came as ids.
         plugins: Files of the study's plug-ins.
@@ -123,6 +125,8 @@ class Job:
     checkpoint: Checkpoint | None = None
     dumps: tuple[Dump, ...] = ()
     samples: Parcel[Sequence[Sample]] = field(default_factory=lambda: Parcel(()))
+    chosen: Parcel[Sequence[int]] = field(default_factory=lambda: Parcel(()))
+    along: Job | None = None
     workers: int = 1
     tokenizer: str | None = None
     plugins: tuple[PluginFile, ...] = ()
@@ -133,7 +137,8 @@ class Job:
         """What Prefect calls the run."""
         unit = "" if self.target.alone else f" {self.target.unit}"
         owner = self.dumps[0].name if self.dumps else self.checkpoint.name if self.checkpoint else ""
-        return f"{self.step} {owner}{unit}" if owner else self.step
+        steps = f"{self.step} and {self.along.step}" if self.along else self.step
+        return f"{steps} {owner}{unit}" if owner else steps
 
     def of(self, step: str, of_each: bool = False) -> list[Source]:
         """The sources of one step: one of each model, where it is read of several."""
@@ -148,11 +153,15 @@ class Made:
         tables: Frames by table.
         facts: Kept in the commit marker. A list of ``notes`` is for the user.
         described: What the columns of a table mean, where that is known of this result only.
+        along: What `Job.along` asked for.
+        seconds: What of the time was spent on it, where something else was made along with it.
     """
 
     tables: Tables
     facts: dict[str, JSON] = field(default_factory=dict)
     described: Mapping[str, Table] = field(default_factory=dict)
+    along: Made | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -168,12 +177,14 @@ class Step:
         per: Whether there is one result for each model that is run, for each candidate that is a dump of selections, or
             one for the study. One for the study that reads others is left out where none of them has a result.
         runs_model: Whether it loads the model.
-        sharded: One unit for each shard of samples; else one for all.
+        sharded: One unit for each shard that holds samples for it; else one for all.
+        along: Name of the step, sharded alike, whose run of the model makes missing units of this one as well; "" where
+            it has runs of its own.
         timed: Whether its numbers are times, so that nothing may run beside it.
         first: Before the other steps of any model: what would make all their work worthless.
         place: Where it stands among the steps of its command, in tables, reports and narration: in the order in which a
             reader asks.
-        samples: Which samples a step of one unit is given.
+        samples: Which samples a step is given: by default all if it is sharded, else none.
         settings: What its bytes depend on besides its sources, as JSON.
         version: Raise it when the same inputs would give other bytes.
         wanted: Whether a study has it.
@@ -189,14 +200,21 @@ class Step:
     per: Per = "model"
     runs_model: bool = False
     sharded: bool = False
+    along: Callable[[Given], str] = lambda given: ""
     timed: bool = False
     first: bool = False
     place: int = 100
-    samples: Callable[[Sequence[Sample], Given], Sequence[Sample]] = lambda samples, given: ()
+    samples: Callable[[Sequence[Sample], Given], Sequence[Sample]] | None = None
     settings: Callable[[Given], Mapping[str, JSON]] = lambda given: {}
     version: Callable[[], int] = lambda: 1
     wanted: Callable[[Given], bool] = lambda given: True
     declares: tuple[str, ...] = ()
+
+    def given_of(self, samples: Sequence[Sample], given: Given) -> Sequence[Sample]:
+        """The samples that it is given in all its units."""
+        if self.samples is not None:
+            return self.samples(samples, given)
+        return samples if self.sharded else ()
 
     @property
     def noun(self) -> str:

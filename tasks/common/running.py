@@ -42,11 +42,16 @@ def running(job: Job) -> Iterator[tuple[Source, Journal, Callable[[], dict[str, 
     journal = Journal(tell)
 
     def facts() -> dict[str, JSON]:
-        return {"notes": list(journal.notes), **({"chunks": sorted(journal.chunks)} if journal.chunks else {})}
+        return {"notes": list(journal.notes), **chunks_of(journal)}
 
     model = borrow(job.checkpoint, job.given.extract)
     with job.checkpoint.origin.told():
         yield model, journal, facts
+
+
+def chunks_of(journal: Journal) -> dict[str, JSON]:
+    """The chunk sizes that were used, as commit markers keep them."""
+    return {"chunks": sorted(journal.chunks)} if journal.chunks else {}
 
 
 def tell(note: str) -> None:

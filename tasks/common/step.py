@@ -52,7 +52,7 @@ def may_pass(_task: object, _run: object, state: State[Any]) -> bool:
 def make_unit(job: Job) -> StepRecord | State[StepRecord]:
     """Make one unit of a step, unless the store has it whole."""
     step = STEPS[job.step]
-    return perform(job.target, lambda store: step.compute(job, store), lambda: tables_of(step))
+    return perform(job.target, lambda store: step.compute(job, store), lambda: tables_of(step), job.along)
 
 
 def task_of(job: Job) -> Task[Any, Any]:
@@ -69,7 +69,10 @@ def start_worker(quiet: bool) -> None:
 
 
 def perform(
-    target: Target, compute: Callable[[Store], Made], tables: Callable[[], Mapping[str, Table]] = dict
+    target: Target,
+    compute: Callable[[Store], Made],
+    tables: Callable[[], Mapping[str, Table]] = dict,
+    along: Job | None = None,
 ) -> StepRecord | State[StepRecord]:
     """Return the record of a unit, computing and committing it unless the store has it whole.
 
@@ -77,6 +80,7 @@ def perform(
         target: Where the result goes.
         compute: Makes the unit.
         tables: Gives the tables as they are declared, where what is made does not say.
+        along: The unit that is made along with it.
 
     Prefect's own cache is not used: a cached state of Prefect's can outlive the Parquet file that it stands for, a
     commit marker cannot. Prefect shows "Cached" exactly when the unit is committed and intact.
@@ -97,18 +101,37 @@ def perform(
         with suppress(MissingContextError):
             get_run_logger().exception("%s %s failed", target.label, target.unit)
         raise
-    seconds = round(time.perf_counter() - start, 3)
+    seconds = time.perf_counter() - start
+    beside = None
+    if along is not None and made.along is not None:
+        theirs = made.along.seconds or 0.0
+        seconds -= theirs
+        there = _known(store, along.target)
+        beside = _commit(store, along.target, made.along, theirs, there, tables_of(STEPS[along.step]))
+    record = _commit(store, target, made, seconds, (known, damage), made.described or tables())
+    return Completed(message=_because(target, damage), data=replace(record, along=beside))
+
+
+def _commit(
+    store: Store,
+    target: Target,
+    made: Made,
+    seconds: float,
+    there: tuple[UnitRecord | None, str],
+    tables: Mapping[str, Table],
+) -> StepRecord:
+    """Commit a unit in place of what is there, as `_known` tells it."""
+    known, damage = there
     if target.alone:
         store.prepare(target.key, target.label, [target.unit])
-    extra: dict[str, JSON] = {"seconds": seconds, "versions": versions(), **made.facts}
+    extra: dict[str, JSON] = {"seconds": round(seconds, 3), "versions": versions(), **made.facts}
     if target.made_from is not None:
         extra[MADE_FROM] = target.made_from
     if known is not None or damage:
         store.discard(target.key, target.unit)  # not before there is something to take its place
-    unit = store.commit(target.key, target.unit, made.tables, target.label, extra, made.described or tables())
+    unit = store.commit(target.key, target.unit, made.tables, target.label, extra, tables)
     same = None if known is None else known.files == unit.files
-    record = replace(record_of(unit, cached=False), damage=damage, same=same)
-    return Completed(message=_because(target, damage), data=record)
+    return replace(record_of(unit, cached=False), damage=damage, same=same)
 
 
 def _known(store: Store, target: Target) -> tuple[UnitRecord | None, str]:

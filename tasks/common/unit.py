@@ -26,6 +26,7 @@ class StepRecord:
         notes: What the user should know of how it was made.
         damage: What was wrong with the unit that was there before, if it was damaged.
         same: Whether it has the bytes that it had before; None if it was not there whole.
+        along: What became of the unit that was made along with it.
     """
 
     unit: str
@@ -35,6 +36,7 @@ class StepRecord:
     notes: tuple[str, ...] = ()
     damage: str = ""
     same: bool | None = None
+    along: StepRecord | None = None
 
 
 @dataclass(frozen=True)

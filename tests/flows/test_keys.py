@@ -69,6 +69,7 @@ OTHER: dict[str, Any] = {
     "closeup.samples": 3,
     "closeup.queries": 6,
     "closeup.rerun_samples": 1,
+    "closeup.removal_samples": 1,
     "closeup.top_logits": 100,
     "closeup.attended_keys": 100,
     "shard_size": 4,
@@ -328,7 +329,8 @@ def test_the_code_that_makes_a_result_counts_by_its_version(
     inputs: Path, before: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = load_study(inputs / "study.yaml")
-    of_closeup = {"closeup", "key_budget", "indexer_heads", "layer_sharing", "token_content", "stability"}
+    of_reruns = {"reruns", "indexer_heads", "stability"}
+    of_closeup = {"closeup", "key_budget", "layer_sharing", "token_content", *of_reruns}
     of_features = {
         "extract",
         "distribution",
@@ -351,6 +353,7 @@ def test_the_code_that_makes_a_result_counts_by_its_version(
         },
         "indexscope.analysis.plugins.run.VERSION": {"plugins", "compare", "report"},
         "indexscope.analysis.closeup.run.VERSION": of_closeup | side_by_side | {"prototypes", "recommendations"},
+        "indexscope.analysis.closeup.run.RERUN_VERSION": of_reruns | {"recommendations", "compare", "report"},
         "indexscope.analysis.capture.audit.AUDIT_VERSION": {"audit", "recommendations", "compare", "report"},
         "indexscope.analysis.capture.profile.PROFILE_VERSION": {
             "profile",

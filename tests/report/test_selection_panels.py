@@ -7,7 +7,8 @@ import pytest
 
 from indexscope.analysis.capture import CapturedModel
 from indexscope.analysis.capture.journal import Journal
-from indexscope.analysis.closeup.run import collect_samples
+from indexscope.analysis.closeup.looking import collect_samples
+from indexscope.analysis.closeup.tables import RERUN_TABLES
 from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.key_budget import KeyBudgetSettings
 from indexscope.analysis.key_budget import run as key_budget
@@ -98,7 +99,7 @@ def test_one_sample_has_no_intervals_but_a_panel(sparse) -> None:
 
 def test_frames_are_as_declared(sparse, dense) -> None:
     for tables in (sparse, dense):
-        results = {("closeups", name): table for name, table in tables.items()}
+        results = {("reruns" if name in RERUN_TABLES else "closeups", name): table for name, table in tables.items()}
         for analysis, frames in analysed(tables).items():
             results |= {(f"analyses/{analysis}", name): frame for name, frame in frames.items()}
         for (kind, name), frame in results.items():

@@ -15,8 +15,8 @@ from transformers import DeepseekV32ForCausalLM
 from indexscope.analysis.capture import CapturedModel
 from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.closeup.collect import CloseupSample, Tables
+from indexscope.analysis.closeup.looking import collect_samples
 from indexscope.analysis.closeup.rows import CloseupRows
-from indexscope.analysis.closeup.run import collect_samples
 from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.features.extract import extract_samples
 from indexscope.analysis.indexer_heads.collect import head_collector, pruning_collector

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from indexscope.analysis.capture import CapturedModel
 from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.closeup.looking import collect_samples
 from indexscope.analysis.closeup.order import held
-from indexscope.analysis.closeup.run import collect_samples
 from indexscope.analysis.features import extract_samples
 from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.key_budget.collect import TARGETS, budget_collector, budget_grid, drift_collector

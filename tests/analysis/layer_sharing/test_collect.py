@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.capture.protocol import as_source
 from indexscope.analysis.closeup.collect import CloseupSample
+from indexscope.analysis.closeup.looking import collect_samples
 from indexscope.analysis.closeup.rows import CloseupRows
-from indexscope.analysis.closeup.run import collect_samples
 from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.layer_sharing.collect import sharing_collector
 from indexscope.analysis.layer_sharing.tables import LAYER_SHARING

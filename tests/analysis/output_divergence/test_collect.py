@@ -11,8 +11,8 @@ from indexscope.analysis.capture import own_attention
 from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.capture.protocol import as_source
 from indexscope.analysis.closeup.classes import CLASSES
+from indexscope.analysis.closeup.looking import collect_samples
 from indexscope.analysis.closeup.rows import closeup_queries
-from indexscope.analysis.closeup.run import collect_samples
 from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.output_divergence.collect import prediction_collector
 from indexscope.analysis.output_divergence.predictions import LOGITS, unpacked

@@ -12,8 +12,8 @@ import torch
 from indexscope.analysis.capture import own_attention
 from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.capture.protocol import as_source
+from indexscope.analysis.closeup.looking import collect_samples
 from indexscope.analysis.closeup.rows import closeup_queries
-from indexscope.analysis.closeup.run import collect_samples
 from indexscope.analysis.comparison.compare import combine, compare
 from indexscope.analysis.comparison.gates import evaluate
 from indexscope.analysis.distribution import DistributionSettings

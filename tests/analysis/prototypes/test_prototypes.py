@@ -11,8 +11,8 @@ import pytest
 from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.capture.protocol import as_source
 from indexscope.analysis.closeup.collect import CloseupSample, Maker
+from indexscope.analysis.closeup.looking import collect_samples
 from indexscope.analysis.closeup.rows import CloseupRows
-from indexscope.analysis.closeup.run import collect_samples
 from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.prototypes import PrototypeSettings
 from indexscope.analysis.prototypes import run as prototypes

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from indexscope.analysis.capture import CapturedModel
 from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.closeup.looking import collect_samples
 from indexscope.analysis.closeup.order import choice, own_priority, top
-from indexscope.analysis.closeup.run import collect_samples
 from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.settings import ExtractSettings
 from indexscope.analysis.stability.collect import VARIANTS, stability_collector

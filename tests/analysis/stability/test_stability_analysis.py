@@ -9,7 +9,7 @@ import pytest
 
 from indexscope.analysis.capture import CapturedModel
 from indexscope.analysis.capture.journal import Journal
-from indexscope.analysis.closeup.run import collect_samples
+from indexscope.analysis.closeup.looking import collect_samples
 from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.key_budget.tables import SCORE_DRIFT
 from indexscope.analysis.metrics.metric import Computed

@@ -13,8 +13,8 @@ from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.capture.protocol import as_source
 from indexscope.analysis.closeup.classes import CLASSES, RELATIONS
 from indexscope.analysis.closeup.collect import CloseupSample
+from indexscope.analysis.closeup.looking import collect_samples
 from indexscope.analysis.closeup.rows import CloseupRows, closeup_queries
-from indexscope.analysis.closeup.run import collect_samples
 from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.features.extract import extract_samples
 from indexscope.analysis.settings import ExtractSettings

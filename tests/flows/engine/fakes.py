@@ -49,7 +49,7 @@ def graph(
     dumps: Sequence[Dump] = (),
     against: Dump | None = None,
 ) -> Graph:
-    return expand(steps, models, given, "study", list(SHARDS), dumps=dumps, against=against)
+    return expand(steps, models, given, "study", SHARDS, dumps=dumps, against=against)
 
 
 @dataclass
@@ -94,7 +94,7 @@ def house(
         read = [where.read(source.key, "table", source.units)["value"].sum() for source in job.sources]
         samples = sum(sum(sample.input_ids) for sample in job.samples.value)
         own = steps_by_name[job.step].compute(job, where)
-        return Made({"table": own.tables["table"].with_columns(pl.col("value") + sum(read) + samples)}, own.facts)
+        return replace(own, tables={"table": own.tables["table"].with_columns(pl.col("value") + sum(read) + samples)})
 
     steps_by_name = {one.name: one for one in steps}
     wrapped = {one.name: replace(one, compute=compute) for one in steps}

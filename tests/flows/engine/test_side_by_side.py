@@ -50,6 +50,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, folder: Path, seen: Seen, runner: S
         step("audit", "extract", runs_model=True, first=True, compute=seen.compute),
         step("extract", "extract", runs_model=True, sharded=True, compute=seen.compute),
         step("closeup", "extract", runs_model=True, compute=seen.compute),
+        step("reruns", "extract", "closeup", runs_model=True, compute=seen.compute),
         step("profile", "extract", runs_model=True, timed=True, compute=seen.compute),
     ]
     fake = house(monkeypatch, str(folder), steps)
@@ -68,8 +69,9 @@ def test_steps_of_a_model_run_side_by_side_and_what_is_timed_alone(
     seen = Seen()
     fake = watched(monkeypatch, tmp_path, seen, Spread(kind="processes", workers=2))
     order = made(fake, "extract")
-    assert len(order) == len(set(order)) == 10
+    assert len(order) == len(set(order)) == 12
     of_base = {title for title in order if " base" in title} - {"audit base"}
+    assert not seen.beside("closeup base") & {"reruns base"}, "nothing begins before what it is made from is through"
     assert not seen.beside("audit base") & of_base, "nothing of a model begins before its audit is through"
     assert seen.beside("closeup base") and seen.beside("extract light shard-00000")
     assert seen.beside("profile base") == seen.beside("profile light") == set()
@@ -124,7 +126,7 @@ def test_the_unit_that_kills_its_worker_is_found_and_what_ran_beside_it_is_not_b
     (lost,) = failed.value.failures["base"].failures
     assert lost.title == "closeup base" and lost.lost_worker
     assert len(started) == 3, "after the first loss, and after the one that tells"
-    assert "profile light" in fake.made and "profile base" not in fake.made
+    assert "reruns light" in fake.made and "reruns base" not in fake.made
 
 
 BUILT_IN = [(3_000_000, 12_000_000)] * 2

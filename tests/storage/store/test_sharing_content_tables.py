@@ -8,7 +8,7 @@ import pytest
 
 from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.capture.protocol import as_source
-from indexscope.analysis.closeup.run import collect_samples
+from indexscope.analysis.closeup.looking import collect_samples
 from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.layer_sharing import LayerSharingSettings
 from indexscope.analysis.layer_sharing import run as layer_sharing
