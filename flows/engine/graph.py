@@ -208,14 +208,6 @@ def in_order(steps: Sequence[Step]) -> list[Step]:
     return sorted(order, key=lambda step: COMMANDS.index(step.command))
 
 
-def levels(nodes: Sequence[Node]) -> list[list[Node]]:
-    """Results in groups that may be made side by side: none of a group is made from another of it."""
-    depth: dict[Node, int] = {}
-    for node in nodes:  # sources come first
-        depth[node] = 1 + max((depth[source] for source in node.made_from if source in depth), default=-1)
-    return [[node for node in nodes if depth[node] == level] for level in range(max(depth.values(), default=-1) + 1)]
-
-
 def _read(read: Reads, owner: str, names: Sequence[str], made: Mapping[tuple[str, str], Node]) -> list[Node]:
     """The results that one line of a declaration means; those of each model once each, in an order without names."""
     if (read.step, "") in made:

@@ -8,12 +8,12 @@ from functools import cached_property
 from typing import Any
 
 from indexscope.flows.engine.contents import Contents
-from indexscope.flows.engine.graph import Graph, Node, levels
+from indexscope.flows.engine.graph import Graph, Node
 from indexscope.flows.engine.narrate import all_progress, damage_lines, say, summary
 from indexscope.flows.engine.reasons import NOVEL, why
 from indexscope.flows.engine.settings import LOOKUP, Spread
 from indexscope.flows.engine.side_by_side import Begun, SideBySide
-from indexscope.flows.engine.units import Failure, ModelsFailed, UnitsFailed, run_each, started, threads
+from indexscope.flows.engine.units import Failure, ModelsFailed, UnitsFailed
 from indexscope.plugins import PluginFile
 from indexscope.storage.inputs.samples import Sample
 from indexscope.storage.store.store import DamagedUnit, StepKey, Store
@@ -22,6 +22,8 @@ from indexscope.tasks.common.step import described
 from indexscope.tasks.common.unit import StepRecord, Target
 
 Shards = Mapping[str, Sequence[Sample]]
+#: So many results are made in threads, where none of them runs a model.
+FEW = 2
 
 
 @dataclass(frozen=True)
@@ -49,56 +51,73 @@ class Engine:
     more: Callable[[Node], Any] = lambda node: None
 
     def make(self, nodes: Sequence[Node], done: set[StepKey] | None = None) -> None:
-        """Make results, of which those that run models come first.
+        """Make results, each as soon as what it is made from is there.
 
         Args:
             nodes: Some of the graph, in its order.
             done: What this run has been through already, which is left out; what it goes through now is added.
 
         Raises:
-            ModelsFailed: Results of some models failed; those of the others were still worked on.
+            ModelsFailed: Results of some models failed; what does not need them was still worked on.
             UnitsFailed: A result of the whole study failed.
         """
         known: set[StepKey] = set() if done is None else done
-        failed: dict[str, UnitsFailed] = {}
         left = [node for node in nodes if node.key not in known]
-        self._models([node for node in left if node.step.runs_model], failed, known)
-        self._results([node for node in left if not node.step.runs_model], failed, known)
+        if not left:
+            return
+        failed: dict[str, UnitsFailed] = {}
+        try:
+            self._make(left, self._suited(left), failed, known)
+        except ModelsFailed as more:
+            raise ModelsFailed({**failed, **more.failures}) from more
+        if "" in failed:
+            raise failed[""]
         if failed:
             raise ModelsFailed(failed)
 
-    def _models(self, nodes: Sequence[Node], failed: dict[str, UnitsFailed], known: set[StepKey]) -> None:
-        if not nodes:
-            return
-        busy = any(self._to_make(node) for node in nodes)
-        spread = self.spread if busy else LOOKUP
-        workers = spread.workers if busy else 1
-        going_along = {node: one for node in nodes for one in nodes if one.goes_along(node)}
+    def _suited(self, nodes: Sequence[Node]) -> Spread:
+        """How the work is spread: for little of it no processes are started."""
+        busy = [node for node in nodes if self._to_make(node)]
+        return self.spread if any(node.step.runs_model for node in busy) or len(busy) > FEW else LOOKUP
+
+    def _make(self, nodes: Sequence[Node], spread: Spread, failed: dict[str, UnitsFailed], known: set[StepKey]) -> None:
+        contents, reasons = Contents(self.store), dict[Node, str]()
+        places = {(node.step.name, node.owner): node for node in nodes}
+        going_along = {places.get((node.step.along(node.given), node.owner)): node for node in nodes}
         made: dict[Node, dict[str, StepRecord]] = {}
 
+        def jobs_of(node: Node) -> list[Job]:
+            nonlocal contents
+            if node in reasons and node not in made:  # again, since something that it reads was made anew
+                contents = Contents(self.store)
+            if node not in reasons:
+                reasons[node] = self._announced(node, contents)
+            return self._jobs(node, spread, reasons[node], contents)
+
         def begin(node: Node) -> Begun:
-            contents, found = Contents(self.store), made.get(node, {})
-            jobs = self._jobs(node, workers, "" if found else self._announced(node, contents), contents)
-            other = going_along.get(node)
+            jobs, other, found = jobs_of(node), going_along.get(node), made.get(node, {})
             if other is not None and (both := self._to_make(node) & self._to_make(other)):
-                theirs = self._jobs(other, workers, self._announced(other, contents), contents)
-                also = {job.target.unit: job for job in theirs if job.target.unit in both}
+                also = {job.target.unit: job for job in jobs_of(other) if job.target.unit in both}
                 jobs = [replace(job, along=also.get(job.target.unit)) for job in jobs]
             return jobs, {place: found[unit] for place, unit in enumerate(node.units) if unit in found}
 
         def through(node: Node, records: Sequence[StepRecord]) -> None:
+            nonlocal contents
+            if not all(record.cached for record in records):
+                contents = Contents(self.store)
             for record in records:
                 if record.along is not None:
                     made.setdefault(going_along[node], {})[record.unit] = record.along
+            if node.owner not in failed:
+                known.add(node.key)
 
-        order = _one_model_after_the_other(nodes, spread.workers)
-        self._side_by_side(order, spread, begin, failed, through)
-        known |= {node.key for node in nodes if node.owner not in failed}
+        self._side_by_side(_one_model_after_the_other(nodes, spread.workers), spread, begin, failed, through)
 
-    def _jobs(self, node: Node, workers: int, reason: str, contents: Contents) -> list[Job]:
-        """The jobs of all units of a result that runs a model."""
+    def _jobs(self, node: Node, spread: Spread, reason: str, contents: Contents) -> list[Job]:
+        """The jobs of all units of a result."""
         if node.step.sharded:
             self.store.prepare(node.key, node.label, node.units)
+        workers = 1 if spread is LOOKUP else spread.workers
         made_from = contents.made_from(node)
         return [self._job(node, unit, reason, made_from, workers=workers) for unit in node.units]
 
@@ -116,60 +135,17 @@ class Engine:
                 with bars.aside():
                     return begin(node)
 
-            for node, jobs, results in SideBySide(nodes, spread, failed, announced, bars).run():
-                through(node, [one for one in results if isinstance(one, StepRecord)])
+            def mend(damage: DamagedUnit) -> None:
+                with bars.aside():
+                    self.mend(damage)
+
+            for node, jobs, results in SideBySide(nodes, spread, failed, announced, bars, mend).run():
                 if failures := [one for one in results if isinstance(one, Failure)]:
-                    failed.setdefault(node.owner, UnitsFailed(node.title, failures, len(jobs)))
+                    failed[node.owner] = _with_others(failed.get(node.owner), node.title, failures, len(jobs))
                 else:
                     with bars.aside():
                         self._told(node, results)
-
-    def _results(self, nodes: Sequence[Node], failed: dict[str, UnitsFailed], known: set[StepKey]) -> None:
-        """Results of one unit each, made in threads from others, level by level."""
-        for level in levels(nodes):
-            ready = [node for node in level if node.owner not in failed]
-            failures: dict[str, list[Failure]] = {}
-            try:
-                for node, failure in zip(ready, self._each(ready), strict=True):
-                    if failure is not None:
-                        failures.setdefault(node.owner, []).append(failure)
-                    else:
-                        known.add(node.key)
-            except ModelsFailed as more:
-                raise ModelsFailed({**failed, **more.failures}) from more
-            for owner, found in failures.items():
-                total = sum(node.owner == owner for node in ready)
-                title = " ".join(filter(None, [ready[0].step.command, owner]))
-                if not owner:
-                    raise UnitsFailed(title, found, total)
-                failed[owner] = UnitsFailed(title, found, total)
-
-    def _each(self, nodes: Sequence[Node], damage: str = "") -> list[Failure | None]:
-        """Make results side by side; a damaged unit among what they read is made anew first.
-
-        Returns:
-            What failed, in their order; None where nothing did.
-        """
-        if not nodes:
-            return []
-        contents = Contents(self.store)
-        reasons = {node.key: "" if damage else self._announced(node, contents) for node in nodes}
-        places = {node.key: node for node in nodes}
-
-        def job_of(node: Node, contents: Contents) -> Job:
-            return self._job(node, node.units[0], reasons[node.key], contents.made_from(node), damage)
-
-        def again(job: Job) -> Job:
-            return job_of(places[job.target.key], Contents(self.store))
-
-        spread = self.spread if damage or any(reasons.values()) else LOOKUP
-        with started(threads(spread.workers)) as runner:
-            jobs = [job_of(node, contents) for node in nodes]
-            results = run_each(jobs, runner, nodes[0].step.command, self.mend, again)
-        for node, result in zip(nodes, results, strict=True):
-            if isinstance(result, StepRecord):
-                self._told(node, [result])
-        return [result if isinstance(result, Failure) else None for result in results]
+                through(node, [one for one in results if isinstance(one, StepRecord)])
 
     def mend(self, found: DamagedUnit) -> None:
         """Discard what is damaged of a result, which was met while it was read, and make it anew.
@@ -187,20 +163,15 @@ class Engine:
                 damages[unit] = problem
         for unit in damages:
             self.store.discard(node.key, unit)
-        try:
-            if node.step.runs_model:
-                workers = self.spread.workers
-                jobs = [self._job(node, unit, "", damage=one, workers=workers) for unit, one in damages.items()]
-                failed: dict[str, UnitsFailed] = {}
-                self._side_by_side([node], self.spread, lambda _: (jobs, {}), failed)
-                if failed:
-                    raise failed[node.owner]
-            elif failures := [failure for failure in self._each([node], damages[found.unit]) if failure is not None]:
-                raise UnitsFailed(node.title, failures, 1)
-        except UnitsFailed as failure:
-            if not node.owner:
-                raise
-            raise ModelsFailed({node.owner: failure}) from failure
+        workers = self.spread.workers if node.step.runs_model else 1
+        made_from = Contents(self.store).made_from(node)
+        jobs = [self._job(node, unit, "", made_from, one, workers) for unit, one in damages.items()]
+        failed: dict[str, UnitsFailed] = {}
+        self._side_by_side([node], self.spread if node.step.runs_model else LOOKUP, lambda _: (jobs, {}), failed)
+        if failed and node.owner:
+            raise ModelsFailed(failed)
+        if failed:
+            raise failed[node.owner]
 
     def _job(
         self, node: Node, unit: str, reason: str, made_from: str | None = None, damage: str = "", workers: int = 1
@@ -292,16 +263,26 @@ class Engine:
             say(f"{node.title}: note: {note}")
 
 
+def _with_others(before: UnitsFailed | None, title: str, failures: Sequence[Failure], total: int) -> UnitsFailed:
+    """What failed of a model, with what failed of it before."""
+    if before is None:
+        return UnitsFailed(title, failures, total)
+    return UnitsFailed(f"{before.step}, {title}", (*before.failures, *failures), before.total + total)
+
+
 def _one_model_after_the_other(nodes: Sequence[Node], workers: int) -> list[Node]:
-    """What comes first of all models, then all else of each model, since a worker holds one model at a time.
+    """What comes first of all models, then what else runs each, since a worker holds one at a time, then the rest.
 
     For several workers what is timed comes before all that is not, since all of them must rest for it; then, of one
     model, what is one long unit before what is cut into shards, which fill the time of the others.
     """
     models = list(dict.fromkeys(node.runs for node in nodes))
 
-    def place(node: Node) -> tuple[bool, bool, int, bool]:
+    def place(node: Node) -> tuple[bool, bool, bool, int, bool]:
         step = node.step
-        return not step.first, workers > 1 and not step.timed, models.index(node.runs), workers > 1 and step.sharded
+        if not step.runs_model:
+            return True, True, True, len(models), True
+        late = workers > 1 and not step.timed
+        return not step.first, False, late, models.index(node.runs), workers > 1 and step.sharded
 
     return sorted(nodes, key=place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence, Set
 from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ from indexscope.flows.engine.narrate import Bars
 from indexscope.flows.engine.progress import progress_artifact
 from indexscope.flows.engine.settings import Spread
 from indexscope.flows.engine.units import Failure, checked, pool, result_of, started
+from indexscope.storage.store.store import DamagedUnit
 from indexscope.tasks.common.declared import Job
 from indexscope.tasks.common.step import task_of
 from indexscope.tasks.common.unit import StepRecord
@@ -29,10 +30,14 @@ class _Begun:
     """A result of which units are being made."""
 
     node: Node
-    jobs: Sequence[Job]
+    jobs: list[Job]
     advance: tuple[Callable[[], None], ...]
     queue: deque[int] = field(default_factory=deque)
     results: dict[int, StepRecord | Failure] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> bool:
+        return any(isinstance(result, Failure) for result in self.results.values())
 
     @property
     def in_order(self) -> list[StepRecord | Failure]:
@@ -40,19 +45,22 @@ class _Begun:
 
 
 class SideBySide:
-    """Makes results that run models on one runner, as many units at once as it has workers.
+    """Makes results on one runner, as many units at once as it has workers.
 
-    A result begins once those that it is made from are there, and those that come first of its model. One that is timed
-    runs alone. Threads share one model, so they work on one after the other. If worker processes die, nobody knows of
-    which unit: all that were lost run again one by one on a new runner, and what loses its worker then has failed.
+    A result begins once those that it is made from are there, and those that come first of its model. What is made from
+    one that failed is left out, and all else of the model of one that failed. One that is timed runs alone. Threads
+    share one model, so they work on one after the other. A unit that meets a damaged one runs again once that is made
+    anew. If worker processes die, nobody knows of which unit: all that were lost run again one by one on a new runner,
+    and what loses its worker then has failed.
 
     Args:
         nodes: The results, in the order in which they begin where all may.
         runner: How units are spread.
-        failed: Names of models that have failed; what is not begun of them is left out.
+        failed: Owners of results that have failed.
         begin: Gives the jobs of a result when it begins, and what became of those that were made along with others, by
             their numbers.
         bars: Show how far each is.
+        mend: Makes a damaged unit anew that another met while it read.
     """
 
     def __init__(
@@ -62,8 +70,12 @@ class SideBySide:
         failed: Container[str],
         begin: Callable[[Node], Begun],
         bars: Bars,
+        mend: Callable[[DamagedUnit], None],
     ) -> None:
         self._waiting, self._spread, self._failed, self._begin, self._bars = list(nodes), runner, failed, begin, bars
+        self._mend = mend
+        self._mended: set[tuple[str, str]] = set()
+        self._gone: set[Node] = set()
         self._begun: list[_Begun] = []
         self._flying: dict[PrefectFuture[Any], tuple[_Begun, int]] = {}
         self._suspects: deque[tuple[_Begun, int]] = deque()
@@ -87,6 +99,7 @@ class SideBySide:
                 under_way = [one for one, _ in (*self._flying.values(), *self._suspects)]
                 through = [one for one in self._begun if not one.queue and one not in under_way]
                 self._begun = [one for one in self._begun if one not in through]
+                self._gone |= {one.node for one in through if one.failed}
                 for one in through:
                     yield one.node, one.jobs, one.in_order
 
@@ -113,25 +126,35 @@ class SideBySide:
 
     def _opened(self, in_flight: Sequence[Node]) -> _Begun | None:
         """The next result that may begin, begun."""
-        self._waiting = [node for node in self._waiting if node.owner not in self._failed]
-        node = next((node for node in self._waiting if not self._held_up(node)), None)
+        for lost in [node for node in self._waiting if self._lost(node)]:
+            self._waiting.remove(lost)
+            self._gone.add(lost)
+        left = {*self._waiting, *(one.node for one in self._begun)}
+        first = {node.owner for node in left if node.step.first}
+        node = next((node for node in self._waiting if not self._held_up(node, left, first)), None)
         if node is None:
             return None
-        shared = self._spread.kind == "threads"
-        if in_flight and (node.step.timed or (shared and any(one.runs != node.runs for one in in_flight))):
+        shared = self._spread.kind == "threads" and node.step.runs_model
+        others = shared and any(one.step.runs_model and one.runs != node.runs for one in in_flight)
+        if others or (in_flight and node.step.timed):
             return None
         self._waiting.remove(node)
-        jobs, made = self._begin(node)
-        left = [number for number in range(len(jobs)) if number not in made]
-        advance = (self._bars(node.title, len(left)), progress_artifact(node.title, len(left))) if left else ()
-        self._begun.append(_Begun(node, jobs, advance, deque(left), {**made}))
+        given, made = self._begin(node)
+        jobs = list(given)
+        missing = [number for number in range(len(jobs)) if number not in made]
+        advance = (self._bars(node.title, len(missing)), progress_artifact(node.title, len(missing))) if missing else ()
+        self._begun.append(_Begun(node, jobs, advance, deque(missing), {**made}))
         return self._begun[-1]
 
-    def _held_up(self, node: Node) -> bool:
+    def _lost(self, node: Node) -> bool:
+        """Whether a result is not to be made: something else of its model failed, or something that it is made from."""
+        return node.owner in self._failed or not self._gone.isdisjoint(node.made_from)
+
+    def _held_up(self, node: Node, left: Set[Node], first: Container[str]) -> bool:
         """Whether a result waits for another: one that it is made from or along with, or the first of its model."""
-        left = {*self._waiting, *(one.node for one in self._begun)} - {node}
-        first = any(one.step.first and one.owner == node.owner for one in left) and not node.step.first
-        return first or any(node.goes_along(one) for one in left) or not left.isdisjoint(node.made_from)
+        if not left.isdisjoint(node.made_from) or (node.owner in first and not node.step.first):
+            return True
+        return bool(node.step.along(node.given)) and any(node.goes_along(one) for one in left)
 
     def _land(self) -> bool:
         """Take what became of the next unit that is through; whether the runner's processes died."""
@@ -150,6 +173,13 @@ class SideBySide:
 
     def _take(self, unit: tuple[_Begun, int], result: StepRecord | BaseException) -> None:
         one, number = unit
+        if isinstance(result, DamagedUnit) and (where := (result.key.path, result.unit)) not in self._mended:
+            self._mended.add(where)
+            self._mend(result)
+            again, _ = self._begin(one.node)
+            one.jobs[number] = again[number]
+            one.queue.append(number)
+            return
         one.results[number] = found = checked(one.jobs[number], result)
         if isinstance(found, Failure) and found.lost_worker:
             one.queue.clear()  # each of them would take its worker, and the time of starting another

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,18 +14,16 @@ from multiprocessing import resource_tracker
 from typing import Any, TypeGuard
 
 from prefect.exceptions import TerminationSignal
-from prefect.futures import PrefectFuture, as_completed
+from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from indexscope import IndexscopeError
 from indexscope.errors import one_line
-from indexscope.flows.engine.narrate import progress
-from indexscope.flows.engine.progress import progress_artifact
 from indexscope.flows.engine.settings import Spread
 from indexscope.flows.interrupt import settle
 from indexscope.storage.store.store import DamagedUnit
 from indexscope.tasks.common.declared import Job
-from indexscope.tasks.common.step import start_worker, task_of
+from indexscope.tasks.common.step import start_worker
 from indexscope.tasks.common.unit import StepRecord
 
 
@@ -90,44 +88,6 @@ class ModelsFailed(Exception):
         self.failures = dict(failures)
 
 
-def run_each(
-    jobs: Sequence[Job],
-    runner: TaskRunner[Any],
-    title: str,
-    mend: Callable[[DamagedUnit], None] | None = None,
-    again: Callable[[Job], Job] | None = None,
-) -> list[StepRecord | Failure]:
-    """Have jobs done and wait for all of them.
-
-    Args:
-        jobs: At least one.
-        runner: A `started` one.
-        title: What the progress bar and messages call the step.
-        mend: Makes a damaged unit anew that a job met while it read; then the jobs that met one run again.
-        again: Makes such a job anew, since what it is made from has changed.
-
-    Returns:
-        What became of each job, in their order.
-
-    Raises:
-        IndexscopeError: The store refuses to be written: no other job would fare better.
-    """
-    results = _all_results(jobs, runner, title)
-    mended: set[tuple[str, str]] = set()
-    while mend is not None and (damages := [result for result in results if isinstance(result, DamagedUnit)]):
-        met = {(damage.key.path, damage.unit): damage for damage in damages}
-        if met.keys() & mended:
-            break
-        for damage in {damage.key: damage for damage in met.values()}.values():  # mends all that is damaged of a step
-            mend(damage)
-        mended |= met.keys()
-        which = [number for number, result in enumerate(results) if isinstance(result, DamagedUnit)]
-        retried = [jobs[number] if again is None else again(jobs[number]) for number in which]
-        for number, result in zip(which, _all_results(retried, runner, title), strict=True):
-            results[number] = result
-    return [checked(job, result) for job, result in zip(jobs, results, strict=True)]
-
-
 def checked(job: Job, result: StepRecord | BaseException) -> StepRecord | Failure:
     """What became of a job.
 
@@ -154,16 +114,6 @@ def _failure(title: str, error: BaseException) -> Failure:
         return Failure(title, str(error), bad_input=True)
     reason = one_line(f"{type(error).__name__}: {error}")
     return Failure(title, reason, lost_worker=isinstance(error, BrokenExecutor))
-
-
-def _all_results(jobs: Sequence[Job], runner: TaskRunner[Any], title: str) -> list[StepRecord | BaseException]:
-    futures = [runner.submit(task_of(job), {"job": job}) for job in jobs]
-    tell = progress_artifact(title, len(jobs))
-    with progress(title, len(jobs)) as advance:
-        for _ in as_completed(futures):
-            advance()
-            tell()
-    return [result_of(future) for future in futures]
 
 
 def threads(workers: int) -> TaskRunner[Any]:

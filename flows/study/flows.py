@@ -66,9 +66,8 @@ def study_flow(
     def work() -> Outcome:
         plan = _plan("study", file, overrides, refresh)
         with remaining(plan) as left, at_work(plan, "study"):
-            left.attempt(lambda plan: _made(plan, "extract"))
             done: set[StepKey] = set()
-            while (finished := left.attempt(lambda plan: _from_features(plan, done))) is None:
+            while (finished := left.attempt(lambda plan: _all_made(plan, done))) is None:
                 pass
             left.made()
             return _reported(plan, finished, left.failed)
@@ -133,14 +132,13 @@ def _plan(command: str, file: str | None, overrides: list[str] | None, refresh: 
     return plan
 
 
-def _from_features(plan: Plan, done: set[StepKey]) -> Finished:
-    for command in ("analyze", "compare"):
-        _made(plan, command, done)
+def _all_made(plan: Plan, done: set[StepKey]) -> Finished:
+    _made(plan, *COMMANDS[:-1], done=done)
     return _report(plan)
 
 
-def _made(plan: Plan, command: str, done: set[StepKey] | None = None) -> None:
-    plan.engine.make(plan.made_by(command), done)
+def _made(plan: Plan, *commands: str, done: set[StepKey] | None = None) -> None:
+    plan.engine.make(plan.graph.some(commands), done)
 
 
 def _report(plan: Plan) -> Finished:

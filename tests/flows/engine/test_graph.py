@@ -9,7 +9,7 @@ from textwrap import dedent
 import pytest
 
 from indexscope import tasks
-from indexscope.flows.engine.graph import Graph, Node, in_order, levels, resolved
+from indexscope.flows.engine.graph import Graph, Node, in_order, resolved
 from indexscope.storage.store.store import JSON
 from indexscope.tasks.common import registry
 from indexscope.tasks.common.declared import Given, Reads, Step
@@ -44,8 +44,6 @@ def of_dumps(given: Given) -> dict[str, JSON]:
 
 def test_what_reads_another_comes_after_it_however_deep() -> None:
     assert [one.name for one in in_order(CHAIN)] == ["extract", "first", "beside", "second", "third"]
-    found = levels(graph(CHAIN, [BASE]).some(["analyze"]))
-    assert [names(level) for level in found] == [["first base", "beside base"], ["second base"], ["third base"]]
 
 
 def test_a_circle_and_a_step_that_is_not_there_are_refused() -> None:

@@ -11,6 +11,7 @@ import pytest
 from prefect import flow
 
 from indexscope import IndexscopeError
+from indexscope.flows.engine import side_by_side
 from indexscope.flows.engine.contents import Contents
 from indexscope.flows.engine.units import ModelsFailed, UnitsFailed
 from indexscope.storage.store.store import StepKey, Store, UnitRecord
@@ -34,7 +35,7 @@ ALL = [
 
 
 def made(fake: House, *commands: str) -> list[str]:
-    """What is computed, inside a flow as Prefect wants it; side by side in any order within a level."""
+    """What is computed, inside a flow as Prefect wants it; side by side in any order that has sources first."""
 
     @flow(name="fakes", persist_result=False)
     def run() -> list[str]:
@@ -203,16 +204,20 @@ def test_a_failing_result_of_the_study_is_told(monkeypatch: pytest.MonkeyPatch, 
 
 def test_an_interrupt_passes_through_and_what_was_made_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fake = house(monkeypatch, str(tmp_path), STEPS)
-    real = fake.engine.__class__._results
+    real = side_by_side.SideBySide._fill
 
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+    def interrupted(self: side_by_side.SideBySide, runner: Any) -> bool:
+        if "shape base" in fake.made:
+            raise KeyboardInterrupt
+        return real(self, runner)
 
-    monkeypatch.setattr("indexscope.flows.engine.make.Engine._results", interrupted)
+    monkeypatch.setattr(side_by_side.SideBySide, "_fill", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        fake.engine.make(fake.engine.graph.some(["analyze"]))
-    monkeypatch.setattr("indexscope.flows.engine.make.Engine._results", real)
-    assert sorted(made(fake)) == sorted(ALL)
+        fake.engine.make(fake.engine.graph.some(["extract", "analyze"]))
+    first = list(fake.made)
+    assert "shape base" in first and "shape light" not in first
+    monkeypatch.setattr(side_by_side.SideBySide, "_fill", real)
+    assert sorted([*first, *made(fake)]) == sorted(ALL)
 
 
 def test_every_step_says_why_it_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
