@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from indexscope.analysis.metrics.registry import label
+from indexscope.analysis.plots.beside import legend_below
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import values
 from indexscope.analysis.plots.style import INK, MUTED, SKY, look, new_figure, styled
@@ -57,7 +58,7 @@ def entropy_of_heads(by_position: pl.DataFrame, by_head: pl.DataFrame, title: st
     left.set_ylabel("entropy (nats)")
     left.set_ylim(bottom=0)
     _bars(right, by_head, called)
-    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=4, fontsize=8)
+    legend_below(left, 4, middle=True, fontsize=8)
     return figure
 
 
