@@ -49,7 +49,7 @@ class Engine:
     more: Callable[[Node], Any] = lambda node: None
 
     def make(self, nodes: Sequence[Node], done: set[StepKey] | None = None) -> None:
-        """Make results, of which those that run models come first and one model after the other.
+        """Make results, of which those that run models come first.
 
         Args:
             nodes: Some of the graph, in its order.

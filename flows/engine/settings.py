@@ -21,11 +21,11 @@ class RunnerSettings(Frozen):
     """How the work is spread over this machine; it changes no result."""
 
     kind: Literal["auto", "threads", "processes"] = Field(
-        "auto",
+        default="auto",
         description="Workers of one process, or processes; auto takes processes for more than one worker on a CPU.",
     )
     workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = Field(
-        "auto",
+        default="auto",
         description="Units worked on at once; the cores are shared out among them. "
         "Auto takes up to 4 where the models, the samples, the cores and the memory make several worthwhile.",
     )

@@ -99,10 +99,11 @@ class SideBySide:
         in_flight = [one.node for one, _ in self._flying.values()]
         if self._alone and in_flight:
             return None
-        self._alone = bool(self._suspects)
         if self._suspects:
-            return None if in_flight else self._suspects.popleft()
+            self._alone = True
+            return self._suspects.popleft()
         one = next((one for one in self._begun if one.queue), None) or self._opened(in_flight)
+        self._alone = one is not None and one.node.step.timed
         return None if one is None else (one, one.queue.popleft())
 
     def _opened(self, in_flight: Sequence[Node]) -> _Begun | None:
@@ -114,7 +115,6 @@ class SideBySide:
         shared = self._spread.kind == "threads"
         if in_flight and (node.step.timed or (shared and any(one.runs != node.runs for one in in_flight))):
             return None
-        self._alone = node.step.timed
         self._waiting.remove(node)
         jobs = self._begin(node)
         advance = (self._bars(node.title, len(jobs)), progress_artifact(node.title, len(jobs)))
@@ -130,21 +130,17 @@ class SideBySide:
     def _land(self) -> bool:
         """Take what became of the next unit that is through; whether the runner's processes died."""
         future = next(as_completed(list(self._flying)))
-        unit, result = self._flying.pop(future), result_of(future)
-        if not isinstance(result, BrokenExecutor):
-            self._take(unit, result)
-            return False
-        others = {other: result_of(future) for future, other in self._flying.items()}  # all are through by now
-        self._flying = {}
-        lost = [unit, *(other for other, one in others.items() if isinstance(one, BrokenExecutor))]
-        for other, one in others.items():
-            if other not in lost:
-                self._take(other, one)
+        landed = {self._flying.pop(future): (first := result_of(future))}
+        if isinstance(first, BrokenExecutor):  # so all others are through as well
+            landed |= {unit: result_of(other) for other, unit in self._flying.items()}
+            self._flying = {}
+        lost = [unit for unit, result in landed.items() if isinstance(result, BrokenExecutor)]
         if len(lost) > 1:
             self._suspects.extend(lost)
-        else:
-            self._take(unit, result)
-        return True
+        for unit, result in landed.items():
+            if unit not in self._suspects:
+                self._take(unit, result)
+        return bool(lost)
 
     def _take(self, unit: tuple[_Begun, int], result: StepRecord | BaseException) -> None:
         one, number = unit

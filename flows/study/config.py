@@ -153,9 +153,7 @@ class Study(Frozen):
     gates: tuple[Gate, ...] = Field((), description="Conditions; a study that fails one exits with 1.")
     store: Text = Field(".indexscope", description="Folder or URL (s3://…) that keeps features and results.")
     report: Text = Field("reports", description="Folder in which the study's report folder is made.")
-    runner: RunnerSettings = Field(
-        RunnerSettings(kind="auto", workers="auto"), description="How the work is spread; it changes no result."
-    )
+    runner: RunnerSettings = Field(RunnerSettings(), description="How the work is spread; it changes no result.")
 
     @property
     def models(self) -> tuple[ModelRef, ...]:

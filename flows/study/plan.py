@@ -74,7 +74,7 @@ class Plan(Inputs):
         return spread(
             self.study.runner,
             self.given.device,
-            sum(len(sample.input_ids) for _, samples in self.shards for sample in samples),
+            sum(len(sample.input_ids) for sample in self.samples),
             [(model.info.parameters, model.info.bytes) for model in self.models],
             len(self.shards),
             cores(),

@@ -15,7 +15,7 @@ import pytest
 from indexscope.flows.engine import side_by_side
 from indexscope.flows.engine.make import Engine
 from indexscope.flows.engine.settings import MOST, PROCESS, RunnerSettings, Spread, spread
-from indexscope.flows.engine.units import ModelsFailed
+from indexscope.flows.engine.units import ModelsFailed, threads
 from indexscope.storage.store.store import Store
 from indexscope.tasks.common.declared import Job, Made
 from tests.flows.engine.fakes import House, house, nothing, step
@@ -59,12 +59,6 @@ def watched(monkeypatch: pytest.MonkeyPatch, folder: Path, seen: Seen, runner: S
 def in_threads_of_any_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes, played by threads: what is submitted and when is the same."""
     monkeypatch.setattr(side_by_side, "pool", lambda spread: threads(spread.workers))
-
-
-def threads(workers: int) -> Any:
-    from indexscope.flows.engine.units import threads
-
-    return threads(workers)
 
 
 def test_steps_of_a_model_run_side_by_side_and_what_is_timed_alone(
