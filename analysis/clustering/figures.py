@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from indexscope.analysis.plots.beside import bar_beside
 from indexscope.analysis.plots.drawing import note
@@ -165,7 +165,7 @@ def stack_types(axes: Axes, rows: pl.DataFrame, by: str) -> None:
         base += height
     axes.set_ylim(0, 100)
     axes.set_xlim(-0.6, len(places) - 0.4)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=16))
+    axes.xaxis.set_major_locator(FixedLocator(range(len(places)), nbins=16))
     axes.xaxis.set_major_formatter(
         FuncFormatter(lambda value, _: str(places[int(value)]) if value in range(len(places)) else "")
     )

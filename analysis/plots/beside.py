@@ -9,7 +9,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.legend import Legend
-from matplotlib.transforms import Affine2DBase, ScaledTranslation, blended_transform_factory
+from matplotlib.transforms import Affine2DBase, Bbox, ScaledTranslation, blended_transform_factory
 
 _THICK = 0.12
 _LABELS = 0.44
@@ -51,6 +51,29 @@ def bar_beside(axes: Axes, mappable: ScalarMappable, **options: Any) -> Colorbar
     return _figure(axes).colorbar(mappable, cax=own, **options)
 
 
+class Hanging(Axes):
+    """A colour bar's own panel, below another.
+
+    Attributes:
+        room: Inches from the other down to below its tick labels and axis label; the layout measures them.
+    """
+
+    room = _LABELS
+
+
+class _Below:
+    """Where such a bar stands: matplotlib's axes locator."""
+
+    def __init__(self, panel: Axes, bar: Hanging, wide: float, line: int) -> None:
+        self._panel, self._bar, self._wide, self._line = panel, bar, wide, line
+
+    def __call__(self, axes: Any, renderer: Any) -> Bbox:
+        panel, figure = self._panel.get_window_extent(), _figure(self._panel)
+        top = panel.y0 - (self._bar.room + 0.2 - _THICK + _BAR * self._line) * figure.dpi
+        box = Bbox.from_extents(panel.x0, top - _THICK * figure.dpi, panel.x0 + self._wide * panel.width, top)
+        return box.transformed(figure.transSubfigure.inverted())
+
+
 def bar_below(axes: Axes, mappable: ScalarMappable, wide: float = 1.0, line: int = 0, **options: Any) -> Colorbar:
     """Lay a colour bar below a panel and its axis label.
 
@@ -61,9 +84,8 @@ def bar_below(axes: Axes, mappable: ScalarMappable, wide: float = 1.0, line: int
         line: How many such bars are above it.
         **options: Further ones of ``Figure.colorbar``.
     """
-    up = _inches(axes) + ScaledTranslation(0, 0, _panel(axes))
-    place = blended_transform_factory(axes.transAxes, up)
-    own = axes.inset_axes((0.0, -_LABELS - 0.2 - _BAR * line, wide, _THICK), transform=place)
+    own = cast("Hanging", axes.inset_axes((0.0, 0.0, 1.0, 1.0), axes_class=Hanging))
+    own.set_axes_locator(_Below(axes, own, wide, line))
     return _figure(axes).colorbar(mappable, cax=own, orientation="horizontal", **options)
 
 

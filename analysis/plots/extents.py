@@ -10,7 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import RendererSVG
 from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator
 from matplotlib.transforms import Bbox, BboxBase, ScaledTranslation
+
+from indexscope.analysis.plots.beside import Hanging
 
 POINTS = 72.0
 """Points per inch, and the resolution at which all is measured: a pixel is a point."""
@@ -48,6 +51,9 @@ def reach(axes: Axes) -> Reach:
     found = Reach()
     if axes.axison:
         found = _axis(axes, axes.xaxis, own).joined(_axis(axes, axes.yaxis, own))
+    for child in axes.child_axes:
+        if isinstance(child, Hanging):
+            child.room = max(child.room, found.below / POINTS)
     power = axes.yaxis.get_offset_text()  # what the numbers are to be multiplied by stands where a title begins
     raised = beyond(own, [power.get_window_extent(RULER)]).above if power.get_visible() and power.get_text() else 0.0
     for text in axes.get_children():
@@ -72,6 +78,9 @@ def _surrounded(axes: Axes) -> Bbox:
     """A panel that stands in another, a colour bar mostly, with its surroundings."""
     locator = axes.get_axes_locator()
     axes.apply_aspect(locator(axes, RULER) if locator is not None else None)
+    # Its label stands beyond these tick labels, whatever length it ends with.
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(FixedLocator(axis.get_majorticklocs().tolist()))
     around, own = reach(axes), axes.get_window_extent()
     return Bbox.from_extents(own.x0 - around.left, own.y0 - around.below, own.x1 + around.right, own.y1 + around.above)
 

@@ -147,3 +147,32 @@ def test_parts_of_a_figure_are_laid_out_each_in_its_place() -> None:
     laid_out(whole)
     for part in whole.subfigs:
         assert_apart(part)
+
+
+def test_a_colour_bar_hangs_below_tick_labels_of_any_length() -> None:
+    figure = new_figure(5)
+    axes = figure.subplots()
+    image = axes.imshow(np.eye(3), aspect="equal")
+    axes.set_xticks(range(3), ["one", "a label that is rather long", "two"], rotation=90)
+    axes.set_xlabel("key (token)")
+    bar = bar_below(axes, image, label="attention")
+    laid_out(figure)
+    lowest = min(text.get_window_extent(RULER).y0 for text in (*axes.get_xticklabels(), axes.xaxis.label))
+    box = bar.ax.get_tightbbox(RULER)
+    assert box.y1 <= lowest and box.y0 >= 0
+
+
+@pytest.mark.parametrize("count", [1, 6])
+def test_the_label_of_a_colour_bar_stands_beside_its_tick_labels(count: int) -> None:
+    figure = new_figure(2.3)
+    panels = np.ravel(figure.subplots(1, count))
+    image = None
+    for axes in panels:
+        image = axes.imshow(np.eye(4), vmin=-1, vmax=1, aspect="equal")
+        axes.set_title("layer")
+    assert image is not None
+    bar = bar_beside(panels[-1], image, label="correlation")
+    laid_out(figure)
+    bar.ax.apply_aspect(bar.ax.get_axes_locator()(bar.ax, RULER))
+    right = max(text.get_window_extent(RULER).x1 for text in bar.ax.get_yticklabels())
+    assert right <= bar.ax.yaxis.label.get_window_extent(RULER).x0 <= right + 8
