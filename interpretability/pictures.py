@@ -15,6 +15,7 @@ from indexscope.analysis.indexer_heads.figures import head_similarity, pruning_c
 from indexscope.analysis.key_budget.figures import recall_curves
 from indexscope.analysis.leaks import marked
 from indexscope.analysis.plots.drawing import Drawing
+from indexscope.analysis.plots.layout import Measured
 from indexscope.analysis.plots.style import WIDTH, drawn_into, house_style
 from indexscope.analysis.positional_bias.figures import lift_curves, lift_map
 from indexscope.analysis.token_content.figures import content_lift
@@ -146,7 +147,7 @@ def stacked(parts: Sequence[Part]) -> Drawing | None:
         if not alone:
             return None
         heights = [height for _, _, figure in alone for height in (HEADING, figure.get_figheight())]
-        whole = Drawing(figsize=(WIDTH, sum(heights)), layout="constrained")
+        whole = Drawing(figsize=(WIDTH, sum(heights)), layout=Measured())
         # A heading has a place of its own: a figure's title and a legend above its panels would lie on each other.
         places = whole.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
         for above, place, (heading, draw, _) in zip(places[::2], places[1::2], alone, strict=True):

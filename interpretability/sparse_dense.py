@@ -9,7 +9,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from indexscope.analysis.prototypes.collect import pooled
+from indexscope.analysis.prototypes.maps import pooled
 from indexscope.analysis.settings import ExtractSettings
 from interpretability.inputs import Maps, as_maps, as_selection
 from interpretability.layers import by_layer, split

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy.special import xlogy
 
+from indexscope.analysis.clustering.lloyd import fitted, nearest
 from indexscope.analysis.clustering.pattern_types import TYPES
 from indexscope.analysis.clustering.tables import AGREEMENT
 from indexscope.analysis.metrics.ratios import share_table
 from indexscope.analysis.settings import BootstrapSettings
 from indexscope.analysis.statistics.resampling import Array, ratio, resample_counts
 
-if TYPE_CHECKING:
-    from sklearn.cluster import KMeans
-
 FITS = 5
 SPLITS = 6
-#: Starts of each fit, of which the best counts.
-RESTARTS = 5
 STABILITY = ("seeds_mean", "seeds_min", "halves_mean", "halves_min", "found_again")
 
 
@@ -123,14 +119,47 @@ def _constant(tables: Array) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     return np.asarray((tables > 0).sum(axis=(-2, -1)) <= 1)
 
 
+@dataclass(frozen=True)
+class Halves:
+    """Rows of either half of the samples.
+
+    Attributes:
+        first: Rows of the one, [rows of it, features].
+        second: Rows of the other.
+        distinct: How many distinct rows there are in the half that has fewer.
+    """
+
+    first: Array
+    second: Array
+    distinct: int
+
+
+def halves(rows: Array, samples: NDArray[np.int64], seed: int) -> list[Halves]:
+    """Random splits of the samples into two halves, the same for every number of clusters.
+
+    Args:
+        rows: [rows, features].
+        samples: Sample of each row.
+        seed: Another seed splits otherwise.
+    """
+    random = np.random.default_rng(seed)
+    ids = np.unique(samples)
+    found = []
+    for _ in range(SPLITS):
+        first = np.isin(samples, random.permutation(ids)[: len(ids) // 2])
+        parts = rows[first], rows[~first]
+        found.append(Halves(*parts, min(len(np.unique(part, axis=0)) for part in parts)))
+    return found
+
+
 def stability(
-    rows: Array, samples: NDArray[np.int64], labels: NDArray[np.integer], k: int, seed: int
+    rows: Array, splits: Sequence[Halves], labels: NDArray[np.integer], k: int, seed: int
 ) -> dict[str, float | None]:
     """How well fits that should agree do, by what sets them apart.
 
     Args:
         rows: [rows, features], in the space of the distances.
-        samples: Sample of each row.
+        splits: `halves` of these rows.
         labels: Cluster of each row in the fit that is judged.
         k: Number of clusters.
         seed: Where the seeds start.
@@ -144,38 +173,36 @@ def stability(
     """
     if k < 2:
         return dict.fromkeys(STABILITY)
-    from sklearn.metrics import adjusted_rand_score
-
-    fits = [fitted(rows, k, seed + 1 + number).predict(rows) for number in range(FITS)]
-    seeds = [adjusted_rand_score(one, other) for one, other in combinations(fits, 2)]
-    random = np.random.default_rng(seed)
-    ids = np.unique(samples)
-    halves, again = [], []
-    for _ in range(SPLITS):
-        first = np.isin(samples, random.permutation(ids)[: len(ids) // 2])
-        parts = (rows[first], rows[~first])
-        if all(len(np.unique(part, axis=0)) >= k for part in parts):
-            one, other = (fitted(part, k, seed).predict(rows) for part in parts)
-            halves.append(adjusted_rand_score(one, other))
+    fits = [fitted(rows, k, seed + 1 + number).labels for number in range(FITS)]
+    seeds = [_alike(one, other, k) for one, other in combinations(fits, 2)]
+    agreed, again = [], []
+    for split in splits:
+        if split.distinct >= k:
+            one, other = (nearest(rows, fitted(part, k, seed).centres)[0] for part in (split.first, split.second))
+            agreed.append(_alike(one, other, k))
             again += [_nearest_jaccard(labels, found, k) for found in (one, other)]
     return {
         "seeds_mean": float(np.mean(seeds)),
         "seeds_min": float(min(seeds)),
-        "halves_mean": float(np.mean(halves)) if halves else None,
-        "halves_min": float(min(halves)) if halves else None,
+        "halves_mean": float(np.mean(agreed)) if agreed else None,
+        "halves_min": float(min(agreed)) if agreed else None,
         "found_again": float(np.mean(again, axis=0).min()) if again else None,
     }
 
 
+def _shared(one: NDArray[np.integer], other: NDArray[np.integer], k: int) -> NDArray[np.int64]:
+    """Rows of each pair of clusters, [k, k]."""
+    return np.bincount(one.astype(np.int64) * k + other, minlength=k * k).reshape(k, k)
+
+
+def _alike(one: NDArray[np.integer], other: NDArray[np.integer], k: int) -> float:
+    """Adjusted Rand index of two groupings; 1 where both have all rows in one cluster."""
+    index = float(adjusted_rand(_shared(one, other, k).astype(np.float64)))
+    return 1.0 if np.isnan(index) else index
+
+
 def _nearest_jaccard(labels: NDArray[np.integer], found: NDArray[np.integer], k: int) -> Array:
     """Of each cluster, the Jaccard index of its rows with those of the found cluster that shares most, [k]."""
-    both = np.bincount(labels.astype(np.int64) * k + found, minlength=k * k).reshape(k, k)
+    both = _shared(labels, found, k)
     either = both.sum(axis=1, keepdims=True) + both.sum(axis=0) - both
     return np.asarray(ratio(both, either).max(axis=1))
-
-
-def fitted(rows: Array, k: int, seed: int) -> KMeans:
-    """k-means of rows, the best of some starts."""
-    from sklearn.cluster import KMeans
-
-    return KMeans(k, n_init=RESTARTS, random_state=seed % 2**32).fit(rows)

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from indexscope.analysis.clustering.figures import stack_types
 from indexscope.analysis.metrics.registry import label
-from indexscope.analysis.plots.drawing import Array, note
+from indexscope.analysis.plots.beside import legend_below
+from indexscope.analysis.plots.drawing import Array, few_columns, note
 from indexscope.analysis.plots.frames import values
 from indexscope.analysis.plots.style import INK, look, new_figure, styled
 
@@ -55,11 +56,11 @@ def pattern_evolution(numbers: pl.DataFrame, types: pl.DataFrame, title: str, by
         _scale(axes, x, by)
     if wide:
         stack_types(panels[2], types.with_columns(pl.col(by).cast(pl.Int64)), by)
-        panels[2].set_xlim(-0.6, max(types[by].n_unique(), 4) - 0.4)
+        few_columns(panels[2], types[by].n_unique(), 4)
         panels[2].set_ylabel("% of maps")
     for axes in panels:
         axes.set_xlabel(AXES[by])
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=1 + (axes is not left), fontsize=8)
+        legend_below(axes, 1 + (axes is not left), middle=True, fontsize=8)
     return figure
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter
 
+from indexscope.analysis.plots.beside import bar_beside
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.style import (
     BLUE,
@@ -103,7 +104,7 @@ def cluster_map(clusters: pl.DataFrame) -> Figure | None:
     labels = short_labels(keys, 56)
     width = max(9, 88 // count)
     axes.set_xticks(range(count), ["\n".join(wrap(labels[key], width, max_lines=4, placeholder="…")) for key in keys])
-    bar = figure.colorbar(picture, ax=axes, extend="both", pad=0.01)
+    bar = bar_beside(axes, picture, extend="both")
     bar.set_label("cluster's mean less that of all")
     return figure
 
@@ -126,7 +127,7 @@ def pattern_types_by_layer(pattern_types: pl.DataFrame) -> Figure | None:
     stack_types(axes, rows, "layer")
     axes.set_xlabel(f"layer (n = {int(rows['count'].sum()):,} rows of sample and head)")
     axes.set_ylabel("% of rows")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
@@ -164,7 +165,7 @@ def stack_types(axes: Axes, rows: pl.DataFrame, by: str) -> None:
         base += height
     axes.set_ylim(0, 100)
     axes.set_xlim(-0.6, len(places) - 0.4)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=16))
+    axes.xaxis.set_major_locator(FixedLocator(range(len(places)), nbins=16))
     axes.xaxis.set_major_formatter(
         FuncFormatter(lambda value, _: str(places[int(value)]) if value in range(len(places)) else "")
     )

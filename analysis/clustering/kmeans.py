@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from indexscope.analysis.clustering import ClusteringSettings
-from indexscope.analysis.clustering.agreement import STABILITY, fitted, stability
+from indexscope.analysis.clustering.agreement import STABILITY, halves, stability
 from indexscope.analysis.clustering.choice import choose
+from indexscope.analysis.clustering.lloyd import fitted, nearest
+from indexscope.analysis.clustering.silhouette import silhouettes
 from indexscope.analysis.clustering.space import Space, space_of
 from indexscope.analysis.clustering.tables import CHOICE
-from indexscope.analysis.compiled import exact
 from indexscope.analysis.metrics.ratios import share_table
 from indexscope.analysis.statistics.ranges import CHANGE
 from indexscope.analysis.statistics.resampling import Array
@@ -68,8 +68,6 @@ def fit(
         samples: Sample of each row, for the stability between halves of the samples; each row its own by default.
         names: Names of the features, for the ranges of those that are known; by default none is.
     """
-    from sklearn.metrics import pairwise_distances
-
     space = space_of(features, [""] * features.shape[1] if names is None else names)
     placed = space.apply(features)
     random = np.random.default_rng(settings.seed)
@@ -79,23 +77,21 @@ def fit(
     distinct = len(np.unique(placed, axis=0))
     tried = range(2, settings.max_clusters + 1) if settings.clusters == "auto" else [settings.clusters]
     ks = sorted({max(1, min(k, distinct)) for k in tried})
-    # One thread: the order of parallel sums would leak into the last digits.
-    with threadpool_limits(1):
-        distances = pairwise_distances(judged)
-        models = {k: fitted(placed, k, settings.seed) for k in ks}
-        labels = {k: model.predict(judged) for k, model in models.items()}
-        values = np.stack([_silhouettes(distances, labels[k]) for k in ks], axis=1)
-        stabilities = [stability(judged, owners, labels[k], k, settings.seed) for k in ks]
+    models = {k: fitted(placed, k, settings.seed) for k in ks}
+    labels = {k: model.labels[some] for k, model in models.items()}
+    values = silhouettes(judged, np.stack([labels[k] for k in ks], axis=1))
+    splits = halves(judged, owners, settings.seed)
+    stabilities = [stability(judged, splits, labels[k], k, settings.seed) for k in ks]
     # A resample of the samples weighs silhouettes anew and leaves clusters and distances as they are.
     judgement = share_table(pl.DataFrame({"k": ks}), *_summed(values, owners), settings, "silhouette", CHANGE)
     choice = judgement.rename({"ci_low": "silhouette_low", "ci_high": "silhouette_high"}).with_columns(
-        pl.Series("inertia", [float(models[k].inertia_) for k in ks]),
-        pl.Series("largest", [float(np.bincount(models[k].labels_).max() / len(placed)) for k in ks]),
-        pl.Series("apart", [_apart(models[k].cluster_centers_) for k in ks], dtype=pl.Float64),
+        pl.Series("inertia", [models[k].inertia for k in ks]),
+        pl.Series("largest", [float(np.bincount(models[k].labels).max() / len(placed)) for k in ks]),
+        pl.Series("apart", [_apart(models[k].centres) for k in ks], dtype=pl.Float64),
         *(pl.Series(name, [values[name] for values in stabilities], dtype=pl.Float64) for name in STABILITY),
     )
     chosen = choose(choice)
-    groups = _by_size(models[chosen].labels_, features)
+    groups = _by_size(models[chosen].labels, features)
     return Clustering(
         space,
         np.array([placed[own].mean(axis=0) for own in groups]),
@@ -118,15 +114,6 @@ def _apart(centres: Array) -> float | None:
     return float(differences[np.triu_indices(len(centres), 1)].min()) if len(centres) > 1 else None
 
 
-def _silhouettes(distances: Array, labels: NDArray[np.int32]) -> Array:
-    """The silhouette of each row; NaN where there is one cluster, or one for each row."""
-    if not 2 <= len(np.unique(labels)) < len(labels):
-        return np.full(len(labels), np.nan)
-    from sklearn.metrics import silhouette_samples
-
-    return np.asarray(silhouette_samples(distances, labels, metric="precomputed"), dtype=np.float64)
-
-
 def _summed(values: Array, owners: NDArray[np.int64]) -> tuple[Array, Array]:
     """Sums of each column by sample and the rows behind them, [samples, columns]."""
     samples, places = np.unique(owners, return_inverse=True)
@@ -136,39 +123,7 @@ def _summed(values: Array, owners: NDArray[np.int64]) -> tuple[Array, Array]:
     return sums, rows
 
 
-def _by_size(labels: NDArray[np.int32], features: Array) -> list[NDArray[np.bool_]]:
+def _by_size(labels: NDArray[np.int64], features: Array) -> list[NDArray[np.bool_]]:
     """Which rows each cluster has, the largest first; clusters of one size by their means."""
     groups = [labels == label for label in np.unique(labels)]
     return sorted(groups, key=lambda own: (-int(own.sum()), tuple(features[own].mean(axis=0))))
-
-
-@exact
-def nearest(places: Array, centres: Array) -> tuple[NDArray[np.int64], Array]:
-    """The nearest centre of each row and the distance to it.
-
-    One row at a time: a matrix product may sum in blocks that depend on how many rows there are, so that the last
-    digits of a row would depend on the shard that it came in.
-
-    Args:
-        places: [rows, features], finite.
-        centres: [clusters, features].
-
-    Returns:
-        Clusters, [rows] (the first of several as near), and distances, [rows].
-    """
-    rows, width = places.shape
-    clusters = np.empty(rows, np.int64)
-    distances = np.empty(rows)
-    for row in range(rows):
-        best = np.inf
-        chosen = 0
-        for cluster in range(len(centres)):
-            squared = 0.0
-            for feature in range(width):
-                squared += (places[row, feature] - centres[cluster, feature]) ** 2
-            if squared < best:
-                best = squared
-                chosen = cluster
-        clusters[row] = chosen
-        distances[row] = np.sqrt(best)
-    return clusters, distances

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -40,7 +41,7 @@ NOTABLE = 0.1
 WORDS_AT_MOST = 2
 TABLES = ("attention", "heads")
 #: Raise it when any number of the analysis would change.
-VERSION = 7
+VERSION = 8
 
 
 def run(
@@ -73,7 +74,7 @@ def run(
     fitted = _pooled(pooled or [features], settings)
     if fitted.is_empty():
         return empty(RESULTS)
-    found = fit(fitted.select(FEATURES).to_numpy(), settings, fitted["sample"].to_numpy().astype(np.int64), FEATURES)
+    found = _fitted(_Rows(fitted.select(FEATURES).to_numpy(), fitted["sample"].to_numpy().astype(np.int64), settings))
     counting, parts = Counting(len(found.centroids)), []
     for shard in shards(features, TABLES):
         rows = pattern_rows(shard)
@@ -91,6 +92,31 @@ def run(
         "agreement": agreement(counts.pairs, settings),
         "metrics": _metrics(found, counts, settings),
     }
+
+
+class _Rows:
+    """Rows to fit, equal to others of the same bytes with the same settings."""
+
+    def __init__(self, features: Array, samples: NDArray[np.int64], settings: ClusteringSettings) -> None:
+        self.features, self.samples, self.settings = features, samples, settings
+        self._told = hash((features.tobytes(), samples.tobytes(), settings.model_dump_json()))
+
+    def __hash__(self) -> int:
+        return self._told
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, _Rows)
+            and self.settings == other.settings
+            and np.array_equal(self.features, other.features)
+            and np.array_equal(self.samples, other.samples)
+        )
+
+
+@lru_cache(maxsize=1)
+def _fitted(rows: _Rows) -> Clustering:
+    """Models that share their clusters are analysed one after the other, and fitted once."""
+    return fit(rows.features, rows.settings, rows.samples, FEATURES)
 
 
 def _pooled(models: Sequence[Features | Sharded], settings: ClusteringSettings) -> pl.DataFrame:

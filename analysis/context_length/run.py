@@ -81,16 +81,17 @@ def lengths(found: Mapping[Cell, Buckets], size: Extent, settings: BootstrapSett
     estimates |= {(AT, cell): (ratio(own.top, own.bottom), own.at) for cell, own in found.items()}
     estimates |= _derived(estimates)
     frames = [LENGTHS.empty()]
-    order = {name: place for place, name in enumerate(REGISTRY)}
-    for (kind, (metric, layer)), (values, n) in sorted(
-        estimates.items(), key=lambda item: (order[item[0][1][0]], _place(item[0][1][1]), item[0][0] == AT)
-    ):
+    for metric in (name for name in REGISTRY if any(name == own for _, (own, _) in estimates)):
+        own = [(layer, kind) for kind, (name, layer) in estimates if name == metric]
+        own.sort(key=lambda cell: (_place(cell[0]), cell[1] == AT))
+        found_of = [estimates[kind, (metric, layer)] for layer, kind in own]
+        values, n = np.concatenate([part for part, _ in found_of], axis=1), np.concatenate([n for _, n in found_of])
         low, high = interval(values[0], values[1:], n, settings.confidence, REGISTRY[metric].bounds)
         columns = {
-            "metric": [metric] * size.buckets,
-            "length": [size.length(bucket) for bucket in range(size.buckets)],
-            "layer": [layer] * size.buckets,
-            "kind": [kind] * size.buckets,
+            "metric": [metric] * len(n),
+            "length": [size.length(bucket) for bucket in range(size.buckets)] * len(own),
+            "layer": [layer for layer, _ in own for _ in range(size.buckets)],
+            "kind": [kind for _, kind in own for _ in range(size.buckets)],
             **{"value": values[0], "ci_low": low, "ci_high": high, "n": n},
         }
         frames.append(pl.DataFrame(columns, schema_overrides=LENGTHS.schema, strict=False))

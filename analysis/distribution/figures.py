@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.plots.beside import bar_beside, legend_below
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import Series, by_layer, largest, values
 from indexscope.analysis.plots.style import (
@@ -60,7 +61,7 @@ def recall_by_layer(metrics: pl.DataFrame, models: Sequence[str]) -> Figure | No
         axes.set_xlabel("layer")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
         axes.set_ylim(0, 1.02)
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.17), ncols=2)
+        legend_below(axes, 2)
     for axes in grid.flat[len(shown) :]:
         axes.remove()
     for axes in grid[:, 0]:
@@ -175,6 +176,6 @@ def head_maps(by_head: pl.DataFrame) -> Figure | None:
         axes.set_xlabel("layer")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-        figure.colorbar(picture, ax=axes, pad=0.02)
+        bar_beside(axes, picture)
     grid[0, 0].set_ylabel("attention head")
     return figure

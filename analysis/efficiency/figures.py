@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from indexscope.analysis.metrics.registry import label as metric_label
 from indexscope.analysis.plots.drawing import note
@@ -91,7 +91,7 @@ def _finish(axes: Axes, frames: Mapping[str, pl.DataFrame], label: str) -> None:
     low, high = axes.get_ylim()
     axes.set_ylim(10 ** np.floor(np.log10(low)), 10 ** np.ceil(np.log10(high)))
     axes.yaxis.set_major_locator(LogLocator(numticks=8))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _amount(value)))
 
 
@@ -143,6 +143,7 @@ def time_and_memory(latency: pl.DataFrame) -> Figure | None:
     shares.set_ylim(bottom=0)
     if (latency["peak_bytes"].fill_null(0) > 0).any():
         memory.set_yscale("log")
+        memory.yaxis.set_minor_locator(NullLocator())
         memory.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
         memory.text(0.5, 0.5, "not measured", transform=memory.transAxes, ha="center", va="center")

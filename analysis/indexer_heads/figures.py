@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from indexscope.analysis.plots.beside import bar_beside
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import largest, spread, values
 from indexscope.analysis.plots.style import INK, MUTED, colours, legend_above, look, new_figure, styled
@@ -60,9 +61,7 @@ def head_similarity(pairs: pl.DataFrame) -> Figure | None:
     for axes in grid[:, 0]:
         axes.set_ylabel("indexer head")
     if picture is not None:
-        # Beside the row, or beside all rows: a bar cannot stand beside panels that were removed.
-        beside = [grid[0, -1]] if lines == 1 else list(grid.flat[: len(layers)])
-        figure.colorbar(picture, ax=beside, pad=0.02, label="correlation")
+        bar_beside(grid[0, -1], picture, label="correlation")
     return figure
 
 

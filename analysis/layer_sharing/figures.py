@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from indexscope.analysis.plots.beside import bar_beside
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import largest, values
 from indexscope.analysis.plots.style import GRID, colours, legend_above, look, new_figure, styled
@@ -41,7 +42,7 @@ def sharing_maps(similarity: pl.DataFrame) -> Figure:
         axes.grid(visible=False)
         axes.set_xlabel("source layer (whose selection is used)")
         _layer_ticks(axes, layers)
-        figure.colorbar(picture, ax=axes, pad=0.02, shrink=0.85).set_label(label)
+        bar_beside(axes, picture, label=label)
     grid[0].set_ylabel(f"layer that attends (n = {largest(similarity, 'n')} samples)")
     return figure
 

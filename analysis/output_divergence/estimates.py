@@ -10,12 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexscope.analysis.comparison.inference import difference_interval, effective
+from indexscope.analysis.output_divergence.quantiles import quantiles_of
 from indexscope.analysis.settings import BootstrapSettings
 from indexscope.analysis.statistics.ranges import ANY, CHANGE, Range
 from indexscope.analysis.statistics.resampling import Array, bootstrap_ratios, interval, ratio, resample_counts
-
-_AT_ONCE = 4_000_000
-"""Numbers of resamples x queries that are held at once."""
 
 
 class Estimate(NamedTuple):
@@ -80,13 +78,11 @@ class Weighted:
         ordered, weight, sample = values[order], self.weight[order], self.sample[order]
         if not len(order):
             return [Estimate(np.nan, np.nan, np.nan, 0)] * len(levels)
-        found = _at(ordered, weight[None], levels)[0]
-        parts = []
-        size = max(1, _AT_ONCE // len(order))
-        for block in resample_counts(self.samples, self.settings.resamples, self.settings.seed):
-            for start in range(0, len(block), size):
-                parts.append(_at(ordered, block[start : start + size][:, sample] * weight, levels))
-        return self._estimates(found, np.concatenate(parts), known, within)
+        asked = np.array(levels, dtype=np.float64)
+        found = quantiles_of(ordered, weight, sample, np.ones((1, self.samples)), asked)[0]
+        blocks = resample_counts(self.samples, self.settings.resamples, self.settings.seed)
+        replicates = np.concatenate([quantiles_of(ordered, weight, sample, block, asked) for block in blocks])
+        return self._estimates(found, replicates, known, within)
 
     def correlation(self, one: Array, other: Array) -> Estimate:
         """Pearson's correlation of two values over the queries where both are known."""
@@ -109,19 +105,6 @@ class Weighted:
         low, high = interval(found, replicates, np.full(len(found), n), self.settings.confidence, within)
         rows = zip(found.tolist(), low.tolist(), high.tolist(), strict=True)
         return [Estimate(value, start, end, n) for value, start, end in rows]
-
-
-def _at(ordered: Array, weights: Array, levels: Sequence[float]) -> Array:
-    """Quantiles of ordered values under every row of weights, [rows, levels]; NaN for a row without weight."""
-    reached = weights.cumsum(axis=1)
-    total = reached[:, -1]
-    found = np.empty((len(weights), len(levels)))
-    for place, level in enumerate(levels):
-        # A share of the total that should be met exactly is missed by rounding otherwise.
-        short = (reached < (level * total * (1 - 1e-12))[:, None]).sum(axis=1)
-        found[:, place] = ordered[np.minimum(short, len(ordered) - 1)]
-    found[total == 0] = np.nan
-    return found
 
 
 def _correlation(sums: Array) -> Array:

@@ -9,6 +9,7 @@ import polars as pl
 from matplotlib.colors import Normalize, PowerNorm, TwoSlopeNorm
 from matplotlib.figure import Figure
 
+from indexscope.analysis.plots.beside import bar_below
 from indexscope.analysis.plots.drawing import Array
 from indexscope.analysis.plots.pooled_maps import draw_map, note_map, without_future
 from indexscope.analysis.plots.style import colours, new_figure, styled
@@ -63,8 +64,8 @@ def sparse_against_dense(
         )
     for axes in grid[-1]:
         axes.set_xlabel("key position, tokens")
-    for name, columns in (("sparse", (0, 1)), ("difference", (2,))):
-        bar = figure.colorbar(images[name], ax=[grid[-1][place] for place in columns], location="bottom", aspect=30)
+    for name, first, wide in (("sparse", 0, 2.1), ("difference", 2, 1.0)):
+        bar = bar_below(grid[-1][first], images[name], wide)
         bar.set_label("attention of a part" if name == "sparse" else "difference")
         bar.outline.set_visible(False)
     return figure

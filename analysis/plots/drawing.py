@@ -112,3 +112,9 @@ def note(
 
 def _numbers(column: pl.Series) -> Array:
     return column.cast(pl.Float64).fill_null(float("nan")).to_numpy().astype(np.float64)
+
+
+def few_columns(axes: Axes, count: int, least: int) -> None:
+    """Have columns at 0, 1, ... in a panel's middle, no wider than if there were as many as least."""
+    middle, half = (count - 1) / 2, max(count, least) / 2 + 0.1
+    axes.set_xlim(middle - half, middle + half)

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from indexscope.analysis.metrics.registry import label
-from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.beside import legend_below
+from indexscope.analysis.plots.drawing import few_columns, note
 from indexscope.analysis.plots.frames import values
 from indexscope.analysis.plots.style import INK, MUTED, SKY, look, new_figure, styled
 
@@ -57,7 +58,7 @@ def entropy_of_heads(by_position: pl.DataFrame, by_head: pl.DataFrame, title: st
     left.set_ylabel("entropy (nats)")
     left.set_ylim(bottom=0)
     _bars(right, by_head, called)
-    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=4, fontsize=8)
+    legend_below(left, 4, middle=True, fontsize=8)
     return figure
 
 
@@ -71,7 +72,7 @@ def _bars(axes: Axes, by_head: pl.DataFrame, called: Sequence[str]) -> None:
             axes.plot([x, x], [start, end], color=INK, linewidth=1)
     note(axes, by_head, place, height, ["head", "normalized_entropy"], panel="by head")
     axes.set_ylim(0, 1.02)
-    axes.set_xlim(-0.6, max(len(place), 6) - 0.4)
+    few_columns(axes, len(place), 6)
     step = max(1, -(-len(place) // 16))
     names = [name.removeprefix("head ") for name in called[::step]]
     axes.set_xticks(place[::step], names, rotation=90 if max(map(len, names)) > 4 else 0)

@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from indexscope.analysis.plots.beside import bar_below
 from indexscope.analysis.plots.drawing import Array, Drawing, note
 from indexscope.analysis.plots.style import BLUE, GRID, SKY, VERMILLION, colours, new_figure, styled
 
@@ -57,7 +58,7 @@ def selected_maps(panels: Sequence[MapPanel], title: str, causal: bool = True, t
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     single = len(panels) == 1
-    figure = new_figure(6.4 if single else 2.3 * rows + 1.4, 7.2 if single else 9.2)
+    figure = new_figure(6.7 if single else 2.3 * rows + 2.0, 7.2 if single else 9.2)
     figure.suptitle(title, fontsize=10.5, fontweight="bold")
     grid = figure.subplots(rows, columns, squeeze=False)
     selects = panels[0].selected is not None
@@ -129,16 +130,10 @@ def _legend(figure: Drawing, panels: Sequence[Axes], norm: PowerNorm, selects: b
     if selects:
         maps = [LinearSegmentedColormap.from_list(colour, ["white", colour]) for colour in (BLUE, VERMILLION)]
         words = dict(zip(("attention on selected keys", "attention left out"), maps, strict=True))
-    for label, colour in reversed(words.items()):  # each bar pushes those before it down
-        bar = figure.colorbar(
-            ScalarMappable(norm, colour),
-            ax=list(panels),
-            location="bottom",
-            aspect=45,
-            shrink=0.7,
-            pad=0.02,
-            ticks=MaxNLocator(5),
-        )
+    columns = min(COLUMNS, len(panels))
+    first = panels[(len(panels) - 1) // columns * columns]
+    for line, (label, colour) in enumerate(words.items()):
+        bar = bar_below(first, ScalarMappable(norm, colour), columns, line, ticks=MaxNLocator(5))
         bar.set_label(f"{label} (share of the query's)", fontsize=8.5)
         bar.outline.set_visible(False)
     if selects:

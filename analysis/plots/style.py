@@ -16,6 +16,7 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure, SubFigure
 
 from indexscope.analysis.plots.drawing import Drawing
+from indexscope.analysis.plots.layout import Measured
 from indexscope.errors import one_line
 
 # Okabe & Ito (2008), "Color Universal Design": distinguishable under the common kinds of colour blindness.
@@ -37,6 +38,7 @@ _RC: Mapping[str, Any] = {
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlepad": 7.0,
+    "axes.titley": 1.0,  # none has ticks above that a title would have to leave room for
     "axes.labelsize": 9.0,
     "axes.labelcolor": INK,
     "axes.edgecolor": MUTED,
@@ -145,7 +147,7 @@ def new_figure(height: float, width: float = WIDTH) -> Drawing:
     Within `drawn_into` it is the part of a larger figure that was set aside for it.
     """
     place = _PLACE.get()
-    return place if place is not None else Drawing(figsize=(width, height), layout="constrained")
+    return place if place is not None else Drawing(figsize=(width, height), layout=Measured())
 
 
 @contextmanager

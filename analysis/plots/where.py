@@ -10,6 +10,7 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
+from indexscope.analysis.plots.beside import bar_beside
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import values
 from indexscope.analysis.plots.style import MUTED, colours, new_figure
@@ -64,7 +65,7 @@ def maps(rows: pl.DataFrame, shades: Sequence[Shade]) -> Figure:
             FuncFormatter(lambda value, _: str(layers[int(value)]) if 0 <= value < len(layers) else "")
         )
         axes.set_xlabel("layer")
-        bar = figure.colorbar(picture, ax=axes, pad=0.02)
+        bar = bar_beside(axes, picture)
         bar.set_label(shade.label)
         bar.formatter = PercentFormatter(1.0, decimals=None if high - low >= 0.1 else 1)
         bar.update_ticks()

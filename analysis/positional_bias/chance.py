@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from indexscope.analysis.positional_bias.tally import BINS, RECENT_BINS, Tally
 from indexscope.analysis.statistics.resampling import Array, ratio
@@ -102,13 +103,20 @@ def floor(expected: Array, variance: Array, cap: float) -> float:
 
 
 def _height(expected: float, variance: float, cap: float) -> float:
-    from scipy.stats import binom
-
     chance = max(1 - variance / expected, 1e-6)
     trials = max(int(np.ceil(expected / chance - 1e-9)), 1)
     reach = 12 * np.sqrt(variance) + 12
     values = np.arange(max(0, int(expected - reach)), min(trials, int(expected + reach)) + 1)
-    weights = binom.pmf(values, trials, min(expected / trials, 1.0))
+    weights = _binomial(values, trials, min(expected / trials, 1.0))
     with np.errstate(divide="ignore"):
         logs = np.minimum(np.abs(np.log2(values / expected)), cap)
     return float(ratio((weights * logs).sum(), weights.sum()))
+
+
+def _binomial(values: NDArray[np.int64], trials: int, share: float) -> Array:
+    """Binomial probabilities of consecutive values, relative to the largest of them."""
+    if share >= 1.0:
+        return np.asarray(values == trials, dtype=np.float64)
+    steps = (trials - values[:-1]) / values[1:] * share / (1 - share)
+    logs = np.concatenate(([0.0], np.cumsum(np.log(steps))))
+    return np.asarray(np.exp(logs - logs.max()))

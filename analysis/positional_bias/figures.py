@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from indexscope.analysis.plots.beside import bar_beside
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import largest, values
 from indexscope.analysis.plots.lifts import log_two, positive
@@ -131,7 +132,7 @@ def lift_map(lift: pl.DataFrame) -> Figure | None:
     )
     axes.set_xlabel("layer")
     axes.set_ylabel("distance (tokens)")
-    bar = figure.colorbar(picture, ax=axes, extend="both", pad=0.01)
+    bar = bar_beside(axes, picture, extend="both")
     bar.set_label("lift (1 = as expected)")
     bar.set_ticks([-4, -2, 0, 2, 4], labels=["1/16", "1/4", "1", "4", "16"])
     return figure

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy.special import gammaincinv
 
 from indexscope.analysis.metrics.summary import finite_or_null
 from indexscope.analysis.positional_bias.tables import LIFT
@@ -109,11 +110,9 @@ def poisson_interval(count: Array, confidence: float) -> tuple[Array, Array]:
     >>> [round(float(bound[0]), 2) for bound in poisson_interval(np.array([0.0]), 0.95)]
     [0.0, 3.69]
     """
-    from scipy.stats import chi2
-
     tail = (1 - confidence) / 2
-    low = np.where(count > 0, chi2.ppf(tail, np.maximum(2 * count, 1e-9)) / 2, 0.0)
-    return np.asarray(low), np.asarray(chi2.ppf(1 - tail, 2 * count + 2) / 2)
+    low = np.where(count > 0, gammaincinv(np.maximum(count, 1e-9), tail), 0.0)
+    return np.asarray(low), np.asarray(gammaincinv(count + 1, 1 - tail))
 
 
 def _named(names: tuple[str, ...], arrays: tuple[Array, ...]) -> dict[str, object]:

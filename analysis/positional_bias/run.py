@@ -21,7 +21,7 @@ from indexscope.analysis.statistics.resampling import Array, resample_counts
 from indexscope.columns import empty
 
 #: Raise it when any number of the analysis would change.
-VERSION = 4
+VERSION = 5
 
 AXES = ("distance", "relative")
 

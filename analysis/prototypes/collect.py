@@ -7,28 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
 
 from indexscope.analysis.closeup.collect import CloseupSample, Collected, Maker, Tables
 from indexscope.analysis.closeup.rows import CloseupRows
-from indexscope.columns import of, places, table_of
+from indexscope.analysis.prototypes.maps import BINS, MAPS, pooled
 
-BINS = 48
-"""Equal parts of the sequence that a map's keys are summed up in."""
 MOST = 16_384
 """Maps that are kept of all samples together: 3 KiB each at 32 queries, 48 MiB in all."""
-LENGTH = of(pl.Int32, "tokens", length="Length of the sample.")
-MAPS = table_of(
-    "sample, layer, head, query",
-    "sample layer head query",
-    LENGTH,
-    places("query"),
-    of(
-        pl.Binary,
-        map="48 little-endian float16 numbers: dense attention on 48 equal parts of the sequence.",
-        kept="The same of the selected keys alone; null where the selection leaves nothing out or is not known.",
-    ),
-)
 
 
 def map_collector(samples: Sequence[int], most: int = MOST) -> Maker:
@@ -46,21 +31,6 @@ def map_collector(samples: Sequence[int], most: int = MOST) -> Maker:
     """
     places = {index: place for place, index in enumerate(samples)}
     return lambda sample: _Maps(sample, places[sample.index], len(places), most)
-
-
-def pooled(attention: NDArray[np.float32], length: int, bins: int = BINS) -> NDArray[np.float64]:
-    """Attention [..., keys] on each of equally many parts of a sequence of this length, [..., bins]."""
-    keys = attention.shape[-1]
-    part = np.arange(keys) * bins // length
-    sums = np.zeros((*attention.shape[:-1], bins))
-    starts = np.flatnonzero(np.diff(part, prepend=-1))
-    sums[..., part[starts]] = np.add.reduceat(attention.astype(np.float64), starts, axis=-1)
-    return sums
-
-
-def unpacked(maps: Sequence[bytes]) -> NDArray[np.float64]:
-    """Stored maps as numbers, [rows, BINS]."""
-    return np.frombuffer(b"".join(maps), dtype="<f2").reshape(len(maps), BINS).astype(np.float64)
 
 
 class _Maps:

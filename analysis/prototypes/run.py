@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from indexscope.analysis.metrics.stream import Sharded
 from indexscope.analysis.prototypes import PrototypeSettings
-from indexscope.analysis.prototypes.collect import BINS, unpacked
+from indexscope.analysis.prototypes.maps import BINS, unpacked
 from indexscope.analysis.prototypes.tables import EXAMPLE_MAPS, EXAMPLES, MAPS, PROTOTYPES, RESULTS
 from indexscope.columns import empty
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from indexscope.analysis.prototypes.collect import BINS, LENGTH
+from indexscope.analysis.prototypes.maps import BINS, LENGTH
 from indexscope.columns import Column, of, places, table_of
 
 _PLACE: tuple[Column, ...] = (

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from indexscope.analysis.plots.beside import legend_below
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import Array, by_layer, largest, values
 from indexscope.analysis.plots.lifts import log_two, positive
@@ -77,7 +78,7 @@ def overlap_by_layer(choices: pl.DataFrame) -> Figure | None:
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.17), ncols=2)
+        legend_below(axes, 2)
     figure.axes[0].set_ylim(0, 1.02)
     return figure
 

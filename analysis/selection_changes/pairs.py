@@ -100,9 +100,7 @@ def _unpacked(found: pl.DataFrame, samples: Integers) -> Pairs:
         .with_columns(pl.col("weight") / pl.col("groups"))
     )
     before, after = _codes(shown["keys"]), _codes(shown["keys_candidate"])
-    codes = np.union1d(before, after)
-    kept, new = np.isin(codes, before), np.isin(codes, after)
-    state = np.where(kept & new, KEPT, np.where(kept, DROPPED, ADDED))
+    codes, state = _merged(before, after)
     rows = shown.select(
         "sample",
         "layer",
@@ -120,3 +118,15 @@ def _codes(keys: pl.Series) -> Integers:
     counts = keys.list.len().to_numpy().astype(np.int64)
     flat = keys.list.explode(keep_nulls=False, empty_as_null=False) if len(keys) else pl.Series(dtype=pl.UInt32)
     return np.asarray((np.repeat(np.arange(len(counts)), counts) << SHIFT) + flat.to_numpy().astype(np.int64))
+
+
+def _merged(before: Integers, after: Integers) -> tuple[Integers, Integers]:
+    """All codes of two ascending lists, each once, and what became of them."""
+    both = np.concatenate((before << 1, (after << 1) + 1))
+    both.sort(kind="stable")
+    codes = both >> 1
+    twice = np.append(codes[1:] == codes[:-1], False)
+    state = np.where(twice, KEPT, np.where(both & 1, ADDED, DROPPED))
+    first = np.ones(len(codes), dtype=np.bool_)
+    first[1:] = ~twice[:-1]
+    return codes[first], state[first]

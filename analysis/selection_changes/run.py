@@ -29,7 +29,7 @@ _COLUMNS = [name for name in BY.schema if name != "candidate"]
 _NOTHING = 1e-6
 Frames = Mapping[str, pl.DataFrame]
 #: Raise it when the same selections would give other rows.
-VERSION = 3
+VERSION = 4
 
 
 def run(models: Mapping[str, Frames], baseline: str, settings: ComparisonSettings) -> dict[str, pl.DataFrame]:

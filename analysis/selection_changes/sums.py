@@ -64,12 +64,14 @@ def jaccard_by_chance(eligible: Integers, before: Integers, after: Integers) -> 
 
 @lru_cache(maxsize=1 << 16)
 def _expected(eligible: int, before: int, after: int) -> float:
-    from scipy.stats import hypergeom
-
     if before + after == 0:
         return float("nan")
     shared = np.arange(max(0, before + after - eligible), min(before, after) + 1)
-    share = hypergeom.pmf(shared, eligible, before, after)
+    # Each hypergeometric probability relative to the one before it; divided by their sum they are what they are.
+    x = shared[:-1]
+    steps = (before - x) * (after - x) / ((x + 1) * (eligible - before - after + x + 1))
+    logs = np.concatenate(([0.0], np.cumsum(np.log(steps))))
+    share = np.exp(logs - logs.max())
     return float((share * shared / (before + after - shared)).sum() / share.sum())
 
 
@@ -116,8 +118,10 @@ class SelectionSums:
         kept, dropped, added = (pairs.count(state) for state in (KEPT, DROPPED, ADDED))
         before, after, n = (pairs.rows[name].to_numpy().astype(np.int64) for name in ("before", "after", "eligible"))
 
-        def held(values: Array, *states: int) -> Array:
-            return _placed(pairs.row, values * np.isin(pairs.state, states), rows)
+        of = {state: np.flatnonzero(pairs.state == state) for state in (DROPPED, ADDED)}
+
+        def held(values: Array, state: int) -> Array:
+            return _placed(pairs.row[of[state]], values[of[state]], rows)
 
         lost = {name: held(mass.each, state) for name, state in (("dropped", DROPPED), ("added", ADDED))}
         values = {
@@ -128,7 +132,7 @@ class SelectionSums:
             "selection_mass_lost": lost["dropped"] - lost["added"],
             "selection_mass_dropped": lost["dropped"],
             "selection_mass_added": lost["added"],
-            "selection_mass_estimated": held(mass.estimated, DROPPED, ADDED),
+            "selection_mass_estimated": held(mass.estimated, DROPPED) + held(mass.estimated, ADDED),
             "selection_mass_lost_own": held(own.each, DROPPED) - held(own.each, ADDED),
         }
         weights = {ALL: pairs.rows["weight"].to_numpy() * ((before > 0) & (after > 0))}
@@ -145,8 +149,9 @@ class SelectionSums:
         )
         for keys in (("sample", "layer"), ("sample", "bucket"), ("layer", "bucket")):
             self._by.setdefault(keys, []).append(_reduced(frame, keys))
+        all_keys = _Keys(pairs, np.arange(len(pairs.key)))
         for part in binned(pairs, self._kinds):
-            self._bins.setdefault(part.axis, []).append(_bins(pairs, part, mass.each, mass.weight))
+            self._bins.setdefault(part.axis, []).append(_bins(pairs, all_keys, part, mass.each, mass.weight))
 
     def by(self, *keys: str) -> pl.DataFrame:
         """Sums of every quantity and weight by two of sample, layer and bucket."""
@@ -170,7 +175,7 @@ def _reduced(frame: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
     return cells.with_columns(*(pl.Series(name, values) for name, values in sums.items()))
 
 
-def _bins(pairs: Pairs, part: Binned, mass: Array, attended: Array) -> Bins:
+def _bins(pairs: Pairs, all_keys: _Keys, part: Binned, mass: Array, attended: Array) -> Bins:
     """A block's sums of one axis.
 
     What is expected depends on the query: of its own keys, as many are dropped at random as the candidate drops there,
@@ -188,26 +193,30 @@ def _bins(pairs: Pairs, part: Binned, mass: Array, attended: Array) -> Bins:
     attended = np.where(part.rows, attended, 0.0)
     dropping = weight * np.nan_to_num(ratio(pairs.count(DROPPED), before))
     adding = weight * np.nan_to_num(ratio(pairs.count(ADDED), n - before))
-    of_baseline = pairs.state != ADDED
-    of_row = pairs.row
+    # What each key adds: to which of the quantities, keys of which states, and how much, by row.
     by_key = {
-        "kept": np.where(pairs.state == KEPT, weight[of_row], 0.0),
-        "dropped": np.where(pairs.state == DROPPED, weight[of_row], 0.0),
-        "dropped_expected": np.where(of_baseline, dropping[of_row], 0.0),
-        "added": np.where(pairs.state == ADDED, weight[of_row], 0.0),
-        "added_expected": np.where(of_baseline, -adding[of_row], 0.0),
-        "mass_dropped": np.where(pairs.state == DROPPED, attended[of_row] * mass, 0.0),
-        "mass_added": np.where(pairs.state == ADDED, attended[of_row] * mass, 0.0),
+        "kept": ((KEPT,), weight),
+        "dropped": ((DROPPED,), weight),
+        "dropped_expected": ((KEPT, DROPPED), dropping),
+        "added": ((ADDED,), weight),
+        "added_expected": ((KEPT, DROPPED), -adding),
+        "mass_dropped": ((DROPPED,), attended),
+        "mass_added": ((ADDED,), attended),
     }
     by_row = {"eligible": weight, "added_expected": adding}
     size, groups = SIZES[part.axis], len(samples) * len(layers)
+    at, bin_ = (np.concatenate(both) for both in zip(*[(at, bin_) for bin_, at in part.parts], strict=True))
+    binned_keys = _Keys(pairs, at)
     sums, total = np.zeros((groups, size, len(QUANTITIES))), np.zeros((groups, len(QUANTITIES)))
     for place, name in enumerate(QUANTITIES):
         if name in by_key:
-            total[:, place] += _placed(cells[of_row], by_key[name], groups)
-            for bin_, at in part.parts:
-                found = _placed(cells[of_row[at]] * size + bin_, by_key[name][at], groups * size)
-                sums[..., place] += found.reshape(groups, size)
+            states, amount = by_key[name]
+            each = mass if name.startswith("mass_") else None
+            row, values = all_keys.of(states, amount, each)[1:]
+            total[:, place] += _placed(cells[row], values, groups)
+            chosen, row, values = binned_keys.of(states, amount, each)
+            found = _placed(cells[row] * size + bin_[chosen], values, groups * size)
+            sums[..., place] += found.reshape(groups, size)
         if name in by_row:
             total[:, place] += _placed(cells, by_row[name] * n, groups)
             np.add.at(sums[..., place], cells[part.rows], (part.eligible * by_row[name][:, None])[part.rows])
@@ -216,6 +225,29 @@ def _bins(pairs: Pairs, part: Binned, mass: Array, attended: Array) -> Bins:
     shape, quantities = (len(samples), len(layers)), len(QUANTITIES)
     cube, whole = sums.reshape(*shape, size, quantities), total.reshape(*shape, quantities)
     return Bins(samples, layers, cube.sum(axis=1), whole.sum(axis=1), cube.sum(axis=0), whole.sum(axis=0))
+
+
+class _Keys:
+    """Some of a block's keys, by what became of them.
+
+    Args:
+        pairs: The block.
+        at: Which keys.
+    """
+
+    def __init__(self, pairs: Pairs, at: Integers) -> None:
+        self._at, self._row = at, pairs.row[at]
+        state = pairs.state[at]
+        self._chosen: dict[tuple[int, ...], Integers] = {
+            (one,): np.flatnonzero(state == one) for one in (KEPT, DROPPED, ADDED)
+        }
+        self._chosen[KEPT, DROPPED] = np.flatnonzero(state != ADDED)
+
+    def of(self, states: tuple[int, ...], amount: Array, each: Array | None) -> tuple[Integers, Integers, Array]:
+        """Those of some states: their places among these keys, their rows, and the amount of the row times its own."""
+        chosen = self._chosen[states]
+        row = self._row[chosen]
+        return chosen, row, amount[row] if each is None else amount[row] * each[self._at[chosen]]
 
 
 def _placed(place: Integers, values: Array, size: int) -> Array:

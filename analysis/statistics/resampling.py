@@ -8,6 +8,7 @@ replacement, numerator and denominator together, never rows or tokens.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +22,8 @@ Array = NDArray[np.float64]
 # most, n = 2 values 50 %. A t interval with the bootstrap's standard error says honestly how little is known.
 FEWEST_FOR_PERCENTILES = 8
 _DRAWS_AT_ONCE = 4_000_000
+#: Draws that are few enough to be kept from one table to the next: 8 MiB.
+_KEPT = 1 << 20
 
 
 def ratio(numerator: ArrayLike, denominator: ArrayLike) -> Array:
@@ -55,6 +58,21 @@ def resample_counts(samples: int, resamples: int, seed: int) -> Iterator[Array]:
     Yields:
         Blocks [resamples of the block, samples], whose rows sum to n.
     """
+    if samples * resamples <= _KEPT:
+        yield _all_counts(samples, resamples, seed)
+    else:
+        yield from _counts(samples, resamples, seed)
+
+
+@lru_cache(maxsize=4)
+def _all_counts(samples: int, resamples: int, seed: int) -> Array:
+    """All resamples, which every table of an analysis asks for."""
+    found = np.concatenate([np.zeros((0, samples)), *_counts(samples, resamples, seed)])
+    found.flags.writeable = False
+    return found
+
+
+def _counts(samples: int, resamples: int, seed: int) -> Iterator[Array]:
     random = np.random.default_rng(seed)
     block = max(1, min(resamples, _DRAWS_AT_ONCE // max(samples, 1)))
     for start in range(0, resamples, block):

@@ -51,27 +51,7 @@ def decode_rows(rows: list[bytes]) -> tuple[Integers, Integers, NDArray[np.bool_
     >>> decode_rows([b'\x03\x01\xc4\x01', b'', b'\x80'])
     (array([  3,   4, 200]), array([3, 0, 0]), array([ True,  True, False]))
     """
+    from indexscope.analysis.statistics.varint_kernel import decode
+
     lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-    data = np.frombuffer(b"".join(rows), dtype=np.uint8)
-    limits = np.cumsum(lengths)
-    filled = lengths > 0
-    sound = np.ones(len(rows), dtype=np.bool_)
-    sound[filled] = data[limits[filled] - 1] < 128
-    ends = np.flatnonzero(data < 128)
-    starts = np.concatenate(([0], ends + 1))[:-1].astype(np.int64)
-    sizes = ends - starts + 1
-    gaps = np.zeros(len(ends), dtype=np.int64)
-    for place in range(MOST_BYTES):
-        held = sizes > place
-        gaps[held] |= (data[starts[held] + place] & 127).astype(np.int64) << 7 * place
-    row = np.searchsorted(limits, ends, side="right")
-    counts = np.bincount(row, minlength=len(rows))
-    begins = np.cumsum(counts) - counts
-    later = np.ones(len(ends), dtype=np.bool_)
-    later[begins[counts > 0]] = False
-    sound[row[(sizes > MOST_BYTES) | later & (gaps == 0)]] = False
-    total = np.cumsum(gaps)
-    before = np.zeros(len(rows), dtype=np.int64)
-    some = counts > 0
-    before[some] = total[begins[some]] - gaps[begins[some]]
-    return total - np.repeat(before, counts), counts, sound
+    return decode(np.frombuffer(b"".join(rows), dtype=np.uint8), lengths, MOST_BYTES)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from indexscope.analysis.plots.beside import legend_below
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import Array, largest, values
 from indexscope.analysis.plots.lifts import positive
@@ -42,7 +43,7 @@ def content_lift(lift: pl.DataFrame) -> Figure:
     left.set_xscale("log", base=2)
     _plain(left, "x")
     left.set_xlabel(f"lift (1 = by chance; bars: CI; n = {largest(rows, 'n')} samples)")
-    left.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2)
+    legend_below(left, 2)
     _layers(right, by_layer, _striking(rows))
     return figure
 
@@ -82,7 +83,7 @@ def _layers(axes: Axes, rows: pl.DataFrame, kinds: Sequence[str]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
     axes.set_xlabel("layer")
     axes.set_ylabel("lift of the selection (band: CI)")
-    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2)
+    legend_below(axes, 2)
 
 
 def _plain(axes: Axes, which: str) -> None:

@@ -2,7 +2,7 @@
 
 const HUES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#1d232a"];
 const DASHES = ["", "6 2", "2 2", "7 2 2 2", "9 3"];
-const [WIDE, HIGH, LEFT, RIGHT, TOP, BOTTOM] = [460, 250, 52, 12, 30, 58];
+const [WIDE, HIGH, LEFT, RIGHT, TOP, BOTTOM, LINE] = [460, 250, 52, 12, 30, 58, 14];
 
 // The rows of a layer, as objects.
 function rowsOf(columns, layer) {
@@ -108,6 +108,25 @@ function closed(rows, chart) {
   });
 }
 
+// Names the series above a chart, in as many lines as they take: the chart grows upward.
+function legend(svg, kinds) {
+  const names = draw("g", {});
+  svg.append(names);
+  let [across, down] = [LEFT, 0];
+  kinds.forEach((kind, number) => {
+    const entry = word(0, 0, kind);
+    names.append(entry);
+    const wide = entry.getComputedTextLength() || kind.length * 6;
+    if (across > LEFT && across + 12 + wide > WIDE) [across, down] = [LEFT, down + LINE];
+    entry.setAttribute("x", across + 12);
+    entry.setAttribute("y", 14 + down);
+    names.append(draw("circle", { cx: across + 4, cy: 10.5 + down, r: 4, fill: HUES[number % HUES.length] }));
+    across += 24 + wide;
+  });
+  names.setAttribute("transform", `translate(0 ${-down})`);
+  svg.setAttribute("viewBox", `0 ${-down} ${WIDE} ${HIGH + down}`);
+}
+
 // Draws a chart of one layer into its figure and gives the rows behind it, packed as those of any other figure.
 function charted(figure, chart, layer, head) {
   const rows = rowsOf(chart.columns, layer).filter((row) => typeof row[chart.y] === "number");
@@ -121,16 +140,11 @@ function charted(figure, chart, layer, head) {
   }
   const at = frame(svg, chart, rows);
   const kinds = chart.series ? [...new Set(rows.map((row) => row[chart.series]))] : [""];
-  let across = LEFT;
+  legend(svg, kinds.filter(Boolean));
   kinds.forEach((kind, number) => {
     const own = chart.series ? rows.filter((row) => row[chart.series] === kind) : rows;
     const hue = HUES[number % HUES.length];
     const spots = SHAPES[chart.kind](svg, at, chart, own, hue, DASHES[number % DASHES.length], head);
-    if (kind) {
-      const entry = word(across + 12, 14, kind);
-      svg.append(draw("circle", { cx: across + 4, cy: 10.5, r: 4, fill: hue }), entry);
-      across += 24 + (entry.getComputedTextLength() || kind.length * 6);
-    }
     const names = Object.keys(own[0]).filter((name) => name !== chart.series);
     const columns = Object.fromEntries(names.map((name) => [name, typeof own[0][name] === "string" ? { texts: own.map((row) => row[name]), at: own.map((_, place) => place) } : own.map((row) => row[name])]));
     parts.push({ panel: `layer ${layer}`, series: kind, columns, x: spots.map((spot) => spot[0]), y: spots.map((spot) => spot[1]) });

@@ -52,10 +52,10 @@ function picture(svg) {
   // Programs that read SVG 1.1 only want links in their own namespace.
   const links = SVG.replace("2000/svg", "1999/xlink");
   for (const element of copy.querySelectorAll("[href]")) element.setAttributeNS(links, "xlink:href", element.getAttribute("href"));
-  const [, , width, height] = copy.getAttribute("viewBox").split(" ");
+  const [x, y, width, height] = copy.getAttribute("viewBox").split(" ");
   copy.setAttribute("width", `${width}pt`);
   copy.setAttribute("height", `${height}pt`);
-  copy.prepend(draw("rect", { width: "100%", height: "100%", fill: "#ffffff" }));
+  copy.prepend(draw("rect", { x, y, width: "100%", height: "100%", fill: "#ffffff" }));
   return new XMLSerializer().serializeToString(copy);
 }
 

@@ -8,9 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 from pydantic import ValidationError
+from scipy.stats import false_discovery_control
 
 from indexscope.analysis.comparison.tables import COMPARISONS, JUDGED
-from indexscope.analysis.comparison.verdicts import with_verdicts
+from indexscope.analysis.comparison.verdicts import false_discovery, with_verdicts
 from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.settings import ComparisonSettings
 from indexscope.analysis.statistics.margins import Margin, read_margin
@@ -183,3 +184,9 @@ def test_settings_are_equal_and_hash_alike_whatever_the_order_of_their_margins()
     one, other = (ComparisonSettings(margins=own) for own in ({"a": 1, "b": "2%"}, {"b": "2%", "a": 1}))
     assert one == other and hash(one) == hash(other)
     assert hash(one) != hash(ComparisonSettings())
+
+
+@pytest.mark.parametrize("tests", [1, 2, 40])
+def test_adjusted_p_is_that_of_scipy(tests: int) -> None:
+    p = np.random.default_rng(tests).random(tests) ** 3
+    assert false_discovery(p) == pytest.approx(false_discovery_control(p), abs=1e-15)

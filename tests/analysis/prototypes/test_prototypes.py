@@ -16,7 +16,8 @@ from indexscope.analysis.closeup.rows import CloseupRows
 from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.prototypes import PrototypeSettings
 from indexscope.analysis.prototypes import run as prototypes
-from indexscope.analysis.prototypes.collect import map_collector, pooled, unpacked
+from indexscope.analysis.prototypes.collect import map_collector
+from indexscope.analysis.prototypes.maps import pooled, unpacked
 from indexscope.analysis.prototypes.run import KEYS, examples
 from indexscope.analysis.prototypes.tables import BINS
 from indexscope.analysis.settings import ExtractSettings

@@ -52,6 +52,7 @@ def test_vectorised_bootstrap_equals_a_loop_over_resamples() -> None:
 
 def test_resamples_in_blocks_are_of_the_right_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("indexscope.analysis.statistics.resampling._DRAWS_AT_ONCE", 30)
+    monkeypatch.setattr("indexscope.analysis.statistics.resampling._KEPT", 0)
     counts = list(resample_counts(10, 25, seed=0))
     assert [len(block) for block in counts] == [3] * 8 + [1]
 
@@ -121,3 +122,9 @@ def test_resamples_without_weight_are_left_out() -> None:
     low, high = interval(np.array([2.0]), replicates, np.array([2]), 0.95)
     assert low[0] < 1.0
     assert high[0] > 3.0
+
+
+def test_resamples_that_are_kept_are_those_that_are_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = np.concatenate(list(resample_counts(10, 25, seed=0)))
+    monkeypatch.setattr("indexscope.analysis.statistics.resampling._KEPT", 0)
+    assert (kept == np.concatenate(list(resample_counts(10, 25, seed=0)))).all()
