@@ -267,22 +267,66 @@ def test_no_server_outlives_a_study_that_is_killed(start: Start) -> None:
     assert is_gone(server)
 
 
-def test_bad_input_does_not_wait_for_the_server_that_is_starting(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[local_server.LocalServer]:
+    """The temporary servers that were started, which only sleep; Prefect's settings name none."""
     (tmp_path / "sleeper.py").write_text(f"import time; time.sleep({LONG})")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(local_server, "APPLICATION", ("sleeper",))
-    begun: list[local_server.LocalServer] = []
+    started: list[local_server.LocalServer] = []
     make = local_server.LocalServer
-    monkeypatch.setattr(local_server, "LocalServer", lambda *given: begun.append(make(*given)) or begun[0])
+    monkeypatch.setattr(local_server, "LocalServer", lambda *given: started.append(make(*given)) or started[-1])
+    return started
+
+
+def test_bad_input_does_not_wait_for_the_server_that_is_starting(begun: list[local_server.LocalServer]) -> None:
     with (
         temporary_settings(restore_defaults={PREFECT_API_URL}),
         pytest.raises(IndexscopeError),
         local_server.temporary_server(),
     ):
         raise IndexscopeError("dataset", "is none", "give another")
-    assert begun[0]._process.poll() == -signal.SIGKILL
+    assert [server._process.poll() for server in begun] == [-signal.SIGKILL]
+
+
+def test_a_server_that_the_settings_make_needless_is_stopped_before_the_run(
+    begun: list[local_server.LocalServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_server, "_may_be_named", lambda: False)
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}), local_server.temporary_server() as server:
+        assert len(begun) == 1
+        server.ready()
+        assert begun[0]._process.poll() == -signal.SIGKILL
+
+
+#: Whether a server is started before Prefect is imported, in a process that has not.
+GUESS = """
+import sys
+from indexscope.flows.local_server import _may_be_named
+print(_may_be_named())
+assert "prefect" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        (".env", "PREFECT_API_URL=http://127.0.0.1:9/api"),
+        ("prefect.toml", "[api]\nurl = 'http://127.0.0.1:9/api'"),
+        ("pyproject.toml", "[tool.prefect.api]\nurl = 'http://127.0.0.1:9/api'"),
+        ("home/profiles.toml", "[profiles.mine]\nPREFECT_API_URL = 'http://127.0.0.1:9/api'"),
+        ("PREFECT_API_URL", "http://127.0.0.1:9/api"),
+        ("nothing", ""),
+        ("pyproject.toml", "[project]\ndependencies = ['prefect']"),
+    ],
+)
+def test_no_server_is_started_ahead_of_settings_that_may_name_one(tmp_path: Path, place: str, text: str) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / place).write_text(text)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment |= {"PREFECT_HOME": str(tmp_path / "home")} | ({place: text} if place.isupper() else {})
+    run = subprocess.run([sys.executable, "-c", GUESS], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert run.stdout.strip() == str("127.0.0.1" in text), run.stderr
 
 
 def test_runs_on_a_temporary_server_send_no_heartbeats_for_which_they_would_wait(
@@ -302,7 +346,7 @@ def test_runs_on_a_temporary_server_send_no_heartbeats_for_which_they_would_wait
     monkeypatch.setattr("prefect.context.refresh_global_settings_context", lambda: None)
     monkeypatch.setenv("PREFECT_API_URL", "")  # the block sets it for the process
     theirs = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 30}, restore_defaults={PREFECT_API_URL})
-    with theirs, local_server.temporary_server() as ready:
+    with theirs, local_server.temporary_server() as server:
         assert beats()
-        ready()
+        server.ready()
         assert beats() is None
