@@ -76,11 +76,16 @@ def run_flow(name: str, file: str | None, overrides: list[str], refresh: list[st
         check_folders(study, name)
         check_prefect()
         server.settle()
+        from indexscope.flows.engine import workers
         from indexscope.flows.study.flows import FLOWS
         from indexscope.flows.study.outcome import Outcome
         from indexscope.flows.study.plan import prepare_plan
+        from indexscope.flows.study.status import needs_processes
 
-        check_store(prepare_plan(study, steps), name)
+        plan = prepare_plan(study, steps)
+        check_store(plan, name)
+        if needs_processes(plan, name):
+            workers.prepare()
         server.ready()
         as_usual()
         state: Any = FLOWS[name](file=file, overrides=overrides, refresh=refresh, return_state=True)

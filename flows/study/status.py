@@ -45,6 +45,14 @@ def is_complete(plan: Plan, command: str) -> bool:
     return not any(engine.why(node, contents) for node in plan.made_by(command))
 
 
+def needs_processes(plan: Plan, command: str) -> bool:
+    """Whether a command runs models, and in worker processes."""
+    nodes = [node for node in plan.made_by(command) if node.step.runs_model]
+    statuses = (plan.store.unit_statuses(node.key, node.units).values() for node in nodes)
+    missing = any(status != "committed" for found in statuses for status in found)
+    return (missing or any(node.step.name in plan.refresh for node in nodes)) and plan.spread().kind == "processes"
+
+
 def _line(
     engine: Engine, node: Node, contents: Contents, infos: Mapping[str, CheckpointInfo], samples: Sequence[Sample]
 ) -> StepStatus:

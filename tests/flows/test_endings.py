@@ -20,6 +20,7 @@ from prefect.settings import (
 
 from indexscope import IndexscopeError
 from indexscope.flows import local_server
+from indexscope.flows.engine.workers import FORKS
 
 ROOT = Path(__file__).parents[2]
 KEPT = "what is finished is kept; to resume, run the same command again"
@@ -94,9 +95,9 @@ PROCESSES = """
 from indexscope.flows.engine.settings import Spread
 from indexscope.flows.engine.units import pool, started
 with started(pool(Spread(kind="processes", workers=1))) as runner:
-    pid = runner._executor.submit(os.getpid).result()
+    pids = [runner._executor.submit(asked).result() for asked in (os.getpid, os.getppid)]
     busy = runner._executor.submit(time.sleep, LONG)
-    print(pid, flush=True)
+    print(*pids, os.getpid(), flush=True)
     busy.result()
 """
 SERVER = """
@@ -247,16 +248,30 @@ def test_a_hangup_of_a_terminal_that_is_gone_ends_as_a_termination_does(start: S
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_worker_process_outlives_its_study(start: Start, number: signal.Signals) -> None:
     process = start(PROCESSES)
-    worker = int(process.stdout.readline())
-    assert is_alive(worker)
+    worker, parent, study = map(int, process.stdout.readline().split())
+    processes = {worker, parent} - {study}  # a fork has the server as its parent
+    assert all(map(is_alive, processes))
     if number == signal.SIGINT:
         os.killpg(process.pid, number)  # as a terminal does
     else:
         process.send_signal(number)
     process.wait(SOON)
-    assert is_gone(worker)
+    assert all(map(is_gone, processes))
     code, line = LINES.get(number, (-signal.SIGKILL, ""))
     assert (process.returncode, process.stderr.read().strip()) == (code, line)
+
+
+@pytest.mark.skipif(not FORKS, reason="worker processes are not forks here")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_what_workers_are_forks_of_ends_with_a_study_even_while_it_imports(
+    start: Start, tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "torch.py").write_text("import os, time; print(os.getpid(), flush=True); time.sleep(1)")
+    process = start("from indexscope.flows.engine.workers import prepare\nprepare()\ntime.sleep(LONG)")
+    server = int(process.stdout.readline())
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    process.wait(SOON)
+    assert is_gone(server)
 
 
 def test_no_server_outlives_a_study_that_is_killed(start: Start) -> None:
