@@ -14,6 +14,7 @@ def seldom() -> None:
 
 
 def as_usual() -> None:
-    """Look as often as ever, but not among what is there by now: cycles may hold tensors."""
-    gc.freeze()
-    gc.set_threshold(*USUAL)
+    """Look as often as ever again, since cycles may hold tensors, but not among what is there by now."""
+    if gc.get_threshold()[0] == SELDOM:
+        gc.freeze()
+        gc.set_threshold(*USUAL)
