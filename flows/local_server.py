@@ -8,11 +8,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-
-import httpx
 
 from indexscope import IndexscopeError
 from indexscope.flows import child
@@ -31,6 +29,8 @@ TEMPORARY = {
     "PREFECT__SERVER_FINAL": "1",
     "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "0",
 }
+#: Files of the working directory that Prefect reads settings from, and what one of these holds that has some.
+FILES = {".env": b"prefect_", "prefect.toml": b"", "pyproject.toml": b"tool.prefect"}
 APPLICATION = ("uvicorn", "--log-level", "error", "--factory", "prefect.server.api.server:create_app")
 
 
@@ -83,35 +83,98 @@ class LocalServer:
             self._process.wait()
 
 
+class RunServer:
+    """The server of one run: that of the user's settings, else a temporary one."""
+
+    def __init__(self) -> None:
+        self._own: LocalServer | None = None
+        self._settings = ExitStack()
+
+    def begin(self) -> None:
+        """Start a temporary server, unless the user's settings may name one, as far as is known without Prefect.
+
+        It takes longer to start than all else, and Prefect's settings take a second to import.
+        """
+        from indexscope.flows import prefect_setup  # noqa: F401 - defaults that the server is to have as well
+
+        if not _may_be_named():
+            self._own = LocalServer(APPLICATION, _free_port(), TEMPORARY)
+
+    def settle(self) -> None:
+        """Go by Prefect's settings, once they are known to be good: start a server, or stop a needless one."""
+        if _named():
+            self.stop()
+        elif self._own is None:
+            self._own = LocalServer(APPLICATION, _free_port(), TEMPORARY)
+
+    def ready(self) -> None:
+        """Wait for the server, and have everything in this process use it.
+
+        Threads and worker processes too: each would start another.
+        """
+        from indexscope.flows import prefect_setup  # isort: skip - before prefect
+        from prefect.context import refresh_global_settings_context
+        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+        self.settle()
+        if self._own is not None:
+            self._own.wait(prefect_setup.startup_patience())
+            os.environ["PREFECT_API_URL"] = self._own.url
+            refresh_global_settings_context()
+            # It ends with the run, and so looks for no heartbeats, for whose thread a flow waits up to a second.
+            self._settings.enter_context(temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}))
+
+    def restore(self) -> None:
+        """Let go of the settings that `ready` made."""
+        self._settings.close()
+
+    def stop(self) -> None:
+        """End a temporary server at once."""
+        if self._own is not None:
+            self._own.stop(at_once=True)
+            self._own = None
+
+
 @contextmanager
-def temporary_server() -> Iterator[Callable[[], None]]:
+def temporary_server() -> Iterator[RunServer]:
     """Have a server for the block, unless the user's settings name one; a block that fails does not wait for it.
 
     Yields:
-        A function that waits for the server, which starts while the caller does something else, and has everything in
-        this process use that one, threads and worker processes too: each would start another.
+        The server, which starts while the caller does something else, until that calls its `ready`.
     """
-    from indexscope.flows import prefect_setup  # isort: skip - before prefect
-    from prefect.context import refresh_global_settings_context
-    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-
-    server = None if PREFECT_API_URL.value() else LocalServer(APPLICATION, _free_port(), TEMPORARY)
-
-    def ready() -> None:
-        if server is not None:
-            server.wait(prefect_setup.startup_patience())
-            os.environ["PREFECT_API_URL"] = server.url
-            refresh_global_settings_context()
-            # It ends with the run, and so looks for no heartbeats, for whose thread a flow waits up to a second.
-            settings.enter_context(temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}))
-
+    server = RunServer()
     try:
-        with ExitStack() as settings:
-            yield ready
+        server.begin()
+        yield server
     except BaseException:
-        if server is not None:
-            server.stop(at_once=True)
+        server.stop()
         raise
+    finally:
+        server.restore()
+
+
+def _named() -> bool:
+    """Whether Prefect's settings name a server."""
+    from prefect.settings import PREFECT_API_URL
+
+    return bool(PREFECT_API_URL.value())
+
+
+def _may_be_named() -> bool:
+    """Whether the user's settings may name a server: what is asked imports nothing of Prefect."""
+    if "prefect.settings" in sys.modules:
+        return _named()
+    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    profiles = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
+    files = {profiles: b"prefect_", **{Path(name): words for name, words in FILES.items()}}
+    return bool(os.environ.get("PREFECT_API_URL")) or any(_holds(file, words) for file, words in files.items())
+
+
+def _holds(file: Path, words: bytes) -> bool:
+    try:
+        return words in file.read_bytes().lower()
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -140,6 +203,8 @@ def scheduling_server() -> Iterator[str]:
 
 def answers(url: str) -> bool:
     """Whether the API of a Prefect server is at an address."""
+    import httpx
+
     try:
         return httpx.get(f"{url}/health", timeout=2, trust_env=False).status_code == 200
     except httpx.HTTPError:

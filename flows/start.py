@@ -6,6 +6,7 @@ import atexit
 import gc
 from typing import NoReturn
 
+from indexscope.flows.garbage import seldom
 from indexscope.flows.interrupt import listening
 
 
@@ -13,6 +14,7 @@ def main() -> NoReturn:
     """Run the command line."""
     # Last of all, the interpreter looks for cycles among a million objects of libraries, for a second.
     atexit.register(gc.freeze)
+    seldom()
     with listening(to_the_end=True):
         from indexscope.flows.cli.main import main as command
 

@@ -9,7 +9,6 @@ from typing import Any
 import polars as pl
 
 from indexscope.analysis.comparison.budgets import SHARE
-from indexscope.analysis.comparison.compare import compare
 from indexscope.analysis.diff.pairs import Pair, Row, matched
 from indexscope.analysis.leaks import leaking_in
 from indexscope.analysis.metrics.registry import REGISTRY
@@ -91,6 +90,8 @@ def paired_rows(base: Frames, own: Frames, settings: ComparisonSettings) -> dict
     Raises:
         IndexscopeError: The models were measured on different samples.
     """
+    from indexscope.analysis.comparison.compare import compare  # it imports scipy, of which reports' numbers need none
+
     rows = compare({"A": base, "B": own}, "A", settings)
     return {(row["metric"], row["layer"]): row for row in rows.iter_rows(named=True)}
 

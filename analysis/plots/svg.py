@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 import warnings
@@ -11,15 +10,14 @@ import xml.etree.ElementTree as ElementTree
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from indexscope.analysis.plots.address import POINTS_TO_PIXELS, SVG_NAMESPACE
 from indexscope.analysis.plots.compact import compact, small_image
 from indexscope.analysis.plots.style import house_style
 
-SVG_NAMESPACE = "http://www.w3.org/2000/svg"
 _FONTS = "'DejaVu Sans', Verdana, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 _NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _HREF = "{http://www.w3.org/1999/xlink}href"
-_POINTS_TO_PIXELS = 1.6
 _POINTS_PER_INCH = 72
 
 
@@ -60,21 +58,6 @@ def _lay_out(figure: Figure) -> None:
     if engine is not None:
         engine.execute(figure)
         figure.set_layout_engine(None)
-
-
-def as_image(svg: str) -> str:
-    """A picture of `to_svg` as a ``data:`` address, on white and in its own size, for pages of any colour.
-
-    Args:
-        svg: One ``<svg>`` element with a view box.
-    """
-    root = ElementTree.fromstring(svg)
-    width, height = (float(number) * _POINTS_TO_PIXELS for number in root.get("viewBox", "0 0 1 1").split()[2:])
-    root.set("xmlns", SVG_NAMESPACE)
-    root.set("width", f"{width:.0f}")
-    root.set("height", f"{height:.0f}")
-    root.set("style", f"{root.get('style', '')};background:#fff")
-    return "data:image/svg+xml;base64," + base64.b64encode(ElementTree.tostring(root)).decode()
 
 
 def _strip(root: ElementTree.Element) -> None:
@@ -144,7 +127,7 @@ def _describe(root: ElementTree.Element, identifier: str, title: str, descriptio
     root.set("role", "img")
     root.set("aria-labelledby", f"{identifier}-title")
     lines = "stroke-linejoin:round;stroke-linecap:butt"
-    root.set("style", f"max-width:{width * _POINTS_TO_PIXELS:.0f}px;{lines};font-family:{_FONTS}")
+    root.set("style", f"max-width:{width * POINTS_TO_PIXELS:.0f}px;{lines};font-family:{_FONTS}")
     if description:
         element = ElementTree.Element("desc")
         element.text = description

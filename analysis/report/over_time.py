@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -18,15 +18,16 @@ from indexscope.analysis.history.gates import breaks
 from indexscope.analysis.history.timeline import Stretch
 from indexscope.analysis.history.trends import DIFFERENCE, default_metrics, known_metrics, main_models
 from indexscope.analysis.names import markdown, plain
-from indexscope.analysis.plots.trends import Marks, metric_trends
-from indexscope.analysis.report import pictures
 from indexscope.analysis.report.comment import LONGEST, OPENED, Comment, size, table
 from indexscope.analysis.report.history_rows import Cell, Series, as_json, break_text, lines, series_of, sign
 from indexscope.analysis.report.json_report import dump
 from indexscope.analysis.report.numbers import DASH
 from indexscope.analysis.report.page import templates
-from indexscope.analysis.report.pictures import Picture
 from indexscope.errors import IndexscopeError
+
+if TYPE_CHECKING:  # what draws imports matplotlib, and most studies have nothing to draw here
+    from indexscope.analysis.plots.trends import Marks
+    from indexscope.analysis.report.pictures import Picture
 
 #: Where the section and the link to it go; what comes from outside is escaped, so nobody else can write this.
 PLACE, LINK = "<!-- over time -->", "<!-- link to over time -->"
@@ -138,7 +139,12 @@ def _picture(history: Sequence[Stretch]) -> Picture | None:
     schema |= dict.fromkeys(("value", "ci_low", "ci_high"), pl.Float64)
     labels = {stretch.number: f"{stretch.number}\n{stretch.dates[0].astimezone(UTC):%m-%d}" for stretch in shown}
     frame = pl.DataFrame(rows, schema=schema, orient="row")
-    figure = metric_trends(frame, labels, models, _marks(history)) if rows and len(history) > 1 else None
+    if not rows or len(history) < 2:
+        return None
+    from indexscope.analysis.plots.trends import metric_trends
+    from indexscope.analysis.report import pictures
+
+    figure = metric_trends(frame, labels, models, _marks(history))
     if figure is None:
         return None
     caption = (
@@ -150,6 +156,8 @@ def _picture(history: Sequence[Stretch]) -> Picture | None:
 
 
 def _marks(history: Sequence[Stretch]) -> dict[str, Marks]:
+    from indexscope.analysis.plots.trends import Marks
+
     found: dict[str, Marks] = {}
     for gate in history[-1].gates.values():
         if (about := _about(gate["rule"])) is not None:

@@ -12,7 +12,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, stdtrit
 
 from indexscope.analysis.statistics.ranges import ANY, Range, around, clipped
 
@@ -122,6 +121,8 @@ def interval(
     Returns:
         Lower and upper bounds, [columns], within the range; NaN where n < 2 or the estimate is unknown.
     """
+    from scipy.special import ndtr, stdtrit  # the declarations of metrics import this module, and most runs no scipy
+
     low, high = np.full(len(estimate), np.nan), np.full(len(estimate), np.nan)
     least, most = (np.broadcast_to(np.asarray(end, np.float64), estimate.shape) for end in within)
     for size in np.unique(n[n >= 2]):

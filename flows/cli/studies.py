@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from indexscope.flows.errors import complain
+from indexscope.flows.garbage import as_usual
 
 if TYPE_CHECKING:
     from indexscope.flows.study.outcome import Outcome
@@ -63,23 +64,30 @@ def run_flow(name: str, file: str | None, overrides: list[str], refresh: list[st
         IndexscopeError: The study or something that it names cannot be used, or Prefect cannot.
         Exception: Whatever the flow raised that is no outcome: a defect of this program.
     """
-    from indexscope.flows.study.load import load_study
-    from indexscope.flows.study.preflight import check_folders, check_prefect, check_store
-    from indexscope.flows.study.refresh import chosen
-
-    study = load_study(file, overrides)
-    steps = chosen(refresh or [], name)
-    check_folders(study, name)
-    check_prefect()
     from indexscope.flows.local_server import temporary_server
 
-    with temporary_server() as ready:
+    with temporary_server() as server:
+        from indexscope.flows.study.load import load_study
+        from indexscope.flows.study.preflight import check_folders, check_prefect, check_store
+        from indexscope.flows.study.refresh import chosen
+
+        study = load_study(file, overrides)
+        steps = chosen(refresh or [], name)
+        check_folders(study, name)
+        check_prefect()
+        server.settle()
+        from indexscope.flows.engine import workers
         from indexscope.flows.study.flows import FLOWS
         from indexscope.flows.study.outcome import Outcome
         from indexscope.flows.study.plan import prepare_plan
+        from indexscope.flows.study.status import needs_processes
 
-        check_store(prepare_plan(study, steps), name)
-        ready()
+        plan = prepare_plan(study, steps)
+        check_store(plan, name)
+        if needs_processes(plan, name):
+            workers.prepare()
+        server.ready()
+        as_usual()
         state: Any = FLOWS[name](file=file, overrides=overrides, refresh=refresh, return_state=True)
     outcome = state.result(raise_on_failure=False)
     if isinstance(outcome, Outcome):

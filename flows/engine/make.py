@@ -67,7 +67,7 @@ class Engine:
             return
         failed: dict[str, UnitsFailed] = {}
         try:
-            self._make(left, self._suited(left), failed, known)
+            self._make(left, self.suited(left), failed, known)
         except ModelsFailed as more:
             raise ModelsFailed({**failed, **more.failures}) from more
         if "" in failed:
@@ -75,8 +75,8 @@ class Engine:
         if failed:
             raise ModelsFailed(failed)
 
-    def _suited(self, nodes: Sequence[Node]) -> Spread:
-        """How the work is spread: for little of it no processes are started."""
+    def suited(self, nodes: Sequence[Node]) -> Spread:
+        """How the work of making results is spread: for little of it no processes are started."""
         busy = [node for node in nodes if self._to_make(node)]
         return self.spread if any(node.step.runs_model for node in busy) or len(busy) > FEW else LOOKUP
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from typing import Any, TypeGuard
 
 from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture
-from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from indexscope import IndexscopeError
 from indexscope.errors import one_line
 from indexscope.flows.engine.settings import Spread
+from indexscope.flows.engine.workers import WorkerPool
 from indexscope.flows.interrupt import settle
 from indexscope.storage.store.store import DamagedUnit
 from indexscope.tasks.common.declared import Job
@@ -125,23 +124,19 @@ def pool(spread: Spread) -> TaskRunner[Any]:
     """The runner, not yet started."""
     if spread.kind == "processes":
         quiet = os.environ.get("PREFECT_LOGGING_LEVEL") == "WARNING"
-        return ProcessPoolTaskRunner(max_workers=spread.workers, initializer=start_worker, initargs=(quiet,))
+        return WorkerPool(max_workers=spread.workers, initializer=start_worker, initargs=(quiet,))
     return threads(spread.workers)
 
 
 @contextmanager
 def started(runner: TaskRunner[Any]) -> Iterator[TaskRunner[Any]]:
     """A started runner, that an interrupt leaves at once: units in flight are invisible until they are committed."""
-    if isinstance(runner, ProcessPoolTaskRunner):
-        _start_tracker()
     runner.__enter__()
-    if isinstance(runner, ProcessPoolTaskRunner):
-        _start_workers(runner)
     try:
         yield runner
     except (KeyboardInterrupt, TerminationSignal):  # the latter is what Prefect makes of SIGTERM while a flow runs
         settle()
-        if isinstance(runner, ProcessPoolTaskRunner):  # of threads nobody may wait: they cannot be stopped
+        if isinstance(runner, WorkerPool):  # of threads nobody may wait: they cannot be stopped
             for child in multiprocessing.active_children():
                 child.terminate()
             runner.__exit__(*sys.exc_info())
@@ -150,29 +145,6 @@ def started(runner: TaskRunner[Any]) -> Iterator[TaskRunner[Any]]:
         runner.__exit__(*sys.exc_info())
         raise
     runner.__exit__(None, None, None)
-
-
-def _start_tracker() -> None:
-    """Start the process that clears away what worker processes leave behind, without its word on what a kill left."""
-    before = os.environ.get("PYTHONWARNINGS")
-    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker:UserWarning"]))
-    try:
-        resource_tracker.ensure_running()
-    finally:
-        del os.environ["PYTHONWARNINGS"]
-        if before is not None:
-            os.environ["PYTHONWARNINGS"] = before
-
-
-def _start_workers(runner: ProcessPoolTaskRunner) -> None:
-    """Start the processes with Ctrl-C held back, or each would tell of it, at length, until `start_worker` has run."""
-    if not hasattr(signal, "pthread_sigmask") or runner._executor is None:
-        return
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # of this thread, and of what it starts
-    try:
-        runner._executor.submit(os.getpid)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 def result_of(future: PrefectFuture[Any]) -> StepRecord | BaseException:

@@ -102,7 +102,7 @@ def figures_of(figures: Iterable[Mapping[str, Any]], title: str) -> str:
         figures: Identifier, title, caption and SVG of each.
         title: The study's name, escaped.
     """
-    from indexscope.analysis.plots.svg import as_image
+    from indexscope.analysis.plots.address import as_image
 
     found: list[str] = []
     for one in figures:

@@ -45,6 +45,12 @@ def is_complete(plan: Plan, command: str) -> bool:
     return not any(engine.why(node, contents) for node in plan.made_by(command))
 
 
+def needs_processes(plan: Plan, command: str) -> bool:
+    """Whether a command has work for worker processes."""
+    nodes = [node for node in plan.made_by(command) if node.step.command != "report"]  # which is made by itself
+    return plan.engine.suited(nodes).kind == "processes"
+
+
 def _line(
     engine: Engine, node: Node, contents: Contents, infos: Mapping[str, CheckpointInfo], samples: Sequence[Sample]
 ) -> StepStatus:

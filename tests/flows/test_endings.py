@@ -20,6 +20,7 @@ from prefect.settings import (
 
 from indexscope import IndexscopeError
 from indexscope.flows import local_server
+from indexscope.flows.engine.workers import FORKS
 
 ROOT = Path(__file__).parents[2]
 KEPT = "what is finished is kept; to resume, run the same command again"
@@ -94,9 +95,9 @@ PROCESSES = """
 from indexscope.flows.engine.settings import Spread
 from indexscope.flows.engine.units import pool, started
 with started(pool(Spread(kind="processes", workers=1))) as runner:
-    pid = runner._executor.submit(os.getpid).result()
+    pids = [runner._executor.submit(asked).result() for asked in (os.getpid, os.getppid)]
     busy = runner._executor.submit(time.sleep, LONG)
-    print(pid, flush=True)
+    print(*pids, os.getpid(), flush=True)
     busy.result()
 """
 SERVER = """
@@ -247,16 +248,30 @@ def test_a_hangup_of_a_terminal_that_is_gone_ends_as_a_termination_does(start: S
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_worker_process_outlives_its_study(start: Start, number: signal.Signals) -> None:
     process = start(PROCESSES)
-    worker = int(process.stdout.readline())
-    assert is_alive(worker)
+    worker, parent, study = map(int, process.stdout.readline().split())
+    processes = {worker, parent} - {study}  # a fork has the server as its parent
+    assert all(map(is_alive, processes))
     if number == signal.SIGINT:
         os.killpg(process.pid, number)  # as a terminal does
     else:
         process.send_signal(number)
     process.wait(SOON)
-    assert is_gone(worker)
+    assert all(map(is_gone, processes))
     code, line = LINES.get(number, (-signal.SIGKILL, ""))
     assert (process.returncode, process.stderr.read().strip()) == (code, line)
+
+
+@pytest.mark.skipif(not FORKS, reason="worker processes are not forks here")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_what_workers_are_forks_of_ends_with_a_study_even_while_it_imports(
+    start: Start, tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "torch.py").write_text("import os, time; print(os.getpid(), flush=True); time.sleep(1)")
+    process = start("from indexscope.flows.engine.workers import prepare\nprepare()\ntime.sleep(LONG)")
+    server = int(process.stdout.readline())
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    process.wait(SOON)
+    assert is_gone(server)
 
 
 def test_no_server_outlives_a_study_that_is_killed(start: Start) -> None:
@@ -267,22 +282,66 @@ def test_no_server_outlives_a_study_that_is_killed(start: Start) -> None:
     assert is_gone(server)
 
 
-def test_bad_input_does_not_wait_for_the_server_that_is_starting(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[local_server.LocalServer]:
+    """The temporary servers that were started, which only sleep; Prefect's settings name none."""
     (tmp_path / "sleeper.py").write_text(f"import time; time.sleep({LONG})")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(local_server, "APPLICATION", ("sleeper",))
-    begun: list[local_server.LocalServer] = []
+    started: list[local_server.LocalServer] = []
     make = local_server.LocalServer
-    monkeypatch.setattr(local_server, "LocalServer", lambda *given: begun.append(make(*given)) or begun[0])
+    monkeypatch.setattr(local_server, "LocalServer", lambda *given: started.append(make(*given)) or started[-1])
+    return started
+
+
+def test_bad_input_does_not_wait_for_the_server_that_is_starting(begun: list[local_server.LocalServer]) -> None:
     with (
         temporary_settings(restore_defaults={PREFECT_API_URL}),
         pytest.raises(IndexscopeError),
         local_server.temporary_server(),
     ):
         raise IndexscopeError("dataset", "is none", "give another")
-    assert begun[0]._process.poll() == -signal.SIGKILL
+    assert [server._process.poll() for server in begun] == [-signal.SIGKILL]
+
+
+def test_a_server_that_the_settings_make_needless_is_stopped_before_the_run(
+    begun: list[local_server.LocalServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_server, "_may_be_named", lambda: False)
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}), local_server.temporary_server() as server:
+        assert len(begun) == 1
+        server.ready()
+        assert begun[0]._process.poll() == -signal.SIGKILL
+
+
+#: Whether a server is started before Prefect is imported, in a process that has not.
+GUESS = """
+import sys
+from indexscope.flows.local_server import _may_be_named
+print(_may_be_named())
+assert "prefect" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        (".env", "PREFECT_API_URL=http://127.0.0.1:9/api"),
+        ("prefect.toml", "[api]\nurl = 'http://127.0.0.1:9/api'"),
+        ("pyproject.toml", "[tool.prefect.api]\nurl = 'http://127.0.0.1:9/api'"),
+        ("home/profiles.toml", "[profiles.mine]\nPREFECT_API_URL = 'http://127.0.0.1:9/api'"),
+        ("PREFECT_API_URL", "http://127.0.0.1:9/api"),
+        ("nothing", ""),
+        ("pyproject.toml", "[project]\ndependencies = ['prefect']"),
+    ],
+)
+def test_no_server_is_started_ahead_of_settings_that_may_name_one(tmp_path: Path, place: str, text: str) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / place).write_text(text)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment |= {"PREFECT_HOME": str(tmp_path / "home")} | ({place: text} if place.isupper() else {})
+    run = subprocess.run([sys.executable, "-c", GUESS], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert run.stdout.strip() == str("127.0.0.1" in text), run.stderr
 
 
 def test_runs_on_a_temporary_server_send_no_heartbeats_for_which_they_would_wait(
@@ -302,7 +361,7 @@ def test_runs_on_a_temporary_server_send_no_heartbeats_for_which_they_would_wait
     monkeypatch.setattr("prefect.context.refresh_global_settings_context", lambda: None)
     monkeypatch.setenv("PREFECT_API_URL", "")  # the block sets it for the process
     theirs = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 30}, restore_defaults={PREFECT_API_URL})
-    with theirs, local_server.temporary_server() as ready:
+    with theirs, local_server.temporary_server() as server:
         assert beats()
-        ready()
+        server.ready()
         assert beats() is None

@@ -11,7 +11,7 @@ from indexscope.analysis.history.gates import breaks
 from indexscope.analysis.history.numbers import kept
 from indexscope.analysis.history.timeline import stretches
 from indexscope.analysis.history.trends import trend
-from indexscope.analysis.plots.svg import as_image
+from indexscope.analysis.plots.address import as_image
 from indexscope.analysis.report import render
 from indexscope.analysis.report.history_rows import break_text, cell, sign
 from indexscope.analysis.report.over_time import LINK, PLACE, SHOWN, picture, with_history

@@ -21,8 +21,8 @@ def train_demo(
     check_prefect()
     from indexscope.flows.local_server import temporary_server
 
-    with temporary_server() as ready:
-        ready()
+    with temporary_server() as server:
+        server.ready()
         from indexscope.flows.train_demo import train_demo as train_flow
 
         train_flow(folder)
