@@ -73,7 +73,7 @@ class SideBySide:
         mend: Callable[[DamagedUnit], None],
     ) -> None:
         self._waiting, self._spread, self._failed, self._begin, self._bars = list(nodes), runner, failed, begin, bars
-        self._mend = mend
+        self._mend, self._places = mend, {node: place for place, node in enumerate(self._waiting)}
         self._mended: set[tuple[str, str]] = set()
         self._gone: set[Node] = set()
         self._begun: list[_Begun] = []
@@ -118,33 +118,37 @@ class SideBySide:
         if self._suspects:
             self._alone = True
             return self._suspects.popleft()
-        one = next((one for one in self._begun if one.queue), None)
-        while one is None and (opened := self._opened(in_flight)) is not None:
-            one = opened if opened.queue else None
-        self._alone = one is not None and one.node.step.timed
-        return None if one is None else (one, one.queue.popleft())
+        under_way = self._under_way()
+        while self._open(in_flight, under_way):
+            under_way = self._under_way()
+        self._alone = under_way is not None and under_way.node.step.timed
+        return None if under_way is None else (under_way, under_way.queue.popleft())
 
-    def _opened(self, in_flight: Sequence[Node]) -> _Begun | None:
-        """The next result that may begin, begun."""
+    def _under_way(self) -> _Begun | None:
+        """The first result with units to give out."""
+        return min((one for one in self._begun if one.queue), key=lambda one: self._places[one.node], default=None)
+
+    def _open(self, in_flight: Sequence[Node], under_way: _Begun | None) -> bool:
+        """Begin the next result that may begin, unless one is under way that comes before it; whether there is one."""
         for lost in [node for node in self._waiting if self._lost(node)]:
             self._waiting.remove(lost)
             self._gone.add(lost)
         left = {*self._waiting, *(one.node for one in self._begun)}
         first = {node.owner for node in left if node.step.first}
         node = next((node for node in self._waiting if not self._held_up(node, left, first)), None)
-        if node is None:
-            return None
+        if node is None or (under_way is not None and self._places[under_way.node] < self._places[node]):
+            return False
         shared = self._spread.kind == "threads" and node.step.runs_model
         others = shared and any(one.step.runs_model and one.runs != node.runs for one in in_flight)
         if others or (in_flight and node.step.timed):
-            return None
+            return False
         self._waiting.remove(node)
         given, made = self._begin(node)
         jobs = list(given)
         missing = [number for number in range(len(jobs)) if number not in made]
         advance = (self._bars(node.title, len(missing)), progress_artifact(node.title, len(missing))) if missing else ()
         self._begun.append(_Begun(node, jobs, advance, deque(missing), {**made}))
-        return self._begun[-1]
+        return True
 
     def _lost(self, node: Node) -> bool:
         """Whether a result is not to be made: something else of its model failed, or something that it is made from."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from indexscope.flows.engine import side_by_side
+from indexscope.flows.engine.make import Engine
+from indexscope.flows.engine.settings import Spread
+from indexscope.flows.engine.units import threads
 from indexscope.storage.store.store import Store
 from indexscope.tasks.common.declared import Job, Made
 from tests.flows.engine.fakes import House, house, step
@@ -28,10 +34,16 @@ def table(value: int) -> dict[str, pl.DataFrame]:
     return {"table": pl.DataFrame({"value": [value]})}
 
 
-def steps(monkeypatch: pytest.MonkeyPatch, folder: Path, samples: int = 3, **more: object) -> House:
+def steps(
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    samples: int = 3,
+    extract: Callable[[Job, Store], Made] = both,
+    **more: object,
+) -> House:
     chosen = {"samples": lambda all_of_them, given: all_of_them[:samples], "along": lambda given: "extract"}
     declared = [
-        step("extract", "extract", runs_model=True, sharded=True, compute=both),
+        step("extract", "extract", runs_model=True, sharded=True, compute=extract),
         step("look", "extract", runs_model=True, sharded=True, compute=alone, **chosen),
         step("again", "extract", "look", runs_model=True),
     ]
@@ -102,3 +114,20 @@ def test_a_run_that_fails_leaves_nothing_of_either(monkeypatch: pytest.MonkeyPat
     assert node is not None
     assert fake.engine.store.unit_statuses(node.key, node.units) == {FIRST: "committed", SECOND: "missing"}
     assert "again light" in fake.made and "again base" not in fake.made
+
+
+def test_what_was_waited_for_begins_at_once_and_not_after_what_is_under_way(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lasting = {f"extract and look base {SECOND}": 0.4, f"extract and look light {FIRST}": 1.2}
+
+    def slow(job: Job, store: Store) -> Made:
+        time.sleep(lasting.get(job.title, 0.05))
+        return both(job, store)
+
+    monkeypatch.setattr(side_by_side, "pool", lambda spread: threads(spread.workers))  # played by threads
+    fake = steps(monkeypatch, tmp_path, extract=slow)
+    two = Engine(fake.engine.graph, fake.engine.store, lambda: Spread(kind="processes", workers=2), fake.engine.shards)
+    order = made(House(two, fake.made), "extract")
+    places = [order.index(f"extract and look light {FIRST}"), order.index("again base")]
+    assert places == [2, 3] and order[4] == f"extract and look light {SECOND}"
