@@ -92,34 +92,42 @@ class SideBySide:
         """
         with ExitStack() as running:
             runner = running.enter_context(started(pool(self._spread)))
-            while self._fill(runner) or self._begun:
-                if self._flying and self._land():
+            while True:
+                self._fill(runner)
+                if through := self._through():
+                    self._begun = [one for one in self._begun if one not in through]
+                    self._gone |= {one.node for one in through if one.failed}
+                    for one in through:
+                        yield one.node, one.jobs, one.in_order
+                elif not self._flying:
+                    return
+                elif self._land():
                     running.close()
                     runner = running.enter_context(started(pool(self._spread)))
-                under_way = [one for one, _ in (*self._flying.values(), *self._suspects)]
-                through = [one for one in self._begun if not one.queue and one not in under_way]
-                self._begun = [one for one in self._begun if one not in through]
-                self._gone |= {one.node for one in through if one.failed}
-                for one in through:
-                    yield one.node, one.jobs, one.in_order
 
-    def _fill(self, runner: TaskRunner[Any]) -> bool:
-        """Give every free worker a unit; whether any is in flight."""
+    def _through(self) -> list[_Begun]:
+        """The results of which all units are through."""
+        under_way = [one for one, _ in (*self._flying.values(), *self._suspects)]
+        return [one for one in self._begun if not one.queue and one not in under_way]
+
+    def _fill(self, runner: TaskRunner[Any]) -> None:
+        """Give every free worker a unit, unless something is through, which others may wait for."""
         while len(self._flying) < self._spread.workers and (found := self._next()) is not None:
             one, number = found
             self._flying[runner.submit(task_of(one.jobs[number]), {"job": one.jobs[number]})] = found
-        return bool(self._flying)
 
     def _next(self) -> tuple[_Begun, int] | None:
         """The next unit that may run beside what is in flight."""
         in_flight = [one.node for one, _ in self._flying.values()]
-        if self._alone and in_flight:
+        if (self._alone and in_flight) or self._through():
             return None
         if self._suspects:
             self._alone = True
             return self._suspects.popleft()
         under_way = self._under_way()
         while self._open(in_flight, under_way):
+            if self._through():
+                return None
             under_way = self._under_way()
         self._alone = under_way is not None and under_way.node.step.timed
         return None if under_way is None else (under_way, under_way.queue.popleft())

@@ -206,10 +206,10 @@ def test_an_interrupt_passes_through_and_what_was_made_is_kept(monkeypatch: pyte
     fake = house(monkeypatch, str(tmp_path), STEPS)
     real = side_by_side.SideBySide._fill
 
-    def interrupted(self: side_by_side.SideBySide, runner: Any) -> bool:
+    def interrupted(self: side_by_side.SideBySide, runner: Any) -> None:
         if "shape base" in fake.made:
             raise KeyboardInterrupt
-        return real(self, runner)
+        real(self, runner)
 
     monkeypatch.setattr(side_by_side.SideBySide, "_fill", interrupted)
     with pytest.raises(KeyboardInterrupt):
