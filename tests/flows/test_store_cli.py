@@ -22,7 +22,7 @@ from tests.flows.conftest import run_command
 #: The study has no metrics of its own.
 ANALYSES = [name for name in made_by("analyze") if name != "plugins"]
 #: Of two models: three shards, audit, profile, close-up and every analysis; four comparisons and the report.
-UNITS = 2 * (3 + 3 + len(ANALYSES)) + 5
+UNITS = 2 * (3 + 3 + 3 + len(ANALYSES)) + 5
 
 
 def files_of(store: Path) -> set[str]:
@@ -73,7 +73,7 @@ def test_a_run_is_on_record_with_all_that_it_made(done: Path) -> None:
     assert record.complete and record.ended is not None
     assert record.study == "tiny" and list(record.models) == ["base", "light"]
     listed = {str(path.parent.relative_to(done / ".indexscope")) for path in done.rglob("manifest.json")}
-    assert len(record.steps) == 2 * (4 + len(ANALYSES)) + 5 and set(record.steps) == listed
+    assert len(record.steps) == 2 * (5 + len(ANALYSES)) + 5 and set(record.steps) == listed
     # The same run again keeps to its record.
     rerun(done)
     assert [again.run for again in read_records(Store(done / ".indexscope"))] == [record.run]

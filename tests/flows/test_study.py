@@ -26,7 +26,7 @@ FIRST = [name for name in made_by("analyze") if name not in (*LATER, "plugins")]
 FEW = ("--set", "candidates=[]", "--set", "dataset.samples=3")
 STEPS = [
     *("audit base", "audit light"),
-    *(f"{step} {model}" for model in ("base", "light") for step in ("extract", "closeup", "profile")),
+    *(f"{step} {model}" for model in ("base", "light") for step in ("extract", "closeup", "profile", "reruns")),
     *(f"{step} {model}" for step in FIRST for model in ("base", "light")),
     *(f"{step} {model}" for step in LATER for model in ("base", "light")),
     *("selection_changes", "output_divergence", "transitions", "compare", "report"),
@@ -62,7 +62,9 @@ def test_same_study_again_does_no_model_work_and_says_so(done: Path) -> None:
     before = (done / "reports" / "tiny" / "report.html").read_bytes()
     run = run_command("study", done / "study.yaml")
     assert run.code == 0, run.err
-    assert told(run.out) == {name: "3 shards, 3 cached" if "extract" in name else "cached" for name in STEPS}
+    assert told(run.out) == {
+        name: "3 shards, 3 cached" if name.startswith(("extract", "closeup")) else "cached" for name in STEPS
+    }
     assert (done / "reports" / "tiny" / "report.html").read_bytes() == before
 
 
@@ -70,8 +72,9 @@ def test_prefect_shows_cached_units_as_cached_under_readable_names(done: Path) -
     run_command("extract", done / "study.yaml")
     with get_client(sync_client=True) as client:
         flow = max(client.read_flow_runs(), key=lambda run: run.created)
-        named = {f"extract {model} shard-{n:05d}" for model in ("base", "light") for n in range(3)} | {
-            f"{unit} {model}" for model in ("base", "light") for unit in ("audit", "profile", "closeup")
+        models, sharded, whole = ("base", "light"), ("extract", "closeup"), ("audit", "profile", "reruns")
+        named = {f"{step} {model} shard-{n:05d}" for step in sharded for model in models for n in range(3)} | {
+            f"{step} {model}" for step in whole for model in models
         }
         runs: dict[str, str | None] = {}
         ends = time.monotonic() + 60
@@ -101,17 +104,17 @@ def test_failed_shard_keeps_the_rest_and_the_same_command_resumes(
 
     real = features.extract_samples
 
-    def fail(model: object, samples: list, *more: object) -> object:
+    def fail(model: object, samples: list, *more: object, **also: object) -> object:
         if samples[0].index == 3:
             raise RuntimeError("out of luck")
-        return real(model, samples, *more)
+        return real(model, samples, *more, **also)
 
     monkeypatch.setattr(features, "extract_samples", fail)
     run = run_command("study", folder / "study.yaml")
     assert run.code == 3
-    assert "error: extract base shard-00001 failed: RuntimeError: out of luck" in run.err
-    assert "error: extract light shard-00001 failed: RuntimeError: out of luck" in run.err
-    assert run.err[-1] == f"kept: 6 of 41 units in {folder / '.indexscope'}; to resume, run the same command again"
+    assert "error: extract and closeup base shard-00001 failed: RuntimeError: out of luck" in run.err
+    assert "error: extract and closeup light shard-00001 failed: RuntimeError: out of luck" in run.err
+    assert run.err[-1] == f"kept: 10 of 47 units in {folder / '.indexscope'}; to resume, run the same command again"
     assert not (folder / "reports").exists()
     monkeypatch.setattr(features, "extract_samples", real)
     run = run_command("extract", folder / "study.yaml")
@@ -132,7 +135,7 @@ def test_passing_io_error_is_tried_again_and_bad_input_is_not(folder: Path, monk
 
     monkeypatch.setattr(step.Store, "commit", flaky)
     assert run_command("extract", folder / "study.yaml", "--set", "candidates=[]").code == 0
-    assert len(tries) == 2 + 3 + 1 + 1 + 1
+    assert len(tries) == 2 + 3 + 3 + 1 + 1 + 1
 
 
 def test_failed_gate_exits_1_and_still_prints_the_folder(done: Path) -> None:
