@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
+from heapq import heappop, heappush
 
 from indexscope.storage.inputs.samples import Sample
 from indexscope.storage.store.store import JSON, StepKey, step_key
@@ -199,13 +200,16 @@ def in_order(steps: Sequence[Step]) -> list[Step]:
         sorter.prepare()
     except CycleError as error:
         raise ValueError(f"steps read each other in a circle: {' → '.join(error.args[1])}") from None
-    place = {name: number for number, name in enumerate(named)}
+    places = {step.name: (COMMANDS.index(step.command), number) for number, step in enumerate(steps)}
     order: list[Step] = []
+    ready: list[tuple[tuple[int, int], str]] = []
     while sorter.is_active():
-        ready = sorted(sorter.get_ready(), key=place.__getitem__)
-        order += [named[name] for name in ready]
-        sorter.done(*ready)
-    return sorted(order, key=lambda step: COMMANDS.index(step.command))
+        for name in sorter.get_ready():
+            heappush(ready, (places[name], name))
+        _, first = heappop(ready)
+        order.append(named[first])
+        sorter.done(first)
+    return order
 
 
 def _read(read: Reads, owner: str, names: Sequence[str], made: Mapping[tuple[str, str], Node]) -> list[Node]:

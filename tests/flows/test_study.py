@@ -26,7 +26,7 @@ FIRST = [name for name in made_by("analyze") if name not in (*LATER, "plugins")]
 FEW = ("--set", "candidates=[]", "--set", "dataset.samples=3")
 STEPS = [
     *("audit base", "audit light"),
-    *(f"{step} {model}" for model in ("base", "light") for step in ("extract", "closeup", "profile", "reruns")),
+    *(f"{step} {model}" for model in ("base", "light") for step in ("extract", "closeup", "reruns", "profile")),
     *(f"{step} {model}" for step in FIRST for model in ("base", "light")),
     *(f"{step} {model}" for step in LATER for model in ("base", "light")),
     *("selection_changes", "output_divergence", "transitions", "compare", "report"),

@@ -43,7 +43,7 @@ def of_dumps(given: Given) -> dict[str, JSON]:
 
 
 def test_what_reads_another_comes_after_it_however_deep() -> None:
-    assert [one.name for one in in_order(CHAIN)] == ["extract", "first", "beside", "second", "third"]
+    assert [one.name for one in in_order(CHAIN)] == ["extract", "first", "second", "third", "beside"]
 
 
 def test_a_circle_and_a_step_that_is_not_there_are_refused() -> None:
