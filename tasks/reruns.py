@@ -36,5 +36,5 @@ STEP = Step(
     settings=_settings,
     version=version_of("indexscope.analysis.closeup.run", "RERUN_VERSION"),
     declares=("indexscope.analysis.closeup.tables:RERUN_TABLES",),
-    place=30,
+    place=25,
 )

@@ -138,7 +138,7 @@ class SideBySide:
 
     def _open(self, in_flight: Sequence[Node], under_way: _Begun | None) -> bool:
         """Begin the next result that may begin, unless one is under way that comes before it; whether there is one."""
-        for lost in [node for node in self._waiting if self._lost(node)]:
+        for lost in filter(self._lost, list(self._waiting)):  # one after the other: what reads a lost one is lost
             self._waiting.remove(lost)
             self._gone.add(lost)
         left = {*self._waiting, *(one.node for one in self._begun)}

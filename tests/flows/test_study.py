@@ -29,7 +29,7 @@ STEPS = [
     *(f"{step} {model}" for model in ("base", "light") for step in ("extract", "closeup", "reruns", "profile")),
     *(f"{step} {model}" for step in FIRST for model in ("base", "light")),
     *(f"{step} {model}" for step in LATER for model in ("base", "light")),
-    *("selection_changes", "output_divergence", "transitions", "compare", "report"),
+    *("compare", "transitions", "selection_changes", "output_divergence", "report"),
 ]
 
 
@@ -92,7 +92,7 @@ def test_number_of_clusters_reruns_clustering_and_what_follows_alone_and_is_name
     assert run.code == 0, run.err
     assert fresh(run.out) == [
         *("clustering base", "clustering light", "prototypes base", "prototypes light"),
-        *("transitions", "compare", "report"),
+        *("compare", "transitions", "report"),
     ]
     assert any("clustering" in line and "clusters changed" in line and "→ 3" in line for line in run.out), run.out
 

@@ -196,6 +196,13 @@ def test_an_analysis_that_fails_leaves_out_what_reads_it_and_goes_on_with_the_ot
     assert "advice base" in fake.made and "advice light" not in fake.made
 
 
+def test_what_is_made_from_models_that_all_failed_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fake = house(monkeypatch, str(tmp_path), STEPS, {f"audit {name}": ValueError("no") for name in ("base", "light")})
+    with pytest.raises(ModelsFailed):
+        made(fake)
+    assert sorted(fake.made) == ["audit base", "audit light"]
+
+
 def test_a_failing_result_of_the_study_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fake = house(monkeypatch, str(tmp_path), STEPS, {"compare": ValueError("a defect")})
     with pytest.raises(UnitsFailed, match="compare: 1 of 1 failed"):
