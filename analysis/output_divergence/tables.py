@@ -19,7 +19,7 @@ _AGAINST = of(
 _VALUES: tuple[Column, ...] = (
     *of(
         pl.String,
-        statistic="Name of the statistic: a metric of docs/metrics.md, or as in docs/questions.md.",
+        statistic="Name of the statistic: a metric of docs/metrics.md, or as in docs/what-changed.md.",
         unit="Unit of the value.",
     ),
     *of(pl.Float64, "in the column unit", value="Its value."),

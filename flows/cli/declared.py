@@ -14,8 +14,18 @@ class Command:
         name: What the user types.
         call: What it does; its parameters are the arguments and options, its docstring the help.
         place: Where it stands in the help, after those with smaller numbers.
+        examples: One or two lines as a user would type them; the command's help ends with them.
     """
 
     name: str
     call: Callable[..., None]
     place: int
+    examples: tuple[str, ...]
+
+    @property
+    def epilog(self) -> str:
+        """The end of the help."""
+        # \b keeps click from filling the lines up.
+        return "\n".join(
+            ["\b", "Example:" if len(self.examples) == 1 else "Examples:", *(f"  {line}" for line in self.examples)]
+        )

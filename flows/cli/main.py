@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import pkgutil
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from typing import NoReturn
 
 import typer
+from typer.core import TyperOption
 
 from indexscope import IndexscopeError
 from indexscope.flows.cli import commands
@@ -27,21 +29,25 @@ def found() -> list[Command]:
     return sorted(declared, key=lambda command: (command.place, command.name))
 
 
-def application() -> typer.Typer:
+def application() -> Callable[..., object]:
     """The command line with all commands."""
     made = typer.Typer(
         name="indexscope",
         help="What a lightning indexer selects, misses and costs over a dataset, and what an optimised one changed.",
         epilog="Exit codes: 0 done, 1 a gate failed or data is damaged, 2 bad input, 3 something failed and is missing "
-        "(run again), 70 a defect of this program, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM, SIGHUP).",
+        "(run again), 70 a defect of this program, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM, SIGHUP).\n\n"
+        "Tab completion: indexscope --install-completion (or --show-completion).",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
     for command in found():
-        made.command(name=command.name)(command.call)
-    return made
+        made.command(name=command.name, epilog=command.epilog)(command.call)
+    group = typer.main.get_command(made)
+    for option in group.params:  # typer's two for completion, which the last lines of the help tell of
+        if isinstance(option, TyperOption):
+            option.hidden = True
+    return group
 
 
 def main() -> NoReturn:

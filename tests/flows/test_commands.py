@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import pkgutil
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.core import TyperGroup
 
 from indexscope.flows.cli import commands
-from indexscope.flows.cli.main import found
+from indexscope.flows.cli.declared import Command
+from indexscope.flows.cli.main import application, found
 from tests.flows.conftest import run_command
 
 NAMES = [
@@ -50,7 +53,7 @@ def test_a_new_file_is_a_new_command(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "greet.py").write_text(
         '"""A command."""\nfrom indexscope.flows.cli.declared import Command\n\n'
         'def greet(name: str) -> None:\n    """Greet."""\n    print(f"good day, {name}")\n\n'
-        'COMMAND = Command("greet", greet, place=25)\n'
+        'COMMAND = Command("greet", greet, place=25, examples=("indexscope greet Ada",))\n'
     )
     monkeypatch.setattr(commands, "__path__", [*commands.__path__, str(tmp_path)])
     try:
@@ -59,6 +62,51 @@ def test_a_new_file_is_a_new_command(tmp_path: Path, monkeypatch: pytest.MonkeyP
     finally:
         sys.modules.pop("indexscope.flows.cli.commands.greet", None)
     assert (run.code, run.out) == (0, ["good day, Ada"])
+
+
+def group_of_commands() -> TyperGroup:
+    group = application()
+    assert isinstance(group, TyperGroup)
+    return group
+
+
+@pytest.mark.parametrize("command", found(), ids=lambda command: command.name)
+def test_the_help_of_a_command_ends_with_examples_that_can_be_typed(command: Command) -> None:
+    assert 1 <= len(command.examples) <= 2
+    assert run_command(command.name, "--help").out[-len(command.examples) :] == [f"    {x}" for x in command.examples]
+    for example in command.examples:
+        program, name, *arguments = shlex.split(example)
+        assert (program, name) == ("indexscope", command.name)
+        call = group_of_commands().commands[name]
+        call.make_context(name, arguments)  # raises for an option that is not there, or an argument too many or few
+
+
+def test_an_example_with_an_option_that_is_not_there_is_noticed() -> None:
+    with pytest.raises(Exception, match="No such option: --dry"):
+        group_of_commands().commands["diff"].make_context("diff", ["study.yaml", "--dry"])
+
+
+def completed(words: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the shell is offered for the last of the words."""
+    for name, value in {
+        "_INDEXSCOPE_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split(" ")) - 1),
+    }.items():
+        monkeypatch.setenv(name, value)
+    return run_command().out
+
+
+def test_the_shell_completes_commands_and_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert completed("indexscope ver", monkeypatch) == ["verify", "version"]
+    assert completed("indexscope study --dr", monkeypatch) == ["--dry-run"]
+    assert completed("indexscope study stud", monkeypatch) in ([], [""])  # bash goes on to the names of files
+
+
+def test_the_help_tells_of_completion_in_one_line() -> None:
+    told = [line for line in run_command("--help").out if "completion" in line]
+    assert told == ["  Tab completion: indexscope --install-completion (or --show-completion)."]
+    assert run_command("--show-completion", "bash").out[-1].startswith("complete -o default -F _indexscope_completion")
 
 
 HEAVY = "{'torch', 'transformers', 'tokenizers', 'prefect', 'sklearn', 'matplotlib', 'numba'}"

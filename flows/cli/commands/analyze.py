@@ -11,4 +11,9 @@ def analyze(file: File = None, overrides: Overrides = None, refresh: Refresh = N
     run("analyze", file, settings(overrides, full), refresh)
 
 
-COMMAND = Command("analyze", analyze, place=40)
+COMMAND = Command(
+    "analyze",
+    analyze,
+    place=40,
+    examples=("indexscope analyze study.yaml --refresh clustering",),
+)

@@ -11,4 +11,9 @@ def compare(file: File = None, overrides: Overrides = None, refresh: Refresh = N
     run("compare", file, settings(overrides, full), refresh)
 
 
-COMMAND = Command("compare", compare, place=50)
+COMMAND = Command(
+    "compare",
+    compare,
+    place=50,
+    examples=("indexscope compare study.yaml",),
+)

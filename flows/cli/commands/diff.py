@@ -49,4 +49,12 @@ def diff_reports(
     raise typer.Exit(print_differences(first, second, wanted, fail_on or [], alone=b is None))
 
 
-COMMAND = Command("diff", diff_reports, place=80)
+COMMAND = Command(
+    "diff",
+    diff_reports,
+    place=80,
+    examples=(
+        "indexscope diff study.yaml --layers",
+        "indexscope diff reports/before reports/after --fail-on 'recall < -0.01'",
+    ),
+)

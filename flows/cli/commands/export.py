@@ -42,4 +42,12 @@ def export_features(
     typer.echo(f"wrote {file}: {record.study}, {counted(done.rows, 'row')}, {size_text(done.bytes)}")
 
 
-COMMAND = Command("export", export_features, place=120)
+COMMAND = Command(
+    "export",
+    export_features,
+    place=120,
+    examples=(
+        "indexscope export study.yaml features.parquet",
+        "indexscope export study.yaml recall.csv --table indexer --metric selection_recall",
+    ),
+)

@@ -11,4 +11,12 @@ def extract(file: File = None, overrides: Overrides = None, refresh: Refresh = N
     run("extract", file, settings(overrides, full), refresh)
 
 
-COMMAND = Command("extract", extract, place=30)
+COMMAND = Command(
+    "extract",
+    extract,
+    place=30,
+    examples=(
+        "indexscope extract study.yaml",
+        "indexscope extract study.yaml --set runner.workers=2",
+    ),
+)

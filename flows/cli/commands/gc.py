@@ -75,4 +75,12 @@ def _bytes(parts: Any) -> int:
     return sum(part.bytes for part in parts)
 
 
-COMMAND = Command("gc", collect_garbage, place=110)
+COMMAND = Command(
+    "gc",
+    collect_garbage,
+    place=110,
+    examples=(
+        "indexscope gc /scratch/indexscope",
+        "indexscope gc /scratch/indexscope --keep-days 30 --delete",
+    ),
+)

@@ -102,4 +102,12 @@ def _near(history: Sequence[Stretch], metric: str) -> str:
     return f"did you mean {near[0]!r}?" if near else "see docs/metrics.md for the metrics there are"
 
 
-COMMAND = Command("history", show_history, place=140)
+COMMAND = Command(
+    "history",
+    show_history,
+    place=140,
+    examples=(
+        "indexscope history study.yaml --limit 10",
+        "indexscope history study.yaml --metric nll.difference --since 2026-03-01",
+    ),
+)

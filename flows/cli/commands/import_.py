@@ -36,4 +36,9 @@ def import_store(
     raise typer.Exit(DAMAGED if merged.damaged else 0)
 
 
-COMMAND = Command("import", import_store, place=130)
+COMMAND = Command(
+    "import",
+    import_store,
+    place=130,
+    examples=("indexscope import /mnt/other/indexscope /scratch/indexscope",),
+)

@@ -28,4 +28,12 @@ def init(
     typer.echo(f"wrote {file}; next: indexscope study {file} --dry-run")
 
 
-COMMAND = Command("init", init, place=10)
+COMMAND = Command(
+    "init",
+    init,
+    place=10,
+    examples=(
+        "indexscope init",
+        "indexscope init sweep.yaml --force",
+    ),
+)

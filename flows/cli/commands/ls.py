@@ -33,4 +33,12 @@ def _size(count: int | None) -> str:
     return "" if count is None else size_text(count)
 
 
-COMMAND = Command("ls", list_store, place=90)
+COMMAND = Command(
+    "ls",
+    list_store,
+    place=90,
+    examples=(
+        "indexscope ls",
+        "indexscope ls s3://bucket/indexscope --json",
+    ),
+)

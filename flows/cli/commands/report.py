@@ -11,4 +11,12 @@ def report(file: File = None, overrides: Overrides = None, refresh: Refresh = No
     run("report", file, settings(overrides, full), refresh)
 
 
-COMMAND = Command("report", report, place=60)
+COMMAND = Command(
+    "report",
+    report,
+    place=60,
+    examples=(
+        "indexscope report study.yaml",
+        "indexscope report study.yaml --set report=reports/for-review",
+    ),
+)

@@ -23,4 +23,9 @@ def serve(
     serve_study(file, cron, overrides or [], name)
 
 
-COMMAND = Command("serve", serve, place=70)
+COMMAND = Command(
+    "serve",
+    serve,
+    place=70,
+    examples=("indexscope serve study.yaml --cron '0 3 * * *'",),
+)

@@ -60,4 +60,12 @@ def _print_plan(plan: Plan) -> None:
         print(note)
 
 
-COMMAND = Command("study", study, place=20)
+COMMAND = Command(
+    "study",
+    study,
+    place=20,
+    examples=(
+        "indexscope study study.yaml --dry-run",
+        "indexscope study study.yaml --set extract.device=cuda",
+    ),
+)

@@ -28,4 +28,9 @@ def train_demo(
         train_flow(folder)
 
 
-COMMAND = Command("train-demo", train_demo, place=150)
+COMMAND = Command(
+    "train-demo",
+    train_demo,
+    place=150,
+    examples=("indexscope train-demo demo-models",),
+)

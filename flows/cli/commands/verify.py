@@ -53,4 +53,12 @@ def verify_store(
     raise typer.Exit(DAMAGED if findings else 0)
 
 
-COMMAND = Command("verify", verify_store, place=100)
+COMMAND = Command(
+    "verify",
+    verify_store,
+    place=100,
+    examples=(
+        "indexscope verify /scratch/indexscope",
+        "indexscope verify /scratch/indexscope --discard",
+    ),
+)

@@ -13,4 +13,9 @@ def version() -> None:
     typer.echo(__version__)
 
 
-COMMAND = Command("version", version, place=160)
+COMMAND = Command(
+    "version",
+    version,
+    place=160,
+    examples=("indexscope version",),
+)
