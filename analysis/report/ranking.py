@@ -81,6 +81,12 @@ def ranking(report: ReportInput) -> pl.DataFrame:
     return pl.DataFrame([{"rank": place, **row} for place, row in enumerate(rows, 1)], schema=RANKING)
 
 
+def advised(report: ReportInput) -> list[str]:
+    """The models in the order in which advice on them is of interest: candidates by rank, then the others."""
+    ranked = ranking(report)["candidate"].to_list()
+    return [*ranked, *(name for name in report.names if name not in ranked)]
+
+
 def _of(own: dict[str, dict[str, Any]], metric: str) -> dict[str, Any] | None:
     """The row that says whether a quality is kept."""
     row = own.get(metric)
