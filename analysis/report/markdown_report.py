@@ -40,7 +40,7 @@ _GATES = 14_000
 def build_markdown(report: ReportInput, opened: bool = False) -> str:
     """The report as GitHub-flavoured Markdown that fits a comment: under 65,536 characters, whatever the study.
 
-    What fits a screen stands open: verdict, warnings, gates, key numbers of one candidate or the ranking of several, and
+    A screen of it stands open: verdict, warnings, gates, key numbers of one candidate or the ranking of several, and
     what to change first. The rest is folded (or stands open below titles), and left out where there is no room.
     Names and rules are shown as text, whatever they contain.
     """

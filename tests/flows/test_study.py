@@ -34,7 +34,9 @@ STEPS = [
 
 
 def told(out: list[str]) -> dict[str, str]:
-    return dict(line.split(": ", 1) for line in out if ": " in line and ": note: " not in line)
+    """What a run says of its steps; the lines after the last of them tell the report."""
+    end = next((place for place, line in enumerate(out, 1) if line.startswith("report: ") and "→" not in line), None)
+    return dict(line.split(": ", 1) for line in out[:end] if ": " in line and ": note: " not in line)
 
 
 def fresh(out: list[str]) -> list[str]:
@@ -51,6 +53,8 @@ def test_study_prints_a_line_a_step_and_the_report_folder_last(first_run: tuple[
     assert report == folder / "reports" / "tiny"
     assert {file.name for file in report.iterdir()} == {"report.html", "report.json", "report.md", "report.junit.xml"}
     content = json.loads((report / "report.json").read_text())
+    place = run.out.index(content["verdict"]["headline"])
+    assert 8 <= len(run.out) - place <= 12 and run.out[place + 1].startswith("  next-token loss (nats) ")
     assert [model["name"] for model in content["models"]] == ["base", "light"]
     assert content["provenance"]["dataset"]["samples"] == 8
     assert set(content["provenance"]["seconds"]) == {*STEPS} - {"report"}

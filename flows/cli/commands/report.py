@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from indexscope.flows.cli.declared import Command
 from indexscope.flows.cli.studies import File, Full, Overrides, Refresh, run, settings
 
+Open = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
 
-def report(file: File = None, overrides: Overrides = None, refresh: Refresh = None, full: Full = False) -> None:
-    """Write the report of what is stored. The last line on stdout is its folder."""
-    run("report", file, settings(overrides, full), refresh)
+
+def report(
+    file: File = None, overrides: Overrides = None, refresh: Refresh = None, full: Full = False, browse: Open = False
+) -> None:
+    """Write the report of what is stored, and tell it in a few lines. The last line on stdout is its folder."""
+    run("report", file, settings(overrides, full), refresh, browse)
 
 
 COMMAND = Command("report", report, place=60)
