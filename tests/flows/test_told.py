@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 import webbrowser
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from indexscope import IndexscopeError
+from indexscope.analysis.report.json_schema import schema
 from indexscope.flows.cli import studies
 from indexscope.flows.cli.browser import need_browser, open_page
 from indexscope.flows.cli.told import show_told
@@ -87,3 +89,10 @@ def test_a_page_that_cannot_be_opened_is_one_line(monkeypatch: pytest.MonkeyPatc
     for folder in ("s3://bucket/report", str(tmp_path)):
         with pytest.raises(IndexscopeError, match="--open"):
             open_page(folder)
+
+
+def test_the_schema_is_printed_and_nothing_else_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studies, "run_flow", lambda *_: pytest.fail("a run"))
+    run = run_command("report", "--schema")
+    assert (run.code, run.err) == (0, [])
+    assert json.loads("\n".join(run.out)) == schema()
