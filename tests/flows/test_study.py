@@ -37,7 +37,7 @@ STEPS = [
 
 def told(out: list[str]) -> dict[str, str]:
     """What a run says of its steps; the lines after the last of them tell the report."""
-    end = next((place for place, line in enumerate(out, 1) if line.startswith("report: ") and "→" not in line), None)
+    end = max((place for place, line in enumerate(out, 1) if line.startswith("report: ")), default=len(out))
     return dict(line.split(": ", 1) for line in out[:end] if ": " in line and ": note: " not in line)
 
 
