@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 
 from rich.console import Console, RenderableType
@@ -12,8 +13,9 @@ from rich.table import Table
 NUMERIC = {"units", "cached", "rows", "size", "layer", "n", "A", "B", "B − A"}
 #: What stands for signs that an encoding lacks: a minus that turned into a question mark would be no number.
 _PLAIN = str.maketrans(
-    {"−": "-", "→": "->", "≈": "~", "↑": "^", "↓": "v", "…": "...", "–": "-", "×": "x", "\u202f": " "}
+    {"−": "-", "→": "->", "≈": "~", "↑": "^", "↓": "v", "…": "...", "–": "-", "×": "x", "±": "+-", "\u202f": " "}
 )
+_POWERS, _DIGITS = re.compile("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+"), str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 
 
 def new_table(*columns: str) -> Table:
@@ -56,6 +58,7 @@ def emit(text: str) -> None:
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
+        text = _POWERS.sub(lambda power: f"^{power[0].translate(_DIGITS)}", text)
         text = text.translate(_PLAIN).encode(encoding, "replace").decode(encoding)
     try:
         sys.stdout.write(text)

@@ -24,6 +24,10 @@ def _words(frames: Frames) -> Sequence[str]:
     return sentences
 
 
+def _advice(frames: Frames) -> str:
+    return _sentence(frames["recommendations"].sort("rank").row(0, named=True))
+
+
 def _sentence(row: dict[str, Any]) -> str:
     change = str(row["change"])
     loss = known(row["expected_loss"]) or 0.0
@@ -82,4 +86,5 @@ PANEL = Panel(
     ),
     words=_words,
     tables=_tables,
+    advice=_advice,
 )

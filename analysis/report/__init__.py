@@ -39,16 +39,18 @@ def render(report: ReportInput, pictures: Sequence[Picture] | None = None) -> di
         pictures: Its figures over all models, where they are drawn already.
 
     Returns:
-        Text of ``report.html``, ``report.json``, ``report.md`` and ``report.junit.xml``, and of OPENED.
+        Text of ``report.html``, ``report.json``, ``report.md`` and ``report.junit.xml``, and of OPENED and TOLD.
     """
     from indexscope.analysis.report.html_report import build_html
     from indexscope.analysis.report.markdown_report import build_markdown
     from indexscope.analysis.report.panelled import study_pictures
+    from indexscope.analysis.report.told import TOLD, build_told
 
     return {
         "report.html": build_html(report, study_pictures(report) if pictures is None else pictures),
         "report.json": dump(build_json(report)),
         "report.md": build_markdown(report),
         OPENED: build_markdown(report, opened=True),
+        TOLD: build_told(report),
         "report.junit.xml": build_junit(report),
     }

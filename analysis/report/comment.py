@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from indexscope.analysis.names import html_text, markdown
 from indexscope.analysis.report import markdown_table
+from indexscope.analysis.report.numbers import DASH
 
 #: GitHub takes 65,536 characters in a comment; some are left for what a workflow puts around the report.
 LONGEST = 64_000
@@ -70,7 +71,7 @@ class Comment:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], sides: str, room: int = LONGEST) -> str:
-    """A table of cells that are Markdown already.
+    """A table of cells that are Markdown already, without the columns that say nothing of any row.
 
     Args:
         heads: Headings.
@@ -78,8 +79,11 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], sides: str, room:
         sides: "l" or "r" for each column.
         room: Characters that the rows may take; further ones are counted and not shown.
     """
+    rows = [tuple(row) for row in rows]
+    told = [place for place in range(len(heads)) if not place or any(row[place] not in ("", DASH) for row in rows)]
+    heads, sides = [heads[place] for place in told], "".join(sides[place] for place in told)
     kept, hidden = [], 0
-    for row in rows:
+    for row in ([row[place] for place in told] for row in rows):
         room -= size("| " + " | ".join(row) + " |") + 1
         if room >= 0:
             kept.append(row)

@@ -13,6 +13,7 @@ from indexscope.analysis.comparison.tables import COMPARISONS, LENGTH_COMPARISON
 from indexscope.analysis.leaks import leaking, marked, without_verdicts
 from indexscope.analysis.metrics.tables import METRICS
 from indexscope.analysis.report.numbers import percent
+from indexscope.columns import of, table_of
 
 Level = Literal["better", "worse", "mixed", "equivalent", "unchanged", "none"]
 
@@ -20,7 +21,15 @@ METRICS_SCHEMA: Mapping[str, Any] = {"model": pl.String, **METRICS.schema}
 COMPARISONS_SCHEMA: Mapping[str, Any] = COMPARISONS.schema
 GATES_SCHEMA: Mapping[str, Any] = GATES.schema
 LENGTHS_SCHEMA: Mapping[str, Any] = LENGTH_COMPARISONS.schema
-CAUSALITY_SCHEMA: Mapping[str, Any] = {"model": pl.String, "passed": pl.Boolean, "max_logit_change": pl.Float64}
+CAUSALITY = table_of(
+    "model",
+    "model",
+    of(pl.String, model="Name of the model."),
+    of(pl.Boolean, passed="Whether no later token moved an earlier prediction; null where nothing could be checked."),
+    of(pl.Float64, "logit", max_logit_change="Largest change of an earlier logit that was seen."),
+    ordered=False,
+)
+CAUSALITY_SCHEMA: Mapping[str, Any] = CAUSALITY.schema
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,12 @@ import polars as pl
 
 from indexscope.analysis.leaks import LEAKS
 from indexscope.analysis.metrics.registry import REGISTRY, all_families
-from indexscope.analysis.report.inputs import COMPARISONS_SCHEMA, GATES_SCHEMA, LENGTHS_SCHEMA, ModelPage, ReportInput
-from indexscope.analysis.report.ranking import RANKING, ranking
+from indexscope.analysis.report.inputs import ModelPage, ReportInput
+from indexscope.analysis.report.json_rows import DEFINITIONS, WARNINGS, keys_of
+from indexscope.analysis.report.ranking import ranking
 from indexscope.analysis.report.verdict import verdict
+from indexscope.columns import names
 from indexscope.layout import REPORT_SCHEMA
-
-METRIC_KEYS = ("model", "name", "layer", "value", "unit", "ci_low", "ci_high", "n")
-COMPARISON_KEYS = tuple(COMPARISONS_SCHEMA)
-LENGTH_KEYS = tuple(LENGTHS_SCHEMA)
-GATE_KEYS = tuple(GATES_SCHEMA)
-CAUSALITY_KEYS = ("model", "passed", "max_logit_change")
 
 
 def build_json(report: ReportInput) -> dict[str, Any]:
@@ -36,18 +32,16 @@ def build_json(report: ReportInput) -> dict[str, Any]:
         "schema_version": REPORT_SCHEMA,
         "study": report.study,
         "verdict": {"level": words.level, "headline": words.headline, "sentences": list(words.sentences)},
-        "warnings": [
-            {"kind": warning.kind, "model": warning.model, "text": warning.text} for warning in words.warnings
-        ],
+        "warnings": [{key: getattr(warning, key) for key in names(WARNINGS)} for warning in words.warnings],
         "models": [_model(page) | {LEAKS: page.name in report.leaking} for page in report.models],
         "definitions": _definitions(report),
-        "ranking": _rows(ranking(report), tuple(RANKING)),
+        "ranking": _rows(ranking(report), keys_of("ranking")),
         "metrics": _metrics(report),
-        "comparisons": _rows(report.comparisons, COMPARISON_KEYS),
-        "by_length": _rows(report.lengths, LENGTH_KEYS),
+        "comparisons": _rows(report.comparisons, keys_of("comparisons")),
+        "by_length": _rows(report.lengths, keys_of("by_length")),
         **_of_panels(report),
-        "gates": _rows(report.gates, GATE_KEYS),
-        "causality": _rows(report.causality, CAUSALITY_KEYS),
+        "gates": _rows(report.gates, keys_of("gates")),
+        "causality": _rows(report.causality, keys_of("causality")),
         "provenance": finite(report.provenance),
     }
 
@@ -75,7 +69,7 @@ def _rows(frame: pl.DataFrame, keys: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _metrics(report: ReportInput) -> list[dict[str, Any]]:
-    rows = _rows(report.metrics.rename({"metric": "name"}), METRIC_KEYS)
+    rows = _rows(report.metrics.rename({"metric": "name"}), [key for key in keys_of("metrics") if key != LEAKS])
     return [row | {LEAKS: row["model"] in report.leaking} for row in rows]
 
 
@@ -84,15 +78,7 @@ def _definitions(report: ReportInput) -> list[dict[str, str]]:
     held = {*report.metrics["metric"], *report.comparisons["metric"]}
     titles = {metric.name: family.title for family in all_families() for metric in family.metrics}
     return [
-        {
-            "name": name,
-            "unit": metric.unit,
-            "better": metric.better,
-            "kind": metric.kind,
-            "family": titles[name],
-            "meaning": metric.meaning,
-            "formula": metric.formula,
-        }
+        {key: titles[name] if key == "family" else getattr(metric, key) for key in names(DEFINITIONS)}
         for name, metric in REGISTRY.items()
         if name in held
     ]

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from indexscope.analysis.metrics.headline import HEADLINE
 from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.names import markdown, plain
-from indexscope.analysis.report.comment import Comment, table
+from indexscope.analysis.report.comment import Comment, size, table
 from indexscope.analysis.report.definitions import DEFINITIONS
 from indexscope.analysis.report.inputs import ModelPage, ReportInput
+from indexscope.analysis.report.key_numbers import key_numbers
 from indexscope.analysis.report.numbers import DASH, count, known, number, percent
 from indexscope.analysis.report.over_time import PLACE
 from indexscope.analysis.report.panel import TextTable
-from indexscope.analysis.report.panelled import asked
-from indexscope.analysis.report.ranking import RULE
+from indexscope.analysis.report.panelled import asked, first_advice
+from indexscope.analysis.report.ranking import RULE, advised
 from indexscope.analysis.report.tables import (
     RANKING_HEADS,
     Compared,
@@ -31,27 +31,31 @@ from indexscope.analysis.report.tables import (
 from indexscope.analysis.report.verdict import verdict
 from indexscope.errors import one_line
 
-#: Characters of the parts that are not folded.
-_WARNINGS, _GATES, _TABLE = 8_000, 14_000, 14_000
+#: Characters of the parts that are not folded, and gates that are shown there.
+_WARNINGS, _TABLE, _GATES_SHOWN = 1_500, 4_000, 10
+#: Characters of the gates with their reasons.
+_GATES = 14_000
 
 
 def build_markdown(report: ReportInput, opened: bool = False) -> str:
     """The report as GitHub-flavoured Markdown that fits a comment: under 65,536 characters, whatever the study.
 
-    Verdict, warnings, gates and headline numbers stand open; the rest is folded (or stands open below
-    titles), and left out where there is no room.
+    A screen of it stands open: verdict, warnings, gates, key numbers of one candidate or the ranking of several, and
+    what to change first. The rest is folded (or stands open below titles), and left out where there is no room.
     Names and rules are shown as text, whatever they contain.
     """
     words, report, comment = verdict(report), report.for_readers(), Comment(opened=opened)
     comment.add(f"# {markdown(plain(report.study))}", f"**{markdown(words.headline)}**")
-    room = _WARNINGS
-    for warning in words.warnings:
-        text = f"> **Warning:** {markdown(warning.text)}"
-        room -= len(text)
-        comment.add(text if room >= 0 else "")
-    comment.add("## Gates", _gates(report), *_headline(report))
-    comment.add(PLACE)
+    shown, more = _warnings([f"> **Warning:** {markdown(warning.text)}" for warning in words.warnings])
+    comment.add(*shown, "## Gates", _gates(report), *_first(report), "" if opened else _LINKS)
+    comment.fold("More warnings", more)
     comment.fold("Why", ["\n".join(f"- {markdown(sentence)}" for sentence in words.sentences)])
+    comment.add(PLACE)
+    comment.fold("Gates and their reasons", [_reasons(report)])
+    if len(report.candidates) > 1:
+        comment.fold("How candidates are ranked", [RULE])
+        for page in report.candidates:
+            comment.fold(f"{plain(page.name)}: key numbers", [_key_table(report, page.name)])
     comment.fold("Causality audit", [_audits(report)])
     for page in report.candidates:
         name = plain(page.name)
@@ -70,6 +74,17 @@ def build_markdown(report: ReportInput, opened: bool = False) -> str:
     if report.candidates:
         comment.fold("What the words mean", ["\n".join(f"- **{word}**: {meant}" for word, meant in DEFINITIONS)])
     return comment.text()
+
+
+def _warnings(texts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Those that there is room for, the first in any case, and the others."""
+    room, shown = _WARNINGS, 0
+    for text in texts:
+        room -= size(text)
+        if room < 0 and shown:
+            break
+        shown += 1
+    return list(texts[:shown]), list(texts[shown:])
 
 
 def _briefs(report: ReportInput, page: ModelPage, comment: Comment) -> None:
@@ -94,53 +109,65 @@ def _audits(report: ReportInput) -> str:
 
 
 def _gates(report: ReportInput) -> str:
-    """Failed gates first, so that they are shown whatever the number of gates."""
+    """Failed gates first, so that they are shown whatever the number of gates; a reason only where one failed."""
     if report.gates.is_empty():
         return "No gates were set."
-    words = {False: "❌ failed", None: "⚪ not evaluated", True: "✅ passed"}
-    order = list(words)
-    rows = sorted(report.gates.iter_rows(named=True), key=lambda row: order.index(row["passed"]))
-    cells = [
+    rows = [(*row[:4], row[4] if row[0] == _RESULTS[False] else "") for row in _gate_rows(report)]
+    more = len(rows) - _GATES_SHOWN
+    note = f"\n\nand {more} more gates, below." if more > 0 else ""
+    return table(_GATE_HEADS, rows[:_GATES_SHOWN], "lllrl", _TABLE) + note
+
+
+def _reasons(report: ReportInput) -> str:
+    return "" if report.gates.is_empty() else table(_GATE_HEADS, _gate_rows(report), "lllrl", _GATES)
+
+
+_RESULTS = {False: "❌ failed", None: "⚪ not evaluated", True: "✅ passed"}
+_GATE_HEADS = ("result", "gate", "rule", "value", "reason")
+
+
+def _gate_rows(report: ReportInput) -> list[tuple[str, ...]]:
+    order = list(_RESULTS)
+    return [
         (
-            words[row["passed"]],
+            _RESULTS[row["passed"]],
             markdown(plain(row["name"])),
             markdown(plain(row["rule"])),
             number(row["value"]),
             markdown(one_line(row["reason"] or "")),
         )
-        for row in rows
+        for row in sorted(report.gates.iter_rows(named=True), key=lambda row: order.index(row["passed"]))
     ]
-    return table(("result", "gate", "rule", "value", "reason"), cells, "lllrl", _GATES)
 
 
-def _headline(report: ReportInput) -> list[str]:
-    """The headline numbers of one candidate, or the ranking of several with the headline numbers of each below it."""
-    if not report.candidates:
-        return []
-    blocks = ["## Headline numbers"]
+_LINKS = "All figures and every number: [report.html](report.html), [report.json](report.json)."
+
+
+def _first(report: ReportInput) -> list[str]:
+    """The key numbers of one candidate or of the models, or the ranking of several, and what to change first."""
+    blocks: list[str] = []
     if len(report.candidates) > 1:
         rows = [tuple(map(markdown, row)) for row in ranking_rows(report)]
-        blocks += [table(RANKING_HEADS, rows, "rllrrrrl", _TABLE // 2), RULE]
-    each = _TABLE // len(report.candidates)
-    for page in report.candidates:
-        overall = report.own_comparisons(page.name).filter(pl.col("layer").is_null())
-        found = {row["metric"]: compared(row) for row in overall.iter_rows(named=True)}
-        cells = [_short(found[metric]) for metric in HEADLINE if metric in found]
-        if cells:
-            blocks.append(f"### {markdown(plain(page.name))} against the baseline")
-            interval = f"{percent(report.confidence)} CI"
-            heads = ("metric", *report.sides(page.name), "difference", interval, "reading")
-            blocks.append(table(heads, cells, "lrrrrl", each))
+        blocks += ["## Ranking", table(RANKING_HEADS, rows, "rllrrrrl", _TABLE)]
+    else:
+        for page in report.candidates or report.measured:
+            if shown := _key_table(report, page.name):
+                blocks += [f"## Key numbers of {markdown(plain(page.name))}", shown]
+    if (found := first_advice(report, advised(report))) is not None:
+        model, advice = found
+        blocks.append(f"**What to change first** ({markdown(plain(model))}): {markdown(advice)}")
     return blocks
 
 
-def _short(row: Compared) -> tuple[str, ...]:
-    name = markdown(row.metric) + (f" ({markdown(row.unit)})" if row.unit else "")
-    return name, row.baseline, row.value, row.difference, row.interval, _reading(row)
-
-
-def _reading(row: Compared) -> str:
-    return f"{row.judgement.arrow} {row.judgement.word}".strip()
+def _key_table(report: ReportInput, model: str) -> str:
+    numbers = key_numbers(report, model)
+    rows = [
+        (markdown(one.name), one.baseline, one.value, one.difference, one.interval, markdown(one.reading))
+        for one in numbers
+    ]
+    base, own = report.sides(model) if any(page.name == model for page in report.candidates) else ("", "value")
+    heads = ("metric", base, own, "difference", f"{percent(report.confidence)} CI", "reading")
+    return table(heads, rows, "lrrrrl", _TABLE) if rows else ""
 
 
 def _heads(report: ReportInput, candidate: str, *first: str) -> tuple[str, ...]:
@@ -151,7 +178,7 @@ def _heads(report: ReportInput, candidate: str, *first: str) -> tuple[str, ...]:
 def _row(row: Compared, *first: str) -> tuple[str, ...]:
     return (
         *(*first, markdown(row.unit), row.baseline, row.value, row.difference, row.interval, row.n),
-        *(markdown(row.p), _reading(row)),
+        *(markdown(row.p), row.judgement.word),
     )
 
 
@@ -159,7 +186,9 @@ def _comparison(report: ReportInput, candidate: str) -> list[str]:
     heads = (*_heads(report, candidate, "metric")[:-1], "effect size", "detectable", "reading")
     blocks = []
     for section in comparison_sections(report, candidate):
-        rows = [(*_row(row, markdown(row.metric))[:-1], row.effect, row.mde, _reading(row)) for row in section.rows]
+        rows = [
+            (*_row(row, markdown(row.metric))[:-1], row.effect, row.mde, row.judgement.word) for row in section.rows
+        ]
         blocks += [f"### {markdown(section.title)}", table(heads, rows, "llrrrrrrrrl")]
     ours, theirs = dropped(report, candidate)
     for names, whose in ((ours, "the baseline"), (theirs, "the candidate")):

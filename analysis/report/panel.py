@@ -148,6 +148,7 @@ class Panel:
         json: Columns of the result tables that report.json holds, for all models, under the table's name.
         headline: A clause for the headline of the report, after the name of the candidate, where the question is what a
             study of it is about.
+        advice: What to do first, with its measured effect, in a sentence, where the question is what to change.
     """
 
     analysis: str
@@ -164,3 +165,4 @@ class Panel:
     across: Callable[[ReportInput], Sequence[Drawn]] = lambda report: ()
     json: Mapping[str, Sequence[str]] = field(default_factory=dict)
     headline: Callable[[Frames], str] = lambda frames: ""
+    advice: Callable[[Frames], str] = lambda frames: ""

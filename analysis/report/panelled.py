@@ -51,6 +51,16 @@ def asked(page: ModelPage) -> Iterator[tuple[Panel, Frames]]:
             yield panel, found
 
 
+def first_advice(report: ReportInput, models: Iterable[str]) -> tuple[str, str] | None:
+    """The first of these models of which something is advised, and what; None if there is none."""
+    pages = {page.name: page for page in report.models}
+    for name in models:
+        for panel, frames in asked(pages[name]):
+            if advice := panel.advice(frames):
+                return name, advice
+    return None
+
+
 def shown_panels(page: ModelPage, prefix: str) -> tuple[Shown, ...]:
     """Every panel that has something to say of a model."""
     each = (

@@ -12,24 +12,29 @@ from indexscope.analysis.comparison.fronts import COST, model_front
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.judgement import judge
 from indexscope.analysis.report.numbers import known
+from indexscope.columns import interval, of, places, table_of
 
-RANKING = {
-    "rank": pl.Int32,
-    "candidate": pl.String,
-    "quality": pl.String,
-    "nll_difference": pl.Float64,
-    "nll_low": pl.Float64,
-    "nll_high": pl.Float64,
-    "nll_verdict": pl.String,
-    "recall_difference": pl.Float64,
-    "recall_low": pl.Float64,
-    "recall_high": pl.Float64,
-    "recall_verdict": pl.String,
-    "cost": pl.Float64,
-    "efficiency_score": pl.Float64,
-    "nll_front": pl.Boolean,
-    "recall_front": pl.Boolean,
-}
+RANKING = table_of(
+    "candidate",
+    "candidate",
+    of(pl.Int32, rank="Place, from 1."),
+    places("candidate"),
+    of(pl.String, quality="kept, open, lost or void, as the rule of the ranking has it."),
+    of(pl.Float64, "nats", nll_difference="Next-token loss less the baseline's."),
+    interval("nats", "nll_low", "nll_high"),
+    of(pl.String, nll_verdict="Verdict of that difference, as among the comparisons."),
+    of(pl.Float64, "share", recall_difference="Selection recall less the baseline's."),
+    interval("share", "recall_low", "recall_high"),
+    of(pl.String, recall_verdict="Verdict of that difference."),
+    of(pl.Float64, "ratio", cost="Indexer FLOPs as a ratio to the baseline's."),
+    of(pl.Float64, "score", efficiency_score="The metric of that name."),
+    of(
+        pl.Boolean,
+        nll_front="Whether it is on the Pareto front of cost and next-token loss.",
+        recall_front="Whether it is on that of cost and selection recall.",
+    ),
+    ordered=False,
+)
 RULE = (
     "Ordered by quality, then cost, then loss. First come candidates whose next-token loss and selection recall "
     "(selection skill, where k differs) are both shown to be no worse than the margin allows (kept), then those of "
@@ -78,7 +83,13 @@ def ranking(report: ReportInput) -> pl.DataFrame:
             row |= {f"{name}_verdict": found.get("verdict"), f"{name}_front": fronts[name].get(page.name)}
         rows.append(row)
     rows.sort(key=lambda row: (QUALITIES.index(row["quality"]), _last(row["cost"]), _last(row["nll_difference"])))
-    return pl.DataFrame([{"rank": place, **row} for place, row in enumerate(rows, 1)], schema=RANKING)
+    return pl.DataFrame([{"rank": place, **row} for place, row in enumerate(rows, 1)], schema=RANKING.schema)
+
+
+def advised(report: ReportInput) -> list[str]:
+    """The models in the order in which advice on them is of interest: candidates by rank, then the others."""
+    ranked = ranking(report)["candidate"].to_list()
+    return [*ranked, *(name for name in report.names if name not in ranked)]
 
 
 def _of(own: dict[str, dict[str, Any]], metric: str) -> dict[str, Any] | None:

@@ -40,14 +40,30 @@ def settings(overrides: list[str] | None, full: bool) -> list[str]:
     return [*(overrides or []), *(["fingerprint=full"] if full else [])]
 
 
-def run(name: str, file: Path | None, overrides: list[str], refresh: list[str] | None) -> None:
-    """Run one of the flows, tell what it has to say, and exit with its code; the last line on stdout is its folder."""
+def run(name: str, file: Path | None, overrides: list[str], refresh: list[str] | None, browse: bool = False) -> None:
+    """Run one of the flows, tell what it has to say, and exit with its code; the last line on stdout is its folder.
+
+    Args:
+        name: The flow.
+        file: The study file; None is the built-in study.
+        overrides: Settings that go before the file's.
+        refresh: Steps to compute in any case.
+        browse: Whether to open the report's page.
+    """
+    from indexscope.flows.cli.browser import need_browser, open_page
+
+    if browse:
+        need_browser()
     outcome = run_flow(name, None if file is None else str(file), overrides, refresh)
     complain(list(outcome.messages), outcome.code)
     if outcome.folder is not None:
+        from indexscope.flows.cli.told import show_told
         from indexscope.flows.engine.narrate import short  # it imports Prefect, whose settings `run_flow` has checked
 
+        show_told(outcome.told)
         typer.echo(short(outcome.folder))
+        if browse:
+            open_page(outcome.folder)
     raise typer.Exit(outcome.code)
 
 

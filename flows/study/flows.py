@@ -173,7 +173,8 @@ def _reported(plan: Plan, finished: Finished, missing: Mapping[str, UnitsFailed]
     warnings = [f"warning: {text}" for text in finished.warnings]
     gates = [f"gate failed: {name}" for name in finished.failed_gates]
     if not missing:
-        return Outcome(GATE_FAILED if gates else DONE, (*warnings, *gates), finished.folder)
+        return Outcome(GATE_FAILED if gates else DONE, (*warnings, *gates), finished.folder, finished.told)
     mend = any(failure.bad_input for failure in missing.values())
     last = kept(plan, "study", mend, missing)
-    return Outcome(UNITS_FAILED, (*failure_lines(missing.values()), *warnings, *gates, last), finished.folder)
+    lines = (*failure_lines(missing.values()), *warnings, *gates, last)
+    return Outcome(UNITS_FAILED, lines, finished.folder, finished.told)

@@ -29,11 +29,13 @@ class Outcome:
         code: Exit code of the command line.
         messages: What is to be told on stderr, one line each.
         folder: The report's folder, if there is a report.
+        told: What is to be told of the report on stdout; Prefect's log and `serve` tell nothing of it.
     """
 
     code: int = DONE
     messages: tuple[str, ...] = ()
     folder: str | None = None
+    told: str = ""
 
 
 class Stopped(Exception):

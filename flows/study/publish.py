@@ -24,11 +24,13 @@ class Finished:
         folder: Where it is.
         failed_gates: Names of the gates that failed.
         warnings: What makes its numbers worthless or weak, a sentence or two each.
+        told: What the command line tells of it.
     """
 
     folder: str
     failed_gates: tuple[str, ...]
     warnings: tuple[str, ...]
+    told: str
 
 
 def publish(store: Store, key: StepKey, folder: str, study: Study) -> Finished:
@@ -39,6 +41,7 @@ def publish(store: Store, key: StepKey, folder: str, study: Study) -> Finished:
     """
     from indexscope.analysis.report.comment import OPENED
     from indexscope.analysis.report.over_time import picture, with_history
+    from indexscope.analysis.report.told import TOLD
 
     stored = report_files(store, key)
     report = parse_report(stored[REPORT], store.location(key))
@@ -47,10 +50,10 @@ def publish(store: Store, key: StepKey, folder: str, study: Study) -> Finished:
     history = remember(store, study, key, report, say)
     trends = picture(history)
     files = with_history(stored, history, trends)
-    summary = files.pop(OPENED)
+    summary, told = files.pop(OPENED), files.pop(TOLD)
     write_report(folder, files)
     figures = store.read(key, "figures", [RESULT]).to_dicts()
     show_report(study, summary, [vars(trends), *figures] if trends else figures, comparisons, folder)
     failed = gates.filter(~pl.col("passed").fill_null(value=False))["name"].to_list()
     warnings = [one_line(warning["text"]) for warning in report["warnings"]]
-    return Finished(folder, tuple(failed), tuple(warnings))
+    return Finished(folder, tuple(failed), tuple(warnings), told)

@@ -9,10 +9,12 @@ import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import jsonschema
 import polars as pl
 import pytest
 from prefect.client.orchestration import get_client
 
+from indexscope.analysis.report.json_schema import schema
 from indexscope.flows.study.load import load_study
 from indexscope.flows.study.plan import make_plan
 from indexscope.storage.inputs.datasets import load_samples
@@ -34,7 +36,9 @@ STEPS = [
 
 
 def told(out: list[str]) -> dict[str, str]:
-    return dict(line.split(": ", 1) for line in out if ": " in line and ": note: " not in line)
+    """What a run says of its steps; the lines after the last of them tell the report."""
+    end = max((place for place, line in enumerate(out, 1) if line.startswith("report: ")), default=len(out))
+    return dict(line.split(": ", 1) for line in out[:end] if ": " in line and ": note: " not in line)
 
 
 def fresh(out: list[str]) -> list[str]:
@@ -51,6 +55,9 @@ def test_study_prints_a_line_a_step_and_the_report_folder_last(first_run: tuple[
     assert report == folder / "reports" / "tiny"
     assert {file.name for file in report.iterdir()} == {"report.html", "report.json", "report.md", "report.junit.xml"}
     content = json.loads((report / "report.json").read_text())
+    place = run.out.index(content["verdict"]["headline"])
+    assert 8 <= len(run.out) - place <= 12 and run.out[place + 1].startswith("  next-token loss (nats) ")
+    jsonschema.validate(content, schema())
     assert [model["name"] for model in content["models"]] == ["base", "light"]
     assert content["provenance"]["dataset"]["samples"] == 8
     assert set(content["provenance"]["seconds"]) == {*STEPS} - {"report"}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
+import jsonschema
 import polars as pl
 import pytest
 
@@ -12,6 +14,7 @@ from indexscope.analysis.comparison.gates import evaluate
 from indexscope.analysis.parity.dumps import parity_dumps
 from indexscope.analysis.parity.run import run
 from indexscope.analysis.report import ModelPage, ReportInput, render
+from indexscope.analysis.report.json_schema import schema
 from indexscope.analysis.report.limits import limits
 from indexscope.analysis.report.ranking import ranking
 from indexscope.analysis.report.verdict import verdict
@@ -49,6 +52,9 @@ def test_a_dump_beside_a_model_is_told_first_and_changes_nothing_of_the_model(fr
     assert "It selects exactly the baseline" in files["report.html"]
     assert "selections, made by" in files["report.html"]
     assert "selections (sglang)" in files["report.md"]
+    content = json.loads(files["report.json"])
+    jsonschema.validate(content, schema())
+    assert content["parity_where"] and content["models"][-1]["selections"] == "sglang"
 
 
 def test_a_model_that_leaks_is_told_before_any_dump(frames: dict[str, pl.DataFrame]) -> None:

@@ -59,10 +59,52 @@ def test_the_verdict_comes_first_then_gates_then_headline_numbers() -> None:
     text = build_markdown(report())
     order = [
         text.index(part)
-        for part in ("**Compared with", "## Gates", "❌ failed", "✅ passed", "## Headline numbers", "<details>")
+        for part in ("**Compared with", "## Gates", "❌ failed", "✅ passed", "## Key numbers of light", "<details>")
     ]
     assert order == sorted(order)
     assert "| ❌ failed | recall is kept |" in text and "layer 2 fails" in text
+
+
+def before_the_fold(text: str) -> str:
+    return text.partition("<details>")[0]
+
+
+@pytest.mark.parametrize(("layers", "names"), [(6, ("light",)), (61, ("light",)), (6, ())])
+def test_what_stands_open_fits_a_screen(layers: int, names: tuple[str, ...]) -> None:
+    text = before_the_fold(build_markdown(report(layers=layers, candidates=names, heads=1)))
+    assert len(text.encode()) <= 4_000
+    assert "[report.html](report.html), [report.json](report.json)" in text
+    model = names[0] if names else "baseline"
+    table = text.partition(f"## Key numbers of {model}\n\n")[2].partition("\n\n")[0].splitlines()
+    assert 6 <= len(table) - 2 <= 8 and table[2].startswith("| next-token loss (nats) | ")
+
+
+def test_a_dozen_candidates_are_a_line_each_and_their_key_numbers_are_folded() -> None:
+    names = tuple(f"light {number:02d}" for number in range(12))
+    text = build_markdown(report(candidates=names, heads=1))
+    opened = before_the_fold(text)
+    assert len(opened.encode()) <= 6_000 and "## Key numbers" not in opened
+    ranked = opened.partition("## Ranking\n\n")[2].partition("\n\n")[0].splitlines()[2:]
+    assert sorted(line.split(" | ")[1] for line in ranked) == list(names)
+    assert all(f"<summary>{name}: key numbers</summary>" in text for name in names)
+
+
+def test_gates_beyond_the_screen_and_all_reasons_are_folded() -> None:
+    rows = [(f"gate {n}", "nll < 1", "light", 2.0, n > 2, None, f"because {n}") for n in range(30)]
+    text = build_markdown(replace(report(), gates=gates(*rows)))
+    opened = before_the_fold(text)
+    assert opened.count("❌ failed") == 3 and opened.count("because") == 3 and opened.count("| gate ") == 10 + 1
+    assert "and 20 more gates, below." in opened
+    assert all(f"because {n} |" in text for n in range(30))
+
+
+def test_a_column_that_says_nothing_is_no_column() -> None:
+    text = build_markdown(report(dense=("baseline", "light"), candidates=("light",)))
+    for block in text.split("\n\n"):
+        rows = [re.split(r"(?<!\\) \| ", line) for line in block.splitlines() if line.startswith("| ")]
+        for cells in list(zip(*rows, strict=True))[1:] if len(rows) > 1 else ():
+            assert any(cell.strip(" |") not in ("", "–") for cell in cells[1:]), cells
+    assert "## Key numbers of light" in text and "selection recall" not in before_the_fold(text)
 
 
 @pytest.mark.parametrize("name", NASTY)
@@ -74,7 +116,8 @@ def test_no_name_breaks_out_of_the_markdown(name: str, several: bool) -> None:
     html, usual = rendered(build_markdown(given).replace(PLACE, "")), rendered(plain)
     tags = ("<details>", "</details>", "</summary>", "<h1", "<h2", "<h3", "<ul>")
     assert [html.count(tag) for tag in tags] == [usual.count(tag) for tag in tags]
-    assert not re.search(r"<(script|img|a)\b|<!--", html)
+    assert not re.search(r"<(script|img)\b|<!--", html)
+    assert re.findall(r"<a\b[^>]*>", html) == ['<a href="report.html">', '<a href="report.json">']
     assert not re.search(r"@\w|#\d|GH-\d", re.sub(r"&#x?\w+;", "", html))
 
 

@@ -17,7 +17,7 @@ def study(
 ) -> None:
     """Run a study from checkpoints and a dataset to the report; what the store has is not computed again.
 
-    The last line on stdout is the report's folder.
+    At the end a few lines tell the report; the last line on stdout is its folder.
     """
     if dry_run:
         _show_plan(file, settings(overrides, full), refresh)
