@@ -74,7 +74,8 @@ class SideBySide:
     ) -> None:
         self._waiting, self._spread, self._failed, self._begin, self._bars = list(nodes), runner, failed, begin, bars
         self._mend, self._places = mend, {node: place for place, node in enumerate(self._waiting)}
-        self._mended: set[tuple[str, str]] = set()
+        self._damaged: list[tuple[tuple[_Begun, int], DamagedUnit]] = []
+        self._met: set[tuple[Node, int, str, str]] = set()
         self._gone: set[Node] = set()
         self._begun: list[_Begun] = []
         self._flying: dict[PrefectFuture[Any], tuple[_Begun, int]] = {}
@@ -100,14 +101,17 @@ class SideBySide:
                     for one in through:
                         yield one.node, one.jobs, one.in_order
                 elif not self._flying:
-                    return
+                    if not self._damaged:
+                        return
+                    self._mend_damaged()
                 elif self._land():
                     running.close()
                     runner = running.enter_context(started(pool(self._spread)))
 
     def _through(self) -> list[_Begun]:
         """The results of which all units are through."""
-        under_way = [one for one, _ in (*self._flying.values(), *self._suspects)]
+        units = (*self._flying.values(), *self._suspects, *(unit for unit, _ in self._damaged))
+        under_way = [one for one, _ in units]
         return [one for one in self._begun if not one.queue and one not in under_way]
 
     def _fill(self, runner: TaskRunner[Any]) -> None:
@@ -119,7 +123,7 @@ class SideBySide:
     def _next(self) -> tuple[_Begun, int] | None:
         """The next unit that may run beside what is in flight."""
         in_flight = [one.node for one, _ in self._flying.values()]
-        if (self._alone and in_flight) or self._through():
+        if (self._alone and in_flight) or self._damaged or self._through():
             return None
         if self._suspects:
             self._alone = True
@@ -185,15 +189,25 @@ class SideBySide:
 
     def _take(self, unit: tuple[_Begun, int], result: StepRecord | BaseException) -> None:
         one, number = unit
-        if isinstance(result, DamagedUnit) and (where := (result.key.path, result.unit)) not in self._mended:
-            self._mended.add(where)
-            self._mend(result)
-            again, _ = self._begin(one.node)
-            one.jobs[number] = again[number]
-            one.queue.append(number)
-            return
+        if isinstance(result, DamagedUnit):
+            met = (one.node, number, result.key.path, result.unit)
+            if met not in self._met:
+                self._met.add(met)
+                self._damaged.append((unit, result))
+                return
         one.results[number] = found = checked(one.jobs[number], result)
         if isinstance(found, Failure) and found.lost_worker:
             one.queue.clear()  # each of them would take its worker, and the time of starting another
         for advance in one.advance:
             advance()
+
+    def _mend_damaged(self) -> None:
+        """Make anew what units met that was damaged, once nothing reads it, and have them run again."""
+        damages = {(damage.key.path, damage.unit): damage for _, damage in self._damaged}
+        for damage in {damage.key: damage for damage in damages.values()}.values():  # mends all that is of a result
+            self._mend(damage)
+        for (one, number), _ in self._damaged:
+            jobs, _made = self._begin(one.node)
+            one.jobs[number] = jobs[number]
+            one.queue.append(number)
+        self._damaged.clear()

@@ -13,6 +13,8 @@ from prefect import flow
 from indexscope import IndexscopeError
 from indexscope.flows.engine import side_by_side
 from indexscope.flows.engine.contents import Contents
+from indexscope.flows.engine.make import Engine
+from indexscope.flows.engine.settings import Spread
 from indexscope.flows.engine.units import ModelsFailed, UnitsFailed
 from indexscope.storage.store.store import StepKey, Store, UnitRecord
 from indexscope.tasks.common.declared import Job, Made, Reads, Step
@@ -27,6 +29,7 @@ STEPS: list[Step] = [
     step("compare", "compare", "[analyze]", per="study"),
 ]
 SECOND = "shard-00001"
+FOUR = Spread(kind="threads", workers=4)
 ALL = [
     *("audit base", "audit light"),
     *("extract base shard-00000", "extract base shard-00001", "extract light shard-00000", "extract light shard-00001"),
@@ -136,6 +139,21 @@ def test_what_is_damaged_is_discarded_and_made_anew_and_the_reader_tries_again(
     again = house(monkeypatch, str(tmp_path), STEPS, refresh=refresh)
     order = made(again, readers)
     assert [name for name in order if name in anew] == anew, "once, however many readers met it"
+    assert value(again, "compare") == before
+
+
+def test_readers_that_meet_the_same_damage_at_once_all_try_again_after_it_is_made_anew_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake = house(monkeypatch, str(tmp_path), STEPS)
+    made(fake)
+    before = value(fake, "compare")
+    damage(fake, "extract", "base", 1)
+    again = house(monkeypatch, str(tmp_path), STEPS, refresh=["shape", "fitted", "compare"])
+    four = Engine(again.engine.graph, again.engine.store, lambda: FOUR, again.engine.shards, again.engine.refresh)
+    order = made(House(four, again.made), "analyze", "compare")
+    assert order.count("extract base shard-00001") == 1
+    assert order.count("fitted base") == 2, "both read it while it was damaged"
     assert value(again, "compare") == before
 
 
