@@ -103,7 +103,8 @@ def test_the_shell_completes_commands_and_options(monkeypatch: pytest.MonkeyPatc
     assert completed("indexscope study stud", monkeypatch) in ([], [""])  # bash goes on to the names of files
 
 
-def test_the_help_tells_of_completion_in_one_line() -> None:
+def test_the_help_tells_of_completion_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")  # the shell is named instead
     told = [line for line in run_command("--help").out if "completion" in line]
     assert told == ["  Tab completion: indexscope --install-completion (or --show-completion)."]
     assert run_command("--show-completion", "bash").out[-1].startswith("complete -o default -F _indexscope_completion")

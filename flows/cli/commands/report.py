@@ -36,7 +36,7 @@ COMMAND = Command(
     report,
     place=60,
     examples=(
-        "indexscope report study.yaml",
+        "indexscope report study.yaml --open",
         "indexscope report study.yaml --set report=reports/for-review",
     ),
 )
