@@ -7,7 +7,7 @@ from indexscope.storage.store.store import JSON, Store
 from indexscope.tasks.common.declared import Given, Job, Made, Step
 from indexscope.tasks.common.declared_version import version_of
 from indexscope.tasks.common.looking import CloseLook
-from indexscope.tasks.common.running import chunks_of, run_on, running
+from indexscope.tasks.common.running import run_on, running
 
 
 def _settings(given: Given) -> dict[str, JSON]:
@@ -29,7 +29,7 @@ def _compute(job: Job, _: Store) -> Made:
     from indexscope.analysis.features.extract import extract_samples
     from indexscope.analysis.features.intake import check_samples
 
-    with running(job) as (source, journal, _facts):
+    with running(job) as (source, journal, facts):
         look, samples, settings = CloseLook(job), job.samples.value, job.given.extract
         if _along(job.given):
             alone = settings.model_copy(update={"dense_reference": False})
@@ -38,7 +38,7 @@ def _compute(job: Job, _: Store) -> Made:
             check_samples(source, samples)
             attempt = Attempt(source, settings, journal, job.workers)
             tables = collect_samples(source, samples, look.makers, job.given.closeup.queries, attempt)
-        made = look.made(tables, chunks_of(journal))
+        made = look.made(tables, facts())
         return Made(made.tables, made.facts)
 
 

@@ -50,9 +50,9 @@ def run(name: str, file: Path | None, overrides: list[str], refresh: list[str] |
         refresh: Steps to compute in any case.
         browse: Whether to open the report's page.
     """
-    from indexscope.flows.cli.browser import need_browser, open_page
-
     if browse:
+        from indexscope.flows.cli.browser import need_browser, open_page
+
         need_browser()
     outcome = run_flow(name, None if file is None else str(file), overrides, refresh)
     complain(list(outcome.messages), outcome.code)

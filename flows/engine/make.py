@@ -206,13 +206,19 @@ class Engine:
         )
 
     def _samples_of(self, node: Node, unit: str) -> tuple[Sequence[Sample], Sequence[int]]:
-        """The samples of a unit, and the indices of those of all units."""
-        chosen = node.step.given_of(self._samples, node.given)
-        indices = [sample.index for sample in chosen]
-        if not node.step.sharded:
-            return chosen, indices
-        wanted = set(indices)
-        return [sample for sample in self.shards[unit] if sample.index in wanted], indices
+        """The samples of a unit, and the indices of those of all units where the step chooses among them."""
+        if node.step.samples is None:
+            return (self.shards[unit] if node.step.sharded else ()), ()
+        if node not in self._chosen:
+            self._chosen[node] = {one.index: one for one in node.step.samples(self._samples, node.given)}
+        chosen = self._chosen[node]
+        own = [one for one in self.shards[unit] if one.index in chosen] if node.step.sharded else list(chosen.values())
+        return own, list(chosen)
+
+    @cached_property
+    def _chosen(self) -> dict[Node, dict[int, Sample]]:
+        """The samples of each step that chooses some, by index, looked up once however many units it has."""
+        return {}
 
     @cached_property
     def spread(self) -> Spread:

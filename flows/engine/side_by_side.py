@@ -203,8 +203,7 @@ class SideBySide:
 
     def _mend_damaged(self) -> None:
         """Make anew what units met that was damaged, once nothing reads it, and have them run again."""
-        damages = {(damage.key.path, damage.unit): damage for _, damage in self._damaged}
-        for damage in {damage.key: damage for damage in damages.values()}.values():  # mends all that is of a result
+        for damage in {damage.key: damage for _, damage in self._damaged}.values():  # mends all that is of a result
             self._mend(damage)
         for (one, number), _ in self._damaged:
             jobs, _made = self._begin(one.node)

@@ -110,7 +110,7 @@ class Job:
         checkpoint: The model, for what is made of a dump the baseline; None for what is made without a model.
         dumps: The dump that it is of, and the baseline's where it is a dump too, with the records of the samples.
         samples: The unit's samples, for a step that runs the model.
-        chosen: Indices of the samples of all units of the step.
+        chosen: Indices of the samples of all units, for a step that chooses some of the study's.
         along: The same unit of a step that this job makes as well.
         workers: How many jobs share the cores.
         tokenizer: Folder of the tokenizer that made the samples; None where they came as ids.
