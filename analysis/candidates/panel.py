@@ -32,4 +32,4 @@ def across(report: ReportInput) -> list[Drawn]:
     ]
 
 
-PANEL = Panel(analysis="candidates", order=0, across=across)
+PANEL = Panel(analysis="candidates", order=0, chapter="overview", across=across)

@@ -141,11 +141,20 @@ def chart_types(frames: Frames) -> list[Chart]:
 
 
 CLUSTERS = Panel(
-    "clustering", 3, "Clusters and pattern types", "", words_on_choice, draw, tables_of_clusters, charts=chart_types
+    "clustering",
+    20,
+    "selects",
+    "Clusters and pattern types",
+    "",
+    words_on_choice,
+    draw,
+    tables_of_clusters,
+    charts=chart_types,
 )
 TRUST = Panel(
     analysis="clustering",
     order=40,
+    chapter="trust",
     title="How far the clusters can be believed",
     about=(
         "k-means always finds clusters: whether it finds the same ones again says more. Intervals resample samples and "

@@ -92,7 +92,8 @@ def _cell(row: Mapping[str, Any] | None) -> str:
 
 PANEL = Panel(
     analysis="context_length",
-    order=20,
+    order=30,
+    chapter="misses",
     title="Context length",
     about=(
         "The model does not see the future, so that the queries up to a length are what a study of that length would "

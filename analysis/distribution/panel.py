@@ -143,6 +143,6 @@ def draw_worst(frames: Frames) -> list[Drawn]:
     return [Drawn("queries", "Recall of single queries", caption, figure)]
 
 
-HEADS = Panel("distribution", 1, "Attention heads", draw=draw_heads, charts=charts, across=across)
-SCORES = Panel("distribution", 2, "Index scores", draw=draw_scores)
-WORST = Panel("distribution", 3, "Recall of single queries", words=worst_words, draw=draw_worst)
+HEADS = Panel("distribution", 10, "misses", "Attention heads", draw=draw_heads, charts=charts, across=across)
+SCORES = Panel("distribution", 60, "selects", "Index scores", draw=draw_scores)
+WORST = Panel("distribution", 15, "misses", "Recall of single queries", words=worst_words, draw=draw_worst)

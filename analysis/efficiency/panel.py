@@ -249,10 +249,11 @@ def _operations(frames: Frames) -> list[TextTable]:
     return [TextTable(caption, ("length (tokens)", *components), tuple(lines))]
 
 
-COST = Panel("efficiency", 5, "Cost", draw=draw_costs, tables=tables_of_costs, across=across)
+COST = Panel("efficiency", 10, "costs", "Cost", draw=draw_costs, tables=tables_of_costs, across=across)
 MEASURED = Panel(
     analysis="efficiency",
-    order=65,
+    order=20,
+    chapter="costs",
     title="Where time and memory go, and what is worth it",
     about=(
         "Time and memory are measured with the model's own code, operations are by formula. A head is worth its cost "

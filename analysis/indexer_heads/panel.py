@@ -185,7 +185,8 @@ def _tables(frames: Frames) -> Sequence[TextTable]:
 
 PANEL = Panel(
     analysis="indexer_heads",
-    order=60,
+    order=20,
+    chapter="change",
     title="Indexer heads",
     about=(
         "The index score is a weighted sum over indexer heads. What each of them looks at, which score alike, and what "

@@ -147,7 +147,8 @@ def tables(frames: Frames) -> Sequence[TextTable]:
 
 PANEL = Panel(
     analysis="key_budget",
-    order=50,
+    order=20,
+    chapter="misses",
     title="Key budget",
     about=(
         "How many keys would hold 90, 95 and 99 % of the dense attention (head mean) at the sampled queries: with one "

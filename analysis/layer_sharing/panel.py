@@ -214,7 +214,8 @@ def tables(frames: Frames) -> list[TextTable]:
 
 PANEL = Panel(
     analysis="layer_sharing",
-    order=70,
+    order=30,
+    chapter="change",
     title="Layer sharing",
     about=(
         "What a layer's attention would lose if it used an earlier layer's selection in place of its own. Every layer "

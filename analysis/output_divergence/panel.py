@@ -173,7 +173,8 @@ def brief(frames: Frames) -> TextTable | None:
 _VALUES = ("statistic", "unit", "value", "ci_low", "ci_high", "n")
 PANEL = Panel(
     analysis="output_divergence",
-    order=8,
+    order=20,
+    chapter="changed",
     title="Output divergence",
     about=(
         "Next-token distributions after the same tokens, in the terms of llama.cpp's KL-divergence report: KL is the "

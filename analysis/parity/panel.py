@@ -281,7 +281,8 @@ def _texts(row: Row) -> tuple[str, str]:
 
 PANEL = Panel(
     analysis="parity",
-    order=2,
+    order=5,
+    chapter="changed",
     title="Parity with the baseline's selections",
     about=(
         "These selections were made elsewhere. Each row, a query of a layer, is held against what the baseline selects "

@@ -158,11 +158,19 @@ def chart_lift(frames: Frames) -> list[Chart]:
 
 
 BIAS = Panel(
-    "positional_bias", 4, "Positional bias", draw=draw_lift, tables=tables_of_lift, charts=chart_lift, across=across
+    "positional_bias",
+    10,
+    "selects",
+    "Positional bias",
+    draw=draw_lift,
+    tables=tables_of_lift,
+    charts=chart_lift,
+    across=across,
 )
 PARTS = Panel(
     analysis="positional_bias",
-    order=10,
+    order=15,
+    chapter="selects",
     title="What the positional bias is made of",
     about=(
         "Bias: the mean |log2| of selections over those that exposure alone would give, by distance; 1 bit is a factor "

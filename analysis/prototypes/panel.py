@@ -47,7 +47,8 @@ def draw_examples(frames: Frames) -> list[Drawn]:
 
 EXAMPLES = Panel(
     analysis="prototypes",
-    order=38,
+    order=40,
+    chapter="misses",
     title="What the selection leaves out, on real maps",
     about="Of the maps that the close-up kept, those whose selection loses most attention, least, and the median one.",
     words=words_on_examples,
@@ -55,7 +56,8 @@ EXAMPLES = Panel(
 )
 PROTOTYPES = Panel(
     analysis="prototypes",
-    order=42,
+    order=25,
+    chapter="selects",
     title="What the clusters look like",
     about="Centres of clusters are no maps: these are the nearest real ones of those that the close-up kept.",
     draw=draw_prototypes,

@@ -79,6 +79,7 @@ def _share(value: object) -> str:
 PANEL = Panel(
     analysis="recommendations",
     order=10,
+    chapter="change",
     title="Recommendations",
     about=(
         "Changes whose expected loss stays below the study's limit, from what was measured of heads, layers and "

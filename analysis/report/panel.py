@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import polars as pl
 from matplotlib.figure import Figure
 
+from indexscope.analysis.report.chapters import ChapterKey
 from indexscope.analysis.report.inputs import ReportInput
 
 _WORD = re.compile(r"[^\W\d_]{4}")
@@ -17,6 +18,22 @@ _WORD = re.compile(r"[^\W\d_]{4}")
 
 Frames = Mapping[str, pl.DataFrame]
 """Result frames of one analysis by name; a panel is asked only where the analysis made a frame with rows."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a question says first, over all models: a chapter of the page opens with its three first sentences.
+
+    Attributes:
+        chapter: The chapter.
+        order: Place among the answers of the chapter.
+        say: The sentences, one or two, with numbers and their intervals; none where the study cannot tell. The names
+            in the report may say "leaks" after a model.
+    """
+
+    chapter: ChapterKey
+    order: int
+    say: Callable[[ReportInput], Sequence[str]]
 
 
 class Drawn(NamedTuple):
@@ -38,13 +55,15 @@ class Drawn(NamedTuple):
 
 @dataclass(frozen=True)
 class Chart:
-    """Rows by layer, of which the page draws those of the layer that a reader chooses.
+    """Rows of a model that the page draws when a reader unfolds them, with the layer and head that are chosen there.
 
     Attributes:
         title: Heading.
         about: How to read it.
-        kind: What is drawn of a row; of steps a row is a bin and ``x`` its left edge.
-        frame: The rows in order, with a column ``layer``; ci_low and ci_high make a band around a line.
+        kind: What is drawn of a row; of steps a row is a bin and ``x`` its left edge, of a map a
+            cell at ``x`` and ``y``.
+        frame: The rows in order. With a column ``layer`` that is not ``x`` or ``y``, those of the chosen layer are
+            drawn; ci_low and ci_high make a band around a line.
         x: Column across.
         y: Column upwards.
         xlabel: What the column across is called.
@@ -53,13 +72,15 @@ class Chart:
         labels: Column with the words of the column across.
         log: Whether values are drawn as powers of two.
         choose: Whether the chosen head stands out; ``x`` is heads then.
+        shade: Of a map, the column that colours its cells.
+        middle: Of a map, the value between two colours where its scale has two sides; None for one side from 0.
         digits: Significant digits that the page keeps.
         note: What was left out.
     """
 
     title: str
     about: str
-    kind: Literal["steps", "line", "dots", "bars"]
+    kind: Literal["steps", "line", "dots", "bars", "map"]
     frame: pl.DataFrame
     x: str
     y: str
@@ -69,6 +90,8 @@ class Chart:
     labels: str = ""
     log: bool = False
     choose: bool = False
+    shade: str = ""
+    middle: float | None = None
     digits: int = 4
     note: str = ""
 
@@ -133,18 +156,19 @@ class Panel:
 
     Attributes:
         analysis: Name of the analysis whose frames it is given.
-        order: Place among the panels.
+        order: Place among the panels of its chapter.
+        chapter: The chapter of the page that it belongs to.
         title: Heading.
         about: How to read it, a sentence or two.
         words: Sentences that say what the data at hand gives, made from the frames.
-        draw: Figures.
+        draw: Figures of one model: for notebooks and ``indexscope figure``; the page has those of ``across``.
         tables: Tables.
         passages: Texts with marked tokens.
         charts: What a reader can look at layer by layer.
         excerpt: Tokens of a text for each layer: sample, layer, query, position, token, weight (0 to 1, -1 where it is
             not selected) and recall.
         brief: The table that the Markdown folds below the name of each candidate; its caption is its title.
-        across: Figures over all models of the study.
+        across: Figures over all models of the study. The first of a chapter is shown, others are folded.
         json: Columns of the result tables that report.json holds, for all models, under the table's name.
         headline: A clause for the headline of the report, after the name of the candidate, where the question is what a
             study of it is about.
@@ -153,6 +177,7 @@ class Panel:
 
     analysis: str
     order: int
+    chapter: ChapterKey
     title: str = ""
     about: str = ""
     words: Callable[[Frames], Sequence[str]] = lambda frames: ()

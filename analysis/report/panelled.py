@@ -9,6 +9,7 @@ from functools import cache
 
 from indexscope.analysis import questions
 from indexscope.analysis.names import plain, visible
+from indexscope.analysis.report.chapters import CHAPTERS
 from indexscope.analysis.report.inputs import ModelPage, ReportInput
 from indexscope.analysis.report.panel import Drawn, Frames, Panel, Passage, TextTable
 from indexscope.analysis.report.pictures import Picture, picture
@@ -40,7 +41,8 @@ class Shown:
 @cache
 def panels() -> tuple[Panel, ...]:
     """The panels of all questions, in the order of the page."""
-    return tuple(sorted(questions.declared("panel", Panel), key=lambda panel: panel.order))
+    places = {chapter.key: place for place, chapter in enumerate(CHAPTERS)}
+    return tuple(sorted(questions.declared("panel", Panel), key=lambda panel: (places[panel.chapter], panel.order)))
 
 
 def asked(page: ModelPage) -> Iterator[tuple[Panel, Frames]]:

@@ -200,7 +200,8 @@ _STATES = ("kept", "dropped", "added")
 
 PANEL = Panel(
     analysis="selection_changes",
-    order=78,
+    order=10,
+    chapter="changed",
     title="Selection changes",
     about=(
         "The selection of each sampled query beside the baseline's at the same query, layer and sample, where either "

@@ -133,7 +133,8 @@ def _fragile_line(row: dict[str, float]) -> tuple[str, ...]:
 
 PANEL = Panel(
     analysis="stability",
-    order=90,
+    order=10,
+    chapter="trust",
     title="Stability of the selection",
     about=(
         "Whether another correct computation of the same model would select the same keys. Equal scores at the k-th "

@@ -158,7 +158,8 @@ def excerpt(frames: Frames) -> pl.DataFrame | None:
 
 PANEL = Panel(
     analysis="token_content",
-    order=80,
+    order=30,
+    chapter="selects",
     title=TITLE,
     about=(
         "Lift is selections over those of a random selector of the same size, by the text of the key and by its "

@@ -64,7 +64,8 @@ def tables(frames: Frames) -> list[TextTable]:
 
 PANEL = Panel(
     analysis="transitions",
-    order=45,
+    order=30,
+    chapter="changed",
     title="How attention patterns moved",
     about="Each attention map of the baseline beside the map of the same head on the same sample here.",
     words=words,
