@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-from indexscope.analysis.candidates.forest_figures import forest
+from indexscope.analysis.candidates.key_figures import key_differences
 from indexscope.analysis.candidates.tradeoff_figures import quality_against_cost
+from indexscope.analysis.plots.style import look
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import percent
+from indexscope.analysis.report.overlaid import overlaid
 from indexscope.analysis.report.panel import Drawn, Panel
 
 
 def across(report: ReportInput) -> list[Drawn]:
-    """Differences from the baseline, and quality against cost."""
+    """Key numbers against the baseline, and quality against cost."""
+    looks = {name: look(place) for place, name in enumerate(overlaid(report))}
+    candidates = {page.name for page in report.candidates}
     return [
         Drawn(
-            "differences",
-            "Differences from the baseline",
-            f"Paired by sample; bars are the {report.interval}. A bar that touches zero means that no difference was "
-            "detected, not that there is none. The axis is linear within ±1 % and logarithmic outside. Where nothing "
-            f"differs, about {percent(1 - report.confidence)} of the bars leave out zero by chance alone.",
-            forest(report.comparisons, [page.name for page in report.candidates]),
+            "key-numbers",
+            "Key numbers",
+            f"Differences from the baseline with their {report.interval}, in units of each metric's margin; grey: "
+            "within the margin, which is no difference that matters. Filled: a difference was detected; hollow: none "
+            "was. An arrow is beyond the axis. The numbers are in the metric's own unit; below the line, change "
+            "relative to the baseline of what has no margin. Where nothing differs, about "
+            f"{percent(1 - report.confidence)} of the bars leave out zero by chance.",
+            key_differences(report.comparisons, {name: own for name, own in looks.items() if name in candidates}),
         ),
         Drawn(
             "tradeoff",
             "Quality against cost",
-            f"Indexer FLOPs by formula against quality; bars are the {report.interval} of each model on its own. The "
-            "dotted line joins the Pareto front by the estimates; models off it, which another beats in both, are "
-            "hollow, as are those that leak. Models are paired, so differences are known better than overlapping bars "
-            "suggest: see the comparison.",
-            quality_against_cost(report.metrics, report.names, report.leaking),
+            f"Indexer FLOPs by formula; the difference is from the baseline, with its {report.interval}. Dotted: the "
+            "Pareto front by the estimates; hollow models are beaten in both, a cross leaks. Small and grey: candidates "
+            "beyond the best ranked.",
+            quality_against_cost(report.comparisons, report.metrics, looks, report.leaking),
         ),
     ]
 

@@ -3,94 +3,104 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
 from indexscope.analysis.metrics.registry import label as metric_label
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import spread, values
-from indexscope.analysis.plots.style import MUTED, legend_above, look, new_figure, short_labels, styled
+from indexscope.analysis.plots.style import INK, MUTED, legend_above, look, new_figure, short_labels, styled
 
 COMPONENTS = ("indexer", "selection", "attention", "model")
+_PARTS = {
+    "indexer": "indexer",
+    "selection": "its topk",
+    "attention": "attention",
+    "model": "whole model",
+}
 _MIB = 2.0**20
 
 
 @styled
 def cost_by_length(
-    latency: Mapping[str, pl.DataFrame], projection: Mapping[str, pl.DataFrame], series: Sequence[str]
+    latency: Mapping[str, pl.DataFrame],
+    projection: Mapping[str, pl.DataFrame],
+    series: Sequence[str],
+    relative: Mapping[str, pl.DataFrame] = MappingProxyType({}),
 ) -> Figure | None:
-    """Measured latency and FLOPs by formula against context length, both on logarithmic axes.
+    """Measured latency, FLOPs by formula, and FLOPs relative to dense attention, by context length.
 
     Args:
         latency: Series name to rows of length, ms, low, high (median and the 5th to 95th percentile).
         projection: Series name to rows of length, flops.
         series: Names in order, which fixes each one's colour and marker.
+        relative: Series name to rows of length, relative (to dense attention).
 
     Returns:
-        The figure, or None where there is neither.
+        The figure, of the panels that have data, or None where there are none.
     """
-    timed = {name: frame for name, frame in latency.items() if frame["ms"].count()}
-    counted = {name: frame for name, frame in projection.items() if frame["flops"].count()}
-    if not timed and not counted:
+    panels = [
+        (title, column, {name: rows for name, rows in frames.items() if name in series and rows[column].count()})
+        for title, column, frames in (
+            ("latency (ms, log)", "ms", latency),
+            ("operations (FLOPs, log)", "flops", projection),
+            ("relative to dense attention", "relative", relative),
+        )
+    ]
+    panels = [panel for panel in panels if panel[2]]
+    if not panels:
         return None
     labels = short_labels(list(series), 30)
-    figure = new_figure(3.35)
-    grid = figure.subplots(1, 2, squeeze=False)
-    for index, name in enumerate(series):
-        style = look(index)
-        if name in timed:
-            rows = timed[name].sort("length")
-            middle = values(rows, "ms")
-            reach = [np.clip(middle - values(rows, "low"), 0, None), np.clip(values(rows, "high") - middle, 0, None)]
-            grid[0, 0].errorbar(
-                values(rows, "length"),
-                middle,
-                yerr=np.nan_to_num(np.array(reach)),
-                color=style.colour,
-                marker=style.marker,
-                linestyle=style.line,
-                capsize=2.5,
-                label=labels[name],
-            )
-            note(grid[0, 0], rows, "length", "ms", ["low", "high"], panel="measured latency", series=name)
-        if name in counted:
-            rows = counted[name].sort("length")
-            grid[0, 1].plot(
-                values(rows, "length"),
-                values(rows, "flops"),
-                color=style.colour,
-                marker=style.marker,
-                linestyle=style.line,
-                label=labels[name],
-            )
-            note(grid[0, 1], rows, "length", "flops", panel="operations by formula", series=name)
-    _finish(grid[0, 0], timed, "measured latency (ms; bars: 5th to 95th percentile)")
-    _finish(grid[0, 1], counted, "operations by formula (FLOPs)")
-    legend_above(figure, grid.flat)
+    figure = new_figure(3.1)
+    grid = figure.subplots(1, len(panels), squeeze=False).flat
+    for axes, (title, column, frames) in zip(grid, panels, strict=True):
+        for index, name in enumerate(series):
+            if name in frames:
+                _by_length_of(axes, frames[name].sort("length"), column, index, (labels[name], title, name))
+        _finish(axes, frames, title)
+        if column == "relative":
+            axes.axhline(1, color=INK, linewidth=0.9)
+            axes.set_ylim(0, max(1.08, 1.08 * max(float(np.nanmax(values(rows, column))) for rows in frames.values())))
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        else:
+            _powers(axes)
+    legend_above(figure, figure.axes)
     return figure
+
+
+def _by_length_of(axes: Axes, rows: pl.DataFrame, column: str, index: int, told: tuple[str, str, str]) -> None:
+    style, (label, title, name) = look(index), told
+    kind = {"color": style.colour, "marker": style.marker, "linestyle": style.line, "label": label}
+    length, middle = values(rows, "length"), values(rows, column)
+    if column == "ms":
+        reach = [np.clip(middle - values(rows, "low"), 0, None), np.clip(values(rows, "high") - middle, 0, None)]
+        axes.errorbar(length, middle, yerr=np.nan_to_num(np.array(reach)), capsize=2.5, **kind)
+    else:
+        axes.plot(length, middle, **kind)
+    note(axes, rows, "length", column, ["low", "high"], panel=title, series=name)
 
 
 def _finish(axes: Axes, frames: Mapping[str, pl.DataFrame], label: str) -> None:
     axes.set_title(label, fontweight="normal")
-    axes.set_xlabel("context length (tokens)")
-    if not frames:
-        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center")
-        axes.set_xticks([])
-        axes.set_yticks([])
-        return
-    lengths = spread([length for frame in frames.values() for length in frame["length"].to_list()], 8)
+    axes.set_xlabel("context length (tokens, log)")
+    lengths = spread([length for frame in frames.values() for length in frame["length"].to_list()], 6)
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
     axes.xaxis.set_major_locator(FixedLocator([float(length) for length in lengths]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tokens(value)))
     axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _powers(axes: Axes) -> None:
+    """Powers of ten upwards, and what lies between where there are few."""
+    axes.set_yscale("log")
     low, high = axes.get_ylim()
-    axes.set_ylim(10 ** np.floor(np.log10(low)), 10 ** np.ceil(np.log10(high)))
-    axes.yaxis.set_major_locator(LogLocator(numticks=8))
+    narrow = high / low < 1e3
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=9))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _amount(value)))
 
@@ -107,6 +117,48 @@ def _amount(value: float) -> str:
     if -4 < power < 4:
         return f"{value:g}"
     return "10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+@styled
+def cost_by_component(latency: Mapping[str, pl.DataFrame], series: Sequence[str]) -> Figure | None:
+    """Time and peak memory of the parts of a prefill as bars, models beside each other.
+
+    Args:
+        latency: Series name to rows of component, length, ms, low, high, peak_bytes; drawn at the longest length that
+            all have.
+        series: Names in order, which fixes each one's colour.
+
+    Returns:
+        The figure, or None where nothing was measured at a common length.
+    """
+    timed = {name: rows for name in series if (rows := latency.get(name)) is not None and rows["ms"].count()}
+    common = set.intersection(*(set(rows["length"]) for rows in timed.values())) if timed else set()
+    if not common:
+        return None
+    own = {name: rows.filter(pl.col("length") == max(common)) for name, rows in timed.items()}
+    parts = [name for name in COMPONENTS if any(name in set(rows["component"]) for rows in own.values())]
+    panels = ["time"] + ["memory"] * any(rows["peak_bytes"].fill_null(0).max() for rows in own.values())
+    figure = new_figure(0.95 + max(0.62, 0.13 * len(own) + 0.12) * len(parts))
+    grid = figure.subplots(1, len(panels), squeeze=False, sharey=True).flat
+    labels, height = short_labels(list(series), 30), 0.8 / len(own)
+    for axes, what in zip(grid, panels, strict=True):
+        for place, (name, rows) in enumerate(own.items()):
+            known = rows.filter(pl.col("component").is_in(parts)).with_columns(mib=pl.col("peak_bytes") / _MIB)
+            at = [parts.index(part) + (place + 0.5) * height - 0.4 for part in known["component"]]
+            column, style = "ms" if what == "time" else "mib", look(list(series).index(name))
+            width = np.nan_to_num(values(known, column))
+            axes.barh(at, width, height=0.9 * height, color=style.colour, linewidth=0, label=labels[name])
+            if what == "time":
+                axes.hlines(at, values(known, "low"), values(known, "high"), color=INK, linewidth=1.0)
+            note(axes, known, column, at, ["component", "length", column, "low", "high"], panel=what, series=name)
+        axes.set_xlabel("time (ms)" if what == "time" else "peak memory (MiB)")
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(axis="y", length=0)
+    figure.axes[0].set_yticks(range(len(parts)), [_PARTS[name] for name in parts])
+    figure.axes[0].set_ylim(len(parts) - 0.5, -0.5)
+    if len(own) > 1:
+        legend_above(figure, figure.axes)
+    return figure
 
 
 @styled

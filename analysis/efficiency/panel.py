@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
 from indexscope.analysis.conventions import CONVENTIONS, EXPANDED, SERVED
-from indexscope.analysis.efficiency.figures import cost_by_length, patterns_front, time_and_memory
+from indexscope.analysis.efficiency.figures import cost_by_component, cost_by_length, patterns_front, time_and_memory
 from indexscope.analysis.efficiency.reference import DEEPSEEK_V32, THIS
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import count, known, number, percent, span
+from indexscope.analysis.report.overlaid import overlaid
 from indexscope.analysis.report.panel import Drawn, Frames, Panel, TextTable
 
 EMPTY = pl.DataFrame()
@@ -154,22 +155,47 @@ def _tables(frames: Frames) -> Sequence[TextTable]:
 
 
 def across(report: ReportInput) -> list[Drawn]:
-    """The indexers of all models; with one indexer the model's own figure says more."""
-    latency, projection = (
-        {
-            name: parts["indexer"]
-            for name, frame in report.frames("efficiency", table).items()
-            if "indexer" in (parts := _parts(frame))
-        }
+    """Cost by context length; of indexers where any model has one, else of attention."""
+    models = overlaid(report)
+    parts = {
+        table: {name: _parts(frame) for name, frame in report.frames("efficiency", table).items() if name in models}
         for table in ("latency", "projection")
+    }
+    of = "indexer" if any("indexer" in own for table in parts.values() for own in table.values()) else "attention"
+    latency, projection = (
+        {name: own[of] for name, own in parts[table].items() if of in own} for table in ("latency", "projection")
     )
+    relative = {name: rows for name, own in parts["projection"].items() if (rows := _relative_to_dense(own)) is not None}
+    figure = cost_by_length(latency, projection, models, relative)
     caption = (
-        "Left, latency as measured on the machine named in the provenance; right, operations by formula, projected to "
-        "contexts that were not run, those of an FP8 indexer counting half. Lower is better in both."
+        f"Latency of the {of} as measured on this machine (bars: 5th to 95th percentile of the repeats) and its "
+        "operations by formula, as served, projected to contexts that were not run. Indexer and sparse attention "
+        "together cost less than dense attention below the line at 100 %."
     )
-    several = len(latency | projection) > 1
-    figure = cost_by_length(latency, projection, report.names) if several else None
-    return [Drawn("cost", "Cost of the indexer by context length", caption, figure)]
+    return [Drawn("cost", f"Cost of the {of} by context length", caption, figure)]
+
+
+def across_components(report: ReportInput) -> list[Drawn]:
+    """Where time and memory go."""
+    figure = cost_by_component(report.frames("efficiency", "latency"), overlaid(report))
+    caption = (
+        "One prefill of the longest profiled length with the model's own code. The topk is part of the indexer, "
+        "attention is without its indexer. Thin lines: 5th to 95th percentile of the repeats. Memory is the largest of "
+        "one call above what was alive before it."
+    )
+    return [Drawn("components", "Where time and memory go", caption, figure)]
+
+
+def _relative_to_dense(parts: Mapping[str, pl.DataFrame]) -> pl.DataFrame | None:
+    """Length, and operations of indexer and attention relative to dense attention; None without all three."""
+    if not {"indexer", "attention", "dense_attention"} <= parts.keys():
+        return None
+    joined = parts["indexer"].select("length", indexer="flops")
+    for name in ("attention", "dense_attention"):
+        joined = joined.join(parts[name].select("length", pl.col("flops").alias(name)), on="length")
+    return joined.select(
+        "length", relative=(pl.col("indexer") + pl.col("attention")) / pl.col("dense_attention")
+    ).filter(pl.col("relative").is_finite())
 
 
 def _parts(frame: pl.DataFrame | None) -> dict[str, pl.DataFrame]:
@@ -262,4 +288,5 @@ MEASURED = Panel(
     words=_words,
     draw=_draw,
     tables=_tables,
+    across=across_components,
 )

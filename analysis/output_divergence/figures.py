@@ -8,10 +8,12 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import largest, values
-from indexscope.analysis.plots.style import INK, legend_above, look, new_figure, styled
+from indexscope.analysis.plots.lines import banded
+from indexscope.analysis.plots.style import INK, Look, legend_above, look, new_figure, short_labels, styled
 
 _AXES = ("position", "token class")
 _LINES = {
@@ -23,6 +25,69 @@ _LINES = {
 }
 _LABELS = {"output_divergence": "KL (nats, n = {n} samples)", "ratio": "perplexity ratio (n = {n} samples)"}
 _TITLES = {"position": "position of the query (token)", "token class": "class of the next token"}
+
+
+_PERCENTILES = {
+    "output_kl_median": "50",
+    "output_kl_p90": "90",
+    "output_kl_p95": "95",
+    "output_kl_p99": "99",
+    "output_kl_max": "largest",
+}
+
+
+@styled
+def divergence(
+    whole: Mapping[str, pl.DataFrame], groups: Mapping[str, pl.DataFrame], looks: Mapping[str, Look]
+) -> Figure | None:
+    """Divergence of the candidates from the baseline: by percentile of the queries, and its mean by position.
+
+    Args:
+        whole: The frame ``output_divergence`` by name of the candidate.
+        groups: The frame ``output_divergence_by`` by name.
+        looks: The candidates to draw, in order, with their looks.
+
+    Returns:
+        The figure, or None where no divergence is known.
+    """
+    known = (pl.col("against") == "baseline") & pl.col("value").is_finite()
+    order = {name: place for place, name in enumerate(_PERCENTILES)}
+    place = pl.col("statistic").replace_strict(order, default=None, return_dtype=pl.Int16)
+    spread = {
+        name: whole[name].filter(known).with_columns(bin=place, label=pl.col("statistic").replace(_PERCENTILES))
+        for name in looks
+        if name in whole
+    }
+    means = (pl.col("axis") == "position") & (pl.col("statistic") == "output_kl")
+    along = {name: groups[name].filter(known & means) for name in looks if name in groups}
+    panels = [
+        (title, {name: rows.drop_nulls("bin").sort("bin") for name, rows in frames.items() if rows.drop_nulls("bin").height})
+        for title, frames in (("percentile of queries", spread), ("query position (tokens)", along))
+    ]
+    panels = [panel for panel in panels if panel[1]]
+    if not panels:
+        return None
+    figure, labels = new_figure(3.1), short_labels(list(looks))
+    for axes, (title, frames) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
+        bins = dict(sorted({row for rows in frames.values() for row in rows.select("bin", "label").iter_rows()}))
+        spots = {key: float(spot) for spot, key in enumerate(bins)}
+        for name, rows in frames.items():
+            x = np.array([spots[key] for key in rows["bin"]])
+            low, high = values(rows, "ci_low"), values(rows, "ci_high")
+            banded(axes, x, values(rows, "value"), low, high, looks[name], labels[name])
+            note(axes, rows, x, "value", ["label", "statistic", "unit"], panel=title, series=name)
+        positive = all((rows["value"] > 0).all() for rows in frames.values())
+        if positive:
+            axes.set_yscale("log")
+            axes.yaxis.set_minor_locator(NullLocator())
+        step = 2 if len(bins) > 6 else 1
+        shown = list(bins)[(len(bins) - 1) % step :: step]
+        turned = {"rotation": 25, "ha": "right"} if title.startswith("query") else {}
+        axes.set_xticks([spots[key] for key in shown], [bins[key] for key in shown], **turned)
+        axes.set_xlabel(title)
+        axes.set_ylabel(f"{'mean ' if title.startswith('query') else ''}KL (nats{', log' if positive else ''})")
+    legend_above(figure, figure.axes)
+    return figure
 
 
 @styled

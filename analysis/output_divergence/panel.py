@@ -8,9 +8,12 @@ from typing import Any
 import polars as pl
 
 from indexscope.analysis.metrics.registry import label
-from indexscope.analysis.output_divergence.figures import output_by_group
+from indexscope.analysis.output_divergence.figures import divergence, output_by_group
 from indexscope.analysis.output_divergence.tables import LABELS
+from indexscope.analysis.plots.style import look
+from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import DASH, count, decimals, known, number, percent, span
+from indexscope.analysis.report.overlaid import overlaid
 from indexscope.analysis.report.panel import Drawn, Frames, Panel, TextTable
 
 Row = Mapping[str, Any]
@@ -108,6 +111,18 @@ def draw(frames: Frames) -> list[Drawn]:
     return [Drawn("predictions", "Predictions by position and by class of the next token", caption, figure)]
 
 
+def across(report: ReportInput) -> list[Drawn]:
+    """Divergence of all candidates, over queries and by position."""
+    whole, groups = (report.frames("output_divergence", f"output_divergence{part}") for part in ("", "_by"))
+    looks = {name: look(place) for place, name in enumerate(overlaid(report))}
+    caption = (
+        f"Divergence of next-token distributions from the baseline's after the same tokens; bands: {report.interval}. "
+        "Left, what it is at most after that share of the queries. While no query has more keys than the indexer "
+        "selects, models that differ in the indexer alone predict the same."
+    )
+    return [Drawn("output-divergence", "Divergence of predictions", caption, divergence(whole, groups, looks))]
+
+
 def tables(frames: Frames) -> list[TextTable]:
     """All statistics, and the main ones by position and by class."""
     found = []
@@ -185,6 +200,7 @@ PANEL = Panel(
     words=words,
     draw=draw,
     tables=tables,
+    across=across,
     brief=brief,
     json={
         "output_divergence": ("model", "against", *_VALUES, "note"),

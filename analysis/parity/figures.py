@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
@@ -10,12 +12,46 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import by_layer, largest, values
-from indexscope.analysis.plots.style import legend_above, look, new_figure, styled
+from indexscope.analysis.plots.lines import banded, layers_across
+from indexscope.analysis.plots.style import Look, legend_above, look, new_figure, short_labels, styled
 from indexscope.analysis.plots.where import Shade, maps
 
 _LINES = ("rows_identical", "rows_identical_up_to_ties", "selection_overlap")
 _FEW = 24
 """Markers are drawn on lines of at most so many points."""
+
+
+@styled
+def agreement(dumps: Mapping[str, pl.DataFrame], looks: Mapping[str, Look]) -> Figure | None:
+    """Agreement of dumps with the baseline by layer: identical rows, those up to ties, and keys in common.
+
+    Args:
+        dumps: The frame ``metrics`` of the dumps by name.
+        looks: The dumps to draw, in order, with their looks.
+
+    Returns:
+        The figure, or None where no layer was compared. What no dump has is left out.
+    """
+    found = {
+        metric: {name: own for name in looks if name in dumps and (own := by_layer(dumps[name], metric))}
+        for metric in _LINES
+    }
+    panels = [metric for metric in _LINES if found[metric]]
+    if not panels:
+        return None
+    figure, short = new_figure(3.0), short_labels(list(looks))
+    grid = figure.subplots(1, len(panels), squeeze=False, sharey=True).flat
+    for axes, metric in zip(grid, panels, strict=True):
+        for name, own in found[metric].items():
+            banded(axes, own.layer, own.value, own.low, own.high, looks[name], short[name])
+            note(axes, own.rows, "layer", "value", panel=label(metric), series=name, unit="share")
+        axes.set_title(label(metric))
+        layers_across(axes)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    figure.axes[0].set_ylim(top=1.01)
+    if len(looks) > 1:
+        legend_above(figure, figure.axes)
+    return figure
 
 
 @styled

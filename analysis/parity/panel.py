@@ -9,7 +9,9 @@ import polars as pl
 
 from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.names import plain
-from indexscope.analysis.parity.figures import agreement_by_layer, agreement_map, differences_by_distance
+from indexscope.analysis.parity.figures import agreement, agreement_by_layer, agreement_map, differences_by_distance
+from indexscope.analysis.plots.style import look
+from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import (
     DASH,
     count,
@@ -20,6 +22,7 @@ from indexscope.analysis.report.numbers import (
     percent_with_interval,
     span,
 )
+from indexscope.analysis.report.overlaid import MOST
 from indexscope.analysis.report.panel import Drawn, Frames, Panel, TextTable
 
 Row = Mapping[str, Any]
@@ -193,6 +196,19 @@ def draw(frames: Frames) -> list[Drawn]:
     ]
 
 
+def across(report: ReportInput) -> list[Drawn]:
+    """Agreement of all dumps with the baseline."""
+    dumps = {page.name: page.frame("parity", "metrics") for page in report.dumps}
+    held = {name: frame for name, frame in dumps.items() if frame is not None}
+    looks = {name: look(place) for place, name in enumerate(list(held)[:MOST])}
+    caption = (
+        "Share of the rows (queries of a layer, where the baseline leaves a key out) whose selected keys are the "
+        f"baseline's, the same up to ties at the k-th score, and share of its keys that are selected. Bands: "
+        f"{report.interval}."
+    )
+    return [Drawn("dumps", "Dumped selections beside the baseline's", caption, agreement(held, looks))]
+
+
 def tables(frames: Frames) -> list[TextTable]:
     """Numbers by layer, by distance, and the samples that part first."""
     return [*_layers(frames.get("metrics")), *_bins(frames.get("parity_distances")), *_samples(frames)]
@@ -293,6 +309,7 @@ PANEL = Panel(
     words=words,
     draw=draw,
     tables=tables,
+    across=across,
     brief=brief,
     json={
         "parity_where": (*("candidate", "layer", "bucket", "rows_identical", "rows_alike", "overlap", "queries", "n"),),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,8 @@ from indexscope.analysis.plots.beside import legend_below
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import Array, by_layer, largest, values
 from indexscope.analysis.plots.lifts import log_two, positive
-from indexscope.analysis.plots.style import INK, legend_above, look, new_figure, styled
+from indexscope.analysis.plots.lines import banded, layers_across
+from indexscope.analysis.plots.style import INK, Look, legend_above, look, new_figure, short_labels, styled
 from indexscope.analysis.plots.where import Shade, maps
 
 _FEW = 24
@@ -37,6 +39,49 @@ _LOST = (
     _Line("selection_mass_added", "on added keys", 1),
     _Line("selection_mass_lost", "lost (the difference)", 2),
 )
+
+
+_PANELS = (
+    ("selection_kept", "keys of the baseline kept"),
+    ("selection_mass_dropped", "attention on dropped keys"),
+    ("selection_mass_added", "attention on added keys"),
+)
+
+
+@styled
+def changes_by_layer(choices: Mapping[str, pl.DataFrame], looks: Mapping[str, Look]) -> Figure | None:
+    """What the candidates keep of the baseline's selection by layer, and its attention on what they drop and add.
+
+    Args:
+        choices: The frame ``metrics`` of the candidates by name.
+        looks: The candidates to draw, in order, with their looks.
+
+    Returns:
+        The figure, or None where no layer was compared. Without samples of the close-up it is of keys alone.
+    """
+    found = {
+        metric: {name: own for name in looks if name in choices and (own := by_layer(choices[name], metric))}
+        for metric, _ in _PANELS
+    }
+    panels = [(metric, title) for metric, title in _PANELS if found[metric]]
+    if not panels:
+        return None
+    figure, labels = new_figure(3.1), short_labels(list(looks))
+    grid = figure.subplots(1, len(panels), squeeze=False).flat
+    for axes, (metric, title) in zip(grid, panels, strict=True):
+        for name, own in found[metric].items():
+            banded(axes, own.layer, own.value, own.low, own.high, looks[name], labels[name])
+            note(axes, own.rows, "layer", "value", panel=title, series=name, unit="share")
+        axes.set_title(title)
+        layers_across(axes)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    moved = [axes for axes, (metric, _) in zip(figure.axes, panels, strict=True) if metric != "selection_kept"]
+    top = max((axes.get_ylim()[1] for axes in moved), default=0.0)
+    for axes in moved:  # the two are there to be held against each other
+        axes.set_ylim(0, top)
+    figure.axes[0].set_ylim(top=min(1.02, figure.axes[0].get_ylim()[1]))
+    legend_above(figure, figure.axes)
+    return figure
 
 
 @styled

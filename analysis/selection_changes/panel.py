@@ -8,9 +8,17 @@ from typing import Any
 import polars as pl
 
 from indexscope.analysis.names import plain
+from indexscope.analysis.plots.style import look
+from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import DASH, count, decimals, known, number, percent, span
+from indexscope.analysis.report.overlaid import overlaid
 from indexscope.analysis.report.panel import Drawn, Frames, Panel, TextTable
-from indexscope.analysis.selection_changes.figures import dropped_and_added, overlap_by_layer, overlap_map
+from indexscope.analysis.selection_changes.figures import (
+    changes_by_layer,
+    dropped_and_added,
+    overlap_by_layer,
+    overlap_map,
+)
 from indexscope.analysis.token_content.panel import TITLE as CONTENT
 
 _NAMED = 3
@@ -143,6 +151,18 @@ def draw(frames: Frames) -> list[Drawn]:
     ]
 
 
+def across(report: ReportInput) -> list[Drawn]:
+    """What all candidates keep, drop and add, by layer."""
+    choices = report.frames("selection_changes", "metrics")
+    looks = {name: look(place) for place, name in enumerate(overlaid(report)) if name in choices}
+    caption = (
+        f"At the same queries, layers and samples; bands: {report.interval}. Attention is the baseline's own, as a share "
+        "of a query's, on keys that only the baseline selects (dropped) and that only the candidate does (added): what "
+        "is lost is the difference."
+    )
+    return [Drawn("selection-changes", "Selections against the baseline's", caption, changes_by_layer(choices, looks))]
+
+
 def tables(frames: Frames) -> list[TextTable]:
     """The worst samples, and what was dropped and added in numbers."""
     return [*_worst(frames.get("selection_changes_worst")), *_bins(frames.get("selection_changes_by"))]
@@ -211,4 +231,5 @@ PANEL = Panel(
     words=words,
     draw=draw,
     tables=tables,
+    across=across,
 )

@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from indexscope.analysis.plots.frames import largest
+from indexscope.analysis.plots.style import look
+from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import DASH, number, percent, span
+from indexscope.analysis.report.overlaid import overlaid
 from indexscope.analysis.report.panel import Drawn, Frames, Panel, TextTable
-from indexscope.analysis.stability.figures import changed_by_layer
+from indexscope.analysis.stability.figures import changed_by_layer, changed_by_variant
 
 LABELS: Mapping[str, str] = {
-    "ties": "ties",
+    "ties": "ties the other way",
     "bfloat16": "bfloat16",
     "float16": "float16",
     "fp8": "FP8 (simulated)",
@@ -94,6 +97,18 @@ def draw(frames: Frames) -> list[Drawn]:
     return [Drawn("stability", "Changed selection by layer", about, figure)]
 
 
+def across(report: ReportInput) -> list[Drawn]:
+    """What each disturbance changes of the selection of all models."""
+    looks = {name: look(place) for place, name in enumerate(overlaid(report))}
+    figure = changed_by_variant(report.frames("stability", "variants"), report.frames("stability", "rerun"), LABELS, looks)
+    caption = (
+        f"Share of the selected keys that another correct computation would not select, over all layers; bars: "
+        f"{report.interval}. Same scores: ties broken to the latest key, and keys that rounded scores lose beyond what "
+        "ties explain. Run again: the variant in every layer, so that what earlier layers change comes on top."
+    )
+    return [Drawn("stable", "Stability of the selection", caption, figure)]
+
+
 def tables(frames: Frames) -> Sequence[TextTable]:
     """What becomes of predictions, and why layers are fragile."""
     made = []
@@ -145,4 +160,5 @@ PANEL = Panel(
     words=words,
     draw=draw,
     tables=tables,
+    across=across,
 )
