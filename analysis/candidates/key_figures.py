@@ -74,12 +74,11 @@ def key_differences(comparisons: pl.DataFrame, looks: Mapping[str, Look]) -> Fig
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.set_xlabel("difference (margins), better →")
-    if len(looks) > 1:
-        handles, names = axes.get_legend_handles_labels()
-        columns = min(3, len(names))
-        figure.legend(
-            handles, names, loc="outside upper left", ncols=columns, handlelength=1.0, columnspacing=1.2, fontsize=8.0
-        )
+    handles, names = axes.get_legend_handles_labels()
+    columns = min(3, len(names))
+    figure.legend(
+        handles, names, loc="outside upper left", ncols=columns, handlelength=1.0, columnspacing=1.2, fontsize=8.0
+    )
     return figure
 
 
@@ -117,6 +116,7 @@ def _differences(
     axes: Axes, own: Sequence[tuple[float, Row]], style: Look, name: str, reach: float, series: str
 ) -> None:
     """Dots, filled where a difference was detected, with their intervals; arrows where they lie beyond the axis."""
+    axes.plot([], [], color=style.colour, marker=style.marker, linestyle="", label=name)
     if not own:
         return
     y = np.array([place for place, _ in own])
@@ -125,7 +125,6 @@ def _differences(
     axes.hlines(y, low, high, color=style.colour, linewidth=1.3)
     detected = np.array([judge(row).kind in (*DETECTED, "equivalent") and not _spans_zero(row) for _, row in own])
     inside = np.abs(value) <= reach
-    axes.plot([], [], color=style.colour, marker=style.marker, linestyle="", label=name)
     for filled in (True, False):
         at = inside & (detected == filled)
         face = style.colour if filled else "white"

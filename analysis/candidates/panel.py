@@ -30,8 +30,8 @@ def across(report: ReportInput) -> list[Drawn]:
             "tradeoff",
             "Quality against cost",
             f"Indexer FLOPs by formula; the difference is from the baseline, with its {report.interval}. Dotted: the "
-            "Pareto front by the estimates; hollow models are beaten in both, a cross leaks. Small and grey: candidates "
-            "beyond the best ranked.",
+            "Pareto front by the estimates; hollow models are beaten in both, a cross leaks. Small and grey: those "
+            "that are not among the best ranked.",
             quality_against_cost(report.comparisons, report.metrics, looks, report.leaking),
         ),
     ]

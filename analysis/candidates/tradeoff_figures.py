@@ -80,7 +80,7 @@ def quality_against_cost(
 
 
 def _with_baseline(found: pl.DataFrame, looks: Mapping[str, Look]) -> pl.DataFrame:
-    """Model, FLOPs and difference with its interval; the baseline's difference from itself is 0, without an interval."""
+    """Model, FLOPs and difference with its interval; the baseline's from itself is 0, without an interval."""
     own = found.select("flops", "difference", "ci_low", "ci_high", "n", model="candidate")
     baseline = next((name for name in looks if name not in set(found["candidate"])), None)
     cost = found["base"].drop_nulls()

@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 
 from indexscope.analysis.metrics.registry import label as metric_label
 from indexscope.analysis.plots.drawing import note
-from indexscope.analysis.plots.frames import spread, values
+from indexscope.analysis.plots.frames import largest, spread, values
 from indexscope.analysis.plots.style import INK, MUTED, legend_above, look, new_figure, short_labels, styled
 
 COMPONENTS = ("indexer", "selection", "attention", "model")
@@ -119,6 +119,11 @@ def _amount(value: float) -> str:
     return "10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
+def _peak(rows: pl.DataFrame) -> int:
+    """The largest memory of a component; 0 where none was measured."""
+    return largest(rows, "peak_bytes") if "peak_bytes" in rows.columns else 0
+
+
 @styled
 def cost_by_component(latency: Mapping[str, pl.DataFrame], series: Sequence[str]) -> Figure | None:
     """Time and peak memory of the parts of a prefill as bars, models beside each other.
@@ -137,13 +142,15 @@ def cost_by_component(latency: Mapping[str, pl.DataFrame], series: Sequence[str]
         return None
     own = {name: rows.filter(pl.col("length") == max(common)) for name, rows in timed.items()}
     parts = [name for name in COMPONENTS if any(name in set(rows["component"]) for rows in own.values())]
-    panels = ["time"] + ["memory"] * any(rows["peak_bytes"].fill_null(0).max() for rows in own.values())
+    panels = ["time"] + ["memory"] * any(_peak(rows) for rows in own.values())
     figure = new_figure(0.95 + max(0.62, 0.13 * len(own) + 0.12) * len(parts))
     grid = figure.subplots(1, len(panels), squeeze=False, sharey=True).flat
     labels, height = short_labels(list(series), 30), 0.8 / len(own)
     for axes, what in zip(grid, panels, strict=True):
         for place, (name, rows) in enumerate(own.items()):
-            known = rows.filter(pl.col("component").is_in(parts)).with_columns(mib=pl.col("peak_bytes") / _MIB)
+            known = rows.filter(pl.col("component").is_in(parts)).with_columns(
+                mib=pl.col("peak_bytes") / _MIB if _peak(rows) else None
+            )
             at = [parts.index(part) + (place + 0.5) * height - 0.4 for part in known["component"]]
             column, style = "ms" if what == "time" else "mib", look(list(series).index(name))
             width = np.nan_to_num(values(known, column))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import polars as pl
 
@@ -165,7 +165,8 @@ def across(report: ReportInput) -> list[Drawn]:
     latency, projection = (
         {name: own[of] for name, own in parts[table].items() if of in own} for table in ("latency", "projection")
     )
-    relative = {name: rows for name, own in parts["projection"].items() if (rows := _relative_to_dense(own)) is not None}
+    compared = {name: relative_to_dense(frame) for name, frame in report.frames("efficiency", "projection").items()}
+    relative = {name: rows for name, rows in compared.items() if rows is not None}
     figure = cost_by_length(latency, projection, models, relative)
     caption = (
         f"Latency of the {of} as measured on this machine (bars: 5th to 95th percentile of the repeats) and its "
@@ -186,8 +187,9 @@ def across_components(report: ReportInput) -> list[Drawn]:
     return [Drawn("components", "Where time and memory go", caption, figure)]
 
 
-def _relative_to_dense(parts: Mapping[str, pl.DataFrame]) -> pl.DataFrame | None:
+def relative_to_dense(projection: pl.DataFrame | None) -> pl.DataFrame | None:
     """Length, and operations of indexer and attention relative to dense attention; None without all three."""
+    parts = _parts(projection)
     if not {"indexer", "attention", "dense_attention"} <= parts.keys():
         return None
     joined = parts["indexer"].select("length", indexer="flops")

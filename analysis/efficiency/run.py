@@ -19,7 +19,7 @@ from indexscope.analysis.metrics.sums import Features, Sums, join, layered, per_
 from indexscope.analysis.metrics.tables import METRICS, PER_SAMPLE
 
 #: Raise it when any number of the analysis would change.
-VERSION = 5
+VERSION = 6
 
 
 def run(features: Features, settings: EfficiencySettings) -> dict[str, pl.DataFrame]:
@@ -149,8 +149,9 @@ def latency(features: Features) -> pl.DataFrame:
     """Time and memory of one prefill by component and length.
 
     Returns:
-        component, length, ms with low and high (median, 5th and 95th percentile of the repeats), time_share (of the
-        model's median time; selection is part of indexer), peak_bytes (null where it was not measured).
+        component, length, ms with low and high (median, 5th and 95th percentile of the repeats; null for one),
+        time_share (of the model's median time; selection is part of indexer), peak_bytes (null where it was not
+        measured).
     """
     profile = features.get("profile")
     if profile is None or profile.is_empty():
@@ -161,11 +162,16 @@ def latency(features: Features) -> pl.DataFrame:
         pl.col("component"),
         pl.col("length").cast(pl.Int64),
         ms=pl.col("milliseconds"),
-        low=pl.col("milliseconds_low"),
-        high=pl.col("milliseconds_high"),
+        low=_of_several("milliseconds_low"),
+        high=_of_several("milliseconds_high"),
         time_share=pl.col("time_share"),
         peak_bytes=pl.col("peak_bytes").cast(pl.Int64) if "peak_bytes" in rows.columns else pl.lit(None, pl.Int64),
     )
+
+
+def _of_several(percentile: str) -> pl.Expr:
+    """A percentile of the repeats; null where there was one, which has no spread."""
+    return pl.when(pl.col("repeats") > 1).then(pl.col(percentile))
 
 
 def latency_metrics(features: Features) -> pl.DataFrame:
@@ -183,8 +189,8 @@ def latency_metrics(features: Features) -> pl.DataFrame:
     times = longest.select(
         metric=pl.col("component") + "_latency_ms",
         value=pl.col("milliseconds"),
-        ci_low=pl.col("milliseconds_low"),
-        ci_high=pl.col("milliseconds_high"),
+        ci_low=_of_several("milliseconds_low"),
+        ci_high=_of_several("milliseconds_high"),
         n=pl.col("repeats").cast(pl.Int32),
     )
     shares = measured.select(metric=pl.col("component") + "_time_share", value=pl.col("time_share"))

@@ -61,7 +61,14 @@ def divergence(
     means = (pl.col("axis") == "position") & (pl.col("statistic") == "output_kl")
     along = {name: groups[name].filter(known & means) for name in looks if name in groups}
     panels = [
-        (title, {name: rows.drop_nulls("bin").sort("bin") for name, rows in frames.items() if rows.drop_nulls("bin").height})
+        (
+            title,
+            {
+                name: rows.drop_nulls("bin").sort("bin")
+                for name, rows in frames.items()
+                if rows.drop_nulls("bin").height
+            },
+        )
         for title, frames in (("percentile of queries", spread), ("query position (tokens)", along))
     ]
     panels = [panel for panel in panels if panel[1]]

@@ -28,6 +28,11 @@ def smaller_everywhere(
     frames: Frames, study: Costs | None, long: Costs | None, settings: RecommendationSettings
 ) -> list[Change]:
     """The smallest fixed k in every layer within the tolerance and within the limit, from the budgets of all layers."""
+    return best(fixed_budgets(frames, study, long), settings.max_recall_loss, settings.tolerance)
+
+
+def fixed_budgets(frames: Frames, study: Costs | None, long: Costs | None) -> list[Change]:
+    """Every smaller k of all layers that holds a target of the budgets, the largest first."""
     table = rows_of(frames, "key_budget.budgets", "layer", "method", "k", "recall", "relative_attention")
     if table is None:
         return []
@@ -39,23 +44,53 @@ def smaller_everywhere(
     fixed = rows.filter(
         (pl.col("method") == "fixed") & (pl.col("relative_attention") < 1) & pl.col("recall").is_not_null()
     )
-    changes = []
-    for row in fixed.filter(pl.col("k") < (before["k"] or 0)).sort("k", descending=True).iter_rows(named=True):
-        changes.append(
-            Change(
-                kind="key_budget",
-                change=f"k = {row['k']:.0f} instead of {before['k']:.0f} in every layer",
-                loss=before["recall"] - row["recall"],
-                low=None,
-                high=None,
-                reach=1.0,
-                saving=None if study is None else study.share(study.attention * (1 - row["relative_attention"])),
-                saving_at_64k=_long_saving(long, {0: int(row["k"])}, int(before["k"])),
-                basis=counted("key_budget.budgets, fixed", row.get("n")),
-                caveat=CAVEAT,
-            )
+    return [
+        _smaller(
+            (row["k"], before["k"]),
+            before["recall"] - row["recall"],
+            (study, long),
+            1 - row["relative_attention"],
+            counted("key_budget.budgets, fixed", row.get("n")),
         )
-    return best(changes, settings.max_recall_loss, settings.tolerance)
+        for row in fixed.filter(pl.col("k") < (before["k"] or 0)).sort("k", descending=True).iter_rows(named=True)
+    ]
+
+
+def curve_budgets(frames: Frames, study: Costs | None, long: Costs | None, top_k: int | None) -> list[Change]:
+    """Every smaller k of all layers at which the curve over all layers was measured, the largest first."""
+    table = rows_of(frames, "key_budget.curve", "layer", "k", "indexer_recall", "kept")
+    if table is None or not top_k:
+        return []
+    rows = table.filter(pl.col("layer").is_null()).drop_nulls(["indexer_recall", "kept"])
+    k, recall, kept = (rows.sort("k")[name].to_numpy().astype(float) for name in ("k", "indexer_recall", "kept"))
+    if not len(k) or k[-1] < top_k:
+        return []
+    before, all_kept = float(np.interp(top_k, k, recall)), float(np.interp(top_k, k, kept))
+    basis = counted("key_budget.curve", _n(table))
+    return [
+        _smaller((own, top_k), before - held, (study, long), 1 - left / all_kept, basis)
+        for own, held, left in zip(k.tolist(), recall.tolist(), kept.tolist(), strict=True)
+        if own < top_k
+    ][::-1]
+
+
+def _smaller(
+    k: tuple[float, float], loss: float, costs: tuple[Costs | None, Costs | None], fewer: float, basis: str
+) -> Change:
+    """Another k in every layer, instead of the second, by which that share of the attended pairs is saved."""
+    study, long = costs
+    return Change(
+        kind="key_budget",
+        change=f"k = {k[0]:.0f} instead of {k[1]:.0f} in every layer",
+        loss=loss,
+        low=None,
+        high=None,
+        reach=1.0,
+        saving=None if study is None else study.share(study.attention * fewer),
+        saving_at_64k=_long_saving(long, {0: int(k[0])}, int(k[1])),
+        basis=basis,
+        caveat=CAVEAT,
+    )
 
 
 def by_layer(

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from indexscope.analysis.plots.style import look
+from indexscope.analysis.recommendations.figures import taken_away
+from indexscope.analysis.recommendations.words import sentence
+from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import DASH, known, number, percent, span
-from indexscope.analysis.report.panel import Frames, Panel, TextTable
+from indexscope.analysis.report.overlaid import overlaid
+from indexscope.analysis.report.panel import Drawn, Frames, Panel, TextTable
 
 SHOWN = 12
+_PLACES = 4
+"""Decimals of recall: of what is less than the tenth of a thousandth nothing depends."""
 
 
 def _words(frames: Frames) -> Sequence[str]:
+    if "recommendations" not in frames:
+        return []
     rows = frames["recommendations"].sort("rank").head(3).to_dicts()
     more = frames["recommendations"].height - len(rows)
-    sentences = [_sentence(row) for row in rows]
+    sentences = [sentence(row, short=True) for row in rows]
     if more > 0:
         sentences.append(f"{more} further {'change is' if more == 1 else 'changes are'} in the table.")
     sentences.append(
@@ -25,29 +33,26 @@ def _words(frames: Frames) -> Sequence[str]:
 
 
 def _advice(frames: Frames) -> str:
-    return _sentence(frames["recommendations"].sort("rank").row(0, named=True))
+    if "recommendations" not in frames:
+        return ""
+    return sentence(frames["recommendations"].sort("rank").row(0, named=True), short=True)
 
 
-def _sentence(row: dict[str, Any]) -> str:
-    change = str(row["change"])
-    loss = known(row["expected_loss"]) or 0.0
-    what = f"gains {number(-loss)} of recall" if loss < 0 else f"loses {number(loss)} of recall"
-    interval = span(row["ci_low"], row["ci_high"])
-    bounds = f" (interval of the loss {interval})" if interval != DASH else " (no interval)"
-    saved = [
-        f"{percent(value)} {where}"
-        for value, where in (
-            (known(row["saving"]), "at the study's lengths"),
-            (known(row["saving_at_64k"]), "at 64 k tokens"),
-        )
-        if value is not None and value > 0
-    ]
-    saving = f" and saves {' and '.join(saved)} of the operations of indexer and attention" if saved else ""
-    start = change if change.startswith("k ") else f"{change[:1].upper()}{change[1:]}"
-    return f"{start}: {what}{bounds}{saving}."
+def across(report: ReportInput) -> list[Drawn]:
+    """What could be taken away from each model."""
+    looks = {name: look(place) for place, name in enumerate(overlaid(report))}
+    caption = (
+        "Recall lost in all layers against the operations of indexer and attention saved at the study's lengths, by "
+        "formula; a point is one head, one indexer or one k less, and nothing is retrained. Bands: confidence "
+        "intervals; smaller k has none. Ringed: recommended within the study's limit. Losses above 0.1 are not shown."
+    )
+    figure = taken_away(report.frames("recommendations", "recommendation_options"), looks)
+    return [Drawn("taken-away", "What could be taken away", caption, figure)]
 
 
 def _tables(frames: Frames) -> Sequence[TextTable]:
+    if "recommendations" not in frames:
+        return []
     rows = frames["recommendations"].sort("rank").head(SHOWN)
     return [
         TextTable(
@@ -58,8 +63,8 @@ def _tables(frames: Frames) -> Sequence[TextTable]:
                 (
                     str(row["rank"]),
                     str(row["change"]),
-                    number(row["expected_loss"], signed=True),
-                    span(row["ci_low"], row["ci_high"]),
+                    number(row["expected_loss"], places=_PLACES, signed=True),
+                    span(row["ci_low"], row["ci_high"], places=_PLACES, signed=True),
                     _share(row["saving"]),
                     _share(row["saving_at_64k"]),
                     str(row["basis"]),
@@ -88,4 +93,21 @@ PANEL = Panel(
     words=_words,
     tables=_tables,
     advice=_advice,
+    across=across,
+    json={
+        "recommendations": (
+            *("rank", "kind", "change", "expected_loss", "ci_low", "ci_high", "mean_loss", "saving", "saving_at_64k"),
+            *("basis", "caveat"),
+        ),
+        "recommendation_options": (
+            "kind",
+            "change",
+            "expected_loss",
+            "ci_low",
+            "ci_high",
+            "saving",
+            "saving_at_64k",
+            "recommended",
+        ),
+    },
 )

@@ -9,16 +9,16 @@ import polars as pl
 from indexscope.analysis.leaks import leaks
 from indexscope.analysis.metrics.summary import finite_or_null
 from indexscope.analysis.recommendations import RecommendationSettings
-from indexscope.analysis.recommendations.budget import by_layer, smaller_everywhere
+from indexscope.analysis.recommendations.budget import by_layer, curve_budgets, fixed_budgets, smaller_everywhere
 from indexscope.analysis.recommendations.change import Change, Frames, best, counted, listed, rows_of
 from indexscope.analysis.recommendations.costs import Costs, long_costs, study_costs
-from indexscope.analysis.recommendations.tables import RECOMMENDATIONS
+from indexscope.analysis.recommendations.tables import OPTIONS, RECOMMENDATIONS
 
 CAVEAT = (
     "Losses were measured layer by layer without retraining; of the heads' own projections nothing is counted as saved."
 )
 #: Raise it when any number of the analysis would change.
-VERSION = 3
+VERSION = 4
 
 _SMALLEST_LOSS = 1e-9
 
@@ -39,6 +39,7 @@ def run(features: Frames, settings: RecommendationSettings) -> dict[str, pl.Data
         recommendations: rank from 1, kind, change (a plain sentence), expected_loss (recall, in the layers that change;
         below 0 a gain) with ci_low and ci_high, mean_loss (over all layers), saving and saving_at_64k (share of the
         FLOPs of indexer and attention as served, at the study's lengths and at 65,536 tokens), basis, caveat.
+        recommendation_options: every change of all layers together that was weighed, recommended or not.
     """
     facts = rows_of(features, "facts")
     layers = _layers(features, facts)
@@ -50,9 +51,15 @@ def run(features: Frames, settings: RecommendationSettings) -> dict[str, pl.Data
         *smaller_everywhere(features, study, long, settings),
         *by_layer(features, study, long, top_k, settings),
     ]
+    weighed = [
+        *(change for own in _pruned(features, study, long, max(len(layers), 1)) for change in own),
+        *_schedules(features, study, long, layers),
+        *fixed_budgets(features, study, long),
+        *curve_budgets(features, study, long, top_k),
+    ]
     audit = rows_of(features, "audit", "passed")
     if audit is not None and leaks(audit):
-        changes = []
+        changes, weighed = [], []
     ranked = sorted(changes, key=lambda change: _order(change, settings.tolerance))
     rows = [
         {
@@ -71,7 +78,29 @@ def run(features: Frames, settings: RecommendationSettings) -> dict[str, pl.Data
         for place, change in enumerate(ranked, 1)
     ]
     frame = pl.DataFrame(rows, schema=RECOMMENDATIONS.schema, strict=False)
-    return {"recommendations": frame.with_columns(finite_or_null(*RECOMMENDATIONS.floats))}
+    return {
+        "recommendations": frame.with_columns(finite_or_null(*RECOMMENDATIONS.floats)),
+        "recommendation_options": _options([change for change in weighed if change.reach == 1], changes),
+    }
+
+
+def _options(weighed: Sequence[Change], recommended: Sequence[Change]) -> pl.DataFrame:
+    rows = [
+        {
+            "kind": change.kind,
+            "change": change.change,
+            "expected_loss": change.loss,
+            "ci_low": change.low,
+            "ci_high": change.high,
+            "saving": change.saving,
+            "saving_at_64k": change.saving_at_64k,
+            "recommended": change in recommended,
+        }
+        for change in weighed
+    ]
+    frame = pl.DataFrame(rows, schema=OPTIONS.schema, strict=False).with_columns(finite_or_null(*OPTIONS.floats))
+    saved = pl.coalesce("saving", "saving_at_64k")
+    return frame.sort("kind", saved, "expected_loss", nulls_last=True, maintain_order=True)
 
 
 def _order(change: Change, tolerance: float) -> tuple[int, float, float]:
@@ -96,19 +125,24 @@ def fewer_heads(
     frames: Frames, study: Costs | None, long: Costs | None, layers: int, settings: RecommendationSettings
 ) -> list[Change]:
     """Of every layer, and of all together, the heads that can go within the tolerance and within the limit."""
+    groups = _pruned(frames, study, long, layers)
+    return [change for own in groups for change in best(own, settings.max_recall_loss, settings.tolerance)]
+
+
+def _pruned(frames: Frames, study: Costs | None, long: Costs | None, layers: int) -> list[list[Change]]:
+    """All heads that could go: of each layer, and of all together, one after the other."""
     table = rows_of(
         frames, "indexer_heads.pruning", "layer", "removed", "recall_loss", "ci_low", "ci_high", "flops_share"
     )
     if table is None:
         return []
-    found: list[Change] = []
-    for (layer,), rows in table.sort("layer", "removed").group_by("layer", maintain_order=True):
-        changes = [
+    return [
+        [
             _change(None if layer is None else int(str(layer)), row, rows, (study, long), layers)
             for row in rows.filter((pl.col("removed") > 0) & pl.col("recall_loss").is_not_null()).iter_rows(named=True)
         ]
-        found += best(changes, settings.max_recall_loss, settings.tolerance)
-    return found
+        for (layer,), rows in table.sort("layer", "removed").group_by("layer", maintain_order=True)
+    ]
 
 
 def _change(
@@ -149,14 +183,17 @@ def fewer_indexers(
 
     The loss is the one on held-out samples where it is known: the other is of the samples that chose the schedule.
     """
+    return best(_schedules(frames, study, long, layers), settings.max_recall_loss, settings.tolerance)
+
+
+def _schedules(frames: Frames, study: Costs | None, long: Costs | None, layers: Sequence[int]) -> list[Change]:
     table = rows_of(frames, "layer_sharing.schedules", "indexers", "method", "layers", "loss", "indexer_share")
     if table is None:
         return []
     rows = table.filter((pl.col("method") == "exact") & (pl.col("indexer_share") < 1) & pl.col("loss").is_not_null())
-    changes = [
+    return [
         _fewer_change(row, study, long, layers) for row in rows.sort("indexers", descending=True).iter_rows(named=True)
     ]
-    return best(changes, settings.max_recall_loss, settings.tolerance)
 
 
 def _fewer_change(

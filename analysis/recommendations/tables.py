@@ -1,4 +1,4 @@
-"""The table of recommendations."""
+"""The tables of recommendations, and of what was weighed for them."""
 
 from __future__ import annotations
 
@@ -26,4 +26,23 @@ RECOMMENDATIONS = table_of(
     ),
     of(pl.String, basis="Table that says so, and its number of samples.", caveat="What could mislead."),
 )
-RESULTS = {"recommendations": RECOMMENDATIONS}
+OPTIONS = table_of(
+    "weighed change",
+    "kind change",
+    of(
+        pl.String,
+        kind="What is changed, in all layers together: indexer heads, sharing or budget.",
+        change="The change in words.",
+    ),
+    of(pl.Float64, "share", expected_loss="Recall lost; below 0 a gain."),
+    interval("share", whose="the loss'"),
+    of(
+        pl.Float64,
+        "share",
+        saving="Operations of indexer and attention saved at the study's lengths.",
+        saving_at_64k="The same for a prefill of 65,536 tokens.",
+    ),
+    of(pl.Boolean, recommended="Whether it is among the recommendations."),
+    ordered=False,
+)
+RESULTS = {"recommendations": RECOMMENDATIONS, "recommendation_options": OPTIONS}

@@ -12,7 +12,7 @@ import polars as pl
 from indexscope.analysis.leaks import LEAKS
 from indexscope.analysis.metrics.registry import REGISTRY, all_families
 from indexscope.analysis.report.inputs import ModelPage, ReportInput
-from indexscope.analysis.report.json_rows import DEFINITIONS, WARNINGS, keys_of
+from indexscope.analysis.report.json_rows import DEFINITIONS, WARNINGS, keys_of, says_whose
 from indexscope.analysis.report.ranking import ranking
 from indexscope.analysis.report.verdict import verdict
 from indexscope.columns import names
@@ -89,7 +89,7 @@ def _of_panels(report: ReportInput) -> dict[str, list[dict[str, Any]]]:
 
     return {
         table: [
-            row | {LEAKS: model in report.leaking}
+            ({} if says_whose(keys) else {"model": model}) | row | {LEAKS: model in report.leaking}
             for model, frame in report.frames(panel.analysis, table).items()
             for row in _rows(frame, keys)
         ]

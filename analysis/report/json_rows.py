@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -59,3 +59,8 @@ ROWS: Mapping[str, tuple[Column, ...]] = {
 def keys_of(part: str) -> tuple[str, ...]:
     """The keys of a row of a part."""
     return names(ROWS[part])
+
+
+def says_whose(keys: Sequence[str]) -> bool:
+    """Whether rows of a panel's table say by themselves which model they are of; else they get a key model."""
+    return bool({"model", "candidate"} & set(keys))

@@ -15,7 +15,7 @@ import polars as pl
 
 from indexscope.analysis.metrics.metric import Kind as MetricKind
 from indexscope.analysis.report.inputs import Level
-from indexscope.analysis.report.json_rows import LEAKING, MODEL, ROWS
+from indexscope.analysis.report.json_rows import LEAKING, MODEL, ROWS, says_whose
 from indexscope.analysis.report.judgement import Kind as Reading
 from indexscope.analysis.report.panelled import panels
 from indexscope.analysis.report.ranking import QUALITIES
@@ -186,9 +186,9 @@ def _of_panels() -> dict[str, Schema]:
             columns = [column for key in keys if (column := table.column(key)) is not None]
             if names(columns) != tuple(keys):
                 raise ValueError(f"{panel.analysis}.{name} has keys that are no columns of its table")
-            found[name] = _rows(
-                name, (*columns, *LEAKING), f"The {table.row} rows of {panel.analysis}, for all models."
-            )
+            whose = () if says_whose(keys) else MODEL
+            about = f"The {table.row} rows of {panel.analysis}, for all models."
+            found[name] = _rows(name, (*whose, *columns, *LEAKING), about)
     return found
 
 

@@ -169,7 +169,8 @@ class Panel:
             not selected) and recall.
         brief: The table that the Markdown folds below the name of each candidate; its caption is its title.
         across: Figures over all models of the study. The first of a chapter is shown, others are folded.
-        json: Columns of the result tables that report.json holds, for all models, under the table's name.
+        json: Columns of the result tables that report.json holds, for all models, under the table's name; rows that do
+            not say whose they are (model, candidate) get a column model.
         headline: A clause for the headline of the report, after the name of the candidate, where the question is what a
             study of it is about.
         advice: What to do first, with its measured effect, in a sentence, where the question is what to change.

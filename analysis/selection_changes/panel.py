@@ -156,9 +156,9 @@ def across(report: ReportInput) -> list[Drawn]:
     choices = report.frames("selection_changes", "metrics")
     looks = {name: look(place) for place, name in enumerate(overlaid(report)) if name in choices}
     caption = (
-        f"At the same queries, layers and samples; bands: {report.interval}. Attention is the baseline's own, as a share "
-        "of a query's, on keys that only the baseline selects (dropped) and that only the candidate does (added): what "
-        "is lost is the difference."
+        f"At the same queries, layers and samples; bands: {report.interval}. Attention is the baseline's own, as a "
+        "share of a query's, on keys that only the baseline selects (dropped) or only the candidate (added): what is "
+        "lost is the difference."
     )
     return [Drawn("selection-changes", "Selections against the baseline's", caption, changes_by_layer(choices, looks))]
 

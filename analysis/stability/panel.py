@@ -100,9 +100,11 @@ def draw(frames: Frames) -> list[Drawn]:
 def across(report: ReportInput) -> list[Drawn]:
     """What each disturbance changes of the selection of all models."""
     looks = {name: look(place) for place, name in enumerate(overlaid(report))}
-    figure = changed_by_variant(report.frames("stability", "variants"), report.frames("stability", "rerun"), LABELS, looks)
+    figure = changed_by_variant(
+        report.frames("stability", "variants"), report.frames("stability", "rerun"), LABELS, looks
+    )
     caption = (
-        f"Share of the selected keys that another correct computation would not select, over all layers; bars: "
+        "Share of the selected keys that another correct computation would not select, over all layers; bars: "
         f"{report.interval}. Same scores: ties broken to the latest key, and keys that rounded scores lose beyond what "
         "ties explain. Run again: the variant in every layer, so that what earlier layers change comes on top."
     )

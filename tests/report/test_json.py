@@ -23,6 +23,8 @@ TOP += [
     "parity_samples",
     "output_divergence",
     "output_divergence_by",
+    "recommendations",
+    "recommendation_options",
     "gates",
     "causality",
     "provenance",

@@ -98,7 +98,7 @@ def test_a_leaking_model_throws_no_other_off_the_front() -> None:
 def test_figures_name_and_mark_what_leaks() -> None:
     given = bare(report(audit_failed=("light",)))
     drawn = {picture.identifier: picture.svg for picture in study_pictures(given)}
-    assert all("light (leaks)" in drawn[f"study-{name}"] for name in ("differences", "tradeoff"))
+    assert all("light (leaks)" in drawn[f"study-{name}"] for name in ("key-numbers", "tradeoff"))
     figure = forest(given.comparisons, ["light"])
     assert figure is not None and "leaks, not judged" in to_svg(figure, "f", "t")
 

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from indexscope.analysis.candidates.forest_figures import forest, relative
+from indexscope.analysis.candidates.key_figures import key_differences
 from indexscope.analysis.candidates.tradeoff_figures import quality_against_cost
 from indexscope.analysis.distribution.figures import recall_by_layer
 from indexscope.analysis.efficiency.figures import cost_by_length
@@ -120,7 +121,8 @@ def test_nothing_to_draw_is_no_figure() -> None:
     page = given.models[0]
     assert recall_by_layer(given.metrics, [page.name]) is None
     assert forest(given.comparisons, []) is None
-    assert quality_against_cost(given.metrics, [page.name]) is None
+    assert quality_against_cost(given.comparisons, given.metrics, {page.name: look(0)}) is None
+    assert key_differences(given.comparisons, {}) is None
     assert lift_map(page.analyses["positional_bias"]["lift"]) is None
     assert lift_curves({page.name: page.analyses["positional_bias"]["lift"]}, [page.name]) is not None
     assert cost_by_length({}, {}, []) is None
