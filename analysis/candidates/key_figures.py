@@ -157,8 +157,7 @@ def _printed(axes: Axes, line: int, rows: Sequence[Row | None], looks: Sequence[
     unit = str(own[0][0]["unit"] or "")
     after = f" {unit}" if unit not in ("share", "ratio", "score", "") else ""
     if len(own) > _TOLD:
-        found = [_digits(row) for row, _ in own]
-        places = None if None in found else min(one for one in found if one is not None)
+        places = min((one for row, _ in own if (one := _digits(row)) is not None), default=None)
         ends = (pick(float(row["difference"]) for row, _ in own) for pick in (min, max))
         return _beside(axes, line, f"{span(*ends, unit, places, signed=True)}{after}", INK, 7.0)
     for place, (row, style) in enumerate(own):

@@ -12,7 +12,7 @@ from indexscope.analysis.efficiency.reference import DEEPSEEK_V32, THIS
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import count, known, number, percent, span
 from indexscope.analysis.report.overlaid import overlaid
-from indexscope.analysis.report.panel import Drawn, Frames, Panel, TextTable
+from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
 
 EMPTY = pl.DataFrame()
 
@@ -124,6 +124,53 @@ def _draw(frames: Frames) -> list[Drawn]:
             None if patterns is None else patterns_front(patterns),
         ),
     ]
+
+
+def _charts(frames: Frames) -> list[Chart]:
+    latency, patterns = frames.get("latency", EMPTY), frames.get("patterns_pareto", EMPTY)
+    found = []
+    for column, title, about in (
+        ("share", "Time by context length", "Share of the model's time in per cent; topk is part of the indexer."),
+        ("mib", "Memory by context length", "Largest memory of one call in MiB above what was alive before it."),
+    ):
+        source = {"share": "time_share", "mib": "peak_bytes"}[column]
+        if source in latency.columns:
+            value = 100 * pl.col("time_share") if column == "share" else pl.col("peak_bytes") / 2**20
+            parts = latency.filter((pl.col("component") != "model") | (column == "mib")).sort("component", "length")
+            rows = parts.select("component", "length", value.alias(column)).drop_nulls()
+            found.append(
+                Chart(
+                    title,
+                    about,
+                    "line",
+                    rows,
+                    x="length",
+                    y=column,
+                    series="component",
+                    xlabel="context length (tokens)",
+                    ylabel={"share": "%", "mib": "MiB"}[column],
+                )
+            )
+    if not patterns.is_empty():
+        heads = patterns.filter((pl.col("level") == "head") & pl.col("quality").is_not_null())
+        rows = heads.select("layer", "head", "quality", keys=100 * pl.col("cost"), front="on_front").drop_nulls("keys")
+        found.append(
+            Chart(
+                "What the heads of the layer need and keep",
+                "Eligible keys that hold 95 % of a head's attention, and its recall under the model's selection.",
+                "dots",
+                rows.with_columns(front=pl.when("front").then(pl.lit("on the front")).otherwise(pl.lit("beaten"))).sort(
+                    "front", "layer", "head"
+                ),
+                x="keys",
+                y="quality",
+                series="front",
+                xlabel="keys needed (%)",
+                ylabel="recall",
+                digits=3,
+            )
+        )
+    return found
 
 
 def _tables(frames: Frames) -> Sequence[TextTable]:
@@ -291,4 +338,5 @@ MEASURED = Panel(
     draw=_draw,
     tables=_tables,
     across=across_components,
+    charts=_charts,
 )

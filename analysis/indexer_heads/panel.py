@@ -7,12 +7,15 @@ from collections.abc import Sequence
 import polars as pl
 
 from indexscope.analysis.indexer_heads.figures import head_similarity, pruning_curves
+from indexscope.analysis.report.charting import chart_rows
 from indexscope.analysis.report.numbers import count, decimals, known, number, percent, span
 from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
 
 ACCEPTED = 0.01
 """Loss of recall up to which heads are said to be dispensable; the interval's upper end must stay below it."""
 _MOST_ROWS = 64
+_MOST_CELLS = 8192
+"""Of the maps of all layers together."""
 
 
 def _words(frames: Frames) -> Sequence[str]:
@@ -138,19 +141,73 @@ def _draw(frames: Frames) -> list[Drawn]:
 
 
 def _charts(frames: Frames) -> list[Chart]:
-    if "focus" not in frames:
-        return []
-    rows = frames["focus"].filter(pl.col("layer").is_not_null()).sort("layer", "indexer_head")
+    focus, pruning, pairs = (frames.get(name) for name in ("focus", "pruning", "pairs"))
+    found = []
+    if focus is not None:
+        rows = focus.filter(pl.col("layer").is_not_null()).sort("layer", "indexer_head")
+        found.append(
+            Chart(
+                "Indexer heads of the layer",
+                "Share of the selected keys' score that each indexer head gives, with what it focuses on.",
+                "bars",
+                rows.select("layer", "indexer_head", "contribution", "words", "n"),
+                x="indexer_head",
+                xlabel="indexer head",
+                y="contribution",
+                ylabel="share of score",
+            )
+        )
+    if pruning is not None:
+        rows = pruning.filter(pl.col("layer").is_not_null()).sort("layer", "removed")
+        found.append(
+            Chart(
+                "Recall lost without heads of the layer",
+                "Those heads go first without which recall lost least on pilot samples; the loss is that on others.",
+                "line",
+                chart_rows(rows, "layer", "removed", "recall_loss"),
+                x="removed",
+                xlabel="indexer heads removed",
+                y="recall_loss",
+                ylabel="recall lost",
+            )
+        )
+    return found if pairs is None else [*found, *_likeness(pairs)]
+
+
+def _likeness(pairs: pl.DataFrame) -> list[Chart]:
+    """The pairs of every layer, or only each head's nearest where that would be too many."""
+    known = pairs.filter(pl.col("correlation").is_finite()).select("layer", "head_a", "head_b", "correlation")
+    both = pl.concat([known, known.rename({"head_a": "head_b", "head_b": "head_a"}).select(known.columns)])
+    about = "Correlation of the scores of two indexer heads over the eligible keys; near 1 one could stand for both."
+    if both.height <= _MOST_CELLS:
+        cells = both.sort("layer", "head_a", "head_b")
+        map_ = Chart(
+            "Similarity of indexer heads",
+            about,
+            "map",
+            cells,
+            x="head_a",
+            y="head_b",
+            shade="correlation",
+            middle=0.0,
+            xlabel="indexer head",
+            ylabel="indexer head",
+        )
+        return [map_]
+    nearest = both.sort("layer", "head_a", "correlation", descending=[False, False, True]).unique(
+        ["layer", "head_a"], keep="first", maintain_order=True
+    )
     return [
         Chart(
-            "Indexer heads of the layer",
-            "Share of the selected keys' score that each indexer head gives, with what it focuses on.",
+            "Nearest other head",
+            f"{about} Of each head the one that is most alike.",
             "bars",
-            rows.select("layer", "indexer_head", "contribution", "words", "n"),
-            x="indexer_head",
+            nearest.select("layer", "head_a", "correlation", nearest="head_b"),
+            x="head_a",
             xlabel="indexer head",
-            y="contribution",
-            ylabel="share of score",
+            y="correlation",
+            ylabel="correlation",
+            digits=3,
         )
     ]
 

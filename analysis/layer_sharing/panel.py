@@ -9,8 +9,9 @@ import polars as pl
 
 from indexscope.analysis.layer_sharing.figures import loss_by_indexers, sharing_maps
 from indexscope.analysis.plots.frames import largest, spread
+from indexscope.analysis.report.charting import chart_rows
 from indexscope.analysis.report.numbers import DASH, known, number, percent, span
-from indexscope.analysis.report.panel import Drawn, Frames, Panel, TextTable
+from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
 
 PUBLISHED_OVERLAP = 0.7
 """IndexCache finds 70 to 100 % of the selected keys in common between neighbouring layers."""
@@ -180,6 +181,51 @@ def draw(frames: Frames) -> list[Drawn]:
     ]
 
 
+def charts(frames: Frames) -> list[Chart]:
+    """Overlap and loss for every two layers, and the loss by the number of indexers."""
+    similarity, schedules = frames.get("similarity"), frames.get("schedules")
+    found = []
+    for column, title, about in (
+        ("overlap", "Keys that layers share", "Share of a layer's selected keys that an earlier layer selects too."),
+        ("loss", "Attention lost by reuse", "Attention mass that a layer loses with an earlier layer's selection."),
+    ):
+        if similarity is not None:
+            cells = chart_rows(similarity.sort("layer", "source"), "source", "layer", column)
+            found.append(
+                Chart(
+                    title,
+                    about,
+                    "map",
+                    cells.drop("ci_low", "ci_high", strict=False),
+                    x="source",
+                    y="layer",
+                    shade=column,
+                    xlabel="source layer",
+                    ylabel="layer",
+                )
+            )
+    if schedules is not None:
+        held = schedules.filter(pl.col("method") == "exact").select(
+            "indexers", method=pl.lit("exact, held out"), loss="loss_held_out"
+        )
+        rows = pl.concat([schedules.select("indexers", "method", "loss"), held], how="vertical_relaxed")
+        found.append(
+            Chart(
+                "Loss by the number of indexers",
+                "Attention mass lost, mean of the layers, for each way of choosing which layers keep an indexer; held "
+                "out: each half of the samples under the schedule that the other half chose.",
+                "line",
+                chart_rows(rows.sort("method", "indexers"), "method", "indexers", "loss"),
+                x="indexers",
+                y="loss",
+                series="method",
+                xlabel="indexers kept",
+                ylabel="share of attention",
+            )
+        )
+    return found
+
+
 def tables(frames: Frames) -> list[TextTable]:
     """Schedules by the number of indexers, at most 16 of them."""
     schedules = frames.get("schedules")
@@ -224,5 +270,6 @@ PANEL = Panel(
     ),
     words=words,
     draw=draw,
+    charts=charts,
     tables=tables,
 )

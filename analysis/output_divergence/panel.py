@@ -11,10 +11,11 @@ from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.output_divergence.figures import divergence, output_by_group
 from indexscope.analysis.output_divergence.tables import LABELS
 from indexscope.analysis.plots.style import look
+from indexscope.analysis.report.charting import chart_rows
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import DASH, count, decimals, known, number, percent, span
 from indexscope.analysis.report.overlaid import overlaid
-from indexscope.analysis.report.panel import Drawn, Frames, Panel, TextTable
+from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
 
 Row = Mapping[str, Any]
 _GROUPED = (
@@ -25,6 +26,20 @@ _GROUPED = (
     "same_top_token",
     "perplexity_ratio",
 )
+_AXES = {"position": "query position (tokens)", "token class": "class of the next token"}
+_CHARTED = {
+    "Divergence": (
+        "Nats between this model's next-token distribution and the baseline's.",
+        [("baseline", "output_kl", "mean"), ("baseline", "output_kl_median", "median")],
+    ),
+    "Perplexity ratio": (
+        "Perplexity relative to the baseline's, and to that of the model's own dense attention; 1 is no change.",
+        [
+            ("baseline", "perplexity_ratio", "to the baseline's"),
+            ("dense", "perplexity_ratio", "to that of dense attention"),
+        ],
+    ),
+}
 _AGAINST = {"baseline": "against the baseline", "dense": "against the model's own dense attention"}
 
 
@@ -123,6 +138,28 @@ def across(report: ReportInput) -> list[Drawn]:
     return [Drawn("output-divergence", "Divergence of predictions", caption, divergence(whole, groups, looks))]
 
 
+def charts(frames: Frames) -> list[Chart]:
+    """Divergence and perplexity ratio by position and by class of the next token."""
+    by = frames.get("output_divergence_by")
+    return [] if by is None else [_chart(by, axis, what) for axis in _AXES for what in _CHARTED]
+
+
+def _chart(by: pl.DataFrame, axis: str, what: str) -> Chart:
+    kinds = pl.DataFrame(_CHARTED[what][1], schema=["against", "statistic", "of"], orient="row")
+    rows = by.filter(pl.col("axis") == axis).join(kinds, on=["against", "statistic"]).sort("of", "bin")
+    return Chart(
+        f"{what} by {axis}",
+        _CHARTED[what][0],
+        "line" if axis == "position" else "dots",
+        chart_rows(rows, "of", "bin", "label", "value"),
+        x="bin",
+        y="value",
+        series="of",
+        labels="label",
+        xlabel=_AXES[axis],
+    )
+
+
 def tables(frames: Frames) -> list[TextTable]:
     """All statistics, and the main ones by position and by class."""
     found = []
@@ -201,6 +238,7 @@ PANEL = Panel(
     draw=draw,
     tables=tables,
     across=across,
+    charts=charts,
     brief=brief,
     json={
         "output_divergence": ("model", "against", *_VALUES, "note"),

@@ -11,6 +11,7 @@ from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.names import plain
 from indexscope.analysis.parity.figures import agreement, agreement_by_layer, agreement_map, differences_by_distance
 from indexscope.analysis.plots.style import look
+from indexscope.analysis.report.charting import by_position, chart_rows
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import (
     DASH,
@@ -23,7 +24,7 @@ from indexscope.analysis.report.numbers import (
     span,
 )
 from indexscope.analysis.report.overlaid import MOST
-from indexscope.analysis.report.panel import Drawn, Frames, Panel, TextTable
+from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
 
 Row = Mapping[str, Any]
 #: Samples that a sentence names, and that the table lists.
@@ -209,6 +210,47 @@ def across(report: ReportInput) -> list[Drawn]:
     return [Drawn("dumps", "Dumped selections beside the baseline's", caption, agreement(held, looks))]
 
 
+def charts(frames: Frames) -> list[Chart]:
+    """Agreement by layer and position, and differences by distance."""
+    where, distances = frames.get("parity_where"), frames.get("parity_distances")
+    found = []
+    if where is not None:
+        for column, metric in (("rows_identical", "rows_identical"), ("overlap", "selection_overlap")):
+            found.append(
+                Chart(
+                    f"Where {label(metric)} are the baseline's"
+                    if column == "rows_identical"
+                    else "Where keys are shared",
+                    f"{label(metric).capitalize()}, share by layer and query position.",
+                    "map",
+                    by_position(where, column),
+                    x="layer",
+                    y="position",
+                    shade=column,
+                    xlabel="layer",
+                    ylabel="query position (tokens)",
+                )
+            )
+    if distances is not None:
+        rows = distances.filter(pl.col("layer").is_null()).sort("bin")
+        parts = [rows.select("bin", "label", of=pl.lit(name), keys=name) for name in ("missing", "extra")]
+        found.append(
+            Chart(
+                "Differing keys by distance",
+                "Missing keys are the baseline's alone, extra ones the dump's; over all layers.",
+                "line",
+                chart_rows(pl.concat(parts), "of", "bin", "label", "keys"),
+                x="bin",
+                y="keys",
+                series="of",
+                labels="label",
+                xlabel="distance (tokens)",
+                ylabel="keys",
+            )
+        )
+    return found
+
+
 def tables(frames: Frames) -> list[TextTable]:
     """Numbers by layer, by distance, and the samples that part first."""
     return [*_layers(frames.get("metrics")), *_bins(frames.get("parity_distances")), *_samples(frames)]
@@ -310,6 +352,7 @@ PANEL = Panel(
     draw=draw,
     tables=tables,
     across=across,
+    charts=charts,
     brief=brief,
     json={
         "parity_where": (*("candidate", "layer", "bucket", "rows_identical", "rows_alike", "overlap", "queries", "n"),),

@@ -9,10 +9,11 @@ import polars as pl
 
 from indexscope.analysis.names import plain
 from indexscope.analysis.plots.style import look
+from indexscope.analysis.report.charting import by_position, chart_rows
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import DASH, count, decimals, known, number, percent, span
 from indexscope.analysis.report.overlaid import overlaid
-from indexscope.analysis.report.panel import Drawn, Frames, Panel, TextTable
+from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
 from indexscope.analysis.selection_changes.figures import (
     changes_by_layer,
     dropped_and_added,
@@ -25,6 +26,11 @@ _NAMED = 3
 """Bins or kinds that a sentence names at most."""
 _NOTED = 0.05
 """From this share on that is estimated and not measured, attention is said to be so."""
+_SHARED = {
+    "selection_kept": "keys kept",
+    "selection_overlap_with_baseline": "overlap",
+    "selection_overlap_by_chance": "overlap by chance",
+}
 _LISTS = {
     "overlap": "Samples whose selections overlap least with the baseline's, over all layers",
     "mass_lost": "Samples of the close-up in which most attention of the baseline is lost",
@@ -163,6 +169,72 @@ def across(report: ReportInput) -> list[Drawn]:
     return [Drawn("selection-changes", "Selections against the baseline's", caption, changes_by_layer(choices, looks))]
 
 
+def charts(frames: Frames) -> list[Chart]:
+    """By layer, by layer and position, and what is dropped and added by distance and kind."""
+    each, where, by = map(frames.get, ("metrics", "selection_changes_where", "selection_changes_by"))
+    found = []
+    if each is not None:
+        shown = each.filter(pl.col("layer").is_not_null() & pl.col("metric").is_in(list(_SHARED)))
+        rows = shown.with_columns(of=pl.col("metric").replace(_SHARED)).sort("of", "layer")
+        about = "Share of the baseline's selected keys that are kept, overlap (Jaccard), and overlap by chance."
+        kept = chart_rows(rows, "of", "layer", "value")
+        found.append(
+            Chart("Selection shared by layer", about, "line", kept, x="layer", y="value", series="of", xlabel="layer")
+        )
+    for column, title, about, middle in (
+        ("overlap", "Where selections differ", "Overlap (Jaccard) with the baseline's selection.", None),
+        ("mass_lost", "Where attention is lost", "Baseline's attention on dropped keys less that on added.", 0.0),
+    ):
+        if where is not None:
+            cells = by_position(where, column)
+            found.append(
+                Chart(
+                    title,
+                    about,
+                    "map",
+                    cells,
+                    x="layer",
+                    y="position",
+                    shade=column,
+                    middle=middle,
+                    xlabel="layer",
+                    ylabel="query position (tokens)",
+                )
+            )
+    return [*found, *([] if by is None else [_lifts(by, axis) for axis in ("distance", "kind")])]
+
+
+def _lifts(by: pl.DataFrame, axis: str) -> Chart:
+    """Keys dropped and added relative to chance, over all layers."""
+    rows = by.filter(pl.col("layer").is_null() & (pl.col("axis") == axis)).sort("bin")
+    parts = [
+        rows.select(
+            "bin",
+            "label",
+            "n",
+            keys=pl.lit(name),
+            lift=f"{name}_lift",
+            ci_low=f"{name}_ci_low",
+            ci_high=f"{name}_ci_high",
+        )
+        for name in ("dropped", "added")
+    ]
+    words = {"distance": ("distance", "distance (tokens)"), "kind": ("kind of token", "kind of token")}[axis]
+    return Chart(
+        f"Dropped and added keys by {words[0]}",
+        "Relative to as many of the baseline's keys dropped, or of the others added, at random; 1 is by chance.",
+        "line" if axis == "distance" else "dots",
+        chart_rows(pl.concat(parts).filter(pl.col("lift") > 0), "keys", "bin", "label", "lift"),
+        x="bin",
+        y="lift",
+        series="keys",
+        labels="label",
+        xlabel=words[1],
+        ylabel="lift (log)",
+        log=True,
+    )
+
+
 def tables(frames: Frames) -> list[TextTable]:
     """The worst samples, and what was dropped and added in numbers."""
     return [*_worst(frames.get("selection_changes_worst")), *_bins(frames.get("selection_changes_by"))]
@@ -232,4 +304,5 @@ PANEL = Panel(
     draw=draw,
     tables=tables,
     across=across,
+    charts=charts,
 )

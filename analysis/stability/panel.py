@@ -8,10 +8,11 @@ import polars as pl
 
 from indexscope.analysis.plots.frames import largest
 from indexscope.analysis.plots.style import look
+from indexscope.analysis.report.charting import chart_rows
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import DASH, number, percent, span
 from indexscope.analysis.report.overlaid import overlaid
-from indexscope.analysis.report.panel import Drawn, Frames, Panel, TextTable
+from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
 from indexscope.analysis.stability.figures import changed_by_layer, changed_by_variant
 
 LABELS: Mapping[str, str] = {
@@ -111,6 +112,33 @@ def across(report: ReportInput) -> list[Drawn]:
     return [Drawn("stable", "Stability of the selection", caption, figure)]
 
 
+def charts(frames: Frames) -> list[Chart]:
+    """Changed share of the selection by layer and variant."""
+    found = []
+    for name, title, about in (
+        ("variants", "Changed selection by layer, same scores", "What ties leave open and rounded scores lose."),
+        ("rerun", "Changed selection by layer, model run again", "The variant in every layer, earlier ones included."),
+    ):
+        if name in frames:
+            kept = frames[name].filter(pl.col("layer").is_not_null() & pl.col("variant").is_in(list(LABELS)))
+            named = kept.with_columns(pl.col("variant").replace(LABELS))
+            rows = chart_rows(named.sort("variant", "layer"), "variant", "layer", "changed")
+            found.append(
+                Chart(
+                    title,
+                    about,
+                    "line",
+                    rows,
+                    x="layer",
+                    y="changed",
+                    series="variant",
+                    xlabel="layer",
+                    ylabel="share of selection",
+                )
+            )
+    return found
+
+
 def tables(frames: Frames) -> Sequence[TextTable]:
     """What becomes of predictions, and why layers are fragile."""
     made = []
@@ -163,4 +191,5 @@ PANEL = Panel(
     draw=draw,
     tables=tables,
     across=across,
+    charts=charts,
 )

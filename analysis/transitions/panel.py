@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
+from indexscope.analysis.report.charting import chart_rows
 from indexscope.analysis.report.numbers import count, known, percent, percent_with_interval, span
-from indexscope.analysis.report.panel import Drawn, Frames, Panel, TextTable
+from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
 from indexscope.analysis.transitions.figures import transition_maps
 
 _NOUNS = {"cluster": "are in another cluster", "type": "are of another pattern type"}
@@ -43,6 +44,30 @@ def draw(frames: Frames) -> list[Drawn]:
     return [Drawn("transitions", "From the baseline's patterns to this model's", caption, figure)]
 
 
+def charts(frames: Frames) -> list[Chart]:
+    """The matrices."""
+    rows = frames.get("transitions")
+    if rows is None:
+        return []
+    found = []
+    for of, what in (("cluster", "cluster"), ("type", "pattern type")):
+        own = rows.filter((pl.col("of") == of) & pl.col("layer").is_null())
+        found.append(
+            Chart(
+                f"From each {what} of the baseline to this model's",
+                "Share of the baseline's maps of a kind (up) by their kind here (across); each row sums to 1.",
+                "map",
+                chart_rows(own, "after", "before", "share"),
+                x="after",
+                y="before",
+                shade="share",
+                xlabel=f"{what} now",
+                ylabel="in the baseline",
+            )
+        )
+    return found
+
+
 def tables(frames: Frames) -> list[TextTable]:
     """The moves over all layers with their intervals."""
     rows = frames.get("transitions")
@@ -70,5 +95,6 @@ PANEL = Panel(
     about="Each attention map of the baseline beside the map of the same head on the same sample here.",
     words=words,
     draw=draw,
+    charts=charts,
     tables=tables,
 )
