@@ -143,15 +143,15 @@ def cost_by_component(latency: Mapping[str, pl.DataFrame], series: Sequence[str]
     own = {name: rows.filter(pl.col("length") == max(common)) for name, rows in timed.items()}
     parts = [name for name in COMPONENTS if any(name in set(rows["component"]) for rows in own.values())]
     panels = ["time"] + ["memory"] * any(_peak(rows) for rows in own.values())
-    figure = new_figure(0.95 + max(0.62, 0.13 * len(own) + 0.12) * len(parts))
+    figure = new_figure(0.95 + max(0.5, 0.13 * len(own) + 0.12) * len(parts))
     grid = figure.subplots(1, len(panels), squeeze=False, sharey=True).flat
-    labels, height = short_labels(list(series), 30), 0.8 / len(own)
+    labels, height = short_labels(list(series), 30), min(0.4, 0.8 / len(own))
     for axes, what in zip(grid, panels, strict=True):
         for place, (name, rows) in enumerate(own.items()):
             known = rows.filter(pl.col("component").is_in(parts)).with_columns(
                 mib=pl.col("peak_bytes") / _MIB if _peak(rows) else None
             )
-            at = [parts.index(part) + (place + 0.5) * height - 0.4 for part in known["component"]]
+            at = [parts.index(part) + (place + 0.5 - len(own) / 2) * height for part in known["component"]]
             column, style = "ms" if what == "time" else "mib", look(list(series).index(name))
             width = np.nan_to_num(values(known, column))
             axes.barh(at, width, height=0.9 * height, color=style.colour, linewidth=0, label=labels[name])

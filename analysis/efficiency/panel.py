@@ -10,7 +10,7 @@ from indexscope.analysis.conventions import CONVENTIONS, EXPANDED, SERVED
 from indexscope.analysis.efficiency.figures import cost_by_component, cost_by_length, patterns_front, time_and_memory
 from indexscope.analysis.efficiency.reference import DEEPSEEK_V32, THIS
 from indexscope.analysis.report.inputs import ReportInput
-from indexscope.analysis.report.numbers import count, known, number, percent, span
+from indexscope.analysis.report.numbers import count, known, number, percent, percent_with_interval, span
 from indexscope.analysis.report.overlaid import overlaid
 from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
 
@@ -180,17 +180,15 @@ def _tables(frames: Frames) -> Sequence[TextTable]:
     rows = patterns.filter(pl.col("level") != "head")
     return [
         TextTable(
-            "Layers and pattern types: keys needed for 95 % of the attention, recall and output error under the "
-            "model's selection, with intervals over samples",
-            ("of", "keys needed", "interval", "recall", "interval", "output error", "on the front", "samples"),
+            "Layers and pattern types: share of the eligible keys needed for 95 % of the attention, recall (both in "
+            "per cent) and output error under the model's selection, with intervals over samples",
+            ("of", "keys needed", "CI", "recall", "CI", "output error", "on the front", "samples"),
             tuple(
                 (
                     f"layer {row['layer']}" if row["level"] == "layer" else str(row["pattern_type"]),
-                    percent(row["cost"]) if row["cost"] is not None else number(None),
-                    span(row["cost_low"], row["cost_high"]),
-                    number(row["quality"]),
-                    span(row["quality_low"], row["quality_high"]),
-                    number(row["output_error"]),
+                    *_apart(row, "cost"),
+                    *_apart(row, "quality"),
+                    number(row["output_error"], places=3),
                     "yes" if row["on_front"] else "no",
                     count(row["n"]),
                 )
@@ -201,6 +199,10 @@ def _tables(frames: Frames) -> Sequence[TextTable]:
     ]
 
 
+def _apart(row: dict[str, object], name: str) -> tuple[str, str]:
+    return percent_with_interval({"share": row[name], "ci_low": row[f"{name}_low"], "ci_high": row[f"{name}_high"]})
+
+
 def across(report: ReportInput) -> list[Drawn]:
     """Cost by context length; of indexers where any model has one, else of attention."""
     models = overlaid(report)
@@ -208,19 +210,22 @@ def across(report: ReportInput) -> list[Drawn]:
         table: {name: _parts(frame) for name, frame in report.frames("efficiency", table).items() if name in models}
         for table in ("latency", "projection")
     }
-    of = "indexer" if any("indexer" in own for table in parts.values() for own in table.values()) else "attention"
-    latency, projection = (
-        {name: own[of] for name, own in parts[table].items() if of in own} for table in ("latency", "projection")
-    )
+    held = {component for table in parts.values() for own in table.values() for component in own}
+    # A model without an indexer has all its attention counted as dense.
+    of, counted = ("indexer", "indexer") if "indexer" in held else ("attention", "dense_attention")
+    latency = {name: own[of] for name, own in parts["latency"].items() if of in own}
+    projection = {name: own[counted] for name, own in parts["projection"].items() if counted in own}
     compared = {name: relative_to_dense(frame) for name, frame in report.frames("efficiency", "projection").items()}
     relative = {name: rows for name, rows in compared.items() if rows is not None}
     figure = cost_by_length(latency, projection, models, relative)
     caption = (
         f"Latency of the {of} as measured on this machine (bars: 5th to 95th percentile of the repeats) and its "
-        "operations by formula, as served, projected to contexts that were not run. Indexer and sparse attention "
-        "together cost less than dense attention below the line at 100 %."
+        "operations by formula, as served, projected to contexts that were not run."
     )
-    return [Drawn("cost", f"Cost of the {of} by context length", caption, figure)]
+    if relative:
+        caption += " Indexer and sparse attention together cost less than dense attention below the line at 100 %."
+    title = "Cost of the indexer" if of == "indexer" else "Cost of attention"
+    return [Drawn("cost", f"{title} by context length", caption, figure)]
 
 
 def across_components(report: ReportInput) -> list[Drawn]:
@@ -317,11 +322,10 @@ def _operations(frames: Frames) -> list[TextTable]:
             flops = dict(own.select("component", "flops").iter_rows())
             cells = (number(flops.get(name), "FLOPs") for name in components)
             lines.append((f"{count(length)}{where}", *cells))
-    caption = (
-        "Operations by formula (FLOPs, a multiply-add counts two), by context length, as served: those of an FP8 "
-        "indexer count half. Not measured"
-    )
-    return [TextTable(caption, ("length (tokens)", *components), tuple(lines))]
+    served_as = ", as served: those of an FP8 indexer count half" if "indexer" in components else ""
+    caption = f"Operations by formula (FLOPs, a multiply-add counts two), by context length{served_as}. Not measured"
+    heads = ("length (tokens)", *(name.replace("_", " ") for name in components))
+    return [TextTable(caption, heads, tuple(lines))]
 
 
 COST = Panel("efficiency", 10, "costs", "Cost", draw=draw_costs, tables=tables_of_costs, across=across)

@@ -10,7 +10,7 @@ import polars as pl
 from indexscope.analysis.layer_sharing.figures import loss_by_indexers, sharing_maps
 from indexscope.analysis.plots.frames import largest, spread
 from indexscope.analysis.report.charting import chart_rows
-from indexscope.analysis.report.numbers import DASH, known, number, percent, span
+from indexscope.analysis.report.numbers import DASH, decimals, known, number, percent, span
 from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
 
 PUBLISHED_OVERLAP = 0.7
@@ -71,7 +71,18 @@ def _mean(column: pl.Series) -> float:
 
 
 def _share(row: Row) -> str:
-    return f"{percent(row['value'])} ({_interval(row)}n = {row['n']} samples)"
+    return f"{_part(row, 'value')} ({_interval(row, 'value')}n = {row['n']} samples)"
+
+
+def _part(row: Row, name: str, prefix: str = "") -> str:
+    """A share in per cent, with the digits that its interval is worth."""
+    places = _digits(row, name, prefix)
+    return percent(row[name]) if places is None else f"{number(100 * row[name], places=places)}\u202f%"
+
+
+def _digits(row: Row, name: str, prefix: str) -> int | None:
+    low, high = known(row[f"{prefix}ci_low"]), known(row[f"{prefix}ci_high"])
+    return None if low is None or high is None else decimals((100 * low, 100 * high), 100 * row[name])
 
 
 def _neighbours(metrics: pl.DataFrame, similarity: pl.DataFrame | None) -> list[str]:
@@ -97,9 +108,9 @@ def _quarter(schedules: pl.DataFrame) -> list[str]:
     gone = percent(1 - kept / total)
     return [
         f"With {kept} of {total} indexers (layers {_listed(exact)}) the layers lose on average "
-        f"{percent(exact['loss'])} of their attention mass ({_interval(exact)}layer {exact['worst_layer']} loses most, "
-        f"{percent(exact['worst_loss'])}); chosen greedily {percent(rows['greedy']['loss'])}, evenly spaced "
-        f"{percent(rows['even']['loss'])}.{_held(exact)}",
+        f"{_part(exact, 'loss')} of their attention mass ({_interval(exact, 'loss')}layer {exact['worst_layer']} "
+        f"loses most, {percent(exact['worst_loss'])}); chosen greedily {percent(rows['greedy']['loss'])}, "
+        f"evenly spaced {percent(rows['even']['loss'])}.{_held(exact)}",
         f"Taking {percent(NEGLIGIBLE)} of the attention mass as negligible, {_removable(exact, gone)}; {_PAPER} "
         "reports 75\u202f%. That paper judges by task quality, after a search or training; this is the loss of recall "
         "without propagation and without training.",
@@ -110,17 +121,20 @@ def _listed(row: Row) -> str:
     return str(row["layers"]).replace(",", ", ")
 
 
-def _interval(row: Row, prefix: str = "") -> str:
+def _interval(row: Row, name: str, prefix: str = "") -> str:
     """An interval in per cent with what parts it from the words after it; nothing where it is unknown."""
     low, high = known(row[f"{prefix}ci_low"]), known(row[f"{prefix}ci_high"])
-    return "" if low is None or high is None else f"CI {percent(low)} to {percent(high)}, "
+    if low is None or high is None:
+        return ""
+    return f"CI {span(100 * low, 100 * high, places=_digits(row, name, prefix))}\u202f%, "
 
 
 def _held(row: Row) -> str:
     if known(row["loss_held_out"]) is None:
         return ""
-    interval = _interval(row, "held_out_").rstrip(", ")
-    return f" Chosen on one half of the samples and judged on the other: {percent(row['loss_held_out'])}" + (
+    interval = _interval(row, "loss_held_out", "held_out_").rstrip(", ")
+    held = _part(row, "loss_held_out", "held_out_")
+    return f" Chosen on one half of the samples and judged on the other: {held}" + (
         f" ({interval})." if interval else "."
     )
 
@@ -144,7 +158,8 @@ def _fewest(schedules: pl.DataFrame) -> list[str]:
     return [
         f"The fewest indexers whose held-out loss is surely at most {percent(NEGLIGIBLE)} are {row['indexers']} of "
         f"{total} (layers {_listed(row)}): {percent(row['indexer_share'])} of the indexers remain, for "
-        f"{percent(row['loss_held_out'])} of the attention mass ({_interval(row, 'held_out_')}held out)."
+        f"{_part(row, 'loss_held_out', 'held_out_')} of the attention mass "
+        f"({_interval(row, 'loss_held_out', 'held_out_')}held out)."
     ]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from indexscope.analysis.plots.style import look
 from indexscope.analysis.recommendations.figures import taken_away
-from indexscope.analysis.recommendations.words import sentence
+from indexscope.analysis.recommendations.words import NOTHING, rounded, sentence
 from indexscope.analysis.report.inputs import ReportInput
-from indexscope.analysis.report.numbers import DASH, known, number, percent, span
+from indexscope.analysis.report.numbers import DASH, known, number, span
 from indexscope.analysis.report.overlaid import overlaid
 from indexscope.analysis.report.panel import Drawn, Frames, Panel, TextTable
 
@@ -63,7 +64,7 @@ def _tables(frames: Frames) -> Sequence[TextTable]:
                 (
                     str(row["rank"]),
                     str(row["change"]),
-                    number(row["expected_loss"], places=_PLACES, signed=True),
+                    _loss(row),
                     span(row["ci_low"], row["ci_high"], places=_PLACES, signed=True),
                     _share(row["saving"]),
                     _share(row["saving_at_64k"]),
@@ -76,9 +77,17 @@ def _tables(frames: Frames) -> Sequence[TextTable]:
     ]
 
 
+def _loss(row: Mapping[str, Any]) -> str:
+    """An estimate without an interval that is nothing is told as that, whichever side of nothing it lies on."""
+    loss = known(row["expected_loss"])
+    if loss is not None and known(row["ci_low"]) is None and abs(loss) <= NOTHING:
+        return f"within ±{NOTHING:g}"
+    return number(loss, places=_PLACES, signed=True)
+
+
 def _share(value: object) -> str:
     amount = known(value)
-    return DASH if amount is None else percent(amount)
+    return DASH if amount is None else rounded(amount)
 
 
 PANEL = Panel(

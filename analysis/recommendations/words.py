@@ -53,7 +53,7 @@ def savings(row: Row) -> str:
     """What it saves, with a comma before it; nothing where that is not known."""
     here, long = known(row["saving"]), known(row["saving_at_64k"])
     saved = [
-        f"{_rounded(value)}{of} {where}"
+        f"{rounded(value)}{of} {where}"
         for value, of, where in (
             (here, OF, "at the study's lengths"),
             (long, "" if here else OF, "at 64 k tokens"),
@@ -63,7 +63,8 @@ def savings(row: Row) -> str:
     return f", saves {' and '.join(saved)}" if saved else ""
 
 
-def _rounded(share: float) -> str:
+def rounded(share: float) -> str:
+    """A saving in per cent with two digits, and none of what is next to nothing."""
     return "< 0.1 %" if share < 0.001 else percent(float(f"{share:.2g}"))
 
 

@@ -10,7 +10,7 @@ from indexscope.analysis.plots.frames import largest
 from indexscope.analysis.plots.style import look
 from indexscope.analysis.report.charting import chart_rows
 from indexscope.analysis.report.inputs import ReportInput
-from indexscope.analysis.report.numbers import DASH, number, percent, span
+from indexscope.analysis.report.numbers import DASH, decimals, known, number, percent, span
 from indexscope.analysis.report.overlaid import overlaid
 from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
 from indexscope.analysis.stability.figures import changed_by_layer, changed_by_variant
@@ -24,6 +24,8 @@ LABELS: Mapping[str, str] = {
     "chunk_half": "half the chunk",
     "chunk_odd": "odd chunk",
 }
+NOTHING = 1e-5
+"""Nats of which nothing depends."""
 _RUNS = {"chunk_half": "Fed in chunks of half the size", "fp8": "With FP8 scores in every layer"}
 _REASONS = (
     ("ties", "because of ties"),
@@ -67,10 +69,25 @@ def _share(row: dict[str, float]) -> str:
 
 def _output(row: dict[str, float]) -> str:
     return (
-        f"the model's next-token distribution diverges by {number(row['kl'])} nats "
-        f"({span(row['ci_low'], row['ci_high'])}), at most {number(row['max_kl'])} at one query; the likeliest token "
+        f"the model's next-token distribution diverges by {_nats(row)}, at most {_least(row['max_kl'])} at "
+        "one query; the likeliest token "
         f"stays at {percent(row['top1_equal'])} of the queries."
     )
+
+
+def _nats(row: Mapping[str, float]) -> str:
+    """A divergence with its interval; of what is nothing only that."""
+    ends = known(row["ci_low"]), known(row["ci_high"])
+    if max(row["kl"], ends[1] or 0.0) < NOTHING:
+        return f"less than {NOTHING:.5f} nats"
+    places = decimals(ends, row["kl"])
+    interval = "" if None in ends else f" ({span(*ends, places=places)})"
+    return f"{number(row['kl'], places=places)} nats{interval}"
+
+
+def _least(value: float | None) -> str:
+    amount = known(value)
+    return f"< {NOTHING:.5f}" if amount is not None and 0 < amount < NOTHING else number(amount, places=5)
 
 
 def _fragile(fragility: pl.DataFrame | None) -> Sequence[str]:
@@ -160,14 +177,15 @@ def tables(frames: Frames) -> Sequence[TextTable]:
 
 
 def _output_line(label: str, row: dict[str, float]) -> tuple[str, ...]:
+    places = decimals((known(row["nll_ci_low"]), known(row["nll_ci_high"])), known(row["nll_change"])) or 5
     return (
         label,
-        number(row["kl"]),
-        span(row["ci_low"], row["ci_high"]),
-        number(row["max_kl"]),
+        _least(row["kl"]),
+        DASH if row["ci_low"] is None else f"{_least(row['ci_low'])} to {_least(row['ci_high'])}",
+        _least(row["max_kl"]),
         percent(row["top1_equal"]),
-        number(row["nll_change"], signed=True),
-        span(row["nll_ci_low"], row["nll_ci_high"], signed=True),
+        number(row["nll_change"], places=places, signed=True),
+        span(row["nll_ci_low"], row["nll_ci_high"], places=places, signed=True),
     )
 
 

@@ -24,6 +24,9 @@ def words(frames: Frames) -> list[str]:
         if overall.is_empty() or layers.is_empty():
             continue
         row = overall.row(0, named=True)
+        if not row["moved"]:
+            found.append(f"None of the maps {noun} than in the baseline (n = {row['n']} samples).")
+            continue
         most = layers.sort("moved", "layer", descending=[True, False]).row(0, named=True)
         low, high = (None if known(row[name]) is None else 100 * row[name] for name in ("ci_low", "ci_high"))
         found.append(
