@@ -18,7 +18,7 @@ def say(report: ReportInput) -> list[str]:
     pages = leading(report)
     found = [text for page in pages if (text := _against_baseline(report, page))]
     shown = [*([report.baseline] if report.baseline is not None else []), *pages] or report.measured[:1]
-    relative = [text for page in shown if (text := _relative(report, page))]
+    relative = [text for page in shown if page.has_indexer and (text := _relative(report, page))]
     if relative:
         found.append(
             f"By formula, as served, indexer and attention together cost {join(relative)} of what dense attention does."

@@ -52,7 +52,7 @@ def run(features: Frames, settings: RecommendationSettings) -> dict[str, pl.Data
         *by_layer(features, study, long, top_k, settings),
     ]
     weighed = [
-        *(change for own in _pruned(features, study, long, max(len(layers), 1)) for change in own),
+        *_pruned(features, study, long, max(len(layers), 1)).get(None, []),
         *_schedules(features, study, long, layers),
         *fixed_budgets(features, study, long),
         *curve_budgets(features, study, long, top_k),
@@ -80,7 +80,7 @@ def run(features: Frames, settings: RecommendationSettings) -> dict[str, pl.Data
     frame = pl.DataFrame(rows, schema=RECOMMENDATIONS.schema, strict=False)
     return {
         "recommendations": frame.with_columns(finite_or_null(*RECOMMENDATIONS.floats)),
-        "recommendation_options": _options([change for change in weighed if change.reach == 1], changes),
+        "recommendation_options": _options(weighed, changes),
     }
 
 
@@ -126,23 +126,22 @@ def fewer_heads(
 ) -> list[Change]:
     """Of every layer, and of all together, the heads that can go within the tolerance and within the limit."""
     groups = _pruned(frames, study, long, layers)
-    return [change for own in groups for change in best(own, settings.max_recall_loss, settings.tolerance)]
+    return [change for own in groups.values() for change in best(own, settings.max_recall_loss, settings.tolerance)]
 
 
-def _pruned(frames: Frames, study: Costs | None, long: Costs | None, layers: int) -> list[list[Change]]:
-    """All heads that could go: of each layer, and of all together, one after the other."""
+def _pruned(frames: Frames, study: Costs | None, long: Costs | None, layers: int) -> dict[int | None, list[Change]]:
+    """All heads that could go, one after the other: of each layer, and of all together under None."""
     table = rows_of(
         frames, "indexer_heads.pruning", "layer", "removed", "recall_loss", "ci_low", "ci_high", "flops_share"
     )
+    found: dict[int | None, list[Change]] = {}
     if table is None:
-        return []
-    return [
-        [
-            _change(None if layer is None else int(str(layer)), row, rows, (study, long), layers)
-            for row in rows.filter((pl.col("removed") > 0) & pl.col("recall_loss").is_not_null()).iter_rows(named=True)
-        ]
-        for (layer,), rows in table.sort("layer", "removed").group_by("layer", maintain_order=True)
-    ]
+        return found
+    for (layer,), rows in table.sort("layer", "removed").group_by("layer", maintain_order=True):
+        of = None if layer is None else int(str(layer))
+        gone = rows.filter((pl.col("removed") > 0) & pl.col("recall_loss").is_not_null())
+        found[of] = [_change(of, row, rows, (study, long), layers) for row in gone.iter_rows(named=True)]
+    return found
 
 
 def _change(

@@ -109,6 +109,15 @@ def test_counts_have_no_interval_and_latency_has_the_range_of_its_repeats() -> N
     assert (latency["value"], latency["ci_low"], latency["ci_high"], latency["n"]) == (2.0, 1.5, 2.5, 5)
 
 
+def test_what_was_timed_once_has_no_spread() -> None:
+    tables = planted.features()
+    tables["profile"] = tables["profile"].with_columns(repeats=pl.lit(1, pl.Int32))
+    found = efficiency.run(tables, SETTINGS)
+    row = found["metrics"].row(by_predicate=pl.col("metric") == "indexer_latency_ms", named=True)
+    assert (row["value"], row["ci_low"], row["ci_high"], row["n"]) == (2.0, None, None, 1)
+    assert found["latency"]["low"].null_count() == found["latency"].height
+
+
 def test_a_dense_model_has_no_score_and_no_indexer() -> None:
     tables = planted.features(top_k=None)
     tables["profile"] = tables["profile"].filter(pl.col("component") != "indexer")

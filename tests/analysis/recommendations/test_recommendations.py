@@ -114,6 +114,26 @@ def test_heads_go_as_far_as_the_upper_bound_of_the_loss_allows() -> None:
     )
 
 
+def test_every_change_of_all_layers_that_was_weighed_is_kept_and_marked_where_it_is_recommended() -> None:
+    table = pruning(
+        {(None, 0): (0, 0), (None, 1): (0.0, 0.0005), (None, 2): (0.2, 0.3), (3, 0): (0, 0), (3, 1): (0, 0)}
+    )
+    ks = [(None, 32, 0.5, 24.0), (None, 64, 0.8, 48.0), (None, 128, 0.9, 96.0)]
+    budgets = pl.DataFrame(ks, schema=["layer", "k", "indexer_recall", "kept"], orient="row")
+    frames = {"indexer_heads.pruning": table, "key_budget.curve": budgets, "facts": facts()}
+    frames["efficiency.metrics"] = metrics()
+    found = recommendations.run(frames, SETTINGS)["recommendation_options"]
+    assert found.select("change", "expected_loss", "recommended").rows() == [
+        ("drop 1 of 4 indexer heads in every layer", 0.0, True),
+        ("drop 2 of 4 indexer heads in every layer", 0.2, False),
+        ("k = 32 instead of 64 in every layer", pytest.approx(0.3), False),
+    ]
+    # Half of the attended keys of 1000 FLOPs of attention, beside 3000 of the indexers.
+    assert found["saving"][2] == pytest.approx(1000 / 2 / 4000)
+    frames["audit"] = pl.DataFrame({"passed": [False]})
+    assert recommendations.run(frames, SETTINGS)["recommendation_options"].is_empty()
+
+
 def test_the_saving_at_64k_is_of_the_projected_cost() -> None:
     table = pruning({(None, 0): (0, 0), (None, 1): (0.0, 0.0)})
     (row,) = changes({"indexer_heads.pruning": table, "facts": facts()})
