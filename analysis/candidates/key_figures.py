@@ -158,8 +158,8 @@ def _printed(axes: Axes, line: int, rows: Sequence[Row | None], looks: Sequence[
     after = f" {unit}" if unit not in ("share", "ratio", "score", "") else ""
     if len(own) > _TOLD:
         places = min((one for row, _ in own if (one := _digits(row)) is not None), default=None)
-        ends = (pick(float(row["difference"]) for row, _ in own) for pick in (min, max))
-        return _beside(axes, line, f"{span(*ends, unit, places, signed=True)}{after}", INK, 7.0)
+        least, most = (pick(float(row["difference"]) for row, _ in own) for pick in (min, max))
+        return _beside(axes, line, f"{span(least, most, unit, places, signed=True)}{after}", INK, 7.0)
     for place, (row, style) in enumerate(own):
         shift = _shift(place, len(own))
         size = 8.0 if len(own) == 1 else 7.0 if len(own) == 2 else 6.2

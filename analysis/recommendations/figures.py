@@ -54,7 +54,7 @@ def taken_away(options: Mapping[str, pl.DataFrame], looks: Mapping[str, Look]) -
         axes.axhline(0, color=INK, linewidth=0.9)
         axes.set_xlabel("operations saved")
         within = [own.filter((pl.col("kind") == kind) & (pl.col("expected_loss") <= _HIGHEST)) for own in rows.values()]
-        far = max((float(found) for own in within if (found := own["saved"].max()) is not None), default=0.0)
+        far = float(np.concatenate([[0.0], *(values(own, "saved") for own in within)]).max())
         axes.set_xlim(0, 1.15 * far or None)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None if far < 0.04 else 0))

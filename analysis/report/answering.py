@@ -49,8 +49,8 @@ def share_with_interval(row: Row, name: str = "value", low: str = "ci_low", high
     >>> share_with_interval({"value": 0.25, "ci_low": 0.195, "ci_high": 0.305})
     '25.0\u202f% (CI 19.5 to 30.5\u202f%)'
     """
-    value, *ends = (None if (found := known(row[key])) is None else 100 * found for key in (name, low, high))
-    places = decimals(ends, value)
+    value, start, end = (None if (found := known(row[key])) is None else 100 * found for key in (name, low, high))
+    places = decimals((start, end), value)
     if value is None or places is None:
         return percent(row[name]) if value is not None else number(None)
-    return f"{number(value, places=places)}\u202f% (CI {span(*ends, places=places)}\u202f%)"
+    return f"{number(value, places=places)}\u202f% (CI {span(start, end, places=places)}\u202f%)"

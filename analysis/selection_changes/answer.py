@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 
 from indexscope.analysis.report.answering import NAMED, called, leading, share_with_interval
@@ -53,7 +55,7 @@ def _rows(page: ModelPage, metric: str) -> pl.DataFrame | None:
     return None if frame is None else frame.filter((pl.col("metric") == metric) & pl.col("value").is_finite())
 
 
-def _overall(rows: pl.DataFrame) -> dict[str, object] | None:
+def _overall(rows: pl.DataFrame) -> dict[str, Any] | None:
     whole = rows.filter(pl.col("layer").is_null())
     return whole.row(0, named=True) if whole.height else None
 
