@@ -51,6 +51,16 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class MeasuredRow:
+    """One metric of all models, as text; None where a model lacks it."""
+
+    metric: str
+    wanted: str
+    unit: str
+    cells: tuple[Measured | None, ...]
+
+
+@dataclass(frozen=True)
 class Section:
     """A heading inside a table and the rows under it."""
 
@@ -180,12 +190,29 @@ def _names(report: ReportInput, model: str) -> set[str]:
 
 def measured_sections(report: ReportInput, model: str) -> tuple[Section, ...]:
     """All metrics over all layers of one model, in groups."""
-    rows = {
-        row["metric"]: row for row in report.own_metrics(model).filter(pl.col("layer").is_null()).iter_rows(named=True)
-    }
+    rows = _overall(report, model)
+    return tuple(Section(group.title, tuple(rows[metric] for metric in group.metrics)) for group in grouped(rows))
+
+
+def measured_table(report: ReportInput, models: Sequence[str]) -> tuple[Section, ...]:
+    """All metrics over all layers of these models, in groups; rows are `MeasuredRow`."""
+    each = [_overall(report, model) for model in models]
+    found = {metric: row for rows in reversed(each) for metric, row in rows.items()}
     return tuple(
-        Section(group.title, tuple(_measured(rows[metric]) for metric in group.metrics)) for group in grouped(rows)
+        Section(
+            group.title,
+            tuple(
+                MeasuredRow(metric, found[metric].wanted, found[metric].unit, tuple(rows.get(metric) for rows in each))
+                for metric in group.metrics
+            ),
+        )
+        for group in grouped(found)
     )
+
+
+def _overall(report: ReportInput, model: str) -> dict[str, Measured]:
+    rows = report.own_metrics(model).filter(pl.col("layer").is_null())
+    return {row["metric"]: _measured(row) for row in rows.iter_rows(named=True)}
 
 
 def _measured(row: Mapping[str, Any]) -> Measured:
