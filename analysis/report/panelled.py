@@ -48,6 +48,12 @@ def panels() -> tuple[Panel, ...]:
     return tuple(sorted(questions.declared("panel", Panel), key=lambda panel: (places[panel.chapter], panel.order)))
 
 
+@cache
+def declared_answers() -> tuple[Answer, ...]:
+    """The answers of all questions, in the order of a chapter."""
+    return tuple(sorted(questions.declared("answer", Answer), key=lambda answer: answer.order))
+
+
 def asked(page: ModelPage) -> Iterator[tuple[Panel, Frames]]:
     """Every panel that a model has frames for, and those of them that have rows."""
     for panel in panels():
@@ -85,7 +91,7 @@ def shown_panels(page: ModelPage) -> tuple[Shown, ...]:
 def answers(report: ReportInput) -> dict[ChapterKey, tuple[str, ...]]:
     """What each chapter opens with."""
     found: dict[ChapterKey, list[str]] = {chapter.key: [] for chapter in CHAPTERS}
-    for answer in sorted(questions.declared("answer", Answer), key=lambda answer: answer.order):
+    for answer in declared_answers():
         found[answer.chapter] += answer.say(report)
     return {key: tuple(sentences[:_SENTENCES]) for key, sentences in found.items()}
 

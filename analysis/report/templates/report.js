@@ -60,7 +60,7 @@ function sortable(table) {
   const written = [...body.rows];
   heads.forEach((head, place) => {
     const button = make("button", { type: "button", class: "sort" });
-    const name = head.innerText.replace(/\s+/g, " ").trim() || `column ${place + 1}`;
+    const name = head.textContent.replace(/\s+/g, " ").trim() || `column ${place + 1}`;
     button.setAttribute("aria-label", `Sort by ${name}`);
     head.append(" ", button);
     button.addEventListener("click", () => {
