@@ -19,11 +19,10 @@ def across(report: ReportInput) -> list[Drawn]:
         Drawn(
             "key-numbers",
             "Key numbers",
-            f"Differences from the baseline with their {report.interval}, in units of each metric's margin; grey: "
-            "within the margin, which is no difference that matters. Filled: a difference was detected; hollow: none "
-            "was. An arrow is beyond the axis. The numbers are in the metric's own unit; below the line, change "
-            "relative to the baseline of what has no margin. Where nothing differs, about "
-            f"{percent(1 - report.confidence)} of the bars leave out zero by chance.",
+            f"Differences from the baseline in units of each metric's margin, better to the right, and in print; bars: "
+            f"{report.interval}, of which about {percent(1 - report.confidence)} miss zero by chance where nothing "
+            "differs. Grey: within the margin. Hollow: no difference detected. Below the line: change relative to the "
+            "baseline of what has no margin.",
             key_differences(report.comparisons, {name: own for name, own in looks.items() if name in candidates}),
         ),
         Drawn(

@@ -9,11 +9,12 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from indexscope.analysis.metrics.registry import label as metric_label
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import largest, spread, values
+from indexscope.analysis.plots.lines import percents
 from indexscope.analysis.plots.style import INK, MUTED, legend_above, look, new_figure, short_labels, styled
 
 COMPONENTS = ("indexer", "selection", "attention", "model")
@@ -66,7 +67,7 @@ def cost_by_length(
         if column == "relative":
             axes.axhline(1, color=INK, linewidth=0.9)
             axes.set_ylim(0, max(1.08, 1.08 * max(float(np.nanmax(values(rows, column))) for rows in frames.values())))
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+            percents(axes.yaxis)
         else:
             _powers(axes)
     legend_above(figure, figure.axes)

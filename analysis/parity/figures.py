@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import by_layer, largest, values
-from indexscope.analysis.plots.lines import banded, layers_across
+from indexscope.analysis.plots.lines import banded, layers_across, percents
 from indexscope.analysis.plots.style import Look, legend_above, look, new_figure, short_labels, styled
 from indexscope.analysis.plots.where import Shade, maps
 
@@ -47,7 +47,7 @@ def agreement(dumps: Mapping[str, pl.DataFrame], looks: Mapping[str, Look]) -> F
             note(axes, own.rows, "layer", "value", panel=label(metric), series=name, unit="share")
         axes.set_title(label(metric))
         layers_across(axes)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        percents(axes.yaxis)
     figure.axes[0].set_ylim(top=1.01)
     if len(looks) > 1:
         legend_above(figure, figure.axes)

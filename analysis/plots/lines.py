@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.axis import Axis
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from indexscope.analysis.plots.drawing import Array
 from indexscope.analysis.plots.style import Look
@@ -17,6 +18,12 @@ def banded(axes: Axes, x: Array, value: Array, low: Array, high: Array, style: L
     axes.fill_between(x, low, high, color=style.colour, alpha=0.18, linewidth=0)
     marker = style.marker if len(x) <= FEW else ""
     axes.plot(x, value, color=style.colour, marker=marker, linestyle=style.line, label=label)
+
+
+def percents(axis: Axis) -> None:
+    """Shares as per cent, with as many decimals as a tick needs."""
+    axis.set_major_locator(MaxNLocator(nbins=6))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}\u202f%".replace("-", "−")))
 
 
 def layers_across(axes: Axes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from indexscope.analysis.names import plain
-from indexscope.analysis.recommendations.words import sentence
+from indexscope.analysis.recommendations.words import line
 from indexscope.analysis.report.answering import leading
 from indexscope.analysis.report.inputs import ModelPage, ReportInput
 from indexscope.analysis.report.panel import Answer
@@ -31,7 +31,7 @@ def _first(page: ModelPage) -> str:
     frame = page.frame("recommendations", "recommendations")
     if frame is None:
         return ""
-    text = sentence(frame.sort("rank").row(0, named=True), short=True)
+    text = line(frame.sort("rank").row(0, named=True))
     return text if text.startswith("k ") else f"{text[:1].lower()}{text[1:]}"
 
 

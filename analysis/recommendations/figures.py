@@ -8,11 +8,10 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import values
-from indexscope.analysis.plots.lines import banded
+from indexscope.analysis.plots.lines import banded, percents
 from indexscope.analysis.plots.style import INK, Look, legend_above, new_figure, short_labels, styled
 
 _KINDS = {
@@ -56,8 +55,7 @@ def taken_away(options: Mapping[str, pl.DataFrame], looks: Mapping[str, Look]) -
         within = [own.filter((pl.col("kind") == kind) & (pl.col("expected_loss") <= _HIGHEST)) for own in rows.values()]
         far = float(np.concatenate([[0.0], *(values(own, "saved") for own in within)]).max())
         axes.set_xlim(0, 1.15 * far or None)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None if far < 0.04 else 0))
+        percents(axes.xaxis)
     losses = np.concatenate([values(own, "expected_loss") for own in rows.values()])
     top = min(_HIGHEST, max(0.012, 1.1 * float(losses.max())))
     figure.axes[0].set_ylim(min(-0.004, 1.1 * float(losses.min())), top)

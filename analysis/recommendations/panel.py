@@ -7,7 +7,7 @@ from typing import Any
 
 from indexscope.analysis.plots.style import look
 from indexscope.analysis.recommendations.figures import taken_away
-from indexscope.analysis.recommendations.words import NOTHING, rounded, sentence
+from indexscope.analysis.recommendations.words import NOTHING, line, rounded, sentence
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import DASH, known, number, span
 from indexscope.analysis.report.overlaid import overlaid
@@ -23,7 +23,7 @@ def _words(frames: Frames) -> Sequence[str]:
         return []
     rows = frames["recommendations"].sort("rank").head(3).to_dicts()
     more = frames["recommendations"].height - len(rows)
-    sentences = [sentence(row, short=True) for row in rows]
+    sentences = [sentence(row) for row in rows]
     if more > 0:
         sentences.append(f"{more} further {'change is' if more == 1 else 'changes are'} in the table.")
     sentences.append(
@@ -36,7 +36,7 @@ def _words(frames: Frames) -> Sequence[str]:
 def _advice(frames: Frames) -> str:
     if "recommendations" not in frames:
         return ""
-    return sentence(frames["recommendations"].sort("rank").row(0, named=True), short=True)
+    return line(frames["recommendations"].sort("rank").row(0, named=True))
 
 
 def across(report: ReportInput) -> list[Drawn]:

@@ -68,11 +68,26 @@ def rounded(share: float) -> str:
     return "< 0.1 %" if share < 0.001 else percent(float(f"{share:.2g}"))
 
 
-def sentence(row: Row, short: bool = False) -> str:
-    """Change, effect and saving; short for a line of its own."""
-    change = shortened(str(row["change"])) if short else str(row["change"])
-    start = change if change.startswith("k ") else f"{change[:1].upper()}{change[1:]}"
-    return f"{start}: {effect(row)}{savings(row)}."
+def sentence(row: Row) -> str:
+    """Change, effect and saving in full."""
+    return f"{_capital(str(row['change']))}: {effect(row)}{savings(row)}."
+
+
+def line(row: Row) -> str:
+    """The same for a line of its own."""
+    loss, low, high = (known(row[name]) for name in ("expected_loss", "ci_low", "ci_high"))
+    what = effect(row)
+    if loss is not None and (low is None or high is None) and abs(loss) <= NOTHING:
+        what = "costs no measurable recall"
+    here, long = known(row["saving"]), known(row["saving_at_64k"])
+    shares = [f"{rounded(here)}{OF}"] if here else []
+    shares += [f"{rounded(long)}{'' if here else OF} at 64 k"] if long else []
+    saved = f", saves {', '.join(shares)}" if shares else ""
+    return f"{_capital(shortened(str(row['change'])))}: {what}{saved}."
+
+
+def _capital(change: str) -> str:
+    return change if change.startswith("k ") else f"{change[:1].upper()}{change[1:]}"
 
 
 def shortened(change: str) -> str:
@@ -82,14 +97,14 @@ def shortened(change: str) -> str:
     'k = 48 in layers 0 and 2, and 96 in layer 1 instead of 64 everywhere'
     >>> shortened("k = 9 in layer 0, 10 in layer 1, 8 in layers " + ", ".join(map(str, range(2, 40))) + ", and 7 in "
     ...           "layer 40 instead of 64 everywhere (5 keys fewer in all)")
-    'another k in each layer (7 to 10) instead of 64 everywhere (5 keys fewer in all)'
+    'k of 7 to 10 by layer instead of 64 everywhere'
     """
     if len(change) <= _ROOM:
         return change
     if (now := re.search(r"instead of .*$", change)) and change.startswith("k = "):
         each = [int(found) for found in re.findall(r"(\d+) in layers?", change)]
         if each:
-            return f"another k in each layer ({min(each)} to {max(each)}) {now[0]}"
+            return f"k of {min(each)} to {max(each)} by layer {now[0].partition(' (')[0]}"
     users = re.findall(r"layers? ([\d, and]+?) (?:reuse|that)", change)
     if change.startswith("let ") and users:
         count = sum(len(re.findall(r"\d+", own)) for own in users)

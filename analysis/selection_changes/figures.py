@@ -15,7 +15,7 @@ from indexscope.analysis.plots.beside import legend_below
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import Array, by_layer, largest, values
 from indexscope.analysis.plots.lifts import log_two, positive
-from indexscope.analysis.plots.lines import banded, layers_across
+from indexscope.analysis.plots.lines import banded, layers_across, percents
 from indexscope.analysis.plots.style import INK, Look, legend_above, look, new_figure, short_labels, styled
 from indexscope.analysis.plots.where import Shade, maps
 
@@ -74,7 +74,7 @@ def changes_by_layer(choices: Mapping[str, pl.DataFrame], looks: Mapping[str, Lo
             note(axes, own.rows, "layer", "value", panel=title, series=name, unit="share")
         axes.set_title(title)
         layers_across(axes)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        percents(axes.yaxis)
     moved = [axes for axes, (metric, _) in zip(figure.axes, panels, strict=True) if metric != "selection_kept"]
     top = max((axes.get_ylim()[1] for axes in moved), default=0.0)
     for axes in moved:  # the two are there to be held against each other

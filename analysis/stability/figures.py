@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import largest, values
+from indexscope.analysis.plots.lines import percents
 from indexscope.analysis.plots.style import Look, legend_above, look, new_figure, short_labels, styled
 
 
@@ -56,8 +57,7 @@ def changed_by_variant(
             note(axes, rows, "changed", at, ["variant"], panel=title, series=name)
         axes.set_title(title)
         axes.set_xlim(left=0, right=max(0.001, axes.get_xlim()[1]))
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        percents(axes.xaxis)
         axes.set_xlabel("selection that changes")
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
