@@ -32,11 +32,11 @@ _CHARTED = {
         "Nats between this model's next-token distribution and the baseline's.",
         [("baseline", "output_kl", "mean"), ("baseline", "output_kl_median", "median")],
     ),
-    "Perplexity ratio": (
-        "Perplexity relative to the baseline's, and to that of the model's own dense attention; 1 is no change.",
+    "Perplexity": (
+        "Change in per cent from the baseline's perplexity, and from that of the model's own dense attention.",
         [
-            ("baseline", "perplexity_ratio", "to the baseline's"),
-            ("dense", "perplexity_ratio", "to that of dense attention"),
+            ("baseline", "perplexity_ratio", "from the baseline's"),
+            ("dense", "perplexity_ratio", "from that of dense attention"),
         ],
     ),
 }
@@ -147,6 +147,8 @@ def charts(frames: Frames) -> list[Chart]:
 def _chart(by: pl.DataFrame, axis: str, what: str) -> Chart:
     kinds = pl.DataFrame(_CHARTED[what][1], schema=["against", "statistic", "of"], orient="row")
     rows = by.filter(pl.col("axis") == axis).join(kinds, on=["against", "statistic"]).sort("of", "bin")
+    if what == "Perplexity":
+        rows = rows.with_columns((pl.col("value", "ci_low", "ci_high") - 1) * 100)
     return Chart(
         f"{what} by {axis}",
         _CHARTED[what][0],

@@ -215,15 +215,17 @@ def charts(frames: Frames) -> list[Chart]:
     where, distances = frames.get("parity_where"), frames.get("parity_distances")
     found = []
     if where is not None:
-        for column, metric in (("rows_identical", "rows_identical"), ("overlap", "selection_overlap")):
+        differing = where.with_columns(rows=1 - pl.col("rows_identical"), keys=1 - pl.col("overlap"))
+        for column, title, about in (
+            ("rows", "Where rows differ", "Share of rows whose keys are not the baseline's."),
+            ("keys", "Where keys are missing", "Share of the baseline's keys that the dump does not select."),
+        ):
             found.append(
                 Chart(
-                    f"Where {label(metric)} are the baseline's"
-                    if column == "rows_identical"
-                    else "Where keys are shared",
-                    f"{label(metric).capitalize()}, share by layer and query position.",
+                    title,
+                    about,
                     "map",
-                    by_position(where, column),
+                    by_position(differing, column),
                     x="layer",
                     y="position",
                     shade=column,

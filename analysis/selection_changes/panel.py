@@ -182,11 +182,16 @@ def charts(frames: Frames) -> list[Chart]:
             Chart("Selection shared by layer", about, "line", kept, x="layer", y="value", series="of", xlabel="layer")
         )
     for column, title, about, middle in (
-        ("overlap", "Where selections differ", "Overlap (Jaccard) with the baseline's selection.", None),
+        (
+            "differs",
+            "Where selections differ",
+            "What is missing to a full overlap (Jaccard) with the baseline's.",
+            None,
+        ),
         ("mass_lost", "Where attention is lost", "Baseline's attention on dropped keys less that on added.", 0.0),
     ):
         if where is not None:
-            cells = by_position(where, column)
+            cells = by_position(where.with_columns(differs=1 - pl.col("overlap")), column)
             found.append(
                 Chart(
                     title,

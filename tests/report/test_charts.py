@@ -77,10 +77,13 @@ def test_stability_and_transitions_keep_what_their_pictures_showed(frames: dict[
 
 
 def test_divergence_is_drawn_by_position_and_by_class() -> None:
-    charts = titled(list(OUTPUTS.charts(output_frames("light", 1, 8))))
+    frames = output_frames("light", 1, 8)
+    charts = titled(list(OUTPUTS.charts(frames)))
     assert set(charts["Divergence by position"].frame["of"]) == {"mean", "median"}
     assert charts["Divergence by token class"].kind == "dots"
-    assert set(charts["Perplexity ratio by position"].frame["of"]) == {
-        "to the baseline's",
-        "to that of dense attention",
-    }
+    rows = charts["Perplexity by position"].frame
+    assert set(rows["of"]) == {"from the baseline's", "from that of dense attention"}
+    ratio = frames["output_divergence_by"].filter(
+        (pl.col("statistic") == "perplexity_ratio") & (pl.col("axis") == "position")
+    )
+    assert rows["value"].max() == pytest.approx(100 * (ratio["value"].max() - 1))
