@@ -262,7 +262,7 @@ def test_layers_and_heads_that_can_be_chosen_are_those_of_the_frames() -> None:
     given = report(USUAL)
     explorer = data(rendered(USUAL)["report.html"])["explorers"]["model-2"]
     assert explorer["layers"] == [0, 1, 2, 3] and explorer["heads"] == 8
-    (heads,) = [chart for chart in explorer["charts"] if chart["kind"] == "dots"]
+    (heads,) = [chart for chart in explorer["charts"] if chart["choose"]]
     by_head = (
         given.models[1]
         .analyses["distribution"]["by_head"]
