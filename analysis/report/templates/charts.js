@@ -64,9 +64,10 @@ function frame(svg, chart, rows) {
     const text = String(named ? label(value) : shown(value));
     svg.append(word(at, HIGH - BOTTOM + 13, text.length > 15 ? `${text.slice(0, 14)}…` : text, turned));
   }
-  if (chart.xlabel) svg.append(word((LEFT + WIDE - RIGHT) / 2, HIGH - 4, chart.xlabel, { "text-anchor": "middle" }));
+  const foot = named ? HIGH : HIGH - 22; // turned words take more room
+  if (chart.xlabel) svg.append(word((LEFT + WIDE - RIGHT) / 2, foot - 4, chart.xlabel, { "text-anchor": "middle" }));
   svg.append(draw("path", { d: `M${LEFT} ${TOP}V${HIGH - BOTTOM}H${WIDE - RIGHT}`, fill: "none", stroke: MUTED, "stroke-width": 0.8 }));
-  return { x, y, ground: y(chart.log ? 1 : Math.max(bottom, 0)), thick: ((WIDE - LEFT - RIGHT) / (high - low)) * 0.7 };
+  return { x, y, foot, ground: y(chart.log ? 1 : Math.max(bottom, 0)), thick: ((WIDE - LEFT - RIGHT) / (high - low)) * 0.7 };
 }
 
 const SHAPES = {
@@ -111,7 +112,7 @@ function closed(rows, chart) {
 }
 
 // Names the series above a chart, in as many lines as they take: the chart grows upward.
-function legend(svg, kinds) {
+function legend(svg, kinds, foot) {
   const names = draw("g", {});
   svg.append(names);
   let [across, down] = [LEFT, 0];
@@ -126,7 +127,7 @@ function legend(svg, kinds) {
     across += 24 + wide;
   });
   names.setAttribute("transform", `translate(0 ${-down})`);
-  svg.setAttribute("viewBox", `0 ${-down} ${WIDE} ${HIGH + down}`);
+  svg.setAttribute("viewBox", `0 ${-down} ${WIDE} ${foot + down}`);
 }
 
 const [PALE, DEEP, OTHER] = [[247, 251, 255], [8, 64, 129], [166, 54, 3]];
@@ -154,7 +155,7 @@ function mapped(svg, chart, rows) {
   const right = WIDE - 64;
   let wide = (right - left) / across.length;
   let tall = Math.min(Math.max(9, 170 / up.length), 24);
-  if (across.length === up.length && across.every((value, at) => value === up[at])) wide = tall = Math.min(wide, 300 / up.length);
+  if (across.length === up.length && across.every((value, at) => value === up[at])) wide = tall = Math.min(wide, 300 / up.length, 48);
   const bottom = 12 + tall * up.length;
   const x = (value) => left + wide * across.indexOf(value);
   const y = (value) => bottom - tall * (up.indexOf(value) + 1);
@@ -208,7 +209,7 @@ function charted(figure, chart, layer, head) {
   }
   const at = frame(svg, chart, rows);
   const kinds = chart.series ? [...new Set(rows.map((row) => row[chart.series]))] : [""];
-  legend(svg, kinds.filter(Boolean));
+  legend(svg, kinds.filter(Boolean), at.foot);
   const parts = kinds.map((kind, number) => {
     const own = chart.series ? rows.filter((row) => row[chart.series] === kind) : rows;
     const spots = SHAPES[chart.kind](svg, at, chart, own, HUES[number % HUES.length], DASHES[number % DASHES.length], head);
