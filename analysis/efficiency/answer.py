@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from indexscope.analysis.names import plain
@@ -12,17 +14,15 @@ from indexscope.analysis.report.numbers import known, number, percent
 from indexscope.analysis.report.panel import Answer
 from indexscope.analysis.report.sentences import join
 
+_WHERE = ("at the study's lengths", "at 64 k tokens")
+
 
 def say(report: ReportInput) -> list[str]:
     """Indexers beside the baseline's; the share of dense attention's cost, or what a model without indexer costs."""
     pages = leading(report)
     found = [text for page in pages if (text := _against_baseline(report, page))]
     shown = [*([report.baseline] if report.baseline is not None else []), *pages] or report.measured[:1]
-    relative = [text for page in shown if page.has_indexer and (text := _relative(report, page))]
-    if relative:
-        found.append(
-            f"By formula, as served, indexer and attention together cost {join(relative)} of what dense attention does."
-        )
+    found += _relative(report, [page for page in shown if page.has_indexer])
     dense = [text for page in shown if not page.has_indexer and (text := _dense(report, page))]
     return [*found, *dense]
 
@@ -55,15 +55,27 @@ def _change(share: float, less: str = "less") -> str:
     return f"{percent(float(f'{abs(share):.3g}'))} {less if share < 0 else 'more'}"
 
 
-def _relative(report: ReportInput, page: ModelPage) -> str:
-    """Its cost at the study's lengths and at 64 k, in percent of dense attention."""
-    here, long = _metric(report, page.name, "relative_cost"), _at_long(page)
+def _relative(report: ReportInput, pages: Sequence[ModelPage]) -> list[str]:
+    """Cost of indexer and attention in per cent of dense attention's: at the study's lengths, at 64 k, or at both."""
+    shares = {
+        "at the study's lengths": [_metric(report, page.name, "relative_cost") for page in pages],
+        "at 64 k tokens": [_at_long(page) for page in pages],
+    }
+    held = {where: own for where, own in shares.items() if own and None not in own}
+    if not held:
+        return []
     told = [
-        f"{percent(float(f'{share:.3g}'))} {where}"
-        for share, where in ((here, "at the study's lengths"), (long, "at 64 k tokens"))
-        if share is not None
+        f"{' and '.join(_share(own[place]) for own in held.values())} ({plain(page.name)})"
+        for place, page in enumerate(pages)
     ]
-    return f"{' and '.join(told)} ({plain(page.name)})" if told else ""
+    return [
+        f"By formula, as served, indexer and attention together cost {' and '.join(held)} {join(told)} of what dense "
+        "attention does."
+    ]
+
+
+def _share(share: float | None) -> str:
+    return percent(float(f"{share or 0.0:.3g}"))
 
 
 def _at_long(page: ModelPage) -> float | None:

@@ -151,3 +151,19 @@ def test_every_answer_stands_numbers_that_leak() -> None:
     given = report(candidates=("light", "other"), audit_failed=("light",)).for_readers()
     said = [text for answer in questions.declared("answer", Answer) for text in answer.say(given)]
     assert any("light (leaks)" in text for text in said)
+
+
+def test_relative_costs_are_told_of_the_lengths_that_every_model_has() -> None:
+    given = report()
+    rows = given.metrics.with_columns(
+        value=pl.when((pl.col("metric") == "relative_cost") & (pl.col("model") == "light"))
+        .then(0.25)
+        .otherwise("value")
+    )
+    base = rows.filter((pl.col("metric") == "relative_cost") & (pl.col("model") == "baseline"))["value"].item()
+    assert COSTS.say(replace(given, metrics=rows))[1] == (
+        f"By formula, as served, indexer and attention together cost at the study's lengths {100 * base:.3g}\u202f% "
+        "(baseline) and 25\u202f% (light) of what dense attention does."
+    )
+    without = rows.filter((pl.col("metric") != "relative_cost") | (pl.col("model") != "light"))
+    assert len(COSTS.say(replace(given, metrics=without))) == 1
