@@ -9,12 +9,12 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from indexscope.analysis.metrics.registry import label as metric_label
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import largest, spread, values
-from indexscope.analysis.plots.lines import percents
+from indexscope.analysis.plots.lines import percents, powers
 from indexscope.analysis.plots.style import INK, MUTED, legend_above, look, new_figure, short_labels, styled
 
 COMPONENTS = ("indexer", "selection", "attention", "model")
@@ -69,7 +69,7 @@ def cost_by_length(
             axes.set_ylim(0, max(1.08, 1.08 * max(float(np.nanmax(values(rows, column))) for rows in frames.values())))
             percents(axes.yaxis)
         else:
-            _powers(axes)
+            powers(axes)
     legend_above(figure, figure.axes)
     return figure
 
@@ -96,28 +96,11 @@ def _finish(axes: Axes, frames: Mapping[str, pl.DataFrame], label: str) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _powers(axes: Axes) -> None:
-    """Powers of ten upwards, and what lies between where there are few."""
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    narrow = high / low < 1e3
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=9))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _amount(value)))
-
-
 def _tokens(value: float) -> str:
     for size, suffix in ((2**20, "M"), (2**10, "k")):
         if value >= size and value % size == 0:
             return f"{value / size:g}{suffix}"
     return f"{value:g}"
-
-
-def _amount(value: float) -> str:
-    power = int(np.floor(np.log10(value) + 1e-9)) if value > 0 else 0
-    if -4 < power < 4:
-        return f"{value:g}"
-    return "10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def _peak(rows: pl.DataFrame) -> int:

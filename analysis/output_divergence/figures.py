@@ -8,11 +8,10 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import largest, values
-from indexscope.analysis.plots.lines import banded
+from indexscope.analysis.plots.lines import banded, powers
 from indexscope.analysis.plots.style import INK, Look, legend_above, look, new_figure, short_labels, styled
 
 _AXES = ("position", "token class")
@@ -85,8 +84,7 @@ def divergence(
             note(axes, rows, x, "value", ["label", "statistic", "unit"], panel=title, series=name)
         positive = all((rows["value"] > 0).all() for rows in frames.values())
         if positive:
-            axes.set_yscale("log")
-            axes.yaxis.set_minor_locator(NullLocator())
+            powers(axes)
         step = 2 if len(bins) > 6 else 1
         shown = list(bins)[(len(bins) - 1) % step :: step]
         turned = {"rotation": 25, "ha": "right"} if title.startswith("query") else {}

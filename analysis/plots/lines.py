@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from indexscope.analysis.plots.drawing import Array
 from indexscope.analysis.plots.style import Look
@@ -24,6 +25,25 @@ def percents(axis: Axis) -> None:
     """Shares as per cent, with as many decimals as a tick needs."""
     axis.set_major_locator(MaxNLocator(nbins=6))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}\u202f%".replace("-", "−")))
+
+
+def powers(axes: Axes) -> None:
+    """A logarithmic axis upwards: powers of ten, and what lies between where there are few."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 1e3 else (1.0,), numticks=9))
+    axes.yaxis.set_minor_locator(NullLocator())
+    # Plain text: mathematical text is off, since names come from foreign files.
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _amount(value)))
+
+
+def _amount(value: float) -> str:
+    power = int(np.floor(np.log10(value) + 1e-9)) if value > 0 else 0
+    if -4 < power < 4:
+        return f"{value:g}"
+    first = f"{value / 10.0**power:.0f}"
+    raised = "10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return raised if first == "1" else f"{first}·{raised}"
 
 
 def layers_across(axes: Axes) -> None:

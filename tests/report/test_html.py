@@ -159,6 +159,11 @@ def test_no_study_shows_more_than_sixteen_figures(case: str) -> None:
         assert shown.count("<figure ") <= 1
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_no_figure_shows_markup_for_text(case: str) -> None:
+    assert "mathdefault" not in rendered(CASES[case])["report.html"]
+
+
 def test_many_candidates_are_ranked_and_the_best_shown_in_full() -> None:
     given = report(layers=2, candidates=tuple(f"candidate {place}" for place in range(20)))
     html = render(given)["report.html"]
