@@ -5,8 +5,16 @@ from __future__ import annotations
 import polars as pl
 
 from indexscope.analysis.clustering.choice import FOUND_AGAIN
-from indexscope.analysis.clustering.figures import cluster_map, pattern_types_by_layer
+from indexscope.analysis.clustering.figures import (
+    REACH,
+    cluster_map,
+    features_of,
+    pattern_types_by_layer,
+    pattern_types_of_models,
+)
+from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import DASH, count, known, number, percent_with_interval, span
+from indexscope.analysis.report.overlaid import overlaid
 from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
 
 STABLE = 0.8
@@ -110,6 +118,19 @@ def draw(frames: Frames) -> list[Drawn]:
     ]
 
 
+def across(report: ReportInput) -> list[Drawn]:
+    """The types by layer of at most four models."""
+    models = overlaid(report, 4)
+    figure = pattern_types_of_models(report.frames("clustering", "pattern_types"), models)
+    caption = (
+        "Share of each layer's attention maps, a map being one head on one sample, by rules that were checked on "
+        "planted patterns; ‘mixed’ is what no rule fits clearly."
+    )
+    if len(models) < len(report.measured):
+        caption += f" {len(models)} of {len(report.measured)} models are shown."
+    return [Drawn("pattern-types", "Pattern types by layer", caption, figure)]
+
+
 def tables_of_clusters(frames: Frames) -> list[TextTable]:
     """The clusters with their sizes."""
     if "clusters" not in frames:
@@ -120,6 +141,43 @@ def tables_of_clusters(frames: Frames) -> list[TextTable]:
     ]
     caption = "Clusters of attention heads; a row of the clustering is one head on one sample"
     return [TextTable(caption, ("cluster", "name", "rows", "share, %", "CI", "n (samples)"), tuple(lines))]
+
+
+def charts(frames: Frames) -> list[Chart]:
+    """The types of a layer, and the clusters' centres."""
+    return [*chart_types(frames), *_centres(frames)]
+
+
+def _centres(frames: Frames) -> list[Chart]:
+    if "clusters" not in frames:
+        return []
+    rows = frames["clusters"].sort("cluster")
+    features = features_of(rows)
+    share = pl.col("share") / pl.col("share").sum().over("feature")
+    means = rows.unpivot(features, index=["cluster", "share"], variable_name="feature", value_name="mean")
+    apart = means.with_columns(
+        apart=pl.col("mean") - (pl.col("mean") * share).sum().over("feature"),
+        place=pl.col("feature").replace_strict(
+            {feature: place for place, feature in enumerate(features)}, return_dtype=pl.Int32
+        ),
+    )
+    # A feature of larger numbers than shares is coloured by its own largest difference.
+    reach = pl.max_horizontal(pl.col("apart").abs().max().over("feature"), REACH) / REACH
+    return [
+        Chart(
+            "Centres of the clusters",
+            "Mean of each feature in the cluster, coloured by its difference from that of all maps.",
+            "map",
+            apart.select("place", "feature", "cluster", "mean", shade=pl.col("apart") / reach),
+            x="place",
+            labels="feature",
+            y="cluster",
+            ylabel="cluster",
+            shade="shade",
+            middle=0.0,
+            digits=3,
+        )
+    ]
 
 
 def chart_types(frames: Frames) -> list[Chart]:
@@ -149,13 +207,14 @@ CLUSTERS = Panel(
     words_on_choice,
     draw,
     tables_of_clusters,
-    charts=chart_types,
+    charts=charts,
+    across=across,
 )
 TRUST = Panel(
     analysis="clustering",
     order=40,
     chapter="trust",
-    title="How far the clusters can be believed",
+    title="How stable the clusters are",
     about=(
         "k-means always finds clusters: whether it finds the same ones again says more. Intervals resample samples and "
         "leave the clusters as they are; seeds and halves tell how far the clusters themselves would change."

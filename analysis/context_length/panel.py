@@ -7,11 +7,13 @@ from typing import Any
 
 import polars as pl
 
-from indexscope.analysis.context_length.figures import metrics_by_length
+from indexscope.analysis.context_length.figures import lengths_of_models, metrics_by_length
 from indexscope.analysis.context_length.resampled import FOLLOWED, SKILL
-from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.metrics.registry import REGISTRY, label
+from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import count, decimals, number, span
-from indexscope.analysis.report.panel import Drawn, Frames, Panel, TextTable
+from indexscope.analysis.report.overlaid import overlaid
+from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
 from indexscope.analysis.report.sentences import name_of, with_unit
 
 _SHOWN = ("selection_recall", "oracle_recall", "random_recall", SKILL, "output_error", "sparsity_cost")
@@ -53,16 +55,35 @@ def _sentence(row: Mapping[str, Any]) -> str:
 
 def draw(frames: Frames) -> list[Drawn]:
     """Recall, skill and sparsity cost over length."""
-    onset = None
-    if "onset" in frames:
-        own = frames["onset"].filter((pl.col("metric") == SKILL) & pl.col("layer").is_null())
-        onset = None if own.is_empty() else own["length"][0]
-    figure = metrics_by_length(frames["lengths"], onset) if "lengths" in frames else None
+    from_on = onset(frames["onset"]) if "onset" in frames else None
+    figure = metrics_by_length(frames["lengths"], from_on) if "lengths" in frames else None
     caption = (
         "Queries in the last power of two before each context length, over all layers; bands are confidence intervals "
         "from a bootstrap over samples. Recall counts queries in effect only."
     )
     return [Drawn("by-length", "Recall and cost by context length", caption, figure)]
+
+
+def onset(frame: pl.DataFrame) -> int | None:
+    """The length from which on skill over all layers is detectably lower, or None."""
+    own = frame.filter((pl.col("metric") == SKILL) & pl.col("layer").is_null())["length"].drop_nulls()
+    return int(own[0]) if own.len() else None
+
+
+def across(report: ReportInput) -> list[Drawn]:
+    """Recall and skill over length of all models."""
+    onsets = {
+        name: length
+        for name, frame in report.frames("context_length", "onset").items()
+        if (length := onset(frame)) is not None
+    }
+    figure = lengths_of_models(report.frames("context_length", "lengths"), onsets, overlaid(report))
+    caption = (
+        "Queries in the last power of two before each length, over all layers. Recall falls by itself, as the same k "
+        "is a smaller share of the keys; skill is 0 for a random and 1 for the best choice of as many keys. Bands are "
+        f"the {report.interval}; rings mark the length from which on skill is detectably lower."
+    )
+    return [Drawn("context-length", "Attention kept by context length", caption, figure)]
 
 
 def tables(frames: Frames) -> Sequence[TextTable]:
@@ -90,6 +111,35 @@ def _cell(row: Mapping[str, Any] | None) -> str:
     return f"{number(row['value'], places=places)} ({span(row['ci_low'], row['ci_high'], '', places)})"
 
 
+def charts(frames: Frames) -> list[Chart]:
+    """Recall between its bounds and skill at each length, over all layers."""
+    if "lengths" not in frames:
+        return []
+    at = (pl.col("kind") == "at") & pl.col("layer").is_null() & pl.col("value").is_finite()
+    metrics = {metric: label(metric) for metric in _SHOWN[:4]}
+    rows = frames["lengths"].filter(at & pl.col("metric").is_in(list(metrics))).sort("metric", "length")
+    places = {length: place for place, length in enumerate(sorted(rows["length"].unique()))}
+    return [
+        Chart(
+            "Attention kept by context length, between its bounds",
+            "Queries in the last power of two before each length, over all layers. Bands are the intervals.",
+            "line",
+            rows.select(
+                *("value", "ci_low", "ci_high"),
+                pl.col("metric").replace(metrics),
+                pl.col("length").cast(pl.String),
+                place=pl.col("length").replace_strict(places, return_dtype=pl.Int32),
+            ),
+            x="place",
+            xlabel="context length (tokens, log)",
+            labels="length",
+            y="value",
+            ylabel="share, skill",
+            series="metric",
+        )
+    ]
+
+
 PANEL = Panel(
     analysis="context_length",
     order=30,
@@ -106,4 +156,6 @@ PANEL = Panel(
     words=words,
     draw=draw,
     tables=tables,
+    charts=charts,
+    across=across,
 )

@@ -1,4 +1,4 @@
-"""The panel on how many keys would do."""
+"""The panel on the key budget."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from indexscope.analysis.key_budget.figures import recall_curves, score_drift
+from indexscope.analysis.key_budget.figures import DRIFT, budgets_of_models, recall_curves, score_drift
+from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import DASH, count, known, number, percent, span
-from indexscope.analysis.report.panel import Drawn, Frames, Panel, TextTable
+from indexscope.analysis.report.overlaid import overlaid
+from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
 
 TARGETS = (0.90, 0.95, 0.99)
 _TARGET = 0.95
@@ -123,6 +125,28 @@ def draw(frames: Frames) -> list[Drawn]:
     ]
 
 
+def across(report: ReportInput) -> list[Drawn]:
+    """Recall over k of all models."""
+    own = {
+        name: float(row["k"])
+        for name, budgets in report.frames("key_budget", "budgets").items()
+        if (row := _row(budgets, None, "model", None)) is not None and row["k"] is not None
+    }
+    models = overlaid(report)
+    figure = budgets_of_models(report.frames("key_budget", "curve"), own, models)
+    what = (
+        "Solid: keys in the order of the index scores; dotted: most attended keys first. Rings mark each model's own "
+        "k. "
+        if any(name in own for name in models)
+        else "Most attended keys first: no selection of as many keys keeps more. "
+    )
+    caption = (
+        f"Share of the dense attention that k keys keep, mean over all sampled queries. {what}A query with fewer keys "
+        f"keeps all. Bands are the {report.interval}."
+    )
+    return [Drawn("key-budget", "Attention kept by number of keys", caption, figure)]
+
+
 def tables(frames: Frames) -> Sequence[TextTable]:
     """The smallest fixed k of each layer for each target."""
     if "budgets" not in frames:
@@ -145,6 +169,75 @@ def tables(frames: Frames) -> Sequence[TextTable]:
     return (TextTable(caption, ("layer", "held now", *heads), tuple(rows), open=False),)
 
 
+def charts(frames: Frames) -> list[Chart]:
+    """Recall over k and the drift of the scores, of a layer."""
+    return [*_curves(frames), *_drift(frames)]
+
+
+def _curves(frames: Frames) -> list[Chart]:
+    if "curve" not in frames:
+        return []
+    rows = frames["curve"].filter(pl.col("layer").is_not_null()).sort("layer", "k")
+    keys = {k: place for place, k in enumerate(sorted(rows["k"].unique()))}
+    parts = [
+        rows.filter(pl.col(value).is_finite()).select(
+            "layer",
+            pl.col("k").replace_strict(keys, return_dtype=pl.Int32).alias("place"),
+            pl.col("k").cast(pl.String),
+            pl.lit(words).alias("order"),
+            recall=value,
+            ci_low=f"{prefix}ci_low",
+            ci_high=f"{prefix}ci_high",
+        )
+        for words, value, prefix in (
+            ("indexer's order", "indexer_recall", ""),
+            ("best order", "oracle_recall", "oracle_"),
+        )
+    ]
+    return [
+        Chart(
+            "Attention kept by number of keys in the layer",
+            "The gap between the lines is what a better indexer could win with as many keys. Bands are the intervals.",
+            "line",
+            pl.concat(parts),
+            x="place",
+            xlabel="keys per query, k (log)",
+            labels="k",
+            y="recall",
+            ylabel="attention kept (share)",
+            series="order",
+            digits=3,
+        )
+    ]
+
+
+def _drift(frames: Frames) -> list[Chart]:
+    if "drift" not in frames:
+        return []
+    known_ones = pl.col("quantity").is_in(list(DRIFT)) & pl.col("value").is_finite() & pl.col("layer").is_not_null()
+    rows = frames["drift"].filter(known_ones).sort("quantity", "layer", "bucket")
+    first = (2 ** pl.col("bucket").cast(pl.Int64) - 1).cast(pl.String)
+    return [
+        Chart(
+            "Drift of the index scores in the layer",
+            "Where the k-th score moves, one threshold for all positions would select too many keys here and too few "
+            "there. Bands are the intervals.",
+            "line",
+            rows.select(
+                *("layer", "bucket", "value", "ci_low", "ci_high"),
+                pl.col("quantity").replace(DRIFT),
+                first.alias("from"),
+            ),
+            x="bucket",
+            xlabel="query position from (tokens, log)",
+            labels="from",
+            y="value",
+            ylabel="index score",
+            series="quantity",
+        )
+    ]
+
+
 PANEL = Panel(
     analysis="key_budget",
     order=20,
@@ -158,4 +251,6 @@ PANEL = Panel(
     words=words,
     draw=draw,
     tables=tables,
+    charts=charts,
+    across=across,
 )

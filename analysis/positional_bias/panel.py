@@ -10,6 +10,7 @@ import polars as pl
 from indexscope.analysis.positional_bias.figures import lift_curves, lift_map
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import count, decimals, number, percent, span
+from indexscope.analysis.report.overlaid import overlaid
 from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
 
 _PARTS = (
@@ -17,6 +18,8 @@ _PARTS = (
     ("oldest_bias", "the oldest tenth (sinks)"),
     ("other_bias", "all other keys"),
 )
+#: Powers of two at which the map of lifts ends.
+_POWERS = 4
 _COLUMNS = (
     "positional_bias",
     "positional_bias_floor",
@@ -103,9 +106,16 @@ def tables(frames: Frames) -> Sequence[TextTable]:
 
 def across(report: ReportInput) -> list[Drawn]:
     """The lift of all models."""
-    caption = f"Selections over those expected from exposure alone: 1 is no bias. Bands are the {report.interval}."
-    figure = lift_curves(report.frames("positional_bias", "lift"), report.names)
-    return [Drawn("lift", "Positional bias of the selection", caption, figure)]
+    models = overlaid(report)
+    lifts = {name: frame for name, frame in report.frames("positional_bias", "lift").items() if name in models}
+    selects = [name for name, frame in lifts.items() if frame["lift"].count()]
+    parts = ["How many times as often keys are selected as by a random choice of as many."] if selects else []
+    if len(selects) < len(lifts):
+        whose = "Of models without an indexer: how" if selects else "How"
+        parts.append(f"{whose} many times as much attention as an even spread would give keys get.")
+    caption = " ".join([*parts, f"1: no preference. Bands are the {report.interval}."])
+    title = "Positional bias of the selection" if selects else "Positional bias of the attention"
+    return [Drawn("lift", title, caption, lift_curves(lifts, models))]
 
 
 def draw_lift(frames: Frames) -> list[Drawn]:
@@ -140,11 +150,34 @@ def chart_lift(frames: Frames) -> list[Chart]:
     if "lift" not in frames:
         return []
     rows = frames["lift"].filter((pl.col("axis") == "distance") & pl.col("layer").is_not_null())
+    selects = rows["lift"].count() > 0
+    if not selects:
+        rows = rows.with_columns(lift="attention_lift", ci_low="attention_ci_low", ci_high="attention_ci_high")
     rows = rows.filter(pl.col("lift").is_finite()).sort("layer", "bin")
+    if rows.is_empty():
+        return []
+    least = 2.0**-_POWERS
+    what = "Selections over those of a random choice of as many keys" if selects else "Attention over an even spread"
     return [
         Chart(
-            "Positional bias of the selection",
-            "Selections over those expected from exposure alone: 1 is no bias. The band is the interval.",
+            "Positional bias by layer",
+            f"{what}: green is more, purple is less. What lies beyond 1/{2**_POWERS} and {2**_POWERS} is coloured as "
+            "that.",
+            "map",
+            rows.select("layer", "bin", "label", lift=pl.col("lift").clip(least, 1 / least)),
+            x="bin",
+            xlabel="distance from query to key (tokens)",
+            labels="label",
+            y="layer",
+            ylabel="layer",
+            shade="lift",
+            middle=1.0,
+            log=True,
+            digits=3,
+        ),
+        Chart(
+            "Positional bias of the layer",
+            f"{what}: 1 is no bias. The band is the interval.",
             "line",
             rows.select("layer", "bin", "label", "lift", "ci_low", "ci_high", "n"),
             x="bin",
@@ -153,7 +186,7 @@ def chart_lift(frames: Frames) -> list[Chart]:
             y="lift",
             ylabel="lift",
             log=True,
-        )
+        ),
     ]
 
 

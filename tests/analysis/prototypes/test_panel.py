@@ -23,7 +23,11 @@ def test_a_prototype_shows_its_attention_and_nothing_of_the_future() -> None:
     figure = prototype_maps(chosen, maps)
     assert figure is not None
     cells = figure.axes[0].images[0].get_array()
-    assert np.ma.getmaskarray(np.ma.masked_invalid(cells)).sum(axis=1).tolist() == [24, 0]
+    future = np.ma.getmaskarray(np.ma.masked_invalid(cells)).sum(axis=1).tolist()
+    # Two queries for 96 tokens: each fills the half that is nearest to it, and nothing is drawn far before the first.
+    assert future == [48] * 23 + [24] * 49 + [0] * 24
+    left, right, bottom, top = figure.axes[0].images[0].get_extent()
+    assert (left, right, bottom, top) == (0, 96, 96, 0) and figure.axes[0].get_aspect() == 1
     assert figure.axes[0].get_title() or figure.axes[0].get_title(loc="left") == "0: layer 1 head 2"
     assert prototype_maps(chosen.clear(), maps) is None
 
@@ -38,9 +42,9 @@ def test_sparse_attention_stands_beside_the_dense_one_and_their_difference() -> 
     figure = sparse_against_dense(found, maps)
     assert figure is not None
     dense, sparse, difference, *_ = figure.axes
-    assert [axes.get_images()[0].get_array()[0, 3] for axes in (dense, sparse, difference)] == [0.75, 1.0, 0.25]
-    assert [axes.get_images()[0].get_array()[0, 40] for axes in (dense, sparse, difference)] == [0.25, 0.0, -0.25]
-    assert dense.get_ylabel() == "loses most: 25.0%\nlayer 1 head 2\nsample 7, query"
+    assert [axes.get_images()[0].get_array()[-1, 3] for axes in (dense, sparse, difference)] == [0.75, 1.0, 0.25]
+    assert [axes.get_images()[0].get_array()[-1, 40] for axes in (dense, sparse, difference)] == [0.25, 0.0, -0.25]
+    assert dense.get_ylabel() == "loses most: layer 1, head 2\nquery position (tokens)"
     frames = {"examples": found, "example_maps": maps}
     assert prototypes_panel.words_on_examples(frames) == [
         "Of 1 map with something left out, the one that loses most loses 25\u202f% of its dense attention."
