@@ -194,13 +194,9 @@ def stack_types(axes: Axes, rows: pl.DataFrame, by: str, panel: str = "") -> Non
     thin = len(places) > 30
     for kind, (colour, hatch) in fills.items():
         height = np.array([share.get((place, kind), 0.0) or 0.0 for place in places]) * 100
-        axes.add_patch(_columns(base, height, 0.9 if thin else 0.78)).set(
-            facecolor=colour,
-            hatch=hatch,
-            edgecolor=INK,
-            linewidth=0.2 if thin else 0.5,
-            label=str(kind),
-        )
+        shape = _columns(base, height, 0.9 if thin else 0.78)
+        shape.set(facecolor=colour, hatch=hatch, edgecolor=INK, linewidth=0.2 if thin else 0.5, label=str(kind))
+        axes.add_artist(shape)  # and not as a patch: its limits, which are set below, would take long to find
         stack = pl.DataFrame({by: places, "share": height / 100})
         note(axes, stack, np.arange(len(places)), base + height / 2, [by, "share"], panel=panel, series=str(kind))
         base += height
