@@ -59,8 +59,8 @@ def _types(rows: pl.DataFrame) -> TextTable:
         (str(row["pattern_type"]), *percent_with_interval(row), count(row["count"]), count(row["n"]))
         for row in overall.iter_rows(named=True)
     ]
-    caption = "Pattern types by rules, share of all rows in per cent (a row is one head on one sample)"
-    return TextTable(caption, ("pattern type", "share, %", "CI", "rows", "n (samples)"), tuple(lines))
+    caption = "Pattern types by rules, share of all attention maps in per cent (a map is one head on one sample)"
+    return TextTable(caption, ("pattern type", "share, %", "CI", "maps", "n (samples)"), tuple(lines))
 
 
 def _agreement(rows: pl.DataFrame) -> TextTable:
@@ -69,8 +69,8 @@ def _agreement(rows: pl.DataFrame) -> TextTable:
     for (cluster,), own in rows.sort("cluster").group_by("cluster", maintain_order=True):
         cells = {str(row["pattern_type"]): "{} ({})".format(*percent_with_interval(row)) for row in own.to_dicts()}
         lines.append((str(cluster), *(cells.get(name, DASH) for name in types), count(own["count"].sum())))
-    caption = "Pattern types by rules in each cluster, share of its rows in per cent (CI)"
-    return TextTable(caption, ("cluster", *types, "rows"), tuple(lines), open=False)
+    caption = "Pattern types by rules in each cluster, share of its maps in per cent (CI)"
+    return TextTable(caption, ("cluster", *types, "maps"), tuple(lines), open=False)
 
 
 def words_on_choice(frames: Frames) -> list[str]:
@@ -104,9 +104,9 @@ def draw(frames: Frames) -> list[Drawn]:
         Drawn(
             "clusters",
             "Clusters of attention heads",
-            "Above, the share of rows (a row is one head on one sample) in each cluster with its confidence interval "
+            "Above, the share of maps (a map is one head on one sample) in each cluster with its confidence interval "
             "over samples; below, the mean of each feature in the cluster, coloured by its difference from that of "
-            "all rows.",
+            "all maps.",
             None if clusters is None else cluster_map(clusters),
         ),
         Drawn(
@@ -139,8 +139,8 @@ def tables_of_clusters(frames: Frames) -> list[TextTable]:
         (str(row["cluster"]), str(row["name"]), count(row["size"]), *percent_with_interval(row), count(row["n"]))
         for row in frames["clusters"].sort("cluster").iter_rows(named=True)
     ]
-    caption = "Clusters of attention heads; a row of the clustering is one head on one sample"
-    return [TextTable(caption, ("cluster", "name", "rows", "share, %", "CI", "n (samples)"), tuple(lines))]
+    caption = "Clusters of attention maps; a map is one head on one sample"
+    return [TextTable(caption, ("cluster", "name", "maps", "share, %", "CI", "n (samples)"), tuple(lines))]
 
 
 def charts(frames: Frames) -> list[Chart]:
@@ -188,12 +188,12 @@ def chart_types(frames: Frames) -> list[Chart]:
     return [
         Chart(
             "Pattern types of the layer",
-            "Share of the layer's rows (a row is one head on one sample) of each type, by rules.",
+            "Share of the layer's attention maps (a map is one head on one sample) of each type, by rules.",
             "bars",
             rows.sort("pattern_type", "layer").select("pattern_type", "layer", "share", "count"),
             x="pattern_type",
             y="share",
-            ylabel="share of rows",
+            ylabel="share of maps",
         )
     ]
 

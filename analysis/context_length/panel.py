@@ -16,13 +16,16 @@ from indexscope.analysis.report.overlaid import overlaid
 from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
 from indexscope.analysis.report.sentences import name_of, with_unit
 
+_FEWEST = 4
+"""Decimals where the interval is too narrow, or not known, to tell how many."""
 _SHOWN = ("selection_recall", "oracle_recall", "random_recall", SKILL, "output_error", "sparsity_cost")
 
 
 def words(frames: Frames) -> Sequence[str]:
     """Where the selection begins to lose, over all layers; and in which layers first."""
     if "onset" not in frames:
-        return ["The indexer leaves nothing out, or there is none: nothing can be lost at any length measured."]
+        selects = "lengths" in frames and "selection_recall" in set(frames["lengths"]["metric"])
+        return ["The indexer leaves nothing out at any length measured: nothing can be lost."] if selects else []
     rows = frames["onset"]
     overall = list(rows.filter(pl.col("layer").is_null()).iter_rows(named=True))
     told = [_sentence(row) for row in overall if row["metric"] in FOLLOWED]
@@ -91,6 +94,9 @@ def tables(frames: Frames) -> Sequence[TextTable]:
     if "lengths" not in frames:
         return ()
     rows = frames["lengths"].filter(pl.col("layer").is_null() & pl.col("metric").is_in(_SHOWN))
+    # Below, nothing is left out: what is there is 0 or not defined.
+    first = rows.filter((pl.col("metric") == "selection_recall") & pl.col("value").is_finite())["length"].min()
+    rows = rows.filter(pl.col("length") >= first) if first is not None else rows.clear()
     metrics = [metric for metric in _SHOWN if metric in set(rows["metric"])]
     cells = {(row["metric"], row["length"], row["kind"]): row for row in rows.iter_rows(named=True)}
     found = []
@@ -100,7 +106,14 @@ def tables(frames: Frames) -> Sequence[TextTable]:
             for length in sorted(set(rows["length"]))
         ]
         what = "over all queries up to the length" if kind == "up to" else "over the last power of two alone"
-        found.append(TextTable(f"By context length, {what}", ("length (tokens)", *metrics), tuple(lines), open=False))
+        found.append(
+            TextTable(
+                f"By context length, {what}",
+                ("length (tokens)", *(label(metric) for metric in metrics)),
+                tuple(lines),
+                open=False,
+            )
+        )
     return found if metrics else ()
 
 
@@ -108,6 +121,7 @@ def _cell(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return number(None)
     places = decimals((row["ci_low"], row["ci_high"]), row["value"])
+    places = _FEWEST if places is None else places  # what is nearly nothing is nothing, not a power of ten
     return f"{number(row['value'], places=places)} ({span(row['ci_low'], row['ci_high'], '', places)})"
 
 
