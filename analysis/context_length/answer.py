@@ -27,13 +27,14 @@ def say(report: ReportInput) -> Sequence[str]:
     ).items():
         if first == longest:
             continue
-        whose = "" if len(models) == len(rows) else f" of {names(models)}"
+        where = f" in {names(models)}" if len(models) < len(rows) else ""
         less = f" less at {count(longest)} than at {count(first)}"
-        lost = of_each({name: with_interval(rows[name], "loss") for name in models}, alone, less)
+        unnamed = alone or len(models) == 1
+        lost = of_each({name: with_interval(rows[name], "loss") for name in models}, unnamed, less)
         told.append(
-            f"No lasting loss of the selection's skill{whose} with length is detected: {lost}."
+            f"No lasting loss of the selection's skill with length is detected{where}: {lost}."
             if length is None
-            else f"From {count(length)} tokens on the selection{whose} has detectably less skill: {lost}."
+            else f"From {count(length)} tokens on the selection has detectably less skill{where}: {lost}."
         )
     return told
 

@@ -1,4 +1,4 @@
-"""Whether clusters can be believed is told as the frames have it."""
+"""How stable the clusters are is told as the frames have it."""
 
 from __future__ import annotations
 

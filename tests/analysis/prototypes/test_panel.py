@@ -10,6 +10,7 @@ from indexscope.analysis.prototypes import panel as prototypes_panel
 from indexscope.analysis.prototypes.figures import prototype_maps
 from indexscope.analysis.prototypes.run import examples
 from tests.report.drawing import drawn
+from tests.report.studies import study
 
 
 def test_a_prototype_shows_its_attention_and_nothing_of_the_future() -> None:
@@ -52,3 +53,33 @@ def test_sparse_attention_stands_beside_the_dense_one_and_their_difference() -> 
     (picture,) = drawn(prototypes_panel.EXAMPLES, frames)
     assert "Sparse against dense attention" in picture
     assert sparse_against_dense(found.clear(), maps.clear()) is None and drawn(prototypes_panel.EXAMPLES, {}) == []
+
+
+def test_the_map_of_each_model_that_loses_most_is_a_row_of_squares_in_tokens() -> None:
+    def frames(layer: int) -> dict[str, pl.DataFrame]:
+        rows = []
+        for sample, lost in ((3, 0.25), (5, 0.75)):
+            attention, kept = np.zeros((2, 48), "<f2")
+            attention[3], attention[40], kept[3] = 1 - lost, lost, 1 - lost
+            rows.append((sample, layer, 2, 960, 959, attention.tobytes(), kept.tobytes()))
+        names = ["sample", "layer", "head", "length", "query", "map", "kept"]
+        found, maps = examples(pl.DataFrame(rows, schema=names, orient="row"))
+        return {"examples": found, "example_maps": maps}
+
+    asked = study({name: {"prototypes": frames(layer)} for layer, name in enumerate(("base", "light"))})
+    figure = prototypes_panel.EXAMPLES.across(asked)[0].figure
+    panels = [axes for axes in figure.axes if axes.get_images()]
+    assert [axes.get_title(loc="left") for axes in panels[:3]] == [
+        "dense",
+        "sparse: 75.0\u202f% left out",
+        "sparse less dense",
+    ]
+    assert [axes.get_ylabel() for axes in panels[::3]] == [
+        "base: layer 0, head 2\nquery position (tokens)",
+        "light: layer 1, head 2\nquery position (tokens)",
+    ]
+    assert all(axes.get_images()[0].get_extent() == [0, 960, 960, 0] and axes.get_aspect() == 1 for axes in panels)
+    assert set(figure.data["sample"]) == {5}
+    own = figure.data.filter((pl.col("panel") == "light, sparse less dense") & (pl.col("attention") != 0))
+    assert own.select("keys_from", "attention").rows() == [(60, 0.75), (800, -0.75)]
+    assert prototypes_panel.EXAMPLES.across(study({"dense": {}}))[0].figure is None
