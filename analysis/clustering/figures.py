@@ -13,6 +13,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
+from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.plots.beside import bar_beside
 from indexscope.analysis.plots.drawing import Array, note
 from indexscope.analysis.plots.frames import largest
@@ -109,7 +110,7 @@ def cluster_map(clusters: pl.DataFrame) -> Figure | None:
     told = ["cluster", "name", "feature", "mean"]
     note(axes, long, across, down, told, panel="centroid")
     axes.grid(visible=False)
-    axes.set_yticks(range(len(features)), features)
+    axes.set_yticks(range(len(features)), [label(name) for name in features])
     keys = [f"{cluster}: {name}" for cluster, name in zip(rows["cluster"], rows["name"], strict=True)]
     labels = short_labels(keys, 56)
     width = max(9, 88 // count)

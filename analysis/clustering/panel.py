@@ -12,6 +12,7 @@ from indexscope.analysis.clustering.figures import (
     pattern_types_by_layer,
     pattern_types_of_models,
 )
+from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import DASH, count, known, number, percent_with_interval, span
 from indexscope.analysis.report.overlaid import overlaid
@@ -161,6 +162,7 @@ def _centres(frames: Frames) -> list[Chart]:
             {feature: place for place, feature in enumerate(features)}, return_dtype=pl.Int32
         ),
     )
+    words = {name: label(name) for name in features}
     # A feature of larger numbers than shares is coloured by its own largest difference.
     reach = pl.max_horizontal(pl.col("apart").abs().max().over("feature"), REACH) / REACH
     return [
@@ -168,7 +170,7 @@ def _centres(frames: Frames) -> list[Chart]:
             "Centres of the clusters",
             "Mean of each feature in the cluster, coloured by its difference from that of all maps.",
             "map",
-            apart.select("place", "feature", "cluster", "mean", shade=pl.col("apart") / reach),
+            apart.select("place", pl.col("feature").replace(words), "cluster", "mean", shade=pl.col("apart") / reach),
             x="place",
             labels="feature",
             y="cluster",

@@ -251,7 +251,7 @@ PANEL = Panel(
     chapter="misses",
     title="Key budget",
     about=(
-        "How many keys would hold 90, 95 and 99 % of the dense attention (head mean) at the sampled queries: with one "
+        "How many keys would keep 90, 95 and 99 % of the dense attention (head mean) at the sampled queries: with one "
         "k for all queries, with a k for each, in the indexer's order and in the best. Index scores are computed for "
         "all keys whatever k is, so that a smaller k saves attention and not indexing."
     ),

@@ -85,8 +85,8 @@ def content_of_models(lifts: Mapping[str, pl.DataFrame], models: Sequence[str]) 
     )
     axes.set_ylim(len(kinds) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
-    for place in range(1, len(kinds)):
-        axes.axhline(place - 0.5, color=GRID, linewidth=0.7)
+    for border in range(1, len(kinds)):
+        axes.axhline(border - 0.5, color=GRID, linewidth=0.7)
     log_two(axes, "x")
     axes.set_title(f"n = {most} samples")
     axes.set_xlabel("lift (log)")

@@ -79,5 +79,5 @@ def test_the_centres_are_coloured_by_their_difference_from_the_mean_of_all_maps(
     )  # fmt: skip
     (chart,) = (chart for chart in CLUSTERS.charts({"clusters": clusters}) if chart.kind == "map")
     cells = {(row["feature"], row["cluster"]): (row["mean"], row["shade"]) for row in chart.frame.to_dicts()}
-    assert cells["local_mass", 0] == pytest.approx((0.4, -0.1)) and cells["local_mass", 1] == pytest.approx((0.8, 0.3))
+    assert cells["local mass", 0] == pytest.approx((0.4, -0.1)) and cells["local mass", 1] == pytest.approx((0.8, 0.3))
     assert cells["reach", 1] == pytest.approx((50.0, 0.5)) and chart.middle == 0
