@@ -12,7 +12,18 @@ from matplotlib.figure import Figure
 
 from indexscope.analysis.plots.address import POINTS_TO_PIXELS, SVG_NAMESPACE
 from indexscope.analysis.plots.compact import compact, small_image
-from indexscope.analysis.plots.style import house_style
+from indexscope.analysis.plots.style import (
+    BLUE,
+    GREEN,
+    GRID,
+    INK,
+    MUTED,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    house_style,
+)
 
 _FONTS = "'DejaVu Sans', Verdana, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
@@ -21,7 +32,25 @@ _HREF = "{http://www.w3.org/1999/xlink}href"
 _POINTS_PER_INCH = 72
 
 
-def to_svg(figure: Figure, identifier: str, title: str, description: str = "", standalone: bool = False) -> str:
+#: Colours of the house style that a page of another colour scheme changes, and what it calls them.
+_THEMED = {
+    INK: "ink",
+    MUTED: "f-muted",
+    GRID: "f-grid",
+    BLUE: "f-blue",
+    VERMILLION: "f-vermillion",
+    GREEN: "f-green",
+    PURPLE: "f-purple",
+    ORANGE: "f-orange",
+    SKY: "f-sky",
+}
+_VARIABLES = {colour.lower(): f"var(--{name},{colour})" for colour, name in _THEMED.items()}
+_COLOUR = re.compile(r"#[0-9a-f]{6}\b", re.I)
+
+
+def to_svg(
+    figure: Figure, identifier: str, title: str, description: str = "", standalone: bool = False, themed: bool = False
+) -> str:
     """Draw ``figure`` as SVG text.
 
     Args:
@@ -30,6 +59,7 @@ def to_svg(figure: Figure, identifier: str, title: str, description: str = "", s
         title: Name of the picture for screen readers.
         description: What the picture shows, for screen readers.
         standalone: Keep the XML namespace that a file of its own needs; a page needs none.
+        themed: Let the page that it stands in change its colours, by variables of its style sheet.
 
     Returns:
         One ``<svg>`` element: no XML declaration, document type, metadata, style sheet or address.
@@ -44,6 +74,8 @@ def to_svg(figure: Figure, identifier: str, title: str, description: str = "", s
     _strip(root)
     _rename(root, identifier)
     compact(root)
+    if themed:
+        _theme(root)
     _describe(root, identifier, title, description)
     if standalone:
         root.set("xmlns", SVG_NAMESPACE)
@@ -118,6 +150,14 @@ def _style(style: str) -> str:
         if key and key != "font-family":  # the root says it for all
             parts.append(f"{key}:{value.strip()}")
     return ";".join(parts)
+
+
+def _theme(root: ElementTree.Element) -> None:
+    """Name the colours that a page may change; what stands on a cell of a map is white or black, and stays so."""
+    for element in root.iter():
+        if "style" in element.attrib:
+            changed = _COLOUR.sub(lambda match: _VARIABLES.get(match[0].lower(), match[0]), element.attrib["style"])
+            element.set("style", changed)
 
 
 def _describe(root: ElementTree.Element, identifier: str, title: str, description: str) -> None:

@@ -15,7 +15,7 @@ from indexscope.analysis.names import markdown, plain
 from indexscope.analysis.report.catalogue import grouped
 from indexscope.analysis.report.judgement import Kind, judge
 from indexscope.analysis.report.markdown_table import table
-from indexscope.analysis.report.numbers import count, decimals, known, number, percent, span
+from indexscope.analysis.report.numbers import count, digits, known, percent
 from indexscope.analysis.statistics.margins import ROUNDING
 
 #: The words of a reading; "higher" and "lower" stand for a metric without a better direction.
@@ -197,16 +197,16 @@ def _cells(line: Line) -> tuple[str, ...]:
 
 def _line(row: Mapping[str, Any]) -> Line:
     unit = plain(row["unit"]) if row["unit"] else ""
-    places = decimals((known(row["ci_low"]), known(row["ci_high"])), known(row["a"]), known(row["b"]))
-    bounds = span(row["ci_low"], row["ci_high"], unit, places, signed=True)
+    style = digits(unit, (row["a"], row["b"], row["difference"]), (row["ci_low"], row["ci_high"]))
+    bounds = style.span(row["ci_low"], row["ci_high"], signed=True)
     kind, words = reading(row)
     return Line(
         metric=plain(row["metric"]),
         layer="all" if row["layer"] is None else str(row["layer"]),
         unit=unit,
-        a=number(row["a"], unit, places),
-        b=number(row["b"], unit, places),
-        difference=number(row["difference"], unit, places, signed=True),
+        a=style.number(row["a"]),
+        b=style.number(row["b"]),
+        difference=style.number(row["difference"], signed=True),
         interval=f"{bounds} *" if row["interval"] == "independent" else bounds,
         n=count(row["n"]),
         kind=kind,

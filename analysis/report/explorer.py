@@ -1,7 +1,7 @@
 """What the page lets a reader look at one layer and one head at a time: packed once, drawn by the page's script.
 
-Everything here is in the static figures and tables too, there for a few layers or for all of them together; without
-the script nothing is lost but the choice.
+Without the script the figures over all models and the tables of each remain; what is drawn here is in the stored
+tables too.
 """
 
 from __future__ import annotations
@@ -19,30 +19,31 @@ _DIGITS = 4
 
 
 def explorer_data(report: ReportInput, page: ModelPage) -> dict[str, Any] | None:
-    """The data as JSON values, or None for a model with a single layer or without layers.
+    """The data as JSON values, or None for a model of which there is nothing to draw.
 
-    ``layers`` and ``heads``: what can be chosen. ``charts``: of the panels, with ``columns`` as `column` packs them.
-    ``metrics``: columns of the layer's table. ``excerpt``: texts with selected tokens. ``notes``: what was left out.
+    ``layers`` and ``heads``: what can be chosen. ``charts``: of the panels, with ``columns`` as `column` packs them,
+    the chapter that they stand in, and whether they are of one layer. ``metrics``: columns of the layer's table.
+    ``excerpt``: texts with selected tokens. ``notes``: what was left out, by chapter.
     """
     metrics = _metrics(report, page)
-    layers = metrics["layer"].unique().sort().to_list()
-    if len(layers) < 2:
-        return None
     told = list(asked(page))
-    charts = [chart for panel, frames in told for chart in panel.charts(frames) if chart.frame.height]
-    excerpt = next((found for panel, frames in told if (found := panel.excerpt(frames)) is not None), None)
+    charts = [(panel.chapter, chart) for panel, frames in told for chart in panel.charts(frames) if chart.frame.height]
+    if metrics.is_empty() and not charts:
+        return None
+    excerpts = ((panel.chapter, panel.excerpt(frames)) for panel, frames in told)
+    excerpt = next(((chapter, found) for chapter, found in excerpts if found is not None), None)
     count = page.facts.get("attention_heads")
     return {
-        "layers": layers,
+        "layers": metrics["layer"].unique().sort().to_list(),
         "heads": int(count) if isinstance(count, int) else 0,
         "charts": [
             {name: value for name, value in vars(chart).items() if name not in ("frame", "digits", "note")}
-            | {"columns": _packed(chart.frame, chart.digits)}
-            for chart in charts
+            | {"chapter": chapter, "layered": chart.layered, "columns": _packed(chart.frame, chart.digits)}
+            for chapter, chart in charts
         ],
         "metrics": _packed(metrics),
-        "excerpt": None if excerpt is None else _packed(excerpt),
-        "notes": [chart.note for chart in charts if chart.note],
+        "excerpt": None if excerpt is None else {"chapter": excerpt[0], "columns": _packed(excerpt[1])},
+        "notes": [{"chapter": chapter, "text": chart.note} for chapter, chart in charts if chart.note],
     }
 
 

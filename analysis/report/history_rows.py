@@ -14,7 +14,7 @@ from indexscope.analysis.leaks import LEAKS, marked
 from indexscope.analysis.names import plain
 from indexscope.analysis.report.json_report import finite
 from indexscope.analysis.report.judgement import Judgement, judge
-from indexscope.analysis.report.numbers import DASH, decimals, number, span
+from indexscope.analysis.report.numbers import DASH, digits, number
 from indexscope.analysis.report.sentences import join
 
 
@@ -64,9 +64,9 @@ def cell(point: Point | None) -> Cell | None:
     """A point as text: as many digits as its interval allows."""
     if point is None:
         return None
-    places = decimals((point.ci_low, point.ci_high), point.value)
-    interval = span(point.ci_low, point.ci_high, point.unit, places)
-    return Cell(marked(number(point.value, point.unit, places), point.leaks), interval, judged(point))
+    style = digits(point.unit, (point.value,), (point.ci_low, point.ci_high))
+    interval = style.span(point.ci_low, point.ci_high)
+    return Cell(marked(style.number(point.value), point.leaks), interval, judged(point))
 
 
 def judged(point: Point) -> Judgement | None:

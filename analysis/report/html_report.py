@@ -14,17 +14,20 @@ from markupsafe import Markup
 
 from indexscope.analysis.names import plain
 from indexscope.analysis.report.catalogue import meaning
+from indexscope.analysis.report.chapters import CHAPTERS, Chapter, ChapterKey
 from indexscope.analysis.report.definitions import DEFINITIONS
 from indexscope.analysis.report.explorer import explorer_data
 from indexscope.analysis.report.glossary import glossary, slugs
 from indexscope.analysis.report.inputs import Level, ModelPage, ReportInput
-from indexscope.analysis.report.numbers import DASH, count, number, percent
+from indexscope.analysis.report.model_facts import facts_table
+from indexscope.analysis.report.numbers import DASH, percent
 from indexscope.analysis.report.over_time import LINK, PLACE
+from indexscope.analysis.report.overlaid import overlaid
 from indexscope.analysis.report.page import templates
-from indexscope.analysis.report.panelled import Shown, shown_panels
+from indexscope.analysis.report.panelled import Shown, answers, first_advice, shown_panels
 from indexscope.analysis.report.pictures import Picture
 from indexscope.analysis.report.provenance import provenance_groups
-from indexscope.analysis.report.ranking import RULE
+from indexscope.analysis.report.ranking import RULE, advised
 from indexscope.analysis.report.tables import (
     RANKING_HEADS,
     Compared,
@@ -35,7 +38,7 @@ from indexscope.analysis.report.tables import (
     key_rows,
     layer_table,
     length_rows,
-    measured_sections,
+    measured_table,
     ranking_rows,
 )
 from indexscope.analysis.report.verdict import Verdict, verdict
@@ -48,10 +51,8 @@ _LEVELS: dict[Level, str] = {
     "unchanged": "No difference detected in the headline metrics",
     "none": "Nothing compared",
 }
-SCRIPTS = ("report.js", "figures.js", "explorer.js")
+SCRIPTS = ("report.js", "figures.js", "charts.js", "choice.js", "search.js", "start.js")
 """Parts of the page's one script, in order."""
-_OPEN_LAYERS = 12
-"""Longer layer tables start folded."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,30 @@ class _Page:
     anchor: str
     name: str
     role: str
-    facts: tuple[tuple[str, str], ...]
-    metrics: tuple[Section, ...]
     layers: LayerTable | None
     panels: tuple[Shown, ...]
     explorer: dict[str, Any] | None
-    has_indexer: bool
+    run: bool
+
+    def of(self, chapter: ChapterKey) -> tuple[Shown, ...]:
+        """Its panels in one chapter."""
+        return tuple(panel for panel in self.panels if panel.chapter == chapter)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A chapter with what the template shows of it."""
+
+    chapter: Chapter
+    answers: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+    pages: tuple[tuple[_Page, tuple[Shown, ...]], ...]
+    drawn: bool
+
+    @property
+    def told(self) -> bool:
+        """Whether there is anything to show."""
+        return bool(self.answers or self.pictures or self.pages or self.drawn)
 
 
 @dataclass(frozen=True)
@@ -87,7 +106,7 @@ def build_html(report: ReportInput, pictures: Sequence[Picture]) -> str:
 
     Args:
         report: The report.
-        pictures: Its figures over all models.
+        pictures: Its figures over all models, each with the chapter that it stands in.
 
     Everything from outside (names, rules, provenance) passes through the template's escaping; only figures drawn here
     are inserted as they are. The page carries a content security policy that allows no request at all.
@@ -95,19 +114,23 @@ def build_html(report: ReportInput, pictures: Sequence[Picture]) -> str:
     script = "\n".join(_source(name).strip() for name in SCRIPTS) + "\n"
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     words, report = verdict(report), report.for_readers()
-    failed = report.causality["passed"].eq_missing(False).sum()
     found = slugs(report)
     keys = key_rows(report)
-    comparisons = [_comparison(report, page, place) for place, page in enumerate(report.candidates, 1)]
-    anchors = {page.name: f"model-{place}" for place, page in enumerate(report.models, 1)}
-    pages = [_page(report, page, anchors[page.name]) for page in report.models]
+    detailed = _detailed(report)
+    comparisons = [
+        _comparison(report, page, place) for place, page in enumerate(report.candidates, 1) if page in detailed
+    ]
+    pages = [_page(report, page, f"model-{place}") for place, page in enumerate(report.models, 1) if page in detailed]
+    measured = measured_table(report, [page.name for page in detailed if not page.dump])
+    parts = _parts(report, pages, pictures)
     template = templates().get_template("report.html.j2")
     return template.render(
         study=plain(report.study),
         verdict=words,
         level_words=_level_words(report, words),
-        failed_gates=report.gates["passed"].eq_missing(False).sum(),
-        failed_audits=failed,
+        failed_gates=[row for row in report.gates.iter_rows(named=True) if row["passed"] is False],
+        failed_audits=report.causality["passed"].eq_missing(False).sum(),
+        advice=first_advice(report, advised(report)),
         confidence=percent(report.confidence),
         samples=report.samples,
         baseline=plain(report.baseline.name) if report.baseline else "",
@@ -119,14 +142,17 @@ def build_html(report: ReportInput, pictures: Sequence[Picture]) -> str:
         ranking_heads=RANKING_HEADS,
         ranking_rule=RULE,
         words=DEFINITIONS,
+        overview=[picture for picture in pictures if picture.chapter == "overview"],
+        parts=parts,
         comparisons=comparisons,
+        undetailed=len(report.models) - len(detailed),
+        measured=measured,
+        facts=facts_table(detailed),
         slugs=found,
-        definitions=glossary(found, _tables(keys, comparisons, pages)),
-        figures=pictures,
-        data=embedded(_data(pictures, pages)),
+        definitions=glossary(found, _tables(keys, comparisons, measured)),
+        data=embedded(_data(report, pictures, pages)),
         pages=pages,
         provenance=provenance_groups(report.provenance),
-        open_layers=_OPEN_LAYERS,
         dash=DASH,
         history_place=Markup(PLACE),
         history_link=Markup(LINK),
@@ -137,23 +163,53 @@ def build_html(report: ReportInput, pictures: Sequence[Picture]) -> str:
     )
 
 
-def _data(pictures: Iterable[Picture], pages: Sequence[_Page]) -> dict[str, Any]:
-    """What the page's script reads: the rows of each figure, and what can be looked at layer by layer, by id."""
-    every = [*pictures, *(picture for page in pages for panel in page.panels for picture in panel.pictures)]
-    figures = {f"figure-{picture.identifier}": picture.data for picture in every if picture.data}
-    return {"figures": figures, "explorers": {page.anchor: page.explorer for page in pages if page.explorer}}
+def _detailed(report: ReportInput) -> list[ModelPage]:
+    """The models that the page tells all of; of the others it has a row among the candidates, and report.json all."""
+    kept = overlaid(report)
+    return [page for page in report.models if page.name in kept or page.dump]
+
+
+def _first_seen(report: ReportInput, pages: Sequence[_Page]) -> str:
+    """The model whose details are shown until a reader chooses: the best candidate, if there is one."""
+    names = [plain(name) for name in advised(report)]
+    return min(pages, key=lambda page: names.index(page.name)).anchor if pages else ""
+
+
+def _parts(report: ReportInput, pages: Sequence[_Page], pictures: Sequence[Picture]) -> list[_Part]:
+    told = answers(report)
+    drawn = {chart["chapter"] for page in pages if page.explorer for chart in page.explorer["charts"]}
+    return [
+        _Part(
+            chapter,
+            told[chapter.key],
+            tuple(picture for picture in pictures if picture.chapter == chapter.key),
+            tuple((page, own) for page in pages if (own := page.of(chapter.key))),
+            chapter.key in drawn,
+        )
+        for chapter in CHAPTERS
+        if chapter.key != "overview"
+    ]
+
+
+def _data(report: ReportInput, pictures: Iterable[Picture], pages: Sequence[_Page]) -> dict[str, Any]:
+    """What the page's script reads: the rows of each figure, the models, and what can be drawn of each, by id."""
+    return {
+        "figures": {f"figure-{picture.identifier}": picture.data for picture in pictures if picture.data},
+        "models": [{"id": page.anchor, "name": page.name} for page in pages],
+        "chosen": _first_seen(report, pages),
+        "explorers": {page.anchor: page.explorer for page in pages if page.explorer},
+    }
 
 
 def _tables(
-    keys: Iterable[tuple[Compared, object]], comparisons: Iterable[_Comparison], pages: Iterable[_Page]
+    keys: Iterable[tuple[Compared, object]], comparisons: Iterable[_Comparison], measured: Iterable[Section]
 ) -> Iterator[tuple[str, str, list[str]]]:
     """Id prefix, label and metrics of every table whose rows are metrics."""
     yield "key", "key numbers", [row.metric for row, _ in keys]
     for comparison in comparisons:
         names = [row.metric for section in comparison.sections for row in section.rows]
         yield comparison.anchor, f"comparison of {comparison.name}", names
-    for page in pages:
-        yield page.anchor, f"metrics of {page.name}", [row.metric for section in page.metrics for row in section.rows]
+    yield "all", "metrics of all models", [row.metric for section in measured for row in section.rows]
 
 
 def _level_words(report: ReportInput, words: Verdict) -> str:
@@ -180,43 +236,11 @@ def _page(report: ReportInput, page: ModelPage, anchor: str) -> _Page:
         anchor=anchor,
         name=plain(page.name),
         role=page.role,
-        facts=_facts(page),
-        metrics=measured_sections(report, page.name),
         layers=layer_table(report, page),
-        panels=shown_panels(page, anchor),
+        panels=shown_panels(page),
         explorer=explorer_data(report, page),
-        has_indexer=page.has_indexer or bool(page.dump),
+        run=not page.dump,
     )
-
-
-def _facts(page: ModelPage) -> tuple[tuple[str, str], ...]:
-    if page.dump:
-        return ("role", page.role), ("fingerprint", plain(page.fingerprint)), ("selections, made by", plain(page.dump))
-    facts = page.facts
-
-    def parameters(key: str) -> str:
-        return number(facts.get(key), "parameters")
-
-    def text(key: str) -> str:
-        return plain(facts[key]) if facts.get(key) not in (None, "") else DASH
-
-    rows = [
-        ("role", page.role),
-        ("fingerprint", plain(page.fingerprint)),
-        ("family", text("family")),
-        ("parameters", parameters("parameters")),
-        ("layers × attention heads", f"{count(facts.get('layers'))} × {count(facts.get('attention_heads'))}"),
-    ]
-    if page.has_indexer:
-        heads, width, layers = (count(facts.get(key)) for key in ("indexer_heads", "indexer_dim", "indexer_layers"))
-        rows += [
-            ("indexer heads × width", f"{heads} × {width}, in {layers} layers"),
-            ("keys selected per query, at most", count(facts.get("index_topk"))),
-            ("indexer parameters", parameters("indexer_parameters")),
-        ]
-    else:
-        rows.append(("indexer", "none (dense attention)"))
-    return (*rows, ("precision and device", f"{text('dtype')} on {text('device')}"))
 
 
 def embedded(data: Mapping[str, object]) -> str:

@@ -11,12 +11,12 @@ import polars as pl
 from indexscope.analysis.metrics.headline import key_metrics
 from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.report.inputs import ReportInput
-from indexscope.analysis.report.judgement import Judgement, Kind
-from indexscope.analysis.report.numbers import decimals, known, number, span
+from indexscope.analysis.report.judgement import DETECTED, Judgement, Kind
+from indexscope.analysis.report.numbers import digits, known
 from indexscope.analysis.report.tables import compared
 
-#: What a reading comes to: here an arrow says better or worse, whichever way the value went.
-SIGNS: Mapping[Kind, str] = {"better": "↑", "worse": "↓", "same": "=", "equivalent": "=", "different": "≠"}
+#: What a reading comes to where no direction is established.
+SIGNS: Mapping[Kind, str] = {"same": "=", "equivalent": "≈"}
 OPEN = "?"
 
 
@@ -31,8 +31,8 @@ class KeyNumber:
         value: The model's value.
         difference: From the baseline, signed.
         interval: Of the difference; of the value where nothing is compared.
-        sign: ↑ better, ↓ worse, = equal or equivalent, ≠ another value that is neither, ? open.
-        word: The same in words.
+        sign: ↑ or ↓ where a difference was detected, as the value went; ≈ equivalent, = equal, ? open.
+        word: How it is read: better, worse, higher, lower, equivalent.
     """
 
     label: str
@@ -78,16 +78,15 @@ def _compared(row: Mapping[str, Any]) -> KeyNumber:
 
 
 def _read(judgement: Judgement) -> tuple[str, str]:
-    if judgement.kind in ("better", "worse", "different") and not judgement.stands:
+    if judgement.kind in DETECTED and not judgement.stands:
         return OPEN, judgement.word
-    if judgement.kind in ("better", "worse", "equivalent"):  # without the direction, which the difference tells
-        return SIGNS[judgement.kind], judgement.kind
-    return SIGNS.get(judgement.kind, OPEN), judgement.word
+    if judgement.kind in ("better", "worse", "equivalent"):  # without the direction, which the sign tells
+        return SIGNS.get(judgement.kind, judgement.arrow), judgement.kind
+    return SIGNS.get(judgement.kind, judgement.arrow or OPEN), judgement.word
 
 
 def _measured(row: Mapping[str, Any]) -> KeyNumber:
     unit = str(row["unit"] or "")
-    low, high = known(row["ci_low"]), known(row["ci_high"])
-    places = decimals((low, high), known(row["value"]))
-    shown = number(row["value"], unit, places)
-    return KeyNumber(label(row["metric"]), unit, "", shown, "", span(low, high, unit, places), "", "")
+    style = digits(unit, (row["value"],), (row["ci_low"], row["ci_high"]))
+    shown, interval = style.number(row["value"]), style.span(row["ci_low"], row["ci_high"])
+    return KeyNumber(label(row["metric"]), unit, "", shown, "", interval, "", "")

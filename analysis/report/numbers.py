@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 DASH = "–"
@@ -12,6 +13,8 @@ _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"))
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _COUNTS = {"parameters", "tokens", "keys", "clusters"}
 _MOST_DECIMALS = 5
+_ROUNDING = 1e-9
+"""Share of a number below which an interval is nothing but rounding."""
 
 
 def known(value: object) -> float | None:
@@ -24,16 +27,77 @@ def known(value: object) -> float | None:
 def decimals(interval: Iterable[float | None], *values: float | None) -> int | None:
     """Decimals that show two digits of an interval's half-width, or None where there is no interval.
 
-    A difference of 0.0123 ± 0.0041 is worth four decimals; more would be noise, fewer would hide it.
+    A difference of 0.0123 ± 0.0041 is worth four decimals; more would be noise, fewer would hide it. There are five at
+    most: what is smaller is shown as nothing.
     """
     bounds = [bound for bound in interval if bound is not None]
-    if len(bounds) < 2 or bounds[1] <= bounds[0]:
+    largest = max((abs(value) for value in (*bounds, *values) if value is not None), default=0.0)
+    if len(bounds) < 2 or bounds[1] - bounds[0] <= _ROUNDING * largest:
         return None
     places = 1 - math.floor(math.log10((bounds[1] - bounds[0]) / 2))
-    if places > _MOST_DECIMALS:
-        return None
-    largest = max((abs(value) for value in (*bounds, *values) if value is not None), default=0.0)
-    return max(0, places) if largest < 1e6 else None
+    return min(max(0, places), _MOST_DECIMALS) if largest < 1e6 else None
+
+
+@dataclass(frozen=True)
+class Digits:
+    """How the numbers of one row are written, all alike: value, difference and bounds.
+
+    Attributes:
+        unit: Their unit.
+        places: Decimals; None where each has four significant digits of its own.
+        size: What they are divided by.
+        prefix: What stands for that.
+    """
+
+    unit: str
+    places: int | None
+    size: float = 1.0
+    prefix: str = ""
+
+    def number(self, value: object, signed: bool = False) -> str:
+        """One of them."""
+        amount = known(value)
+        if amount is None or not self.prefix:
+            return number(amount, self.unit, self.places, signed)
+        return f"{number(amount / self.size, places=self.places, signed=signed)}{self.prefix}"
+
+    def span(self, low: object, high: object, signed: bool = False) -> str:
+        """An interval as "low to high"; a dash where there is none, or where it is but rounding."""
+        bounds = known(low), known(high)
+        if bounds[0] is None or bounds[1] is None or (self.places is not None and _no_wider(bounds[0], bounds[1])):
+            return DASH
+        return f"{self.number(low, signed)} to {self.number(high, signed)}"
+
+
+def _no_wider(low: float, high: float) -> bool:
+    return high - low <= _ROUNDING * max(abs(low), abs(high))
+
+
+def digits(unit: str, values: Iterable[object], interval: Iterable[object] = ()) -> Digits:
+    """The digits of a row: as many as its interval allows, else four significant ones of its largest number.
+
+    Args:
+        unit: Of all numbers of the row.
+        values: The numbers.
+        interval: Lower and upper bound of what is uncertain about them.
+
+    >>> row = digits("share", (0.8022, 0.8, -0.00218), (-0.002276, -0.00208))
+    >>> [row.number(value) for value in (0.8022, 0.8, -0.00218)]
+    ['0.80220', '0.80000', '−0.00218']
+    >>> digits("FLOPs", (1_253_400.0, 355_980.0)).number(355_980.0)
+    '0.356\u202fM'
+    """
+    bounds = [known(bound) for bound in interval]
+    sizes = [abs(amount) for value in (*values, *bounds) if (amount := known(value)) is not None]
+    largest = max(sizes, default=0.0)
+    size, prefix = next((one for one in _PREFIXES if unit in _PREFIXED and largest >= one[0]), (1.0, ""))
+    scaled = [None if bound is None else bound / size for bound in bounds]
+    places = decimals(scaled, largest / size)
+    if places is None and all(amount == round(amount) for amount in sizes) and not prefix:
+        places = 0 if largest < 1e9 else None
+    elif places is None and 1e-4 <= largest / size < 1e6:
+        places = min(max(0, 3 - math.floor(math.log10(largest / size))), _MOST_DECIMALS)
+    return Digits(unit, places, size, f"\u202f{prefix}" if prefix else "")
 
 
 def number(value: object, unit: str = "", places: int | None = None, signed: bool = False) -> str:

@@ -95,6 +95,11 @@ class Chart:
     digits: int = 4
     note: str = ""
 
+    @property
+    def layered(self) -> bool:
+        """Whether it is of one layer at a time."""
+        return "layer" in self.frame.columns and "layer" not in (self.x, self.y)
+
 
 @dataclass(frozen=True)
 class TextTable:

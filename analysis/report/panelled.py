@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from functools import cache
 
 from indexscope.analysis import questions
-from indexscope.analysis.names import plain, visible
-from indexscope.analysis.report.chapters import CHAPTERS
+from indexscope.analysis.names import visible
+from indexscope.analysis.report.chapters import CHAPTERS, ChapterKey
 from indexscope.analysis.report.inputs import ModelPage, ReportInput
-from indexscope.analysis.report.panel import Drawn, Frames, Panel, Passage, TextTable
+from indexscope.analysis.report.overlaid import left_out
+from indexscope.analysis.report.panel import Answer, Frames, Panel, Passage, TextTable
 from indexscope.analysis.report.pictures import Picture, picture
 
 _LEVELS = 4
+_SENTENCES = 3
+"""That a chapter opens with."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,12 @@ class Marked:
 
 @dataclass(frozen=True)
 class Shown:
-    """What a page shows of one analysis."""
+    """What a page shows of one analysis of a model, in one of its chapters."""
 
+    chapter: ChapterKey
     title: str
     about: str
     words: tuple[str, ...]
-    pictures: tuple[Picture, ...]
     tables: tuple[TextTable, ...]
     passages: tuple[tuple[str, tuple[Marked, ...]], ...]
 
@@ -43,6 +46,12 @@ def panels() -> tuple[Panel, ...]:
     """The panels of all questions, in the order of the page."""
     places = {chapter.key: place for place, chapter in enumerate(CHAPTERS)}
     return tuple(sorted(questions.declared("panel", Panel), key=lambda panel: (places[panel.chapter], panel.order)))
+
+
+@cache
+def declared_answers() -> tuple[Answer, ...]:
+    """The answers of all questions, in the order of a chapter."""
+    return tuple(sorted(questions.declared("answer", Answer), key=lambda answer: answer.order))
 
 
 def asked(page: ModelPage) -> Iterator[tuple[Panel, Frames]]:
@@ -63,32 +72,38 @@ def first_advice(report: ReportInput, models: Iterable[str]) -> tuple[str, str] 
     return None
 
 
-def shown_panels(page: ModelPage, prefix: str) -> tuple[Shown, ...]:
+def shown_panels(page: ModelPage) -> tuple[Shown, ...]:
     """Every panel that has something to say of a model."""
     each = (
         Shown(
+            panel.chapter,
             panel.title,
             panel.about,
             tuple(panel.words(frames)),
-            _pictures(panel.draw(frames), prefix, plain(page.name)),
             tuple(panel.tables(frames)),
             tuple((passage.caption, _marked(passage)) for passage in panel.passages(frames)),
         )
         for panel, frames in asked(page)
     )
-    return tuple(shown for shown in each if shown.words or shown.pictures or shown.tables or shown.passages)
+    return tuple(shown for shown in each if shown.words or shown.tables or shown.passages)
+
+
+def answers(report: ReportInput) -> dict[ChapterKey, tuple[str, ...]]:
+    """What each chapter opens with."""
+    found: dict[ChapterKey, list[str]] = {chapter.key: [] for chapter in CHAPTERS}
+    for answer in declared_answers():
+        found[answer.chapter] += answer.say(report)
+    return {key: tuple(sentences[:_SENTENCES]) for key, sentences in found.items()}
 
 
 def study_pictures(report: ReportInput) -> tuple[Picture, ...]:
     """The figures over all models."""
-    shown = report.for_readers()
-    return tuple(drawn for panel in panels() for drawn in _pictures(panel.across(shown), "study"))
-
-
-def _pictures(drawn: Iterable[Drawn], prefix: str, of: str = "") -> tuple[Picture, ...]:
+    shown, more = report.for_readers(), left_out(report)
+    told = f" Of the candidates, {more} that rank below those shown are left out." if more else ""
     return tuple(
-        picture(f"{prefix}-{one.name}", one.title, one.caption, one.figure, of)
-        for one in drawn
+        picture(f"study-{one.name}", one.title, one.caption + told, one.figure, panel.chapter)
+        for panel in panels()
+        for one in panel.across(shown)
         if one.figure is not None
     )
 

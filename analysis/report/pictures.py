@@ -10,20 +10,31 @@ from matplotlib.figure import Figure
 from indexscope.analysis.plots.drawing import Drawing
 from indexscope.analysis.plots.packed import packed
 from indexscope.analysis.plots.svg import to_svg
+from indexscope.analysis.report.chapters import ChapterKey
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn figure: its id in the page, title, caption, SVG, and the rows behind its marks as `packed` gives them."""
+    """A drawn figure.
+
+    Attributes:
+        identifier: Its id in the page.
+        title: What it is called.
+        caption: How to read it.
+        svg: The picture.
+        data: The rows behind its marks, as `packed` gives them.
+        chapter: The chapter of the page that it stands in.
+    """
 
     identifier: str
     title: str
     caption: str
     svg: str
     data: dict[str, Any] | None = None
+    chapter: ChapterKey = "overview"
 
 
-def picture(identifier: str, title: str, caption: str, figure: Figure, of: str = "") -> Picture:
+def picture(identifier: str, title: str, caption: str, figure: Figure, chapter: ChapterKey = "overview") -> Picture:
     """Draw a figure.
 
     Args:
@@ -31,8 +42,7 @@ def picture(identifier: str, title: str, caption: str, figure: Figure, of: str =
         title: What it is called in the page.
         caption: How to read it.
         figure: The figure; a `Drawing` brings its rows along.
-        of: Whose figure it is, for readers who hear the title alone.
+        chapter: The chapter of the page that it stands in.
     """
-    svg = to_svg(figure, identifier, f"{title}, {of}" if of else title, caption)
     data = packed(figure) if isinstance(figure, Drawing) and figure.marks else None
-    return Picture(identifier, title, caption, svg, data)
+    return Picture(identifier, title, caption, to_svg(figure, identifier, title, caption, themed=True), data, chapter)

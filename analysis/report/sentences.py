@@ -12,7 +12,7 @@ from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.names import plain
 from indexscope.analysis.report.inputs import ModelPage, ReportInput
 from indexscope.analysis.report.judgement import judge
-from indexscope.analysis.report.numbers import decimals, known, number, percent, span
+from indexscope.analysis.report.numbers import digits, known, number, percent
 
 Outcome = Literal["better", "worse", "equivalent", "inconclusive", "same"]
 _UNSPOKEN = ("share", "ratio", "score", "")
@@ -33,24 +33,28 @@ def name_of(metric: str) -> str:
 
 def with_unit(value: object, unit: str, places: int | None = None, signed: bool = False) -> str:
     """A number with its unit, where the unit is one that is spoken."""
-    return number(value, unit, places, signed) + ("" if unit in _UNSPOKEN else f" {unit}")
+    return _spoken(number(value, unit, places, signed), unit)
+
+
+def _spoken(text: str, unit: str) -> str:
+    return text if unit in _UNSPOKEN else f"{text} {unit}"
 
 
 def sentence(row: Mapping[str, Any], outcome: Outcome, confidence: float) -> str:
     """One comparison row in words."""
     name, unit = name_of(row["metric"]), str(row["unit"] or "")
     difference, low, high = (known(row[key]) for key in ("difference", "ci_low", "ci_high"))
-    places = decimals((low, high), known(row["value"]), known(row["baseline"]))
-    values = f"{number(row['value'], unit, places)} against {with_unit(row['baseline'], unit, places)}"
+    style = digits(unit, (row["value"], row["baseline"], difference), (low, high))
+    values = f"{style.number(row['value'])} against {_spoken(style.number(row['baseline']), unit)}"
     if outcome == "same":
         where = "" if low is None else f" on every one of the {row['n']} samples"
         return f"{name}: equal{where} ({with_unit(row['value'], unit)})."
     if low is None or high is None:
         return f"{name}: {values}{_relative(row)}."
-    interval = f"{percent(confidence)} CI {span(low, high, unit, places, signed=True)}, n = {row['n']}"
-    amount, judgement = with_unit(difference, unit, places, signed=True), judge(row)
+    interval = f"{percent(confidence)} CI {style.span(low, high, signed=True)}, n = {row['n']}"
+    amount, judgement = _spoken(style.number(difference, signed=True), unit), judge(row)
     if outcome == "equivalent":
-        narrow = span(row["tost_low"], row["tost_high"], unit, places, signed=True)
+        narrow = style.span(row["tost_low"], row["tost_high"], signed=True)
         moved = f", though detectably {judgement.direction}" if judgement.direction else ""
         return (
             f"{name}: equivalent{moved} ({amount}; the {percent(2 * confidence - 1)} CI {narrow} lies within the "
@@ -61,7 +65,7 @@ def sentence(row: Mapping[str, Any], outcome: Outcome, confidence: float) -> str
     effect = known(row["effect"])
     size = "" if effect is None else f", effect size {number(effect, places=2, signed=True)}"
     return (
-        f"{name} is {judgement.direction} ({outcome}) by {with_unit(abs(difference or 0), unit, places)} "
+        f"{name} is {judgement.direction} ({outcome}) by {_spoken(style.number(abs(difference or 0)), unit)} "
         f"({values}; {interval}{size})."
     )
 
@@ -97,11 +101,11 @@ def portrait(report: ReportInput, page: ModelPage) -> str:
     for metric in ("nll", "selection_recall", "oracle_recall", "normalized_entropy"):
         if metric in found:
             row = found[metric]
-            places = decimals((known(row["ci_low"]), known(row["ci_high"])), known(row["value"]))
-            interval = span(row["ci_low"], row["ci_high"], row["unit"], places)
+            style = digits(row["unit"], (row["value"],), (row["ci_low"], row["ci_high"]))
+            interval = style.span(row["ci_low"], row["ci_high"])
             shown = f" ({percent(report.confidence)} CI {interval})" if interval != "–" else ""
             tail = "" if row["unit"] in _UNSPOKEN else f" {row['unit']}"
-            parts.append(f"{label(metric)} {number(row['value'], row['unit'], places)}{tail}{shown}")
+            parts.append(f"{label(metric)} {style.number(row['value'])}{tail}{shown}")
     kind = (
         ""
         if page.has_indexer

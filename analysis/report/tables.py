@@ -14,7 +14,7 @@ from indexscope.analysis.names import plain
 from indexscope.analysis.report.catalogue import LAYER_METRICS, grouped, meaning, paired, wanted
 from indexscope.analysis.report.inputs import ModelPage, ReportInput
 from indexscope.analysis.report.judgement import Judgement, judge
-from indexscope.analysis.report.numbers import DASH, count, decimals, known, number, span
+from indexscope.analysis.report.numbers import DASH, count, digits, known, number
 from indexscope.analysis.report.ranking import ranking
 
 
@@ -51,6 +51,16 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class MeasuredRow:
+    """One metric of all models, as text; None where a model lacks it."""
+
+    metric: str
+    wanted: str
+    unit: str
+    cells: tuple[Measured | None, ...]
+
+
+@dataclass(frozen=True)
 class Section:
     """A heading inside a table and the rows under it."""
 
@@ -79,23 +89,23 @@ class LayerTable:
 def compared(row: Mapping[str, Any]) -> Compared:
     """Format one comparison row; decimals follow from the interval of the difference."""
     unit = str(row["unit"] or "")
-    places = decimals((known(row["ci_low"]), known(row["ci_high"])), known(row["value"]), known(row["baseline"]))
+    style = digits(unit, (row["value"], row["baseline"], row["difference"]), (row["ci_low"], row["ci_high"]))
     judgement = judge(row)
-    shown = span(row["ci_low"], row["ci_high"], unit, places, signed=True)
+    shown = style.span(row["ci_low"], row["ci_high"], signed=True)
     return Compared(
         metric=row["metric"],
         meaning=meaning(row["metric"]),
         wanted=wanted(row["metric"]),
         unit=unit,
-        baseline=number(row["baseline"], unit, places),
-        value=number(row["value"], unit, places),
-        difference=number(row["difference"], unit, places, signed=True),
+        baseline=style.number(row["baseline"]),
+        value=style.number(row["value"]),
+        difference=style.number(row["difference"], signed=True),
         interval=DASH if judgement.kind == "same" else shown,  # what is left is rounding, which is no interval
         n=count(row["n"]),
         judgement=judgement,
         effect=number(row["effect"], places=2, signed=True),
         p=_probability(row["p_adjusted"]),
-        mde=number(row["mde"], unit, places),
+        mde=style.number(row["mde"]),
     )
 
 
@@ -158,11 +168,10 @@ RANKING_HEADS = (
 
 def _ranked(row: Mapping[str, Any], name: str, unit: str) -> str:
     low, high = (known(row[f"{name}_{end}"]) for end in ("low", "high"))
-    places = decimals((low, high))
-    difference = number(row[f"{name}_difference"], unit, places, signed=True)
-    if low is None:
-        return difference
-    return f"{difference} ({span(low, high, unit, places, signed=True)})"
+    style = digits(unit, (row[f"{name}_difference"],), (low, high))
+    difference = style.number(row[f"{name}_difference"], signed=True)
+    bounds = style.span(low, high, signed=True)
+    return difference if bounds == DASH else f"{difference} ({bounds})"
 
 
 def dropped(report: ReportInput, candidate: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -180,24 +189,41 @@ def _names(report: ReportInput, model: str) -> set[str]:
 
 def measured_sections(report: ReportInput, model: str) -> tuple[Section, ...]:
     """All metrics over all layers of one model, in groups."""
-    rows = {
-        row["metric"]: row for row in report.own_metrics(model).filter(pl.col("layer").is_null()).iter_rows(named=True)
-    }
+    rows = _overall(report, model)
+    return tuple(Section(group.title, tuple(rows[metric] for metric in group.metrics)) for group in grouped(rows))
+
+
+def measured_table(report: ReportInput, models: Sequence[str]) -> tuple[Section, ...]:
+    """All metrics over all layers of these models, in groups; rows are `MeasuredRow`."""
+    each = [_overall(report, model) for model in models]
+    found = {metric: row for rows in reversed(each) for metric, row in rows.items()}
     return tuple(
-        Section(group.title, tuple(_measured(rows[metric]) for metric in group.metrics)) for group in grouped(rows)
+        Section(
+            group.title,
+            tuple(
+                MeasuredRow(metric, found[metric].wanted, found[metric].unit, tuple(rows.get(metric) for rows in each))
+                for metric in group.metrics
+            ),
+        )
+        for group in grouped(found)
     )
+
+
+def _overall(report: ReportInput, model: str) -> dict[str, Measured]:
+    rows = report.own_metrics(model).filter(pl.col("layer").is_null())
+    return {row["metric"]: _measured(row) for row in rows.iter_rows(named=True)}
 
 
 def _measured(row: Mapping[str, Any]) -> Measured:
     unit = str(row["unit"] or "")
-    places = decimals((known(row["ci_low"]), known(row["ci_high"])), known(row["value"]))
+    style = digits(unit, (row["value"],), (row["ci_low"], row["ci_high"]))
     return Measured(
         metric=row["metric"],
         meaning=meaning(row["metric"]),
         wanted=wanted(row["metric"]),
         unit=unit,
-        value=number(row["value"], unit, places),
-        interval=span(row["ci_low"], row["ci_high"], unit, places),
+        value=style.number(row["value"]),
+        interval=style.span(row["ci_low"], row["ci_high"]),
         n=count(row["n"]),
     )
 

@@ -10,7 +10,7 @@ from rich.text import Text
 from indexscope.flows.tables import emit, new_console, written
 
 #: The sign of a reading stands between two columns' space and its word.
-_SIGN = re.compile(r"(?<=  )[↑↓=≠?] (?=\w)")
+_SIGN = re.compile(r"(?<=  )[↑↓=≈?] (?=\w)")
 
 
 def show_told(told: str) -> None:
@@ -18,8 +18,8 @@ def show_told(told: str) -> None:
     if not (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf"):
         told = _SIGN.sub("", told)
     text = Text(told.rstrip("\n"))
-    text.highlight_regex(r"(?<=  )↑ better.*", "green")
-    text.highlight_regex(r"(?<=  )↓ worse.*", "red")
+    text.highlight_regex(r"(?<=  )[↑↓] better.*", "green")
+    text.highlight_regex(r"(?<=  )[↑↓] worse.*", "red")
     text.highlight_regex(r"(?<=; )not passed.*", "red")
     console = new_console()
     console.print(text, soft_wrap=True)

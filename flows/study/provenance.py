@@ -12,8 +12,8 @@ from indexscope.flows.engine.graph import Graph, Node
 from indexscope.flows.study.inputs import Inputs
 from indexscope.storage.store.store import JSON, UnitRecord
 from indexscope.tasks.common.models import cores
+from indexscope.tasks.common.reported import Cover, GateRule, ReportedModel
 from indexscope.tasks.common.versions import versions
-from indexscope.tasks.report import Cover, GateRule, ReportedModel
 
 CPUINFO = Path("/proc/cpuinfo")
 #: Settings that change no number.

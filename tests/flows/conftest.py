@@ -137,7 +137,7 @@ def blank_figures() -> Iterator[None]:
     for found in pkgutil.walk_packages(indexscope.analysis.__path__, "indexscope.analysis."):
         importlib.import_module(found.name)
 
-    def described(_: Figure, identifier: str, title: str, description: str = "") -> str:
+    def described(_: Figure, identifier: str, title: str, description: str = "", themed: bool = False) -> str:
         named = f'<title id="{identifier}-title">{escape(title)}</title><desc>{escape(description)}</desc>'
         return f'<svg viewBox="0 0 1 1" aria-labelledby="{identifier}-title">{named}</svg>'
 

@@ -18,7 +18,7 @@ from indexscope.flows.cli.told import show_told
 from indexscope.flows.study.outcome import Outcome
 from tests.flows.conftest import run_command
 
-TOLD = "Better.\n  loss  −0.1 × 10⁻⁵  (−1 to 1)  ↑ better\n  error  0  ↓ worse\n  recall  = equal\n  x  ≠ lower\n"
+TOLD = "Better.\n  loss  −0.1 × 10⁻⁵  (−1 to 1)  ↑ better\n  error  0  ↑ worse\n  recall  ≈ equivalent\n  x  ↓ lower\n"
 
 
 class Terminal(io.TextIOWrapper):
@@ -43,7 +43,7 @@ def test_a_terminal_gets_colour_unless_it_wants_none(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert "\x1b[32m↑ better\x1b[0m" in told(monkeypatch, Terminal)
-    assert "\x1b[31m↓ worse\x1b[0m" in told(monkeypatch, Terminal)
+    assert "\x1b[31m↑ worse\x1b[0m" in told(monkeypatch, Terminal)
     monkeypatch.setenv("NO_COLOR", "1")
     assert told(monkeypatch, Terminal) == TOLD
 
@@ -54,7 +54,7 @@ def test_where_signs_are_lacking_words_and_readable_numbers_stand(
 ) -> None:
     lines = told(monkeypatch, io.TextIOWrapper, encoding).splitlines()
     assert lines[1] == "  loss  -0.1 x 10^-5  (-1 to 1)  better"
-    assert [line.split()[-1] for line in lines] == ["Better.", "better", "worse", "equal", "lower"]
+    assert [line.split()[-1] for line in lines] == ["Better.", "better", "worse", "equivalent", "lower"]
     assert not any(character in text for character in "?^↑" for text in lines[2:])
 
 

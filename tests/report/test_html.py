@@ -17,7 +17,10 @@ from markupsafe import escape
 
 from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.report import render
+from indexscope.analysis.report.chapters import CHAPTERS
 from indexscope.analysis.report.explorer import explorer_data
+from indexscope.analysis.report.overlaid import MOST
+from indexscope.analysis.report.ranking import ranking
 from tests.report.fixtures import Kind, bare, rendered, report
 
 HOSTILE = (
@@ -134,11 +137,39 @@ def test_foreign_text_is_shown_and_never_run(name: str) -> None:
     assert all(one == other for one, other in pairwise(bars) if one and other), "every row has its table's columns"
 
 
-def test_the_verdict_stands_before_the_audit_and_the_audit_before_the_comparison() -> None:
+def test_the_page_answers_questions_in_their_order_and_numbers_come_last() -> None:
     html = rendered(USUAL)["report.html"]
-    order = [html.index(f'<section id="{key}"') for key in ("verdict", "checks", "comparison", "figures", "model-1")]
-    assert order == sorted(order)
-    assert html.index('<section id="provenance"') > order[-1]
+    sections = re.findall(r'<section id="([^"]+)"', html)
+    assert sections == [*(chapter.key for chapter in CHAPTERS), "numbers", "definitions", "provenance"]
+    linked = re.findall(r'<a href="#([^"]+)">', html[html.index("<nav") : html.index("</nav>")])
+    assert linked == sections
+
+
+def test_a_study_without_a_candidate_asks_nothing_about_changes() -> None:
+    html = render(bare(report(layers=2, candidates=())))["report.html"]
+    assert '<section id="changed"' not in html and 'href="#changed"' not in html
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_study_shows_more_than_sixteen_figures(case: str) -> None:
+    html = rendered(CASES[case])["report.html"]
+    assert 0 < html.count("<figure ") <= 16
+    for chapter in re.split(r'<section id="', html)[2:]:  # all but the first figure of a question are folded
+        shown = re.sub(r"<details.*?</details>", "", chapter, flags=re.S)
+        assert shown.count("<figure ") <= 1
+
+
+def test_many_candidates_are_ranked_and_the_best_shown_in_full() -> None:
+    given = report(layers=2, candidates=tuple(f"candidate {place}" for place in range(20)))
+    html = render(given)["report.html"]
+    first = ranking(given)["candidate"].to_list()[: MOST - 1]
+    detailed = re.findall(r"<summary>Every metric of <bdi>(.*?)</bdi> beside the baseline", html)
+    assert sorted(detailed) == sorted(first)
+    assert html.count("<figure ") <= 16
+    table = html[html.index('<table id="ranking">') : html.index("</table>", html.index('<table id="ranking">'))]
+    assert all(f"<bdi>candidate {place}</bdi>" in table for place in range(20))
+    assert "Of the candidates, 15 that rank below those shown here" in html
+    assert data(html)["chosen"] == f"model-{given.names.index(first[0]) + 1}"
 
 
 def test_values_of_the_comparison_are_the_frames_values() -> None:
@@ -147,7 +178,7 @@ def test_values_of_the_comparison_are_the_frames_values() -> None:
     row = given.comparisons.filter((pl.col("metric") == "selection_recall") & pl.col("layer").is_null()).row(
         0, named=True
     )
-    table = html[html.index("every metric") :]
+    table = html[html.index('id="comparison-1"') :]
     line = re.search(r'<tr><th scope="row" id="comparison-1-selection_recall">.*?</tr>', table, re.S)
     assert line is not None
     for value in (row["baseline"], row["value"], row["difference"], row["ci_low"], row["ci_high"]):
@@ -172,7 +203,7 @@ def data(html: str) -> dict[str, Any]:
 def test_every_figure_comes_with_its_data() -> None:
     html = rendered(USUAL)["report.html"]
     figures = re.findall(r'<figure id="([^"]+)"', html)
-    assert len(set(figures)) == len(figures) > 30 and set(figures) == set(data(html)["figures"])
+    assert len(set(figures)) == len(figures) > 5 and set(figures) == set(data(html)["figures"])
     for rows in data(html)["figures"].values():
         assert all(part["columns"] for part in rows["parts"])
 
@@ -185,11 +216,38 @@ def test_every_metric_leads_to_its_definition_and_back() -> None:
     for text in (entry.formula, entry.range, entry.misleads):
         assert text and str(escape(text)) in definition[0]
     assert html.count('href="#def-selection_recall"') >= 5
-    for use in ("key", "comparison-1", "model-1", "model-2"):
+    for use in ("key", "comparison-1", "all"):
         assert f'href="#{use}-selection_recall"' in definition[0]
         assert f'<th scope="row" id="{use}-selection_recall">' in html
     rows = re.findall(r'<th scope="row" id="[a-z]+(?:-\d)?-([a-z0-9_]+)">', html)
     assert {f"def-{name}" for name in rows} <= set(outline(html).ids)
+
+
+def test_every_metric_of_every_model_has_its_value_interval_and_n() -> None:
+    given = report(USUAL)
+    html = rendered(USUAL)["report.html"]
+    line = re.search(r'<tr><th scope="row" id="all-selection_recall">.*?</tr>', html, re.S)
+    assert line is not None
+    cells = re.findall(r"<td>(.*?)</td>", line[0])
+    assert len(cells) == 2
+    for cell, name in zip(cells, given.names, strict=True):
+        row = (
+            given.metrics.filter(metric="selection_recall", model=name)
+            .filter(pl.col("layer").is_null())
+            .row(0, named=True)
+        )
+        value, low, high, n = re.match(r"([\d.]+)<small>([\d.]+) to ([\d.]+) \(n = (\d+)\)</small>", cell).groups()  # type: ignore[union-attr]
+        assert [float(value), float(low), float(high)] == pytest.approx(
+            [row["value"], row["ci_low"], row["ci_high"]], abs=1e-3
+        )
+        assert int(n) == row["n"]
+
+
+def test_what_is_known_of_each_model_stands_side_by_side() -> None:
+    html = rendered(CASES["dense candidate"])["report.html"]
+    row = re.search(r'<tr><th scope="row">indexer</th>(.*?)</tr>', html)
+    assert row is not None
+    assert re.findall(r"<td[^>]*>(.*?)</td>", row[1]) == ["in 2 layers", "none (dense attention)"]
 
 
 def test_a_metric_that_no_definition_names_is_shown_as_text() -> None:
@@ -223,8 +281,9 @@ def test_what_a_small_page_leaves_out_is_named() -> None:
     page = replace(given.models[0], analyses={"distribution": {"by_head": frame}})
     found = explorer_data(given, page)
     assert found is not None
-    assert found["notes"] == [
+    text = (
         "Of 3 metrics of single attention heads the page holds 1, to stay small; the others (b, c) are in the table "
         "by_head of the store."
-    ]
+    )
+    assert found["notes"] == [{"chapter": "misses", "text": text}]
     assert len(found["charts"][0]["columns"]["value"]) == 61 * 200

@@ -8,7 +8,7 @@ import pytest
 
 from indexscope.analysis.names import markdown, plain
 from indexscope.analysis.report.judgement import judge
-from indexscope.analysis.report.numbers import DASH, decimals, number, percent, span
+from indexscope.analysis.report.numbers import DASH, decimals, digits, number, percent, span
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf])
@@ -89,3 +89,25 @@ def test_names_are_one_short_line_and_right_to_left_stays_inside() -> None:
     assert len(plain("x" * 500)) == 80
     assert plain("עברית") == "\u2068עברית\u2069"
     assert plain("") == "(no name)"
+
+
+@pytest.mark.parametrize(
+    ("unit", "values", "interval", "texts", "bounds"),
+    [
+        ("share", (0.8022, 0.8, -0.00218), (-0.002276, -0.00208), ("0.80220", "0.80000", "−0.00218"), "−0.00228 to −0.00208"),
+        ("nats", (2.5338, 0.0018), (0.0008, 0.003), ("2.5338", "0.0018"), "0.0008 to 0.0030"),
+        ("nats", (1e-8, 4e-8), (-3e-7, 3e-7), ("0.00000", "0.00000"), "0.00000 to 0.00000"),
+        ("FLOPs/token", (1_253_400.0, 355_980.0, -897_420.0), (), ("1.253\u202fM", "0.356\u202fM", "−0.897\u202fM"), DASH),
+        ("parameters", (226_560, 76_416), (), ("226,560", "76,416"), DASH),
+        ("ratio", (0.8457, 0.542, -0.3037), (-0.3037, -0.3037 + 1e-14), ("0.8457", "0.5420", "−0.3037"), DASH),
+        ("tokens", (398.0, 243.0, -155.0), (), ("398", "243", "−155"), DASH),
+        ("logit", (3.2e-7,), (), ("3.2\u202f×\u202f10⁻⁷",), DASH),
+        ("ms", (None, 2.0), (), (DASH, "2"), DASH),
+    ],
+)  # fmt: skip
+def test_the_numbers_of_a_row_have_the_same_digits(
+    unit: str, values: tuple[float, ...], interval: tuple[float, ...], texts: tuple[str, ...], bounds: str
+) -> None:
+    row = digits(unit, values, interval)
+    assert tuple(row.number(value) for value in values) == texts
+    assert row.span(*(interval or (None, None))) == bounds

@@ -13,7 +13,7 @@ from indexscope.analysis.plots.style import new_figure
 from indexscope.analysis.report import panelled, render
 from indexscope.analysis.report.explorer import explorer_data
 from indexscope.analysis.report.inputs import ReportInput
-from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, Passage, TextTable, Token
+from indexscope.analysis.report.panel import Answer, Chart, Drawn, Frames, Panel, Passage, TextTable, Token
 from tests.report.fixtures import report
 
 
@@ -36,6 +36,7 @@ def draw(frames: Frames) -> list[Drawn]:
 PANEL = Panel(
     analysis="tides",
     order=1,
+    chapter="costs",
     title="Tides of the attention",
     about="How high it comes.",
     words=lambda frames: [f"It comes to {frames['heights']['height'].max()} & goes."],
@@ -50,9 +51,22 @@ PANEL = Panel(
 )
 
 
+def say(given: ReportInput) -> list[str]:
+    return [f"The tide of {name} is high & dry." for name in given.frames("tides", "heights")]
+
+
+ANSWERS = (
+    *(Answer("costs", order, say) for order in range(2)),
+    Answer("costs", 3, lambda given: ["It ebbs."]),
+    Answer("costs", 4, lambda given: ["Nobody reads a fourth sentence."]),
+    Answer("misses", 5, lambda given: []),
+)
+
+
 @pytest.fixture
 def given(monkeypatch: pytest.MonkeyPatch) -> ReportInput:
     monkeypatch.setattr(panelled, "panels", lambda: (PANEL,))
+    monkeypatch.setattr(panelled, "declared_answers", lambda: ANSWERS)
     made = report(layers=2, heads=2)
     frame = pl.DataFrame({"model": "light", "layer": [0, 1], "hour": [1, 1], "height": [4.25, 3.5]})
     light = replace(made.models[1], analyses={"tides": {"heights": frame, "lows": frame.clear()}})
@@ -61,17 +75,25 @@ def given(monkeypatch: pytest.MonkeyPatch) -> ReportInput:
 
 def test_a_made_up_panel_is_in_every_part_of_the_page(given: ReportInput) -> None:
     html = render(given)["report.html"]
-    assert html.count("<h3>Tides of the attention</h3>") == 1 and html.count("<p>How high it comes.</p>") == 1
-    assert "<li>It comes to 4.25 &amp; goes.</li>" in html and "<caption>Heights</caption>" in html
-    assert '<figure id="figure-study-tides">' in html and "tides of light</text>" in html
-    assert '<figure id="figure-model-2-tide">' in html and "up to 4.25</text>" in html
-    assert "figure-model-1-tide" not in html and "figure-model-2-ebb" not in html
-    assert html.index("figure-study-tides") < html.index('id="model-1"') < html.index("figure-model-2-tide")
+    chapter = html[html.index('<section id="costs"') : html.index('<section id="numbers"')]
+    assert chapter.count("<summary>Tides of the attention</summary>") == 1
+    assert chapter.count('<p class="meta">How high it comes.</p>') == 1
+    assert "<li>It comes to 4.25 &amp; goes.</li>" in chapter and "<caption>Heights</caption>" in chapter
+    assert '<figure id="figure-study-tides">' in chapter and "tides of light</text>" in chapter
+    assert "up to 4.25</text>" not in html, "figures of one model are drawn when they are asked for"
     assert "<bdi>sand&lt;</bdi>" in html
     explorer = explorer_data(given, given.models[1])
-    assert explorer is not None and explorer["excerpt"]["token"]["texts"] == ["shell"]
+    assert explorer is not None and explorer["excerpt"]["columns"]["token"]["texts"] == ["shell"]
+    assert explorer["excerpt"]["chapter"] == "costs"
     (chart,) = explorer["charts"]
     assert (chart["title"], chart["columns"]["height"]) == ("Tide of the layer", [4.25, 3.5])
+
+
+def test_a_question_opens_with_its_first_three_sentences(given: ReportInput) -> None:
+    html = render(given)["report.html"]
+    told = "The tide of light is high &amp; dry."
+    assert f'<p class="answer">{told} {told} It ebbs.</p>' in html
+    assert html.count('class="answer"') == 1 and "fourth" not in html
 
 
 def test_a_made_up_panel_is_in_the_other_files(given: ReportInput) -> None:

@@ -76,7 +76,7 @@ def test_hostile_tokens_are_shown_and_never_run() -> None:
 
 
 def test_marks_grow_with_the_attention_and_the_query_is_outlined() -> None:
-    (shown,) = shown_panels(page(examples([" a", " b", " c", " d"])), "m")
+    (shown,) = shown_panels(page(examples([" a", " b", " c", " d"])))
     ((caption, tokens),) = shown.passages
     assert [token.kind for token in tokens] == ["level-3", "", "level-4", "query"]
     assert "sample 5" in caption and "position 3" in caption
@@ -101,6 +101,4 @@ def test_few_layers_are_shown_each_with_one_sample(layers: int) -> None:
 
 def test_half_a_page_is_no_reason_to_fail() -> None:
     assert passages({}) == []
-    assert "level-0" not in str(
-        shown_panels(page(examples(["a"]).with_columns(selected=pl.lit(False))), "m")[0].passages
-    )
+    assert "level-0" not in str(shown_panels(page(examples(["a"]).with_columns(selected=pl.lit(False))))[0].passages)

@@ -87,7 +87,7 @@ def test_the_ranking_is_in_every_file_in_the_same_order() -> None:
     assert names == ranking(given)["candidate"].to_list()
     assert set(data["ranking"][0]) == set(ranking(given).columns)
     page = files["report.html"]
-    table = page[page.index('<h3 id="ranking">') : page.index("</table>", page.index('<h3 id="ranking">'))]
+    table = page[page.index('<table id="ranking">') : page.index("</table>", page.index('<table id="ranking">'))]
     shown = [marked(name, name == "void") for name in names]
     places = [table.index(f"<bdi>{name}</bdi>") for name in shown]
     assert places == sorted(places)

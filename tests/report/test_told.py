@@ -45,7 +45,7 @@ def test_about_ten_lines_begin_with_the_verdict_and_end_with_what_to_change() ->
         "(−0.090",
         "to",
         "−0.070)",
-        "↑",
+        "↓",
         "better",
     ]
     assert lines[-2].startswith(
@@ -56,10 +56,10 @@ def test_about_ten_lines_begin_with_the_verdict_and_end_with_what_to_change() ->
     assert f"**What to change first** (light): {advice}" in build_markdown(given)
 
 
-def test_an_arrow_says_better_or_worse_whichever_way_the_value_went() -> None:
+def test_an_arrow_says_where_the_value_went_and_the_word_whether_that_is_better() -> None:
     found = {one.label: one for one in key_numbers(report(), "light")}
-    assert (found["next-token loss"].difference[0], found["next-token loss"].sign) == ("−", "↑")
-    assert (found["next-token accuracy"].difference[0], found["next-token accuracy"].sign) == ("−", "↓")
+    assert (found["next-token loss"].difference[0], found["next-token loss"].reading) == ("−", "↓ better")
+    assert (found["next-token accuracy"].difference[0], found["next-token accuracy"].reading) == ("−", "↓ worse")
     assert found["output error"].reading == "? inconclusive"
     leaking = key_numbers(report(audit_failed=("light",)), "light")
     assert {one.reading for one in leaking} == {"? leaks, not judged"}

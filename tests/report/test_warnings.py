@@ -40,7 +40,7 @@ def shown(given: ReportInput) -> dict[str, str]:
     files = render(bare(given))
     html = files["report.html"]
     found = {
-        "html": html[html.index('<section id="verdict"') : html.index('<section id="checks"')],
+        "html": html[html.index('<section id="overview"') : html.index('<section id="trust"')],
         "md": files["report.md"].split("\n## ")[0],
         "json": "\n".join(warning["text"] for warning in json.loads(files["report.json"])["warnings"]),
     }

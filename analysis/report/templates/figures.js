@@ -56,7 +56,8 @@ function picture(svg) {
   copy.setAttribute("width", `${width}pt`);
   copy.setAttribute("height", `${height}pt`);
   copy.prepend(draw("rect", { x, y, width: "100%", height: "100%", fill: "#ffffff" }));
-  return new XMLSerializer().serializeToString(copy);
+  // Other programs know no colour scheme: what they read has the colours of paper.
+  return new XMLSerializer().serializeToString(copy).replace(/var\(--[\w-]+, ?(#\w+)\)/g, "$1");
 }
 
 // Files are named by the figure's place in the page, never by what a study calls its models.
@@ -94,7 +95,7 @@ function readable(figure, data) {
     at = place;
     const mark = all()[at];
     const lines = sentence(mark.row);
-    svg().append(draw("circle", { class: "mark", cx: mark.x, cy: mark.y, r: 5, fill: "none", stroke: "#1d232a", "stroke-width": 1.6 }));
+    svg().append(draw("circle", { class: "mark", cx: mark.x, cy: mark.y, r: 5, fill: "none", stroke: "var(--ink,#1d232a)", "stroke-width": 1.6 }));
     tip.replaceChildren(...lines.map((line, number) => make(number || lines.length === 1 ? "span" : "strong", { dir: "auto" }, line)));
     tip.hidden = false;
     const point = new DOMPoint(mark.x, mark.y).matrixTransform(svg().getScreenCTM());

@@ -60,7 +60,7 @@ function sortable(table) {
   const written = [...body.rows];
   heads.forEach((head, place) => {
     const button = make("button", { type: "button", class: "sort" });
-    const name = head.innerText.replace(/\s+/g, " ").trim() || `column ${place + 1}`;
+    const name = head.textContent.replace(/\s+/g, " ").trim() || `column ${place + 1}`;
     button.setAttribute("aria-label", `Sort by ${name}`);
     head.append(" ", button);
     button.addEventListener("click", () => {
@@ -121,24 +121,23 @@ for (const table of document.querySelectorAll("main table")) {
   }
 }
 
-// A link into a folded part unfolds it.
+// A link into a folded part unfolds it, and chooses the model that it is of.
 function unfold() {
-  const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const { place } = address();
+  const target = place && document.getElementById(place);
   if (!target) return;
-  let opened = false;
-  for (let part = target.closest("details"); part; part = part.parentElement.closest("details")) {
-    opened ||= !part.open;
-    part.open = true;
-  }
-  if (opened) target.scrollIntoView();
+  const of = target.closest(".of-model");
+  if (of?.hidden) choose({ model: of.dataset.model }, false);
+  for (let part = target.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
+  const inside = target.matches(".more-figure, .panel") ? target : null;
+  if (inside) inside.open = true;
+  target.scrollIntoView();
 }
-addEventListener("hashchange", unfold);
-unfold();
 
-// Paper cannot unfold anything.
+// Paper cannot unfold anything: it gets every figure, and of the rest what a reader left open.
 const folded = new Set();
 addEventListener("beforeprint", () => {
-  for (const part of document.querySelectorAll("details:not([open])")) {
+  for (const part of document.querySelectorAll(".more-figure:not([open])")) {
     folded.add(part);
     part.open = true;
   }

@@ -1,0 +1,116 @@
+"""What a report shows, from the stored tables: for the report itself, and for a single figure of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import polars as pl
+
+from indexscope.storage.store.store import JSON, StepKey, Store
+from indexscope.tasks.common.declared import RESULT
+from indexscope.tasks.common.features import ANALYSES
+from indexscope.tasks.common.results import read_analyses
+
+if TYPE_CHECKING:
+    from indexscope.analysis.report import ReportInput
+
+
+@dataclass(frozen=True)
+class ReportedModel:
+    """A model of the report."""
+
+    name: str
+    role: Literal["baseline", "candidate"]
+    fingerprint: str
+    dump: str = ""
+
+
+@dataclass(frozen=True)
+class GateRule:
+    """A gate as the analysis wants it."""
+
+    name: str
+    rule: str
+
+
+@dataclass(frozen=True)
+class Cover:
+    """What a report says besides the results.
+
+    Attributes:
+        study: Its title.
+        models: The baseline, then the candidates.
+        gates: Conditions to evaluate.
+        provenance: Fingerprints, versions, seeds, settings and timings.
+        missing: Candidates of the study that have no result, and why.
+    """
+
+    study: str
+    models: Sequence[ReportedModel]
+    gates: Sequence[GateRule]
+    provenance: Mapping[str, JSON]
+    missing: Mapping[str, str]
+
+
+def report_input(
+    store: Store, steps: Mapping[str, Mapping[str, StepKey]], cover: Cover, confidence: float
+) -> ReportInput:
+    """Read what a report shows.
+
+    Args:
+        store: The store.
+        steps: Results by model ("" for those of the study) and by step.
+        cover: What the report says besides.
+        confidence: Coverage of the intervals.
+    """
+    from indexscope.analysis.comparison.compare import combine
+    from indexscope.analysis.comparison.gates import evaluate
+    from indexscope.analysis.comparison.tables import COMPARISONS
+    from indexscope.analysis.leaks import leaking
+    from indexscope.analysis.report import ModelPage, ReportInput
+    from indexscope.analysis.report.inputs import CAUSALITY_SCHEMA
+
+    def table(step: str, name: str, model: str = "") -> pl.DataFrame:
+        """A table of a result; none where a study of dumps alone has no such result."""
+        key = steps.get(model, {}).get(step)
+        return pl.DataFrame() if key is None else store.read(key, name, [RESULT])
+
+    compared = {step: store.read_all(key) for step, key in steps.get("", {}).items()}
+    pages, metrics, causality = [], [], []
+    for model in cover.models:
+        own = steps.get(model.name, {})
+        analyses = read_analyses(store, {step: key for step, key in own.items() if key.kind.startswith(ANALYSES)})
+        for step, tables in compared.items():  # their first column names the model
+            analyses[step] = {
+                name: frame.filter(pl.col(frame.columns[0]) == model.name) for name, frame in tables.items()
+            }
+        metrics.append(_named(combine(analyses)["metrics"], model.name))
+        if model.dump:  # of which nothing but its selections is known
+            facts_of_dump = {"family": f"selections ({model.dump})"}
+            pages.append(ModelPage(model.name, model.role, model.fingerprint, facts_of_dump, analyses, model.dump))
+            continue
+        facts, audit = table("profile", "facts", model.name), table("audit", "audit", model.name)
+        pages.append(ModelPage(model.name, model.role, model.fingerprint, facts.row(0, named=True), analyses))
+        causality.append(_named(audit.select("passed", "max_logit_change"), model.name))
+    all_metrics = pl.concat(metrics)
+    comparisons = COMPARISONS.empty() if (found := table("compare", "comparisons")).is_empty() else found
+    dumps = [model.name for model in cover.models if model.dump and model.role == "candidate"]
+    audits = pl.concat(causality) if causality else pl.DataFrame(schema=CAUSALITY_SCHEMA)
+    return ReportInput(
+        study=cover.study,
+        models=pages,
+        metrics=all_metrics,
+        comparisons=comparisons,
+        gates=evaluate(cover.gates, comparisons, all_metrics, tuple(cover.missing), leaking(audits), dumps),
+        causality=audits,
+        provenance=cover.provenance,
+        confidence=confidence,
+        lengths=table("compare", "by_length"),
+        missing=cover.missing,
+    )
+
+
+def _named(frame: pl.DataFrame, model: str) -> pl.DataFrame:
+    return frame.select(pl.lit(model).alias("model"), pl.all())
