@@ -71,10 +71,8 @@ def _curve(axes: Axes, rows: pl.DataFrame, label: str, index: int) -> None:
     selects = rows["lift"].count() > 0
     column, ends = ("lift", ("ci_low", "ci_high")) if selects else ("attention_lift", _ATTENTION)
     words = label if selects else f"{label} (attention)"
-    # Frames of studies that are older than the attention's own interval have none.
-    known = rows.with_columns(pl.lit(None, pl.Float64).alias(name) for name in ends if name not in rows.columns)
-    banded(axes, known, "bin", column, look(index), words, ends, log=True)
-    told = known.select("axis", "bin", "label", "selections", "n", column, ci_low=ends[0], ci_high=ends[1])
+    banded(axes, rows, "bin", column, look(index), words, ends, log=True)
+    told = rows.select("axis", "bin", "label", "selections", "n", column, ci_low=ends[0], ci_high=ends[1])
     note(axes, told, "bin", column, ["label", "selections"], panel=str(rows["axis"][0]), series=words)
 
 

@@ -146,7 +146,7 @@ class _Side:
 
     def cells(self, row: Mapping[str, Any]) -> tuple[str, ...]:
         """Value and interval, and what is counted."""
-        low, high = (row.get(name) for name in self.ends)
+        low, high = (row[name] for name in self.ends)
         places = decimals((low, high), row[self.value])
         shown = number(row[self.value], "", places), span(low, high, "", places)
         return (*shown, count(row["selections"])) if self.counted else shown
@@ -172,7 +172,7 @@ def tables_of_lift(frames: Frames) -> list[TextTable]:
     rows = frames["lift"].filter((pl.col("axis") == "distance") & pl.col("layer").is_null()).sort("bin")
     if rows.is_empty():
         return []
-    sides = [side for side in _SIDES if side.value in rows.columns and rows[side.value].count()]
+    sides = [side for side in _SIDES if rows[side.value].count()]
     lines = [
         (str(row["label"]), *(cell for side in sides for cell in side.cells(row)), count(row["n"]))
         for row in rows.iter_rows(named=True)
