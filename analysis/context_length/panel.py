@@ -15,9 +15,8 @@ from indexscope.analysis.report.numbers import count, decimals, number, span
 from indexscope.analysis.report.overlaid import overlaid
 from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
 from indexscope.analysis.report.sentences import name_of, with_unit
+from indexscope.analysis.report.spoken import with_interval
 
-_FEWEST = 4
-"""Decimals where the interval is too narrow, or not known, to tell how many."""
 _SHOWN = ("selection_recall", "oracle_recall", "random_recall", SKILL, "output_error", "sparsity_cost")
 
 
@@ -120,9 +119,7 @@ def tables(frames: Frames) -> Sequence[TextTable]:
 def _cell(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return number(None)
-    places = decimals((row["ci_low"], row["ci_high"]), row["value"])
-    places = _FEWEST if places is None else places  # what is nearly nothing is nothing, not a power of ten
-    return f"{number(row['value'], places=places)} ({span(row['ci_low'], row['ci_high'], '', places)})"
+    return with_interval(row)
 
 
 def charts(frames: Frames) -> list[Chart]:

@@ -9,7 +9,7 @@ import polars as pl
 
 from indexscope.analysis.names import plain
 from indexscope.analysis.report.inputs import ReportInput
-from indexscope.analysis.report.numbers import decimals, known, number, percent, span
+from indexscope.analysis.report.numbers import DASH, digits, known, percent
 from indexscope.analysis.report.overlaid import overlaid
 from indexscope.analysis.report.sentences import join
 
@@ -35,10 +35,10 @@ def with_interval(row: Row, name: str = "value", unit: str = "", ends: tuple[str
     >>> with_interval({"value": 2.5, "ci_low": 2.4, "ci_high": 2.6}, unit=" times")
     '2.50 times (2.40 to 2.60)'
     """
-    value, low, high = (known(row[key]) for key in (name, *ends))
-    places = decimals((low, high), value)
-    around = "" if low is None or high is None else f" ({span(low, high, places=places)})"
-    return f"{number(value, places=places)}{unit}{around}"
+    value, interval = row[name], tuple(row[key] for key in ends)
+    own = digits("", (value,), interval)
+    around = own.span(*interval)
+    return f"{own.number(value)}{unit}" + ("" if around == DASH else f" ({around})")
 
 
 def share(row: Row, name: str = "value", ends: tuple[str, str] = INTERVAL) -> str:

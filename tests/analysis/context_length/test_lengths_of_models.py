@@ -62,4 +62,4 @@ def test_nothing_is_written_as_a_power_of_ten() -> None:
     tiny = pl.lit(-8.75e-7)
     frames["lengths"] = frames["lengths"].with_columns(value=tiny, ci_low=tiny - 1e-8, ci_high=tiny + 1e-8)
     cells = [cell for table in PANEL.tables(frames) for row in table.rows for cell in row[1:]]
-    assert set(cells) == {"0.0000 (0.0000 to 0.0000)"}
+    assert set(cells) == {"0.00000 (0.00000 to 0.00000)"}
