@@ -128,7 +128,9 @@ def charts(frames: Frames) -> list[Chart]:
         return []
     at = (pl.col("kind") == "at") & pl.col("layer").is_null() & pl.col("value").is_finite()
     metrics = {metric: label(metric) for metric in _SHOWN[:4]}
-    rows = frames["lengths"].filter(at & pl.col("metric").is_in(list(metrics))).sort("metric", "length")
+    rows = frames["lengths"].filter(at & pl.col("metric").is_in(list(metrics)))
+    order = pl.col("metric").replace_strict({name: place for place, name in enumerate(metrics)}, return_dtype=pl.Int32)
+    rows = rows.sort("length", order)
     places = {length: place for place, length in enumerate(sorted(rows["length"].unique()))}
     return [
         Chart(

@@ -18,6 +18,7 @@ BY_POSITION = ("selection_recall", "normalized_entropy", "sparsity_ratio")
 _POSITION = "query position from (tokens, log)"
 _FROM = (2 ** pl.col("bucket").cast(pl.Int64) - 1).cast(pl.String).alias("from")
 _LEVELS = {0.5: "median", 0.1: "10\u202f% below", 0.01: "1\u202f% below", 0.0: "lowest of all"}
+_TOGETHER = 6
 HEAD_VALUES = 24_000
 """Values of single heads that a model's page holds at most; metrics that do not fit are left out, and named."""
 
@@ -97,7 +98,7 @@ def _positions(frames: Frames) -> list[Chart]:
     for metrics in (BY_POSITION, ("nll",)):
         own = rows.filter(pl.col("metric").is_in(metrics)).with_columns(_FROM)
         order = {metric: place for place, metric in enumerate(metrics)}
-        own = own.sort(pl.col("metric").replace_strict(order, default=0, return_dtype=pl.Int32), "bucket")
+        own = own.sort("bucket", pl.col("metric").replace_strict(order, default=0, return_dtype=pl.Int32))
         unit = REGISTRY[metrics[0]].unit
         found.append(
             Chart(
@@ -128,7 +129,8 @@ def _bands(frames: Frames) -> list[Chart]:
     """Medians with the bands that hold most scores; of one layer there is nothing to follow."""
     if "score_quantiles" not in frames:
         return []
-    rows = frames["score_quantiles"].filter(pl.col("layer").is_not_null() & pl.col("value").is_finite())
+    known_ones = pl.col("layer").is_not_null() & pl.col("value").is_finite()
+    rows = frames["score_quantiles"].filter(known_ones & pl.col("group").is_in(["selected", "unselected"]))
     levels = sorted(rows["quantile"].unique())
     if rows["layer"].n_unique() < 2 or 0.5 not in levels:
         return []
@@ -204,7 +206,9 @@ def _heads(frames: Frames) -> list[Chart]:
     present = rows["metric"].unique(maintain_order=True).to_list()
     ordered = [name for name in dict.fromkeys([*BY_HEAD, *LAYER_METRICS, *present]) if name in present]
     each = rows.height // max(len(present), 1)
-    kept = ordered[: max(1, HEAD_VALUES // max(each, 1))]
+    # One axis holds what has one unit, and one picture no more than a few colours.
+    shares = [name for name in ordered if name not in REGISTRY or REGISTRY[name].unit == "share"]
+    kept = shares[: min(_TOGETHER, max(1, HEAD_VALUES // max(each, 1)))]
     left = [name for name in ordered if name not in kept]
     note = (
         f"Of {len(ordered)} metrics of single attention heads the page holds {len(kept)}, to stay small; the others "
@@ -217,10 +221,11 @@ def _heads(frames: Frames) -> list[Chart]:
             "Attention heads of the layer",
             "Means over samples and positions. The chosen head is filled.",
             "dots",
-            shown.select("metric", "layer", "head", "value"),
+            shown.select(pl.col("metric").replace({name: label(name) for name in kept}), "layer", "head", "value"),
             x="head",
             xlabel="attention head",
             y="value",
+            ylabel="share",
             series="metric",
             choose=True,
             note=note if left else "",

@@ -193,23 +193,23 @@ def chart_lift(frames: Frames) -> list[Chart]:
     rows = rows.filter(pl.col("lift").is_finite()).sort("layer", "bin")
     if rows.is_empty():
         return []
-    least = 2.0**-_POWERS
     what = "Selections over those of a random choice of as many keys" if selects else "Attention over an even spread"
     return [
         Chart(
             "Positional bias by layer",
-            f"{what}: green is more, purple is less. What lies beyond 1/{2**_POWERS} and {2**_POWERS} is coloured as "
-            "that.",
+            f"{what}, in powers of two: 0 is as often, 1 twice, −1 half as often. What lies beyond {_POWERS} is "
+            "coloured as that.",
             "map",
-            rows.select("layer", "bin", "label", lift=pl.col("lift").clip(least, 1 / least)),
+            rows.sort("bin", "layer").select(
+                *("layer", "bin", "label", "lift"), powers=pl.col("lift").log(2).clip(-_POWERS, _POWERS)
+            ),
             x="bin",
             xlabel="distance from query to key (tokens)",
             labels="label",
             y="layer",
             ylabel="layer",
-            shade="lift",
-            middle=1.0,
-            log=True,
+            shade="powers",
+            middle=0.0,
             digits=3,
         ),
         Chart(

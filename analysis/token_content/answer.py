@@ -11,9 +11,6 @@ from indexscope.analysis.report.panel import Answer
 from indexscope.analysis.report.sentences import join
 from indexscope.analysis.report.spoken import Row, of_each, side, spoken, with_interval
 
-_ALSO = 3
-"""Kinds that are named on each side after the first."""
-
 
 def say(report: ReportInput) -> Sequence[str]:
     """The kinds that are surely preferred or avoided by all models that are named, those farthest from chance."""
@@ -30,16 +27,15 @@ def say(report: ReportInput) -> Sequence[str]:
     if not lifts:
         return ()
     alone, parts = len(report.measured) == 1, []
-    for verb, kinds in (("preferred, by a factor of", _sure(lifts, 1)), ("avoided, by a factor of", _sure(lifts, -1))):
-        if kinds:
-            first, *others = kinds
-            factor = of_each({name: with_interval(rows[first], "lift") for name, rows in lifts.items()}, alone)
-            also = f" (also {join(others[:_ALSO])})" if others else ""
-            parts.append(f"{first} tokens are {verb} {factor}{also}")
+    for verb, wanted in (("preferred", 1), ("avoided", -1)):
+        for kind in _sure(lifts, wanted)[:1]:
+            factors = {name: with_interval(rows[kind], "lift") for name, rows in lifts.items()}
+            by = of_each(factors, alone) if not parts else join(list(factors.values()))
+            parts.append(f"{kind} tokens are {verb}, by a factor of {by}")
     if not parts:
         return ["No kind of token is certainly preferred or avoided."]
     text = "; ".join(parts)
-    return [f"{text[0].upper()}{text[1:]}, against a random choice of as many keys."]
+    return [f"{text[0].upper()}{text[1:]}."]
 
 
 def _sure(lifts: Mapping[str, Mapping[str, Row]], wanted: int) -> list[str]:

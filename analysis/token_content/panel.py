@@ -180,20 +180,20 @@ def charts(frames: Frames) -> list[Chart]:
         {kind: place for place, kind in enumerate(kinds)}, return_dtype=pl.Int32
     )
     # Twofold is a strong preference for a kind; beyond eightfold a colour need not tell more.
-    shown = rows.select("layer", "token_class", lift=pl.col("lift").clip(1 / 8, 8), place=place)
+    shown = rows.select("layer", "token_class", "lift", powers=pl.col("lift").log(2).clip(-3, 3), place=place)
     return [
         Chart(
             "Preferred kinds of tokens by layer",
-            "Selections over those of a random choice of as many keys: green is more, purple is less.",
+            "Selections over those of a random choice of as many keys, in powers of two: 0 is as often, 1 twice, −1 "
+            "half as often. What lies beyond 3 is coloured as that.",
             "map",
             shown.sort("place", "layer"),
             x="place",
             labels="token_class",
             y="layer",
             ylabel="layer",
-            shade="lift",
-            middle=1.0,
-            log=True,
+            shade="powers",
+            middle=0.0,
             digits=3,
         )
     ]

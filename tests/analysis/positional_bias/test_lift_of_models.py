@@ -83,9 +83,10 @@ def test_a_dense_model_is_described_by_its_attention_alone() -> None:
     assert {chart.kind for chart in BIAS.charts({"lift": lift})} == {"map", "line"}
 
 
-def test_the_map_of_lifts_ends_at_sixteenfold() -> None:
+def test_the_map_of_lifts_is_in_powers_of_two_and_ends_at_sixteenfold() -> None:
     lift = frames(nearest)["lift"]
     shown, _ = BIAS.charts({"lift": lift})
-    own = lift.filter((pl.col("axis") == "distance") & pl.col("layer").is_not_null()).sort("layer", "bin")
-    assert shown.frame["lift"].to_list() == own["lift"].clip(1 / 16, 16).to_list()
-    assert shown.frame["lift"].min() == 1 / 16 and own["lift"].min() == 0  # nearest selects nothing far away
+    own = lift.filter((pl.col("axis") == "distance") & pl.col("layer").is_not_null()).sort("bin", "layer")
+    assert shown.frame["lift"].to_list() == own["lift"].to_list()
+    assert shown.frame["powers"].to_list() == own["lift"].log(2).clip(-4, 4).to_list()
+    assert shown.frame["powers"].min() == -4 and own["lift"].min() == 0  # nearest selects nothing far away

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import polars as pl
+import pytest
 
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.token_content import TokenContentSettings
@@ -39,8 +42,11 @@ def test_only_what_is_sure_of_all_models_is_told() -> None:
     base = lifts(digit=0.5, word_start=1.05, induction=3.0, repeated=2.0)
     (sentence,) = ANSWER.say(given(base=base, light=lifts(digit=0.95, word_start=1.5, induction=2.0, repeated=2.0)))
     assert sentence == (
-        "Induction tokens are preferred, by a factor of 3.00 (2.70 to 3.30) in base and 2.00 (1.80 to 2.20) in light "
-        "(also repeated), against a random choice of as many keys."
+        "Induction tokens are preferred, by a factor of 3.00 (2.70 to 3.30) in base and 2.00 (1.80 to 2.20) in light."
+    )
+    (both,) = ANSWER.say(given(base=base, light=base))
+    assert both.endswith(
+        "in light; digit tokens are avoided, by a factor of 0.500 (0.450 to 0.550) and 0.500 (0.450 to 0.550)."
     )
     assert ANSWER.say(given(base=lifts(digit=1.02))) == ["No kind of token is certainly preferred or avoided."]
     assert ANSWER.say(study({"base": {}})) == ()
@@ -65,4 +71,5 @@ def test_a_kind_of_fewer_samples_says_so() -> None:
 
 def test_the_lift_of_every_layer_is_a_map() -> None:
     (chart,) = PANEL.charts({"lift": lifts(digit=0.05, induction=3.0)})
-    assert chart.frame.select("token_class", "layer", "lift").rows() == [("digit", 0, 1 / 8), ("induction", 0, 3.0)]
+    assert chart.frame.select("token_class", "layer", "lift").rows() == [("digit", 0, 0.05), ("induction", 0, 3.0)]
+    assert chart.frame["powers"].to_list() == [-3, pytest.approx(math.log2(3))] and chart.middle == 0
