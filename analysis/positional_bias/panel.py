@@ -120,8 +120,8 @@ def across(report: ReportInput) -> list[Drawn]:
     selects = [name for name, frame in lifts.items() if frame["lift"].count()]
     parts = ["How many times as often keys are selected as by a random choice of as many."] if selects else []
     if len(selects) < len(lifts):
-        whose = "Of models without an indexer: how" if selects else "How"
-        parts.append(f"{whose} many times as much attention as an even spread would give keys get.")
+        whose = "Of models without an indexer: the attention" if selects else "The attention"
+        parts.append(f"{whose} that keys get, over that of an even spread.")
     caption = " ".join([*parts, f"1: no preference. Bands are the {report.interval}."])
     title = "Positional bias of the selection" if selects else "Positional bias of the attention"
     return [Drawn("lift", title, caption, lift_curves(lifts, models))]
