@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import re
-from typing import Literal
+from typing import Any, Literal
 
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
@@ -22,29 +23,70 @@ _INCH = 25.4
 _SMALLEST = 0.72
 """Letters of 9 points are not drawn smaller than this share: 6.5 points, which journals accept."""
 _DPI = 300
+_NARROWEST = 2.4
+"""Inches that a panel has beside others."""
 
 
 def sized(figure: Figure, width: float | None = None, height: float | None = None) -> None:
-    """Give a figure a size before it is drawn; letters and lines shrink with it, down to what can be read.
+    """Give a figure a size before it is drawn: letters and lines shrink down to what can be read, panels are stacked.
 
     Args:
         figure: The figure, not drawn yet.
         width: In mm; its own where it is None.
-        height: In mm; where it is None it follows from the width, a little higher the more the letters take of it.
+        height: In mm; where it is None it follows from the width and from how the panels stand.
     """
     own = figure.get_size_inches()
     wide = own[0] if width is None else width / _INCH
-    scale = min(max(wide / own[0], _SMALLEST), 1.0)
-    # Half of what letters take more of the width is given to the height.
-    high = own[1] * (wide / own[0] + scale) / 2 if height is None else height / _INCH
-    figure.set_size_inches(wide, high)
-    if scale == 1:
-        return
+    shrunk = wide / own[0]
+    scale = min(max(shrunk, _SMALLEST), 1.0)
+    stacked = _stack(figure, wide)
+    # Half of the height is letters and legends, which do not shrink as the width does; stacked panels get wider.
+    high = own[1] * (shrunk + scale) / 2 if stacked == 1 else own[1] * 0.75 * scale * stacked
+    figure.set_size_inches(wide, high if height is None else height / _INCH)
     for text in figure.findobj(Text):
         text.set_fontsize(text.get_fontsize() * scale)
     for line in figure.findobj(Line2D):
         line.set_linewidth(line.get_linewidth() * scale)
         line.set_markersize(line.get_markersize() * scale)
+    beside = (axes.get_legend() for axes in figure.axes)
+    for legend in [*figure.legends, *(one for one in beside if one is not None)]:
+        _narrow(legend, wide, scale)
+
+
+def _stack(figure: Figure, wide: float) -> int:
+    """Put panels that would get too narrow side by side below each other; how many stand there then."""
+    placed = [(axes, place) for axes in figure.axes if (place := axes.get_subplotspec()) is not None]
+    grids = {id(place.get_gridspec()): place.get_gridspec() for _, place in placed}
+    if len(grids) != 1 or any(axes.images for axes, _ in placed):
+        return 1
+    (grid,) = grids.values()
+    if grid.ncols == 1 or wide / grid.ncols >= _NARROWEST or grid.nrows > 1:
+        return 1
+    column = GridSpec(grid.ncols, 1, figure=figure)
+    label = placed[0][0].get_ylabel()
+    for at, (axes, _) in enumerate(placed):
+        axes.set_subplotspec(column[at])
+        axes.tick_params(labelleft=True)
+        if not axes.get_ylabel():
+            axes.set_ylabel(label)
+    return len(placed)
+
+
+def _narrow(legend: Any, wide: float, scale: float) -> None:
+    """Set a legend in as many columns as the width has room for."""
+    texts = legend.get_texts()
+    if not texts:
+        return
+    size = texts[0].get_fontsize()
+    room = 0.6 * size * max(len(text.get_text()) for text in texts) / 72 + 0.5 * scale
+    columns = max(1, int(wide / room))
+    if columns >= legend._ncols:
+        return
+    # matplotlib lays the entries out once, when the legend is made.
+    legend.set_ncols(columns)
+    legend._init_legend_box(legend.legend_handles, [text.get_text() for text in texts])
+    for text in legend.get_texts():
+        text.set_fontsize(size)
 
 
 def as_file(figure: Figure, kind: Format, title: str, caption: str) -> bytes:

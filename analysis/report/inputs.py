@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import polars as pl
@@ -110,7 +111,7 @@ class ReportInput:
             baseline = self.baseline.name if self.baseline else None
             object.__setattr__(self, name, without_verdicts(getattr(self, name), baseline, self.leaking))
 
-    @property
+    @cached_property
     def leaking(self) -> frozenset[str]:
         """Names of the models that leak."""
         return leaking(self.causality)

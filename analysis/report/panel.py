@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import polars as pl
@@ -117,7 +118,7 @@ class TextTable:
     rows: tuple[tuple[str, ...], ...]
     open: bool = True
 
-    @property
+    @cached_property
     def wordy(self) -> tuple[bool, ...]:
         """Which columns hold words: they run from the left and wrap."""
         return tuple(any(_WORD.search(row[place]) for row in self.rows) for place in range(len(self.columns)))

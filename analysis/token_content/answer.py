@@ -26,7 +26,8 @@ def say(report: ReportInput) -> Sequence[str]:
     lifts = {name: rows for name, rows in lifts.items() if rows}
     if not lifts:
         return ()
-    alone, parts = len(report.measured) == 1, []
+    alone = len(report.measured) == 1
+    parts: list[str] = []
     for verb, wanted in (("preferred", 1), ("avoided", -1)):
         for kind in _sure(lifts, wanted)[:1]:
             factors = {name: with_interval(rows[kind], "lift") for name, rows in lifts.items()}

@@ -15,7 +15,7 @@ function excerpted(columns, layer) {
   const rows = rowsOf(columns, layer);
   if (!rows.length) return [];
   const first = rows[0];
-  const about = `Layer ${layer}, sample ${first.sample}, query at position ${first.query} (outlined); selected keys are underlined, darker with more attention. The selection holds ${shown(100 * first.recall)} % of the attention.`;
+  const about = `Layer ${layer}, sample ${first.sample}, query at position ${first.query} (outlined); selected keys are underlined, in a stronger colour with more attention. The selection holds ${shown(100 * first.recall)} % of the attention.`;
   const text = make("p", { class: "text" });
   let before = -1;
   for (const row of rows) {
