@@ -100,9 +100,9 @@ def _of_positions(own: PositionalBias) -> list[Part]:
 def _of_selection(own: TokenSelection) -> list[Part]:
     named = own.metrics.with_columns(model=pl.lit(own.called))
     return [
-        ("Attention that the selection holds", _where(named, lambda metrics: recall_by_layer(metrics, [own.called]))),
+        ("Attention kept by layer", _where(named, lambda metrics: recall_by_layer(metrics, [own.called]))),
         ("Kinds of tokens", _where(own.lift, content_lift)),
-        ("How many keys would do", _where(own.curve, lambda curve: recall_curves(curve, _own_k(own), (0.95,)))),
+        ("Key budget", _where(own.curve, lambda curve: recall_curves(curve, _own_k(own), (0.95,)))),
     ]
 
 

@@ -1,4 +1,4 @@
-"""How many keys would do."""
+"""The key budget: how many keys keep how much of the attention."""
 
 from __future__ import annotations
 

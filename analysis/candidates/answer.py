@@ -6,10 +6,10 @@ import polars as pl
 
 from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.names import plain
-from indexscope.analysis.report.answering import leading
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import count, known, number
 from indexscope.analysis.report.panel import Answer
+from indexscope.analysis.report.spoken import leading
 
 _METRICS = ("nll", "selection_recall")
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from textwrap import wrap
 
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
+from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.plots.beside import bar_beside
-from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.drawing import Array, note
+from indexscope.analysis.plots.frames import largest
 from indexscope.analysis.plots.style import (
     BLUE,
     GREEN,
@@ -22,6 +27,7 @@ from indexscope.analysis.plots.style import (
     SKY,
     VERMILLION,
     YELLOW,
+    legend_above,
     new_figure,
     short_labels,
     styled,
@@ -45,7 +51,12 @@ _FILLS = {
 _OTHERS = ((INK, ""), ("#8c6bb1", "..."), ("#a6d854", "oo"))
 _DESCRIPTION = ("cluster", "name", "size", "share", "ci_low", "ci_high", "n")
 #: Difference of shares that has the strongest colour.
-_REACH = 0.5
+REACH = 0.5
+
+
+def features_of(clusters: pl.DataFrame) -> list[str]:
+    """The columns of a frame of clusters that are means of features."""
+    return [name for name in clusters.columns if name not in _DESCRIPTION and clusters[name].dtype.is_numeric()]
 
 
 @styled
@@ -60,7 +71,7 @@ def cluster_map(clusters: pl.DataFrame) -> Figure | None:
     Returns:
         The figure, or None where there is no cluster.
     """
-    features = [name for name in clusters.columns if name not in _DESCRIPTION and clusters[name].dtype.is_numeric()]
+    features = features_of(clusters)
     if clusters.is_empty() or not features:
         return None
     rows = clusters.sort("cluster")
@@ -78,14 +89,14 @@ def cluster_map(clusters: pl.DataFrame) -> Figure | None:
         bars.annotate(
             text, (place, top * 100), (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=8
         )
-    note(bars, rows, np.arange(count), shares * 100, ["cluster", "name", "size", "share"], panel="share of rows")
+    note(bars, rows, np.arange(count), shares * 100, ["cluster", "name", "size", "share"], panel="share of maps")
     bars.set_ylim(0, max(float(np.nanmax(high)) * 130, 1))
-    bars.set_ylabel("% of rows")
+    bars.set_ylabel("share of maps (%)")
     bars.grid(axis="x", visible=False)
     apart = cells - (cells @ shares / shares.sum())[:, None]
     # A feature of larger numbers than shares is coloured by its own largest difference.
-    apart = apart / np.maximum(np.abs(apart).max(axis=1, keepdims=True) / _REACH, 1.0)
-    picture = axes.imshow(apart, cmap="PuOr_r", vmin=-_REACH, vmax=_REACH, aspect="auto", interpolation="none")
+    apart = apart / np.maximum(np.abs(apart).max(axis=1, keepdims=True) / REACH, 1.0)
+    picture = axes.imshow(apart, cmap="PuOr_r", vmin=-REACH, vmax=REACH, aspect="auto", interpolation="none")
     for row, column in np.ndindex(*cells.shape):
         value = float(cells[row, column])
         if np.isfinite(value):
@@ -99,7 +110,7 @@ def cluster_map(clusters: pl.DataFrame) -> Figure | None:
     told = ["cluster", "name", "feature", "mean"]
     note(axes, long, across, down, told, panel="centroid")
     axes.grid(visible=False)
-    axes.set_yticks(range(len(features)), features)
+    axes.set_yticks(range(len(features)), [label(name) for name in features])
     keys = [f"{cluster}: {name}" for cluster, name in zip(rows["cluster"], rows["name"], strict=True)]
     labels = short_labels(keys, 56)
     width = max(9, 88 // count)
@@ -125,19 +136,54 @@ def pattern_types_by_layer(pattern_types: pl.DataFrame) -> Figure | None:
     figure = new_figure(3.1)
     axes = figure.subplots()
     stack_types(axes, rows, "layer")
-    axes.set_xlabel(f"layer (n = {int(rows['count'].sum()):,} rows of sample and head)")
-    axes.set_ylabel("% of rows")
+    axes.set_title(f"{int(rows['count'].sum()):,} maps")
+    axes.set_xlabel("layer")
+    axes.set_ylabel("share of maps (%)")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
-def stack_types(axes: Axes, rows: pl.DataFrame, by: str) -> None:
+@styled
+def pattern_types_of_models(types: Mapping[str, pl.DataFrame], models: Sequence[str]) -> Figure | None:
+    """The same of several models, a panel each, with one legend.
+
+    Args:
+        types: Model name to its ``pattern_types`` frame.
+        models: Names of at most four, in report order.
+
+    Returns:
+        The figure, or None where no layer of any has a type.
+    """
+    by_layer = {name: types[name].filter(pl.col("layer").is_not_null()) for name in models if name in types}
+    shown = {name: rows for name, rows in by_layer.items() if rows["count"].sum() > 0}
+    if not shown:
+        return None
+    columns = len(shown) if len(shown) < 4 else 2
+    lines = -(-len(shown) // columns)
+    figure = new_figure(2.45 * lines + 0.75)
+    grid = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    labels = short_labels(list(models), 26 if columns < 3 else 18)
+    present = {kind for rows in shown.values() for kind in rows.filter(pl.col("count") > 0)["pattern_type"]}
+    for axes, (name, rows) in zip(grid.flat, shown.items(), strict=True):
+        stack_types(axes, rows.filter(pl.col("pattern_type").is_in(list(present))), "layer", name)
+        axes.set_title(f"{labels[name]} (n = {largest(rows, 'n')} samples)")
+        axes.set_xlabel("layer")
+    for axes in grid[:, 1:].flat:
+        axes.tick_params(left=False)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("share of maps (%)")
+    legend_above(figure, grid.flat, columns=-(-len(present) // -(-len(present) // 6)))
+    return figure
+
+
+def stack_types(axes: Axes, rows: pl.DataFrame, by: str, panel: str = "") -> None:
     """Draw a column a layer, or whatever else the rows are by, with the types' shares stacked.
 
     Args:
         axes: The panel.
         rows: The column that they are by (whole numbers), pattern_type, share.
         by: Name of that column.
+        panel: What distinguishes the panel.
     """
     present = set(rows["pattern_type"].to_list())
     others = sorted(present - set(_FILLS))
@@ -149,19 +195,11 @@ def stack_types(axes: Axes, rows: pl.DataFrame, by: str) -> None:
     thin = len(places) > 30
     for kind, (colour, hatch) in fills.items():
         height = np.array([share.get((place, kind), 0.0) or 0.0 for place in places]) * 100
-        axes.bar(
-            range(len(places)),
-            height,
-            bottom=base,
-            width=0.9 if thin else 0.78,
-            color=colour,
-            hatch=hatch,
-            edgecolor=INK,
-            linewidth=0.2 if thin else 0.5,
-            label=str(kind),
-        )
+        shape = _columns(base, height, 0.9 if thin else 0.78)
+        shape.set(facecolor=colour, hatch=hatch, edgecolor=INK, linewidth=0.2 if thin else 0.5, label=str(kind))
+        axes.add_artist(shape)  # and not as a patch: its limits, which are set below, would take long to find
         stack = pl.DataFrame({by: places, "share": height / 100})
-        note(axes, stack, np.arange(len(places)), base + height / 2, [by, "share"], series=str(kind))
+        note(axes, stack, np.arange(len(places)), base + height / 2, [by, "share"], panel=panel, series=str(kind))
         base += height
     axes.set_ylim(0, 100)
     axes.set_xlim(-0.6, len(places) - 0.4)
@@ -170,3 +208,15 @@ def stack_types(axes: Axes, rows: pl.DataFrame, by: str) -> None:
         FuncFormatter(lambda value, _: str(places[int(value)]) if value in range(len(places)) else "")
     )
     axes.grid(axis="x", visible=False)
+
+
+def _columns(base: Array, height: Array, width: float) -> PathPatch:
+    """Columns at 0, 1, ... as one shape: hundreds of them would take a second to draw."""
+    at = np.flatnonzero(height > 0)
+    if not at.size:
+        return PathPatch(Path(np.zeros((1, 2))))
+    left, right = at - width / 2, at + width / 2
+    low, high = base[at], base[at] + height[at]
+    corners = np.stack([left, low, right, low, right, high, left, high, left, low], axis=1).reshape(-1, 2)
+    codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY]
+    return PathPatch(Path(corners, np.tile(codes, at.size).astype(np.uint8)))

@@ -5,8 +5,17 @@ from __future__ import annotations
 import polars as pl
 
 from indexscope.analysis.clustering.choice import FOUND_AGAIN
-from indexscope.analysis.clustering.figures import cluster_map, pattern_types_by_layer
+from indexscope.analysis.clustering.figures import (
+    REACH,
+    cluster_map,
+    features_of,
+    pattern_types_by_layer,
+    pattern_types_of_models,
+)
+from indexscope.analysis.metrics.registry import label
+from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import DASH, count, known, number, percent_with_interval, span
+from indexscope.analysis.report.overlaid import overlaid
 from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
 
 STABLE = 0.8
@@ -51,8 +60,8 @@ def _types(rows: pl.DataFrame) -> TextTable:
         (str(row["pattern_type"]), *percent_with_interval(row), count(row["count"]), count(row["n"]))
         for row in overall.iter_rows(named=True)
     ]
-    caption = "Pattern types by rules, share of all rows in per cent (a row is one head on one sample)"
-    return TextTable(caption, ("pattern type", "share, %", "CI", "rows", "n (samples)"), tuple(lines))
+    caption = "Pattern types by rules, share of all attention maps in per cent (a map is one head on one sample)"
+    return TextTable(caption, ("pattern type", "share, %", "CI", "maps", "n (samples)"), tuple(lines))
 
 
 def _agreement(rows: pl.DataFrame) -> TextTable:
@@ -61,8 +70,8 @@ def _agreement(rows: pl.DataFrame) -> TextTable:
     for (cluster,), own in rows.sort("cluster").group_by("cluster", maintain_order=True):
         cells = {str(row["pattern_type"]): "{} ({})".format(*percent_with_interval(row)) for row in own.to_dicts()}
         lines.append((str(cluster), *(cells.get(name, DASH) for name in types), count(own["count"].sum())))
-    caption = "Pattern types by rules in each cluster, share of its rows in per cent (CI)"
-    return TextTable(caption, ("cluster", *types, "rows"), tuple(lines), open=False)
+    caption = "Pattern types by rules in each cluster, share of its maps in per cent (CI)"
+    return TextTable(caption, ("cluster", *types, "maps"), tuple(lines), open=False)
 
 
 def words_on_choice(frames: Frames) -> list[str]:
@@ -96,9 +105,9 @@ def draw(frames: Frames) -> list[Drawn]:
         Drawn(
             "clusters",
             "Clusters of attention heads",
-            "Above, the share of rows (a row is one head on one sample) in each cluster with its confidence interval "
+            "Above, the share of maps (a map is one head on one sample) in each cluster with its confidence interval "
             "over samples; below, the mean of each feature in the cluster, coloured by its difference from that of "
-            "all rows.",
+            "all maps.",
             None if clusters is None else cluster_map(clusters),
         ),
         Drawn(
@@ -110,6 +119,19 @@ def draw(frames: Frames) -> list[Drawn]:
     ]
 
 
+def across(report: ReportInput) -> list[Drawn]:
+    """The types by layer of at most four models."""
+    models = overlaid(report, 4)
+    figure = pattern_types_of_models(report.frames("clustering", "pattern_types"), models)
+    caption = (
+        "Share of each layer's attention maps, a map being one head on one sample, by rules that were checked on "
+        "planted patterns; ‘mixed’ is what no rule fits clearly."
+    )
+    if len(models) < len(report.measured):
+        caption += f" {len(models)} of {len(report.measured)} models are shown."
+    return [Drawn("pattern-types", "Pattern types by layer", caption, figure)]
+
+
 def tables_of_clusters(frames: Frames) -> list[TextTable]:
     """The clusters with their sizes."""
     if "clusters" not in frames:
@@ -118,8 +140,46 @@ def tables_of_clusters(frames: Frames) -> list[TextTable]:
         (str(row["cluster"]), str(row["name"]), count(row["size"]), *percent_with_interval(row), count(row["n"]))
         for row in frames["clusters"].sort("cluster").iter_rows(named=True)
     ]
-    caption = "Clusters of attention heads; a row of the clustering is one head on one sample"
-    return [TextTable(caption, ("cluster", "name", "rows", "share, %", "CI", "n (samples)"), tuple(lines))]
+    caption = "Clusters of attention maps; a map is one head on one sample"
+    return [TextTable(caption, ("cluster", "name", "maps", "share, %", "CI", "n (samples)"), tuple(lines))]
+
+
+def charts(frames: Frames) -> list[Chart]:
+    """The types of a layer, and the clusters' centres."""
+    return [*chart_types(frames), *_centres(frames)]
+
+
+def _centres(frames: Frames) -> list[Chart]:
+    if "clusters" not in frames:
+        return []
+    rows = frames["clusters"].sort("cluster")
+    features = features_of(rows)
+    share = pl.col("share") / pl.col("share").sum().over("feature")
+    means = rows.unpivot(features, index=["cluster", "share"], variable_name="feature", value_name="mean")
+    apart = means.with_columns(
+        apart=pl.col("mean") - (pl.col("mean") * share).sum().over("feature"),
+        place=pl.col("feature").replace_strict(
+            {feature: place for place, feature in enumerate(features)}, return_dtype=pl.Int32
+        ),
+    )
+    words = {name: label(name) for name in features}
+    # A feature of larger numbers than shares is coloured by its own largest difference.
+    reach = pl.max_horizontal(pl.col("apart").abs().max().over("feature"), REACH) / REACH
+    return [
+        Chart(
+            "Centres of the clusters",
+            "Mean of each feature in the cluster, coloured by its difference from that of all maps.",
+            "map",
+            apart.select("place", pl.col("feature").replace(words), "cluster", "mean", shade=pl.col("apart") / reach),
+            x="place",
+            labels="feature",
+            y="cluster",
+            ylabel="cluster",
+            shade="shade",
+            middle=0.0,
+            digits=3,
+        )
+    ]
 
 
 def chart_types(frames: Frames) -> list[Chart]:
@@ -130,12 +190,12 @@ def chart_types(frames: Frames) -> list[Chart]:
     return [
         Chart(
             "Pattern types of the layer",
-            "Share of the layer's rows (a row is one head on one sample) of each type, by rules.",
+            "Share of the layer's attention maps (a map is one head on one sample) of each type, by rules.",
             "bars",
             rows.sort("pattern_type", "layer").select("pattern_type", "layer", "share", "count"),
             x="pattern_type",
             y="share",
-            ylabel="share of rows",
+            ylabel="share of maps",
         )
     ]
 
@@ -149,13 +209,14 @@ CLUSTERS = Panel(
     words_on_choice,
     draw,
     tables_of_clusters,
-    charts=chart_types,
+    charts=charts,
+    across=across,
 )
 TRUST = Panel(
     analysis="clustering",
     order=40,
     chapter="trust",
-    title="How far the clusters can be believed",
+    title="How stable the clusters are",
     about=(
         "k-means always finds clusters: whether it finds the same ones again says more. Intervals resample samples and "
         "leave the clusters as they are; seeds and halves tell how far the clusters themselves would change."

@@ -7,12 +7,15 @@ from typing import Any
 
 import polars as pl
 
-from indexscope.analysis.context_length.figures import metrics_by_length
+from indexscope.analysis.context_length.figures import lengths_of_models, metrics_by_length
 from indexscope.analysis.context_length.resampled import FOLLOWED, SKILL
-from indexscope.analysis.metrics.registry import REGISTRY
+from indexscope.analysis.metrics.registry import REGISTRY, label
+from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import count, decimals, number, span
-from indexscope.analysis.report.panel import Drawn, Frames, Panel, TextTable
+from indexscope.analysis.report.overlaid import overlaid
+from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
 from indexscope.analysis.report.sentences import name_of, with_unit
+from indexscope.analysis.report.spoken import with_interval
 
 _SHOWN = ("selection_recall", "oracle_recall", "random_recall", SKILL, "output_error", "sparsity_cost")
 
@@ -20,7 +23,8 @@ _SHOWN = ("selection_recall", "oracle_recall", "random_recall", SKILL, "output_e
 def words(frames: Frames) -> Sequence[str]:
     """Where the selection begins to lose, over all layers; and in which layers first."""
     if "onset" not in frames:
-        return ["The indexer leaves nothing out, or there is none: nothing can be lost at any length measured."]
+        selects = "lengths" in frames and "selection_recall" in set(frames["lengths"]["metric"])
+        return ["The indexer leaves nothing out at any length measured: nothing can be lost."] if selects else []
     rows = frames["onset"]
     overall = list(rows.filter(pl.col("layer").is_null()).iter_rows(named=True))
     told = [_sentence(row) for row in overall if row["metric"] in FOLLOWED]
@@ -53,11 +57,8 @@ def _sentence(row: Mapping[str, Any]) -> str:
 
 def draw(frames: Frames) -> list[Drawn]:
     """Recall, skill and sparsity cost over length."""
-    onset = None
-    if "onset" in frames:
-        own = frames["onset"].filter((pl.col("metric") == SKILL) & pl.col("layer").is_null())
-        onset = None if own.is_empty() else own["length"][0]
-    figure = metrics_by_length(frames["lengths"], onset) if "lengths" in frames else None
+    from_on = onset(frames["onset"]) if "onset" in frames else None
+    figure = metrics_by_length(frames["lengths"], from_on) if "lengths" in frames else None
     caption = (
         "Queries in the last power of two before each context length, over all layers; bands are confidence intervals "
         "from a bootstrap over samples. Recall counts queries in effect only."
@@ -65,11 +66,36 @@ def draw(frames: Frames) -> list[Drawn]:
     return [Drawn("by-length", "Recall and cost by context length", caption, figure)]
 
 
+def onset(frame: pl.DataFrame) -> int | None:
+    """The length from which on skill over all layers is detectably lower, or None."""
+    own = frame.filter((pl.col("metric") == SKILL) & pl.col("layer").is_null())["length"].drop_nulls()
+    return int(own[0]) if own.len() else None
+
+
+def across(report: ReportInput) -> list[Drawn]:
+    """Recall and skill over length of all models."""
+    onsets = {
+        name: length
+        for name, frame in report.frames("context_length", "onset").items()
+        if (length := onset(frame)) is not None
+    }
+    figure = lengths_of_models(report.frames("context_length", "lengths"), onsets, overlaid(report))
+    caption = (
+        "Queries in the last power of two before each length, over all layers. Recall falls by itself, as the same k "
+        "is a smaller share of the keys; skill is 0 for a random and 1 for the best choice of as many keys. Bands are "
+        f"the {report.interval}; rings mark the length from which on skill is detectably lower."
+    )
+    return [Drawn("context-length", "Attention kept by context length", caption, figure)]
+
+
 def tables(frames: Frames) -> Sequence[TextTable]:
     """The values of the figure, over all queries up to each length and at it."""
     if "lengths" not in frames:
         return ()
     rows = frames["lengths"].filter(pl.col("layer").is_null() & pl.col("metric").is_in(_SHOWN))
+    # Below, nothing is left out: what is there is 0 or not defined.
+    first = rows.filter((pl.col("metric") == "selection_recall") & pl.col("value").is_finite())["length"].min()
+    rows = rows.filter(pl.col("length") >= first) if first is not None else rows.clear()
     metrics = [metric for metric in _SHOWN if metric in set(rows["metric"])]
     cells = {(row["metric"], row["length"], row["kind"]): row for row in rows.iter_rows(named=True)}
     found = []
@@ -79,15 +105,52 @@ def tables(frames: Frames) -> Sequence[TextTable]:
             for length in sorted(set(rows["length"]))
         ]
         what = "over all queries up to the length" if kind == "up to" else "over the last power of two alone"
-        found.append(TextTable(f"By context length, {what}", ("length (tokens)", *metrics), tuple(lines), open=False))
+        found.append(
+            TextTable(
+                f"By context length, {what}",
+                ("length (tokens)", *(label(metric) for metric in metrics)),
+                tuple(lines),
+                open=False,
+            )
+        )
     return found if metrics else ()
 
 
 def _cell(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return number(None)
-    places = decimals((row["ci_low"], row["ci_high"]), row["value"])
-    return f"{number(row['value'], places=places)} ({span(row['ci_low'], row['ci_high'], '', places)})"
+    return with_interval(row)
+
+
+def charts(frames: Frames) -> list[Chart]:
+    """Recall between its bounds and skill at each length, over all layers."""
+    if "lengths" not in frames:
+        return []
+    at = (pl.col("kind") == "at") & pl.col("layer").is_null() & pl.col("value").is_finite()
+    metrics = {metric: label(metric) for metric in _SHOWN[:4]}
+    rows = frames["lengths"].filter(at & pl.col("metric").is_in(list(metrics)))
+    order = pl.col("metric").replace_strict({name: place for place, name in enumerate(metrics)}, return_dtype=pl.Int32)
+    rows = rows.sort("length", order)
+    places = {length: place for place, length in enumerate(sorted(rows["length"].unique()))}
+    return [
+        Chart(
+            "Attention kept by context length, between its bounds",
+            "Queries in the last power of two before each length, over all layers. Bands are the intervals.",
+            "line",
+            rows.select(
+                *("value", "ci_low", "ci_high"),
+                pl.col("metric").replace(metrics),
+                pl.col("length").cast(pl.String),
+                place=pl.col("length").replace_strict(places, return_dtype=pl.Int32),
+            ),
+            x="place",
+            xlabel="context length (tokens, log)",
+            labels="length",
+            y="value",
+            ylabel="share, skill",
+            series="metric",
+        )
+    ]
 
 
 PANEL = Panel(
@@ -106,4 +169,6 @@ PANEL = Panel(
     words=words,
     draw=draw,
     tables=tables,
+    charts=charts,
+    across=across,
 )

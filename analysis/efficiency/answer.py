@@ -8,11 +8,11 @@ import polars as pl
 
 from indexscope.analysis.names import plain
 from indexscope.analysis.recommendations.costs import LONG
-from indexscope.analysis.report.answering import called, leading
 from indexscope.analysis.report.inputs import ModelPage, ReportInput
 from indexscope.analysis.report.numbers import known, number, percent
 from indexscope.analysis.report.panel import Answer
 from indexscope.analysis.report.sentences import join
+from indexscope.analysis.report.spoken import called, leading
 
 _WHERE = ("at the study's lengths", "at 64 k tokens")
 

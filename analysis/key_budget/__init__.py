@@ -6,4 +6,4 @@ from indexscope.analysis.settings import BootstrapSettings
 
 
 class KeyBudgetSettings(BootstrapSettings):
-    """How many keys would do; drift of the scores."""
+    """How many keys keep how much of the attention; drift of the scores."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
@@ -10,14 +12,25 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import largest, spread, values
-from indexscope.analysis.plots.style import GRID, INK, MUTED, legend_above, look, new_figure, styled
+from indexscope.analysis.plots.lines import banded_rows, ring
+from indexscope.analysis.plots.style import (
+    GRID,
+    INK,
+    MUTED,
+    Look,
+    legend_above,
+    look,
+    new_figure,
+    short_labels,
+    styled,
+)
 
 _LAYERS = 4
-_DRIFT = (
-    ("selected_mean", "mean of selected keys"),
-    ("threshold", "k-th score"),
-    ("unselected_mean", "mean of others"),
-)
+DRIFT = {
+    "selected_mean": "mean of selected keys",
+    "threshold": "k-th score",
+    "unselected_mean": "mean of others",
+}
 
 
 @styled
@@ -55,8 +68,8 @@ def recall_curves(curve: pl.DataFrame, k: float | None, targets: tuple[float, ..
         x = values(overall, "k")
         low, high = values(overall, f"{prefix}ci_low"), values(overall, f"{prefix}ci_high")
         axes.fill_between(x, low, high, color=style.colour, alpha=0.2, linewidth=0)
-        banded = overall.with_columns(ci_low=f"{prefix}ci_low", ci_high=f"{prefix}ci_high")
-        note(axes, banded, "k", f"{name}_recall", series=label)
+        banded_rows = overall.with_columns(ci_low=f"{prefix}ci_low", ci_high=f"{prefix}ci_high")
+        note(axes, banded_rows, "k", f"{name}_recall", series=label)
         axes.plot(
             x,
             values(overall, f"{name}_recall"),
@@ -70,11 +83,62 @@ def recall_curves(curve: pl.DataFrame, k: float | None, targets: tuple[float, ..
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_ylim(0, 1.03)
-    axes.set_xlabel("k (keys that every query may attend to)")
-    axes.set_ylabel("dense attention held (share)")
+    axes.set_xlabel("keys per query, k (log)")
+    axes.set_ylabel("attention kept (share)")
     axes.set_title(f"all layers; thin lines: single layers (n = {largest(overall, 'n')} samples)")
     legend_above(figure, [axes])
     return figure
+
+
+@styled
+def budgets_of_models(
+    curves: Mapping[str, pl.DataFrame], own_k: Mapping[str, float], models: Sequence[str]
+) -> Figure | None:
+    """Recall over k of all models over all layers: in the indexer's order, and thin in the best order.
+
+    Args:
+        curves: Model name to its frame ``curve``.
+        own_k: The k of models that select, which is ringed.
+        models: Names in report order, which fixes each model's look.
+
+    Returns:
+        The figure, or None where there is no curve.
+    """
+    overall = {name: curves[name].filter(pl.col("layer").is_null()).sort("k") for name in models if name in curves}
+    shown = {name: rows for name, rows in overall.items() if rows["oracle_recall"].count()}
+    if not shown:
+        return None
+    figure = new_figure(3.7)
+    axes = figure.subplots()
+    labels = short_labels(list(models))
+    for name, rows in shown.items():
+        style = look(list(models).index(name))
+        best = rows.with_columns(ci_low="oracle_ci_low", ci_high="oracle_ci_high")
+        words = f"{labels[name]}, best order"
+        if rows["indexer_recall"].count():
+            axes.plot(values(best, "k"), values(best, "oracle_recall"), color=style.colour, linewidth=1.0, alpha=0.75,
+                      linestyle=(0, (1, 1.2)))  # fmt: skip
+            banded_rows(axes, rows, "k", "indexer_recall", style, labels[name])
+            note(axes, rows, "k", "indexer_recall", series=f"{labels[name]}, indexer's order")
+            _own(axes, rows, own_k.get(name), style)
+        else:
+            banded_rows(axes, best, "k", "oracle_recall", style, words)
+        note(axes, best, "k", "oracle_recall", series=words)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.set_ylim(0, 1.03)
+    axes.set_title(f"n = {max(largest(rows, 'n') for rows in shown.values())} samples")
+    axes.set_xlabel("keys per query, k (log)")
+    axes.set_ylabel("attention kept (share)")
+    legend_above(figure, [axes])
+    return figure
+
+
+def _own(axes: Axes, rows: pl.DataFrame, k: float | None, style: Look) -> None:
+    known = rows.drop_nulls("indexer_recall")
+    if k is not None and known["k"][0] <= k <= known["k"][-1]:
+        recall = np.interp(np.log(k), np.log(values(known, "k")), values(known, "indexer_recall"))
+        ring(axes, k, float(recall), style)
 
 
 @styled
@@ -103,7 +167,7 @@ def score_drift(drift: pl.DataFrame) -> Figure | None:
 
 
 def _layer(axes: Axes, rows: pl.DataFrame) -> None:
-    for index, (quantity, label) in enumerate(_DRIFT):
+    for index, (quantity, label) in enumerate(DRIFT.items()):
         own = rows.filter((pl.col("quantity") == quantity) & pl.col("value").is_not_null()).sort("bucket")
         style = look(index)
         x = values(own, "bucket")
@@ -113,7 +177,7 @@ def _layer(axes: Axes, rows: pl.DataFrame) -> None:
         note(axes, own, "bucket", "value", ["layer"], panel=axes.get_title(loc="left"), series=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{2.0**value - 1:,.0f}"))
-    axes.set_xlabel("position of the query from")
+    axes.set_xlabel("query position (log)")
     axes.tick_params(axis="x", labelrotation=38)
     if not np.isfinite(axes.get_ylim()).all():
         axes.set_ylim(0, 1)

@@ -1,4 +1,4 @@
-"""How many keys would do."""
+"""How many keys keep how much of the attention."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many keys would do: budgets, recall by k, and drift of the index scores."""
+"""How many keys keep how much of the attention: budgets, recall by k, and drift of the index scores."""
 
 from __future__ import annotations
 

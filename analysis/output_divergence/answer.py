@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from indexscope.analysis.report.answering import called, leading, share_with_interval, with_interval
 from indexscope.analysis.report.inputs import ModelPage, ReportInput
 from indexscope.analysis.report.panel import Answer
+from indexscope.analysis.report.spoken import called, leading, share, with_interval
 
 
 def say(report: ReportInput) -> list[str]:
@@ -25,7 +25,7 @@ def _of(report: ReportInput, page: ModelPage) -> str:
     same = rows["same_top_token"]
     return (
         f"The predictions of {called(report, page)} diverge from the baseline's by {with_interval(rows['output_kl'])} "
-        f"nats on average, and the likeliest token stays the same after {share_with_interval(same)} of the queries."
+        f"nats on average, and the likeliest token stays the same after {share(same)} of the queries."
     )
 
 

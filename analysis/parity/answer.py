@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from indexscope.analysis.names import plain
 from indexscope.analysis.parity.panel import headline
-from indexscope.analysis.report.answering import NAMED
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.panel import Answer
 from indexscope.analysis.report.sentences import join
+from indexscope.analysis.report.spoken import NAMED
 
 
 def say(report: ReportInput) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, PowerNorm, TwoSlopeNorm
 from matplotlib.figure import Figure
 
@@ -15,7 +17,24 @@ from indexscope.analysis.plots.pooled_maps import draw_map, note_map, without_fu
 from indexscope.analysis.plots.style import colours, new_figure, styled
 
 WORDS = {"most": "loses most", "middle": "median", "least": "loses least", "only": "loses"}
-COLUMNS = {"dense": "dense attention", "sparse": "sparse attention", "difference": "sparse less dense"}
+COLUMNS = {"dense": "dense", "sparse": "sparse", "difference": "sparse less dense"}
+
+_STRONG = 0.99
+"""Quantile of the cells that has the strongest colour."""
+
+
+class Example(NamedTuple):
+    """A map with and without a selection.
+
+    Attributes:
+        label: What the row of panels is called.
+        row: sample, layer (null where it is not known), head and lost, the share of the attention that is left out.
+        maps: A row a sampled query: length, query, dense, sparse.
+    """
+
+    label: str
+    row: Mapping[str, Any]
+    maps: pl.DataFrame
 
 
 @styled
@@ -35,44 +54,67 @@ def sparse_against_dense(
     """
     if examples.is_empty() or maps.is_empty():
         return None
-    figure = new_figure(2.3 * examples.height + 0.5)
+    rows = [
+        Example(WORDS[row["example"]], row, maps.filter(pl.col("example") == row["example"]))
+        for row in examples.iter_rows(named=True)
+    ]
+    return _panels(rows, title, causal)
+
+
+@styled
+def left_out(examples: Sequence[Example]) -> Figure | None:
+    """The same of maps of several models, a row each.
+
+    Args:
+        examples: With the models' names as labels.
+
+    Returns:
+        The figure, or None without examples.
+    """
+    return _panels(examples, "", True) if examples else None
+
+
+def _panels(examples: Sequence[Example], title: str, causal: bool) -> Figure:
+    figure = new_figure(3.05 * len(examples) + 0.65)
     if title:
         figure.suptitle(title, fontsize=10.5, fontweight="bold")
-    grid = figure.subplots(examples.height, len(COLUMNS), squeeze=False)
-    rows = {
-        row["example"]: maps.filter(pl.col("example") == row["example"]).sort("query") for row in examples.to_dicts()
-    }
-    cells = {example: _cells(own, causal) for example, own in rows.items()}
-    most = max(float(np.nanmax(np.abs(own["difference"]))) for own in cells.values()) or 1.0
-    norms: dict[str, Normalize] = {"dense": PowerNorm(0.5, 0, 1), "sparse": PowerNorm(0.5, 0, 1)}
+    grid = figure.subplots(len(examples), len(COLUMNS), squeeze=False)
+    cells = [_cells(example.maps.sort("query"), causal) for example in examples]
+    # The first queries have few keys to share their attention: a scale up to their weights would show nothing else.
+    strongest = max(float(np.nanquantile([own["dense"], own["sparse"]], _STRONG)) for own in cells) or 1.0
+    most = max(float(np.nanquantile(np.abs(own["difference"]), _STRONG)) for own in cells) or 1.0
+    norms: dict[str, Normalize] = {name: PowerNorm(0.5, 0, strongest) for name in ("dense", "sparse")}
     norms["difference"] = TwoSlopeNorm(0, -most, most)
     images = {}
-    for place, row in enumerate(examples.iter_rows(named=True)):
-        example, own = row["example"], rows[row["example"]]
-        queries, length = own["query"].to_numpy(), own["length"][0]
+    for place, (example, values) in enumerate(zip(examples, cells, strict=True)):
+        panels = grid[place]
+        own, row = example.maps.sort("query"), example.row
+        queries, length = own["query"].to_numpy(), int(own["length"][0])
         named = {key: row[key] for key in ("example", "sample", "layer", "head")}
-        for axes, (name, heading) in zip(grid[place], COLUMNS.items(), strict=True):
-            shown = cells[example][name]
+        for axes, (name, heading) in zip(panels, COLUMNS.items(), strict=True):
             cmap = colours("RdBu_r" if name == "difference" else "magma_r")
-            images[name] = draw_map(axes, shown, queries, cmap, norms[name])
-            axes.set_xticks([-0.5, shown.shape[1] - 0.5], ["0", str(length)])
-            axes.set_title(heading if place == 0 else "", fontsize=9)
-            note_map(axes, shown, queries, length, named, f"{WORDS[example]}, {heading}")
-        grid[place][0].set_ylabel(
-            f"{WORDS[row['example']]}: {row['lost']:.1%}\n{_called(row)}\nsample {row['sample']}, query",
-            fontsize=8,
-        )
+            images[name] = draw_map(axes, values[name], queries, length, cmap, norms[name])
+            lost = f": {row['lost']:.1%} left out".replace("%", "\u202f%") if name == "sparse" else ""
+            axes.set_title(heading + lost, fontsize=9)
+            _ticks_outside(axes, axes is panels[0], place == len(examples) - 1)
+            note_map(axes, values[name], queries, length, named, f"{example.label}, {heading}")
+        panels[0].set_ylabel(f"{example.label}: {_called(row)}\nquery position (tokens)")
     for axes in grid[-1]:
-        axes.set_xlabel("key position, tokens")
+        axes.set_xlabel("key position (tokens)")
     for name, first, wide in (("sparse", 0, 2.1), ("difference", 2, 1.0)):
-        bar = bar_below(grid[-1][first], images[name], wide)
-        bar.set_label("attention of a part" if name == "sparse" else "difference")
+        bar = bar_below(grid[-1][first], images[name], wide, extend="max" if name == "sparse" else "both")
+        bar.set_label("attention of a part (root scale)" if name == "sparse" else "difference")
         bar.outline.set_visible(False)
     return figure
 
 
-def _called(row: dict[str, Any]) -> str:
-    layer = "" if row["layer"] is None else f"layer {row['layer']} "
+def _ticks_outside(axes: Axes, left: bool, bottom: bool) -> None:
+    """Inner panels have the axes of the outer ones."""
+    axes.tick_params(left=left, labelleft=left, bottom=bottom, labelbottom=bottom)
+
+
+def _called(row: Mapping[str, Any]) -> str:
+    layer = "" if row["layer"] is None else f"layer {row['layer']}, "
     return f"{layer}head {row['head']}"
 
 

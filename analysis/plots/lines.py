@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from indexscope.analysis.plots.drawing import Array
+from indexscope.analysis.plots.drawing import INTERVAL, Array
+from indexscope.analysis.plots.frames import values
+from indexscope.analysis.plots.lifts import positive
 from indexscope.analysis.plots.style import Look
 
 FEW = 24
@@ -19,6 +22,39 @@ def banded(axes: Axes, x: Array, value: Array, low: Array, high: Array, style: L
     axes.fill_between(x, low, high, color=style.colour, alpha=0.18, linewidth=0)
     marker = style.marker if len(x) <= FEW else ""
     axes.plot(x, value, color=style.colour, marker=marker, linestyle=style.line, label=label)
+
+
+def banded_rows(
+    axes: Axes,
+    rows: pl.DataFrame,
+    x: str,
+    y: str,
+    style: Look,
+    words: str,
+    interval: tuple[str, str] = INTERVAL,
+    log: bool = False,
+) -> None:
+    """The same of the columns of a frame.
+
+    Args:
+        axes: The panel.
+        rows: In the order of ``x``.
+        x: Column across.
+        y: Column upwards.
+        style: Of the model.
+        words: What the legend calls it.
+        interval: Columns of the band.
+        log: Leave gaps at what is not above 0.
+    """
+    value, low, high = (positive(found) if log else found for found in (values(rows, name) for name in (y, *interval)))
+    banded(axes, values(rows, x), value, low, high, style, words)
+
+
+def ring(axes: Axes, x: float, y: float, style: Look) -> None:
+    """Point at one value of a line."""
+    axes.plot(
+        *([x], [y]), color=style.colour, marker="o", markersize=11, markeredgewidth=1.4, fillstyle="none", linestyle=""
+    )
 
 
 def percents(axis: Axis) -> None:

@@ -1,4 +1,4 @@
-"""One small attention map in a panel: sampled queries downward, equal parts of the sequence to the right."""
+"""One small attention map in a panel: queries downward, equal parts of the sequence to the right, both in tokens."""
 
 from __future__ import annotations
 
@@ -28,13 +28,39 @@ def without_future(cells: Array, queries: NDArray[Any], length: int) -> Array:
     return np.where(part[None, :] > queries[:, None], np.nan, cells)
 
 
-def draw_map(axes: Axes, cells: Array, queries: NDArray[Any], cmap: Colormap, norm: Normalize) -> AxesImage:
-    """Draw the cells; what is NaN is grey."""
-    image = axes.imshow(cells, cmap=cmap, norm=norm, aspect="auto", interpolation="none")
+def draw_map(
+    axes: Axes, cells: Array, queries: NDArray[Any], length: int, cmap: Colormap, norm: Normalize
+) -> AxesImage:
+    """Draw the cells as a square with both axes in tokens; each query fills what is nearest to it, NaN is grey."""
+    image = axes.imshow(
+        _evenly(cells, queries, length),
+        cmap=cmap,
+        norm=norm,
+        aspect="equal",
+        interpolation="none",
+        extent=(0, length, length, 0),
+    )
     axes.set_facecolor(GRID)
     axes.grid(visible=False)
-    axes.set_yticks([0, len(queries) - 1], [str(queries[0]), str(queries[-1])])
+    ticks = [0, length // 2, length]
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.set_yticks(ticks, [f"{tick:,}" for tick in ticks])
     return image
+
+
+def _evenly(cells: Array, queries: NDArray[Any], length: int) -> Array:
+    """Rows at even places down the sequence, each of the sampled query nearest to it; NaN far from the first and last.
+
+    Sampled queries lie anywhere: drawn one below the other, the diagonal would be no diagonal.
+    """
+    at = queries + 0.5
+    between = (at[1:] + at[:-1]) / 2
+    part = length / cells.shape[1]
+    before, after = (at[1] - at[0], at[-1] - at[-2]) if at.size > 1 else (part, part)
+    places = (np.arange(2 * cells.shape[1]) + 0.5) * part / 2
+    rows = cells[np.searchsorted(between, places)]
+    reached = (places >= at[0] - before / 2) & (places <= at[-1] + after / 2)
+    return np.where(reached[:, None], rows, np.nan)
 
 
 def note_map(
@@ -50,4 +76,6 @@ def note_map(
         }
     )
     told = shown.with_columns(**{key: pl.lit(value) for key, value in named.items()})
-    note(axes, told, across, down, [*named, *shown.columns], panel=panel)
+    note(
+        axes, told, (across + 0.5) * length / cells.shape[1], queries[down] + 0.5, [*named, *shown.columns], panel=panel
+    )

@@ -13,10 +13,15 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from indexscope.analysis.plots.beside import bar_beside
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import largest, values
-from indexscope.analysis.plots.lifts import log_two, positive
+from indexscope.analysis.plots.lifts import log_two
+from indexscope.analysis.plots.lines import banded_rows
 from indexscope.analysis.plots.style import INK, MUTED, colours, legend_above, look, new_figure, short_labels, styled
 
-_AXES = (("distance", "distance from query to key (tokens)"), ("relative", "position of the key (0 oldest, 1 newest)"))
+_AXES = (
+    ("distance", "by distance", "distance from query to key (tokens)"),
+    ("relative", "by relative position", "position of the key, oldest to newest"),
+)
+_ATTENTION = ("attention_ci_low", "attention_ci_high")
 _LARGEST = 4.0
 
 
@@ -26,30 +31,29 @@ def lift_curves(lifts: Mapping[str, pl.DataFrame], models: Sequence[str]) -> Fig
 
     Args:
         lifts: Model name to its ``lift`` frame (layer, axis, bin, label, lift, ci_low, ci_high, attention_lift, n).
-        models: Names in report order, which fixes each model's colour and marker.
+        models: Names in report order, which fixes each model's look.
 
     Returns:
         The figure, or None where nothing was selected. Models without an indexer show the lift of their attention.
     """
-    panels = {axis: _overall(lifts, axis) for axis, _ in _AXES}
-    if not any(panels.values()):
+    panels = {axis: _overall(lifts, axis) for axis, *_ in _AXES}
+    shown = [panel for panel in _AXES if panels[panel[0]]]
+    if not shown:
         return None
-    figure = new_figure(3.5)
-    grid = figure.subplots(1, 2, squeeze=False)
+    figure = new_figure(3.6)
+    grid = figure.subplots(1, len(shown), squeeze=False, sharey=True)
     labels = short_labels(list(models))
-    for axes, (axis, title) in zip(grid.flat, _AXES, strict=True):
+    count = max(largest(rows, "n") for axis, *_ in shown for rows in panels[axis].values())
+    for axes, (axis, title, along) in zip(grid.flat, shown, strict=True):
         axes.axhline(1, color=INK, linewidth=0.9)
         for name, rows in panels[axis].items():
-            index = list(models).index(name)
-            column, kind = ("lift", "") if rows["lift"].count() else ("attention_lift", " (attention)")
-            _curve(axes, rows, column, f"{labels[name]}{kind}", index)
-        ticks = next(iter(panels[axis].values()), None)
-        if ticks is not None:
-            _bins(axes, ticks)
-        axes.set_xlabel(title)
-        log_two(axes)
-    count = max((largest(rows, "n") for rows in panels["distance"].values()), default=0)
-    grid[0, 0].set_ylabel(f"lift (n = {count} samples)")
+            _curve(axes, rows, labels[name], list(models).index(name))
+        _bins(axes, max(panels[axis].values(), key=lambda rows: rows.height))
+        axes.set_title(f"{title} (n = {count} samples)" if axes is grid[0, 0] else title)
+        axes.set_xlabel(along)
+        axes.tick_params(left=axes is grid[0, 0])
+    log_two(grid[0, 0])
+    grid[0, 0].set_ylabel("lift (log)")
     legend_above(figure, grid.flat)
     return figure
 
@@ -63,17 +67,13 @@ def _overall(lifts: Mapping[str, pl.DataFrame], axis: str) -> dict[str, pl.DataF
     return found
 
 
-def _curve(axes: Axes, rows: pl.DataFrame, column: str, label: str, index: int) -> None:
-    style = look(index)
-    height = positive(values(rows, column))
-    x = values(rows, "bin")
-    if column == "lift":
-        axes.fill_between(
-            x, positive(values(rows, "ci_low")), values(rows, "ci_high"), color=style.colour, alpha=0.2, linewidth=0
-        )
-    axes.plot(x, height, color=style.colour, marker=style.marker, linestyle=style.line, label=label)
-    told = ["label", column, "selections"]
-    note(axes, rows, "bin", column, told, panel=str(rows["axis"][0]), series=label)
+def _curve(axes: Axes, rows: pl.DataFrame, label: str, index: int) -> None:
+    selects = rows["lift"].count() > 0
+    column, ends = ("lift", ("ci_low", "ci_high")) if selects else ("attention_lift", _ATTENTION)
+    words = label if selects else f"{label} (attention)"
+    banded_rows(axes, rows, "bin", column, look(index), words, ends, log=True)
+    told = rows.select("axis", "bin", "label", "selections", "n", column, ci_low=ends[0], ci_high=ends[1])
+    note(axes, told, "bin", column, ["label", "selections"], panel=str(rows["axis"][0]), series=words)
 
 
 def _bins(axes: Axes, rows: pl.DataFrame) -> None:

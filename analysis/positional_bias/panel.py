@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
+from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.positional_bias.figures import lift_curves, lift_map
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import count, decimals, number, percent, span
+from indexscope.analysis.report.overlaid import overlaid
 from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
 
 _PARTS = (
@@ -17,6 +20,8 @@ _PARTS = (
     ("oldest_bias", "the oldest tenth (sinks)"),
     ("other_bias", "all other keys"),
 )
+#: Powers of two at which the map of lifts ends.
+_POWERS = 4
 _COLUMNS = (
     "positional_bias",
     "positional_bias_floor",
@@ -39,7 +44,8 @@ def words(frames: Frames) -> Sequence[str]:
     told = []
     if "positional_bias" in found and "positional_bias_floor" in found:
         bias, floor = found["positional_bias"], found["positional_bias_floor"]["value"]
-        start = f"The selection's bias is {_bits(bias)}; a random selector with these counts would show {number(floor)}"
+        shown = number(floor, places=decimals((bias["ci_low"], bias["ci_high"]), bias["value"]))
+        start = f"The selection's bias is {_bits(bias)}; a random selector with these counts would show {shown}"
         none = bias["ci_low"] is not None and bias["ci_low"] <= floor
         told.append(f"{start} by noise alone, so that {'no preference is' if none else 'a preference is'} detected.")
         if all(name in found for name, _ in _PARTS) and bias["value"] > 0 and not none:
@@ -91,21 +97,34 @@ def tables(frames: Frames) -> Sequence[TextTable]:
     lines = [
         (
             str(layer),
-            *(
-                number(cells[metric, layer]["value"], places=3) if (metric, layer) in cells else number(None)
-                for metric in columns
-            ),
+            *(_cell(cells[metric, layer], cells) if (metric, layer) in cells else number(None) for metric in columns),
         )
         for layer in layers
     ]
-    return [TextTable("Positional bias by layer", ("layer", *columns), tuple(lines), open=False)] if lines else ()
+    heads = ("layer", *(label(metric) for metric in columns))
+    return [TextTable("Positional bias by layer (CI)", heads, tuple(lines), open=False)] if lines else ()
+
+
+def _cell(row: Mapping[str, Any], cells: Mapping[tuple[str, int], Mapping[str, Any]]) -> str:
+    """A value with its interval; the floor, which has none, with as many digits as the bias that is held against it."""
+    bias = cells.get(("positional_bias", row["layer"]))
+    if row["metric"] != "positional_bias_floor" or bias is None:
+        return _number(row)
+    return number(row["value"], places=decimals((bias["ci_low"], bias["ci_high"]), bias["value"]))
 
 
 def across(report: ReportInput) -> list[Drawn]:
     """The lift of all models."""
-    caption = f"Selections over those expected from exposure alone: 1 is no bias. Bands are the {report.interval}."
-    figure = lift_curves(report.frames("positional_bias", "lift"), report.names)
-    return [Drawn("lift", "Positional bias of the selection", caption, figure)]
+    models = overlaid(report)
+    lifts = {name: frame for name, frame in report.frames("positional_bias", "lift").items() if name in models}
+    selects = [name for name, frame in lifts.items() if frame["lift"].count()]
+    parts = ["How many times as often keys are selected as by a random choice of as many."] if selects else []
+    if len(selects) < len(lifts):
+        whose = "Of models without an indexer: the attention" if selects else "The attention"
+        parts.append(f"{whose} that keys get, over that of an even spread.")
+    caption = " ".join([*parts, f"1: no preference. Bands are the {report.interval}."])
+    title = "Positional bias of the selection" if selects else "Positional bias of the attention"
+    return [Drawn("lift", title, caption, lift_curves(lifts, models))]
 
 
 def draw_lift(frames: Frames) -> list[Drawn]:
@@ -115,24 +134,52 @@ def draw_lift(frames: Frames) -> list[Drawn]:
     return [Drawn("liftmap", "Positional bias by layer", caption, figure)]
 
 
+@dataclass(frozen=True)
+class _Side:
+    """Columns of the table of lifts: of the selection, or of the attention."""
+
+    value: str
+    ends: tuple[str, str]
+    heads: tuple[str, ...]
+    about: str
+    counted: bool = False
+
+    def cells(self, row: Mapping[str, Any]) -> tuple[str, ...]:
+        """Value and interval, and what is counted."""
+        low, high = (row[name] for name in self.ends)
+        places = decimals((low, high), row[self.value])
+        shown = number(row[self.value], "", places), span(low, high, "", places)
+        return (*shown, count(row["selections"])) if self.counted else shown
+
+
+_SIDES = (
+    _Side(
+        *("lift", ("ci_low", "ci_high"), ("lift", "CI", "selections")),
+        about="selections over those of a random choice of as many keys",
+        counted=True,
+    ),
+    _Side(
+        *("attention_lift", ("attention_ci_low", "attention_ci_high"), ("attention lift", "CI")),
+        about="attention over an even spread",
+    ),
+)
+
+
 def tables_of_lift(frames: Frames) -> list[TextTable]:
     """Lift by distance over all layers."""
     if "lift" not in frames:
         return []
     rows = frames["lift"].filter((pl.col("axis") == "distance") & pl.col("layer").is_null()).sort("bin")
-    lines = []
-    for row in rows.iter_rows(named=True):
-        places = decimals((row["ci_low"], row["ci_high"]), row["lift"])
-        shown = number(row["lift"], "", places), span(row["ci_low"], row["ci_high"], "", places)
-        lines.append(
-            (str(row["label"]), *shown, number(row["attention_lift"]), count(row["selections"]), count(row["n"]))
-        )
-    caption = (
-        "Lift by distance over all layers: selections over those expected from exposure alone; 1 is no bias. CI: "
-        "bootstrap over samples"
-    )
-    heads = ("distance (tokens)", "lift", "CI", "attention lift", "selections", "n (samples)")
-    return [TextTable(caption, heads, tuple(lines))] if lines else []
+    if rows.is_empty():
+        return []
+    sides = [side for side in _SIDES if rows[side.value].count()]
+    lines = [
+        (str(row["label"]), *(cell for side in sides for cell in side.cells(row)), count(row["n"]))
+        for row in rows.iter_rows(named=True)
+    ]
+    caption = f"Over all layers: {', '.join(side.about for side in sides)}; 1 is no bias. CI: bootstrap over samples"
+    heads = ("distance (tokens)", *(head for side in sides for head in side.heads), "n (samples)")
+    return [TextTable(caption, heads, tuple(lines))]
 
 
 def chart_lift(frames: Frames) -> list[Chart]:
@@ -140,11 +187,34 @@ def chart_lift(frames: Frames) -> list[Chart]:
     if "lift" not in frames:
         return []
     rows = frames["lift"].filter((pl.col("axis") == "distance") & pl.col("layer").is_not_null())
+    selects = rows["lift"].count() > 0
+    if not selects:
+        rows = rows.with_columns(lift="attention_lift", ci_low="attention_ci_low", ci_high="attention_ci_high")
     rows = rows.filter(pl.col("lift").is_finite()).sort("layer", "bin")
+    if rows.is_empty():
+        return []
+    what = "Selections over those of a random choice of as many keys" if selects else "Attention over an even spread"
     return [
         Chart(
-            "Positional bias of the selection",
-            "Selections over those expected from exposure alone: 1 is no bias. The band is the interval.",
+            "Positional bias by layer",
+            f"{what}, in powers of two: 0 is as often, 1 twice, −1 half as often. What lies beyond {_POWERS} is "
+            "coloured as that.",
+            "map",
+            rows.sort("bin", "layer").select(
+                *("layer", "bin", "label", "lift"), powers=pl.col("lift").log(2).clip(-_POWERS, _POWERS)
+            ),
+            x="bin",
+            xlabel="distance from query to key (tokens)",
+            labels="label",
+            y="layer",
+            ylabel="layer",
+            shade="powers",
+            middle=0.0,
+            digits=3,
+        ),
+        Chart(
+            "Positional bias of the layer",
+            f"{what}: 1 is no bias. The band is the interval.",
             "line",
             rows.select("layer", "bin", "label", "lift", "ci_low", "ci_high", "n"),
             x="bin",
@@ -153,7 +223,7 @@ def chart_lift(frames: Frames) -> list[Chart]:
             y="lift",
             ylabel="lift",
             log=True,
-        )
+        ),
     ]
 
 
@@ -171,11 +241,11 @@ PARTS = Panel(
     analysis="positional_bias",
     order=15,
     chapter="selects",
-    title="What the positional bias is made of",
+    title="Positional bias and its parts",
     about=(
-        "Bias: the mean |log2| of selections over those that exposure alone would give, by distance; 1 bit is a factor "
-        "of two, and a random selector is not at 0 but at its floor. The parts add up to the whole. Numbers in "
-        "brackets are confidence intervals from a bootstrap over samples."
+        "Bias: the mean |log2| of the lift by distance, which is selections over those of a random choice of as many "
+        "keys, or attention over an even spread; 1 bit is a factor of two, and a random selector is not at 0 but at "
+        "its floor. The parts add up to the whole. Brackets hold confidence intervals from a bootstrap over samples."
     ),
     words=words,
     tables=tables,

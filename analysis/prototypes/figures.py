@@ -29,20 +29,20 @@ def prototype_maps(prototypes: pl.DataFrame, maps: pl.DataFrame) -> Figure | Non
         return None
     columns = min(COLUMNS, shown.height)
     rows = -(-shown.height // columns)
-    figure = new_figure(2.35 * rows + 0.3)
+    figure = new_figure(2.5 * rows + 0.4)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, row in zip(grid.flat, shown.iter_rows(named=True), strict=False):
         own = maps.filter((pl.col("cluster") == row["cluster"]) & (pl.col("rank") == row["rank"])).sort("query")
         length, queries = own["length"][0], own["query"].to_numpy()
         cells = without_future(own["attention"].to_numpy().astype(float), queries, length)
-        draw_map(axes, cells, queries, colours("magma_r"), PowerNorm(0.5, 0, 1))
-        axes.set_xticks([])
+        draw_map(axes, cells, queries, length, colours("magma_r"), PowerNorm(0.5, 0, 1))
         called = f"{row['cluster']}: layer {row['layer']} head {row['head']}"
         named = {key: row[key] for key in ("cluster", "rank", "sample", "layer", "head")}
         note_map(axes, cells, queries, length, named, called)
         axes.set_title(called, fontsize=8)
-        axes.set_xlabel(f"{row['pattern_type']}, sample {row['sample']}", fontsize=7.5)
+        axes.set_xlabel(f"{row['pattern_type']} (sample {row['sample']})", fontsize=7.5)
     for axes in grid.flat[shown.height :]:
         axes.remove()
-    grid[0, 0].set_ylabel("query")
+    for row_of in grid:
+        row_of[0].set_ylabel("query (token)")
     return figure

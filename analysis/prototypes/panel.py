@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from indexscope.analysis.plots.attention_maps import sparse_against_dense
+import polars as pl
+
+from indexscope.analysis.plots.attention_maps import Example, left_out, sparse_against_dense
+from indexscope.analysis.plots.style import short_labels
 from indexscope.analysis.prototypes.figures import prototype_maps
+from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import percent
+from indexscope.analysis.report.overlaid import overlaid
 from indexscope.analysis.report.panel import Drawn, Frames, Panel
 
 
@@ -45,6 +50,25 @@ def draw_examples(frames: Frames) -> list[Drawn]:
     return [Drawn("examples", "Sparse against dense attention", caption, figure)]
 
 
+def across(report: ReportInput) -> list[Drawn]:
+    """The map that loses most, of the baseline and the first candidate."""
+    models = overlaid(report, 2)
+    labels = short_labels(models, 20)
+    found = []
+    for name in models:
+        given = [report.frames("prototypes", table).get(name) for table in ("examples", "example_maps")]
+        if given[0] is not None and given[1] is not None:
+            row = given[0].filter(pl.col("lost") == pl.col("lost").max()).row(0, named=True)
+            found.append(Example(labels[name], row, given[1].filter(pl.col("example") == row["example"])))
+    caption = (
+        "The attention map that loses most to the selection, of those that the close-up kept: dense attention, the "
+        "same scores over the selected keys alone, and sparse less dense (blue was lost, red gained by the scaling). "
+        "Queries are sampled, keys pooled into 48 equal parts; grey lies in the future. What is left out is the mean "
+        "over the queries with something left out."
+    )
+    return [Drawn("left-out", "Where the selection leaves out most", caption, left_out(found))]
+
+
 EXAMPLES = Panel(
     analysis="prototypes",
     order=40,
@@ -53,6 +77,7 @@ EXAMPLES = Panel(
     about="Of the maps that the close-up kept, those whose selection loses most attention, least, and the median one.",
     words=words_on_examples,
     draw=draw_examples,
+    across=across,
 )
 PROTOTYPES = Panel(
     analysis="prototypes",

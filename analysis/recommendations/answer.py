@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from indexscope.analysis.names import plain
 from indexscope.analysis.recommendations.words import line
-from indexscope.analysis.report.answering import leading
 from indexscope.analysis.report.inputs import ModelPage, ReportInput
 from indexscope.analysis.report.panel import Answer
 from indexscope.analysis.report.sentences import join
+from indexscope.analysis.report.spoken import leading
 
 
 def say(report: ReportInput) -> list[str]:

@@ -27,7 +27,7 @@ def effect(row: Row) -> str:
     >>> effect({"expected_loss": 0.0002, "ci_low": 0.0001, "ci_high": 0.0004})
     'costs no measurable recall (at most 0.0004)'
     >>> effect({"expected_loss": 0.0051, "ci_low": 0.0042, "ci_high": 0.0060})
-    'costs 0.00510 of recall (CI 0.00420 to 0.00600)'
+    'costs 0.00510 of recall (0.00420 to 0.00600)'
     """
     loss, low, high = (known(row[name]) for name in ("expected_loss", "ci_low", "ci_high"))
     if loss is None:
@@ -41,7 +41,7 @@ def effect(row: Row) -> str:
     if low <= 0:
         return f"costs at most {_bound(max(high, loss))} of recall, or none"
     places = decimals((low, high), loss)
-    return f"costs {number(loss, places=places)} of recall (CI {span(low, high, places=places)})"
+    return f"costs {number(loss, places=places)} of recall ({span(low, high, places=places)})"
 
 
 def _bound(value: float) -> str:

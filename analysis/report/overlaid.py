@@ -8,12 +8,12 @@ from indexscope.analysis.report.ranking import ranking
 MOST = 6
 
 
-def overlaid(report: ReportInput) -> list[str]:
+def overlaid(report: ReportInput, most: int = MOST) -> list[str]:
     """The baseline and the candidates that were run, the best ranked ones where there are many; in report order."""
-    if len(report.measured) <= MOST:
+    if len(report.measured) <= most:
         return [page.name for page in report.measured]
     first = [] if report.baseline is None else [report.baseline.name]
-    kept = {*first, *ranking(report)["candidate"].to_list()[: MOST - len(first)]}
+    kept = {*first, *ranking(report)["candidate"].to_list()[: most - len(first)]}
     return [page.name for page in report.measured if page.name in kept]
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import polars as pl
 
-from indexscope.analysis.report.answering import NAMED, called, leading, share_with_interval
 from indexscope.analysis.report.inputs import ModelPage, ReportInput
 from indexscope.analysis.report.numbers import known, percent
 from indexscope.analysis.report.panel import Answer
+from indexscope.analysis.report.spoken import NAMED, called, leading, share
 
 
 def say(report: ReportInput) -> list[str]:
@@ -31,7 +31,7 @@ def _of(report: ReportInput, page: ModelPage) -> str:
     whole = None if rows is None else _overall(rows)
     if rows is None or whole is None:
         return ""
-    text = f"Of the baseline's selected keys {called(report, page)} keeps {share_with_interval(whole)}"
+    text = f"Of the baseline's selected keys {called(report, page)} keeps {share(whole)}"
     layers = rows.drop_nulls("layer").sort("value", "layer")
     if layers.height > 1 and layers["value"][0] < layers["value"][-1]:
         text += f", fewest in layer {layers['layer'][0]} ({percent(layers['value'][0])})"
@@ -47,7 +47,7 @@ def _of(report: ReportInput, page: ModelPage) -> str:
     bounded = {"value": amount["value"], "ci_low": None, "ci_high": None}
     if low is not None and high is not None:
         bounded |= {"ci_low": ends[0], "ci_high": ends[1]}
-    return f"{text}; that {verb} {share_with_interval(bounded)} of the baseline's attention."
+    return f"{text}; that {verb} {share(bounded)} of the baseline's attention."
 
 
 def _rows(page: ModelPage, metric: str) -> pl.DataFrame | None:

@@ -9,9 +9,11 @@ import polars as pl
 
 from indexscope.analysis.names import visible
 from indexscope.analysis.plots.frames import spread
+from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import DASH, count, decimals, known, number, percent, span
-from indexscope.analysis.report.panel import Drawn, Frames, Panel, Passage, TextTable, Token
-from indexscope.analysis.token_content.figures import content_lift
+from indexscope.analysis.report.overlaid import overlaid
+from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, Passage, TextTable, Token
+from indexscope.analysis.token_content.figures import content_lift, content_of_models
 
 _PASSAGES = 3
 
@@ -80,6 +82,17 @@ def draw(frames: Frames) -> list[Drawn]:
     )
     figure = content_lift(frames["lift"]) if "lift" in frames else None
     return [Drawn("content", "Lift by kind of token", caption, figure)]
+
+
+def across(report: ReportInput) -> list[Drawn]:
+    """Lift by kind of all models."""
+    figure = content_of_models(report.frames("token_content", "lift"), overlaid(report))
+    caption = (
+        "How many times as often as a random choice of as many keys each kind of token is selected; 1: no preference. "
+        f"Bars are the {report.interval}. Induction keys follow an earlier copy of the query's token. Kinds lie at "
+        "different distances from the query, so that a preference for positions shows here too."
+    )
+    return [Drawn("token-content", "Preferred kinds of tokens", caption, figure)]
 
 
 def tables(frames: Frames) -> list[TextTable]:
@@ -156,6 +169,36 @@ def excerpt(frames: Frames) -> pl.DataFrame | None:
     return shown.sort("layer", "position").select(columns)
 
 
+def charts(frames: Frames) -> list[Chart]:
+    """Lift by kind of token in every layer."""
+    lift = frames.get("lift")
+    if lift is None:
+        return []
+    rows = lift.filter(pl.col("layer").is_not_null() & pl.col("lift").is_finite())
+    kinds = list(dict.fromkeys(lift["token_class"]))
+    place = pl.col("token_class").replace_strict(
+        {kind: place for place, kind in enumerate(kinds)}, return_dtype=pl.Int32
+    )
+    # Twofold is a strong preference for a kind; beyond eightfold a colour need not tell more.
+    shown = rows.select("layer", "token_class", "lift", powers=pl.col("lift").log(2).clip(-3, 3), place=place)
+    return [
+        Chart(
+            "Preferred kinds of tokens by layer",
+            "Selections over those of a random choice of as many keys, in powers of two: 0 is as often, 1 twice, −1 "
+            "half as often. What lies beyond 3 is coloured as that.",
+            "map",
+            shown.sort("place", "layer"),
+            x="place",
+            labels="token_class",
+            y="layer",
+            ylabel="layer",
+            shade="powers",
+            middle=0.0,
+            digits=3,
+        )
+    ]
+
+
 PANEL = Panel(
     analysis="token_content",
     order=30,
@@ -171,4 +214,6 @@ PANEL = Panel(
     tables=tables,
     passages=passages,
     excerpt=excerpt,
+    charts=charts,
+    across=across,
 )

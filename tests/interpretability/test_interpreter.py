@@ -300,10 +300,10 @@ def test_pictures_are_the_reports_and_are_saved_in_three_formats(interpreter, li
     selection = interpreter.analyze_token_selection(light, ids)
     figure = interpreter.visualize_indexer_analysis(selection, save_path=tmp_path / "a.png")
     recall = selection.metrics.filter((pl.col("metric") == "selection_recall") & pl.col("layer").is_not_null())
-    drawn = figure.data.filter((pl.col("series") == "selection") & pl.col("layer").is_not_null())
+    drawn = figure.data.filter((pl.col("series") == selection.called) & pl.col("layer").is_not_null())
     assert drawn["value"].to_list()[: recall.height] == recall.sort("layer")["value"].to_list()
     headings = [text.get_text() for place in figure.subfigs for text in place.texts]
-    assert headings == ["Attention that the selection holds", "Kinds of tokens", "How many keys would do"]
+    assert headings == ["Attention kept by layer", "Kinds of tokens", "Key budget"]
     interpreter.visualize_indexer_analysis(selection, save_path=str(tmp_path / "b.svg"))
     interpreter.visualize_indexer_analysis(selection, save_path=tmp_path / "c.PDF")
     starts = {name: (tmp_path / name).read_bytes()[:5] for name in ("a.png", "b.svg", "c.PDF")}

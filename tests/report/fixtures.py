@@ -395,7 +395,8 @@ def _lift(kind: Kind, name: str, place: int, dense: bool) -> pl.DataFrame:
                 )
                 sparse = (None, None, None) if dense else (value, value * 0.93, value * 1.08)
                 counted = (None, None) if dense else (value * 900, 900.0)
-                rows.append((layer, axis, position, label, *sparse, value * 1.1, *counted, kind.samples))
+                attended = (value * 1.1, value * 1.02, value * 1.2)
+                rows.append((layer, axis, position, label, *sparse, *attended, *counted, kind.samples))
     schema = {
         "layer": pl.Int16,
         "axis": pl.String,
@@ -405,6 +406,8 @@ def _lift(kind: Kind, name: str, place: int, dense: bool) -> pl.DataFrame:
         "ci_low": pl.Float64,
         "ci_high": pl.Float64,
         "attention_lift": pl.Float64,
+        "attention_ci_low": pl.Float64,
+        "attention_ci_high": pl.Float64,
         "selections": pl.Float64,
         "expected": pl.Float64,
         "n": pl.Int32,

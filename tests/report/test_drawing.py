@@ -102,7 +102,7 @@ def test_the_rows_are_those_of_the_frame_with_interval_and_n() -> None:
     given_report = report()
     figure = recall_by_layer(given_report.metrics, ["baseline", "light"])
     assert isinstance(figure, Drawing)
-    rows = figure.data.filter((pl.col("panel") == "light") & (pl.col("series") == "selection"))
+    rows = figure.data.filter(pl.col("series") == "light")
     frame = given_report.metrics.filter(
         (pl.col("model") == "light") & (pl.col("metric") == "selection_recall") & pl.col("layer").is_not_null()
     ).sort("layer")

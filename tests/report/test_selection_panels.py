@@ -79,7 +79,7 @@ def test_panels_say_what_the_frames_hold(sparse) -> None:
 def test_a_dense_model_has_a_panel_on_budgets_only(dense) -> None:
     frames = analysed(dense)
     words, figures, _ = shown(BUDGET, frames["key_budget"])
-    assert "The best choice would hold 95" in words and "indexer" not in words and figures == 1
+    assert "The best choice would keep 95" in words and "indexer" not in words and figures == 1
     assert all(frame.is_empty() for frame in frames["stability"].values())
 
 

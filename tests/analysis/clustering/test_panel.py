@@ -1,4 +1,4 @@
-"""Whether clusters can be believed is told as the frames have it."""
+"""How stable the clusters are is told as the frames have it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_clusters_that_other_seeds_do_not_find_again_are_called_so() -> None:
         }
     )
     (table,) = clustering.tables({"agreement": agreement})
-    assert table.columns == ("cluster", "sink", "local", "rows")
+    assert table.columns == ("cluster", "sink", "local", "maps")
     assert table.rows == (("0", "75.0 (70.0 to 80.0)", "25.0 (20.0 to 30.0)", "4"), ("1", "–", "100.0 (–)", "2"))
 
 

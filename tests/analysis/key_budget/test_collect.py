@@ -1,4 +1,4 @@
-"""Claims about the keys that would do."""
+"""Claims about the key budget."""
 
 from __future__ import annotations
 
