@@ -32,6 +32,7 @@ def across(report: ReportInput) -> list[Drawn]:
             "Pareto front by the estimates; hollow models are beaten in both, a cross leaks. Small and grey: those "
             "that are not among the best ranked.",
             quality_against_cost(report.comparisons, report.metrics, looks, report.leaking),
+            overlaid=False,
         ),
     ]
 

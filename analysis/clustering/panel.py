@@ -129,7 +129,7 @@ def across(report: ReportInput) -> list[Drawn]:
     )
     if len(models) < len(report.measured):
         caption += f" {len(models)} of {len(report.measured)} models are shown."
-    return [Drawn("pattern-types", "Pattern types by layer", caption, figure)]
+    return [Drawn("pattern-types", "Pattern types by layer", caption, figure, overlaid=False)]
 
 
 def tables_of_clusters(frames: Frames) -> list[TextTable]:

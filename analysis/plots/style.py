@@ -90,6 +90,8 @@ _GROUPS = frozenset(
         "ytick",
     ]
 )
+_LETTER, _HANDLE = 0.075, 0.6
+"""Inches that a letter of a legend takes, and what stands before its text with the space around it."""
 # matplotlib's settings are one dictionary for the whole process, and figures may be drawn in several threads.
 _LOCK = threading.RLock()
 _PLACE: ContextVar[Drawing | None] = ContextVar("place", default=None)
@@ -181,10 +183,19 @@ def short_labels(names: Sequence[str], limit: int = 26) -> dict[str, str]:
 
 
 def legend_above(figure: Figure, panels: Iterable[Axes], columns: int = 4) -> None:
-    """Put one legend for all panels in rows above the figure, where it can hide no data."""
+    """Put one legend for all panels in rows above the figure, where it can hide no data.
+
+    Args:
+        figure: The figure.
+        panels: Whose entries it has.
+        columns: At most so many, and fewer where names are long.
+    """
     entries: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     if entries:
-        figure.legend(entries.values(), entries.keys(), loc="outside upper left", ncols=min(columns, len(entries)))
+        longest = max(map(len, entries))
+        room = int(figure.bbox.width / figure.dpi / (_LETTER * longest + _HANDLE))
+        shown = max(1, min(columns, len(entries), room))
+        figure.legend(entries.values(), entries.keys(), loc="outside upper left", ncols=shown)

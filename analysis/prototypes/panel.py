@@ -66,7 +66,7 @@ def across(report: ReportInput) -> list[Drawn]:
         "Queries are sampled, keys pooled into 48 equal parts; grey lies in the future. What is left out is the mean "
         "over the queries with something left out."
     )
-    return [Drawn("left-out", "Where the selection leaves out most", caption, left_out(found))]
+    return [Drawn("left-out", "Where the selection leaves out most", caption, left_out(found), overlaid=False)]
 
 
 EXAMPLES = Panel(

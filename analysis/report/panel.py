@@ -46,12 +46,14 @@ class Drawn(NamedTuple):
         title: What it is called.
         caption: How to read it.
         figure: The figure; None where there is nothing to draw.
+        overlaid: Whether it shows the models that `indexscope.analysis.report.overlaid` chooses, and no others.
     """
 
     name: str
     title: str
     caption: str
     figure: Figure | None
+    overlaid: bool = True
 
 
 @dataclass(frozen=True)

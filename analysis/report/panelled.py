@@ -101,7 +101,7 @@ def study_pictures(report: ReportInput) -> tuple[Picture, ...]:
     shown, more = report.for_readers(), left_out(report)
     told = f" Of the candidates, {more} that rank below those shown are left out." if more else ""
     return tuple(
-        picture(f"study-{one.name}", one.title, one.caption + told, one.figure, panel.chapter)
+        picture(f"study-{one.name}", one.title, one.caption + told * one.overlaid, one.figure, panel.chapter)
         for panel in panels()
         for one in panel.across(shown)
         if one.figure is not None

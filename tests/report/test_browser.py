@@ -246,7 +246,7 @@ def test_a_figure_saves_its_rows_and_its_picture(small: tuple[Page, list[str]]) 
     figure = page.locator("#figure-study-recall")
     name, text = saved(page, figure.get_by_role("button", name="Save the data as CSV"))
     assert name == "indexscope-study-recall.csv"
-    rows = [row for row in table_of(text) if row["panel"] == "light" and row["series"] == "selection"]
+    rows = [row for row in table_of(text) if row["series"] == "light"]
     frame = report(CASES["small"]).metrics.filter(model="light", metric="selection_recall").drop_nulls("layer")
     for written, row in zip(rows, frame.sort("layer").iter_rows(named=True), strict=True):
         for column in ("layer", "value", "ci_low", "ci_high", "n"):
@@ -257,7 +257,7 @@ def test_a_figure_saves_its_rows_and_its_picture(small: tuple[Page, list[str]]) 
     assert name == "indexscope-study-recall.svg"
     assert root.tag == "{http://www.w3.org/2000/svg}svg" and root.get("width") == "662.4pt"
     drawn = [element for element in root.iter() if element.tag.endswith("}text")]
-    assert any("dense attention mass kept" in "".join(element.itertext()) for element in drawn)
+    assert any("attention kept" in "".join(element.itertext()) for element in drawn)
     assert not [element for element in root.iter() if element.get("class") == "mark"]
     assert heard == []
 
@@ -305,7 +305,7 @@ def test_a_model_a_layer_and_a_head_are_chosen_once_for_the_page(browser: Browse
 
     def written() -> list[float]:
         _, text = saved(page, heads.get_by_role("button", name="Save the data as CSV"))
-        return [float(row["value"]) for row in table_of(text) if row["series"] == "head_recall"]
+        return [float(row["value"]) for row in table_of(text) if row["series"] == "head recall"]
 
     assert written() == pytest.approx(by_head.sort("head")["value"].to_list(), rel=1e-3)
     assert heads.locator('circle[r="5"]').count() == 2  # the chosen head, of two metrics
@@ -400,9 +400,9 @@ def test_hostile_names_are_text_on_the_page_and_in_what_is_saved(browser: Browse
     assert page.evaluate("address().given.get('model')") == "🚀 emoji"
     figure = page.locator("#figure-study-recall")
     name, text = saved(page, figure.get_by_role("button", name="Save the data as CSV"))
-    panels = {row["panel"] for row in table_of(text)}
+    series = {row["series"] for row in table_of(text) if "choice" not in row["series"]}
     assert name == "indexscope-study-recall.csv"
-    assert panels == {"'=<script>alert(1)</script>", *CASES["hostile"].candidates}
+    assert series == {"'=<script>alert(1)</script>", *CASES["hostile"].candidates}
     _, svg = saved(page, figure.get_by_role("button", name="Save as SVG"))
     tags = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(svg).iter()}
     assert not tags & {"script", "img", "foreignObject"}

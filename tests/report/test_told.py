@@ -51,7 +51,7 @@ def test_about_ten_lines_begin_with_the_verdict_and_end_with_what_to_change() ->
     assert lines[-2].startswith(
         "gates: 1 of 3 passed; not passed: recall is kept (selection_recall.difference >= -0.02"
     )
-    advice = "k = 48 instead of 64: costs 0.0030 of recall (CI 0.0020 to 0.0040), saves 25"
+    advice = "k = 48 instead of 64: costs 0.0030 of recall (0.0020 to 0.0040), saves 25"
     assert lines[-1].startswith(f"first change (light): {advice}")
     assert f"**What to change first** (light): {advice}" in build_markdown(given)
 

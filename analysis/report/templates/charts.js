@@ -57,17 +57,20 @@ function frame(svg, chart, rows) {
   if (chart.ylabel) svg.append(word(12, (TOP + HIGH - BOTTOM) / 2, chart.ylabel, { transform: `rotate(-90 12 ${(TOP + HIGH - BOTTOM) / 2})`, "text-anchor": "middle" }));
   const label = (value) => (chart.labels ? rows.find((row) => row[x0] === value)[chart.labels] : value);
   const every = Math.ceil(stops.length / 16);
+  let spill = 0;
   const marked = named ? stops.filter((_, at) => at % every === 0) : ticks(low + pad, high - pad, 8).filter((tick) => chart.kind === "steps" || Number.isInteger(tick));
   for (const value of marked) {
     const at = x(value);
     const turned = named ? { "text-anchor": "end", transform: `rotate(-35 ${at} ${HIGH - BOTTOM + 13})` } : { "text-anchor": "middle" };
-    const text = String(named ? label(value) : shown(value));
-    svg.append(word(at, HIGH - BOTTOM + 13, text.length > 15 ? `${text.slice(0, 14)}…` : text, turned));
+    const whole = String(named ? label(value) : shown(value));
+    const text = whole.length > 18 ? `${whole.slice(0, 17)}…` : whole;
+    if (named) spill = Math.max(spill, text.length * 4.6 - at); // what a turned word needs to the left of its tick
+    svg.append(word(at, HIGH - BOTTOM + 13, text, turned));
   }
   const foot = named ? HIGH : HIGH - 22; // turned words take more room
   if (chart.xlabel) svg.append(word((LEFT + WIDE - RIGHT) / 2, foot - 4, chart.xlabel, { "text-anchor": "middle" }));
   svg.append(draw("path", { d: `M${LEFT} ${TOP}V${HIGH - BOTTOM}H${WIDE - RIGHT}`, fill: "none", stroke: MUTED, "stroke-width": 0.8 }));
-  return { x, y, foot, ground: y(chart.log ? 1 : Math.max(bottom, 0)), thick: ((WIDE - LEFT - RIGHT) / (high - low)) * 0.7 };
+  return { x, y, foot, spill, ground: y(chart.log ? 1 : Math.max(bottom, 0)), thick: ((WIDE - LEFT - RIGHT) / (high - low)) * 0.7 };
 }
 
 const SHAPES = {
@@ -112,7 +115,7 @@ function closed(rows, chart) {
 }
 
 // Names the series above a chart, in as many lines as they take: the chart grows upward.
-function legend(svg, kinds, foot) {
+function legend(svg, kinds, foot, spill) {
   const names = draw("g", {});
   svg.append(names);
   let [across, down] = [LEFT, 0];
@@ -127,7 +130,7 @@ function legend(svg, kinds, foot) {
     across += 24 + wide;
   });
   names.setAttribute("transform", `translate(0 ${-down})`);
-  svg.setAttribute("viewBox", `0 ${-down} ${WIDE} ${foot + down}`);
+  svg.setAttribute("viewBox", `${-spill} ${-down} ${WIDE + spill} ${foot + down}`);
 }
 
 const [PALE, DEEP, OTHER] = [[247, 251, 255], [8, 64, 129], [166, 54, 3]];
@@ -209,7 +212,7 @@ function charted(figure, chart, layer, head) {
   }
   const at = frame(svg, chart, rows);
   const kinds = chart.series ? [...new Set(rows.map((row) => row[chart.series]))] : [""];
-  legend(svg, kinds.filter(Boolean), at.foot);
+  legend(svg, kinds.filter(Boolean), at.foot, at.spill);
   const parts = kinds.map((kind, number) => {
     const own = chart.series ? rows.filter((row) => row[chart.series] === kind) : rows;
     const spots = SHAPES[chart.kind](svg, at, chart, own, HUES[number % HUES.length], DASHES[number % DASHES.length], head);
