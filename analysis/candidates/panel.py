@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from indexscope.analysis.candidates.key_figures import key_differences
 from indexscope.analysis.candidates.tradeoff_figures import quality_against_cost
+from indexscope.analysis.candidates.trend_figures import key_trends
 from indexscope.analysis.plots.style import look
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import percent
-from indexscope.analysis.report.overlaid import overlaid
+from indexscope.analysis.report.overlaid import left_out, overlaid
 from indexscope.analysis.report.panel import Drawn, Panel
 
 
 def across(report: ReportInput) -> list[Drawn]:
-    """Key numbers against the baseline, and quality against cost."""
+    """Key numbers against the baseline, of many candidates in their order; and quality against cost."""
     looks = {name: look(place) for place, name in enumerate(overlaid(report))}
     candidates = {page.name for page in report.candidates}
     return [
-        Drawn(
+        _trends(report)
+        if left_out(report)
+        else Drawn(
             "key-numbers",
             "Key numbers",
             f"Differences from the baseline in units of each metric's margin, better to the right, and in print; bars: "
@@ -35,6 +38,17 @@ def across(report: ReportInput) -> list[Drawn]:
             overlaid=False,
         ),
     ]
+
+
+def _trends(report: ReportInput) -> Drawn:
+    return Drawn(
+        "key-trends",
+        "Key numbers of all candidates",
+        f"Difference from the baseline, candidates in the order of the study; bars: {report.interval}. Grey: within "
+        "the metric's margin. Hollow: no difference detected.",
+        key_trends(report.comparisons, [page.name for page in report.candidates]),
+        overlaid=False,
+    )
 
 
 PANEL = Panel(analysis="candidates", order=0, chapter="overview", across=across)

@@ -72,7 +72,7 @@ def metric_trends(
         _gates(axes, marks.get(metric, Marks()), own)
         axes.set_title(metric)
         axes.set_ylabel(str(own["unit"][0]))
-        axes.yaxis.set_major_formatter(_numbers(str(own["unit"][0])))
+        axes.yaxis.set_major_formatter(numbers_of(str(own["unit"][0])))
         axes.set_xlim(first - 0.3, last + 0.3)
         ticks = spread(own["place"].to_list(), _TICKS if columns > 1 else 2 * _TICKS)
         axes.set_xticks(ticks, [labels[tick] for tick in ticks])
@@ -82,7 +82,8 @@ def metric_trends(
     return figure
 
 
-def _numbers(unit: str) -> Formatter:
+def numbers_of(unit: str) -> Formatter:
+    """How an axis writes numbers of a unit: large ones with a prefix, none with an offset."""
     if unit in _LARGE:
         return EngFormatter(sep="\u202f")
     plain = ScalarFormatter(useOffset=False)

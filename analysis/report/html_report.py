@@ -28,6 +28,7 @@ from indexscope.analysis.report.panelled import Shown, answers, first_advice, sh
 from indexscope.analysis.report.pictures import Picture
 from indexscope.analysis.report.provenance import provenance_groups
 from indexscope.analysis.report.ranking import RULE, advised
+from indexscope.analysis.report.sentences import few
 from indexscope.analysis.report.tables import (
     RANKING_HEADS,
     Compared,
@@ -50,6 +51,12 @@ _LEVELS: dict[Level, str] = {
     "equivalent": "Equivalent on the headline metrics",
     "unchanged": "No difference detected in the headline metrics",
     "none": "Nothing compared",
+}
+_CAUTIONS = {
+    "missing": "no result",
+    "nothing": "indexer selects everything",
+    "little": "indexer hardly in effect",
+    "small": "study too small",
 }
 SCRIPTS = ("report.js", "figures.js", "charts.js", "choice.js", "search.js", "start.js")
 """Parts of the page's one script, in order."""
@@ -129,6 +136,7 @@ def build_html(report: ReportInput, pictures: Sequence[Picture]) -> str:
         verdict=words,
         level_words=_level_words(report, words),
         failed_gates=[row for row in report.gates.iter_rows(named=True) if row["passed"] is False],
+        cautions=_cautions(words),
         failed_audits=report.causality["passed"].eq_missing(False).sum(),
         advice=first_advice(report, advised(report)),
         confidence=percent(report.confidence),
@@ -216,6 +224,15 @@ def _level_words(report: ReportInput, words: Verdict) -> str:
     if report.causality["passed"].eq_missing(False).any():
         return "Void: causality audit failed"
     return "Selections compared" if report.dumps and not report.candidates else _LEVELS[words.level]
+
+
+def _cautions(words: Verdict) -> list[tuple[str, str]]:
+    """What warnings there are, and of which models; of failed audits the page says more."""
+    models: dict[str, list[str]] = {}
+    for warning in words.warnings:
+        if warning.kind in _CAUTIONS:
+            models.setdefault(warning.kind, []).append(plain(warning.model))
+    return [(_CAUTIONS[kind], few(names)) for kind, names in models.items()]
 
 
 def _source(name: str) -> str:

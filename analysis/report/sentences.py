@@ -18,11 +18,24 @@ Outcome = Literal["better", "worse", "equivalent", "inconclusive", "same"]
 _UNSPOKEN = ("share", "ratio", "score", "")
 
 
+#: Names that a sentence lists one by one.
+_FEW = 4
+
+
 def join(parts: Sequence[str]) -> str:
     """A list in running text."""
     if len(parts) < 2:
         return "".join(parts)
     return ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def few(names: Sequence[str]) -> str:
+    """Names in running text, of many the first two.
+
+    >>> few(["a", "b", "c"]), few(["a", "b", "c", "d", "e"])
+    ('a, b and c', 'a, b and 3 others')
+    """
+    return join(names) if len(names) <= _FEW else join([*names[:2], f"{len(names) - 2} others"])
 
 
 def name_of(metric: str) -> str:

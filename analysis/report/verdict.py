@@ -15,7 +15,7 @@ from indexscope.analysis.report.inputs import Level, ModelPage, ReportInput
 from indexscope.analysis.report.judgement import judge
 from indexscope.analysis.report.limits import limits
 from indexscope.analysis.report.numbers import number
-from indexscope.analysis.report.sentences import Outcome, join, portrait, sentence
+from indexscope.analysis.report.sentences import Outcome, few, join, portrait, sentence
 from indexscope.analysis.report.warnings import Caution, warnings
 
 
@@ -105,7 +105,7 @@ def verdict(report: ReportInput) -> Verdict:
     headline = " ".join(filter(None, [headline, *dumped] if "audit" in kinds else [*dumped, headline]))
     if report.missing:
         have = "has no result" if len(report.missing) == 1 else "have no result"
-        headline = f"Incomplete: {join([plain(name) for name in report.missing])} {have}. {headline}"
+        headline = f"Incomplete: {few([plain(name) for name in report.missing])} {have}. {headline}"
     level: Level = "none" if "nothing" in kinds and "audit" not in kinds else told.level
     return Verdict(headline, (*weak, *told.sentences), level, found)
 
@@ -129,9 +129,9 @@ def _weighed(headline: str, found: Sequence[Caution]) -> str:
     if nothing:
         indexers = "indexer of" if len(nothing) == 1 else "indexers of"
         selects = "selects" if len(nothing) == 1 else "select"
-        return f"Nothing is said of sparsity: the {indexers} {join(nothing)} {selects} everything. {headline}"
+        return f"Nothing is said of sparsity: the {indexers} {few(nothing)} {selects} everything. {headline}"
     if little:
-        return f"{headline} Read with care: most queries are too early for the indexer of {join(little)} to matter."
+        return f"{headline} Read with care: most queries are too early for the indexer of {few(little)} to matter."
     return headline
 
 

@@ -174,6 +174,9 @@ def test_many_candidates_are_ranked_and_the_best_shown_in_full() -> None:
     table = html[html.index('<table id="ranking">') : html.index("</table>", html.index('<table id="ranking">'))]
     assert all(f"<bdi>candidate {place}</bdi>" in table for place in range(20))
     assert "Of the candidates, 15 that rank below those shown here" in html
+    rows = data(html)["figures"]["figure-study-key-trends"]["parts"]
+    assert len(rows) == 6 and all(len(unpacked(part["columns"]["candidate"])) == 20 for part in rows)
+    assert "study-key-numbers" not in html
     assert data(html)["chosen"] == f"model-{given.names.index(first[0]) + 1}"
 
 
@@ -203,6 +206,25 @@ def data(html: str) -> dict[str, Any]:
     assert found is not None
     unpacked: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(found[1])))
     return unpacked
+
+
+def unpacked(column: dict[str, Any]) -> list[str]:
+    """A column of texts as the page packs it."""
+    at = column["at"] if isinstance(column["at"], list) else column["at"]["runs"]
+    places = (
+        at
+        if at is column["at"]
+        else [at[run] + at[run + 1] * n for run in range(0, len(at), 3) for n in range(at[run + 2])]
+    )
+    return [column["texts"][place] for place in places]
+
+
+def test_warnings_of_many_models_are_named_together() -> None:
+    given = report(layers=2, candidates=tuple(f"candidate {place}" for place in range(20)))
+    html = render(bare(given))["report.html"]
+    badges = re.findall(r'<span class="badge failed">! (.*?): <bdi>(.*?)</bdi>', html)
+    assert badges[0] == ("indexer hardly in effect", "candidate 8, candidate 9 and 10 others")
+    assert len(badges) == len({kind for kind, _ in badges})
 
 
 def test_every_figure_comes_with_its_data() -> None:
