@@ -15,20 +15,24 @@ class Chapter:
     Attributes:
         key: Its id in the page.
         title: Its heading: a question, but for the overview.
-        short: What the navigation calls it.
+        dense: The heading where no model of the study has an indexer, if that is another.
     """
 
     key: ChapterKey
     title: str
-    short: str
+    dense: str = ""
+
+    def called(self, selects: bool) -> str:
+        """The heading, by whether any model selects."""
+        return self.title if selects or not self.dense else self.dense
 
 
 CHAPTERS = (
-    Chapter("overview", "At a glance", "At a glance"),
-    Chapter("selects", "What does it select?", "Selects"),
-    Chapter("misses", "What does it miss?", "Misses"),
-    Chapter("costs", "What does it cost?", "Costs"),
-    Chapter("changed", "What changed?", "Changed"),
-    Chapter("change", "What should I change?", "Change"),
-    Chapter("trust", "Can I believe it?", "Trust"),
+    Chapter("overview", "At a glance"),
+    Chapter("selects", "What does it select?", "What does it attend to?"),
+    Chapter("misses", "What does it miss?", "What would a selection miss?"),
+    Chapter("costs", "What does it cost?"),
+    Chapter("changed", "What changed?"),
+    Chapter("change", "What should I change?"),
+    Chapter("trust", "Can I believe it?"),
 )

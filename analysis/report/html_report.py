@@ -84,6 +84,7 @@ class _Part:
     """A chapter with what the template shows of it."""
 
     chapter: Chapter
+    title: str
     answers: tuple[str, ...]
     pictures: tuple[Picture, ...]
     pages: tuple[tuple[_Page, tuple[Shown, ...]], ...]
@@ -185,10 +186,12 @@ def _first_seen(report: ReportInput, pages: Sequence[_Page]) -> str:
 
 def _parts(report: ReportInput, pages: Sequence[_Page], pictures: Sequence[Picture]) -> list[_Part]:
     told = answers(report)
+    selects = any(page.has_indexer or page.dump for page in report.models)
     drawn = {chart["chapter"] for page in pages if page.explorer for chart in page.explorer["charts"]}
     return [
         _Part(
             chapter,
+            chapter.called(selects),
             told[chapter.key],
             tuple(picture for picture in pictures if picture.chapter == chapter.key),
             tuple((page, own) for page in pages if (own := page.of(chapter.key))),

@@ -145,6 +145,13 @@ def test_the_page_answers_questions_in_their_order_and_numbers_come_last() -> No
     assert linked == sections
 
 
+def test_a_study_of_dense_models_alone_asks_what_they_attend_to() -> None:
+    titles = re.findall(r'<h2 id="[a-z]+-title">([^<]*\?)</h2>', rendered(CASES["dense alone"])["report.html"])
+    assert titles[:2] == ["What does it attend to?", "What would a selection miss?"]
+    titles = re.findall(r'<h2 id="[a-z]+-title">([^<]*\?)</h2>', rendered(CASES["dense candidate"])["report.html"])
+    assert titles[:2] == ["What does it select?", "What does it miss?"]
+
+
 def test_a_study_without_a_candidate_asks_nothing_about_changes() -> None:
     html = render(bare(report(layers=2, candidates=())))["report.html"]
     assert '<section id="changed"' not in html and 'href="#changed"' not in html

@@ -5,7 +5,7 @@ function whereOneIs() {
   const links = [...document.querySelectorAll("nav a")];
   const parts = links.map((link) => document.getElementById(link.getAttribute("href").slice(1)));
   const mark = () => {
-    const at = parts.reduce((last, part, place) => (part.getBoundingClientRect().top < innerHeight * 0.4 ? place : last), 0);
+    const at = scrollY < 40 ? 0 : parts.reduce((last, part, place) => (part.getBoundingClientRect().top < innerHeight * 0.4 ? place : last), 0);
     links.forEach((link, place) => (place === at ? link.setAttribute("aria-current", "location") : link.removeAttribute("aria-current")));
   };
   addEventListener("scroll", mark, { passive: true });
