@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from textwrap import fill
 from typing import Any, Literal
 
 from matplotlib.figure import Figure
@@ -23,6 +24,8 @@ _INCH = 25.4
 _SMALLEST = 0.72
 """Letters of 9 points are not drawn smaller than this share: 6.5 points, which journals accept."""
 _DPI = 300
+_TITLE = 0.075
+"""Inches that a letter of a title takes in a narrow figure."""
 _NARROWEST = 2.4
 """Inches that a panel has beside others."""
 
@@ -40,8 +43,8 @@ def sized(figure: Figure, width: float | None = None, height: float | None = Non
     shrunk = wide / own[0]
     scale = min(max(shrunk, _SMALLEST), 1.0)
     stacked = _stack(figure, wide)
-    # Half of the height is letters and legends, which do not shrink as the width does; stacked panels get wider.
-    high = own[1] * (shrunk + scale) / 2 if stacked == 1 else own[1] * 0.75 * scale * stacked
+    # Most of the height is letters and legends, which do not shrink as the width does; stacked panels get wider.
+    high = own[1] * (0.3 * shrunk + 0.7 * scale) if stacked == 1 else own[1] * 0.75 * scale * stacked
     figure.set_size_inches(wide, high if height is None else height / _INCH)
     for text in figure.findobj(Text):
         text.set_fontsize(text.get_fontsize() * scale)
@@ -57,10 +60,17 @@ def _stack(figure: Figure, wide: float) -> int:
     """Put panels that would get too narrow side by side below each other; how many stand there then."""
     placed = [(axes, place) for axes in figure.axes if (place := axes.get_subplotspec()) is not None]
     grids = {id(place.get_gridspec()): place.get_gridspec() for _, place in placed}
-    if len(grids) != 1 or any(axes.images for axes, _ in placed):
+    if len(grids) != 1:
         return 1
     (grid,) = grids.values()
-    if grid.ncols == 1 or wide / grid.ncols >= _NARROWEST or grid.nrows > 1:
+    if grid.ncols == 1 or wide / grid.ncols >= _NARROWEST:
+        return 1
+    if grid.nrows > 1 or any(axes.images for axes, _ in placed):
+        letters = int(wide / grid.ncols / _TITLE)
+        titles = {axes.get_title(loc="left") for axes, _ in placed}
+        for text in figure.findobj(Text):
+            if text.get_text() in titles:
+                text.set_text(fill(text.get_text(), letters))
         return 1
     column = GridSpec(grid.ncols, 1, figure=figure)
     label = placed[0][0].get_ylabel()
@@ -85,6 +95,7 @@ def _narrow(legend: Any, wide: float, scale: float) -> None:
     # matplotlib lays the entries out once, when the legend is made.
     legend.set_ncols(columns)
     legend._init_legend_box(legend.legend_handles, [text.get_text() for text in texts])
+    legend._legend_box.set_offset(legend._findoffset)
     for text in legend.get_texts():
         text.set_fontsize(size)
 
