@@ -1,4 +1,4 @@
-"""Clusters of attention maps and their pattern types: what they are, and how far they can be believed."""
+"""Clusters of attention maps and their pattern types: what they are, and how stable they are."""
 
 from __future__ import annotations
 

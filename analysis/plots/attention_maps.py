@@ -16,7 +16,7 @@ from indexscope.analysis.plots.drawing import Array
 from indexscope.analysis.plots.pooled_maps import draw_map, note_map, without_future
 from indexscope.analysis.plots.style import colours, new_figure, styled
 
-WORDS = {"most": "loses most", "middle": "median", "least": "loses least", "only": "loses"}
+WORDS = {"most": "worst head", "middle": "median head", "least": "best head", "only": "this head"}
 COLUMNS = {"dense": "dense", "sparse": "sparse", "difference": "sparse less dense"}
 
 _STRONG = 0.99

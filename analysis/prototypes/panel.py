@@ -30,7 +30,7 @@ def words_on_examples(frames: Frames) -> list[str]:
     if "examples" not in frames:
         return []
     rows = frames["examples"]
-    which = {"most": "the one that loses most", "middle": "the median one", "least": "the one that loses least"}
+    which = {"most": "the worst head", "middle": "the median one", "least": "the best one"}
     told = [f"{which[row['example']]} loses {percent(row['lost'])}" for row in rows.iter_rows(named=True)]
     maps = "map" if rows["of_maps"][0] == 1 else "maps"
     return [f"Of {rows['of_maps'][0]:,} {maps} with something left out, {', '.join(told)} of its dense attention."]

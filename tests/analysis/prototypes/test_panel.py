@@ -45,10 +45,10 @@ def test_sparse_attention_stands_beside_the_dense_one_and_their_difference() -> 
     dense, sparse, difference, *_ = figure.axes
     assert [axes.get_images()[0].get_array()[-1, 3] for axes in (dense, sparse, difference)] == [0.75, 1.0, 0.25]
     assert [axes.get_images()[0].get_array()[-1, 40] for axes in (dense, sparse, difference)] == [0.25, 0.0, -0.25]
-    assert dense.get_ylabel() == "loses most: layer 1, head 2\nquery position (tokens)"
+    assert dense.get_ylabel() == "worst head: layer 1, head 2\nquery position (tokens)"
     frames = {"examples": found, "example_maps": maps}
     assert prototypes_panel.words_on_examples(frames) == [
-        "Of 1 map with something left out, the one that loses most loses 25\u202f% of its dense attention."
+        "Of 1 map with something left out, the worst head loses 25\u202f% of its dense attention."
     ]
     (picture,) = drawn(prototypes_panel.EXAMPLES, frames)
     assert "Sparse against dense attention" in picture
