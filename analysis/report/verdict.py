@@ -238,7 +238,8 @@ def _several(levels: Sequence[Level]) -> str:
 def _about(report: ReportInput, page: ModelPage, findings: Sequence[_Finding], alone: bool) -> list[str]:
     start = "" if alone else f"{plain(page.name)}: "
     if leak := [plain(one.name) for one in (page, report.baseline) if one is not None and one.name in report.leaking]:
-        return [f"{start}not judged, since {join(leak)} {'leaks' if len(leak) == 1 else 'leak'}."]
+        why = f"not judged, since {join(leak)} {'leaks' if len(leak) == 1 else 'leak'}."
+        return [f"The comparison is {why}" if alone else f"{start}{why}"]
     told = [sentence(finding.row, finding.outcome, report.confidence) for finding in findings]
     if not told:
         told = ["No metric could be compared with an interval."]

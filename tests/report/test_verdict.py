@@ -101,7 +101,7 @@ def test_other_metrics_that_moved_are_named_but_do_not_vote() -> None:
 def test_a_failed_audit_voids_the_comparison(failed: str) -> None:
     words = verdict(report(audit_failed=(failed,)))
     assert words.level == "none"
-    assert f"not judged, since {failed} leaks." in words.sentences
+    assert f"The comparison is not judged, since {failed} leaks." in words.sentences
     several = verdict(report(audit_failed=(failed,), candidates=("light", "half"))).headline
     others = {"light": "the numbers of light: it failed", "baseline": "these numbers: baseline failed"}
     assert several.startswith(f"Do not use {others[failed]} the causality audit")
