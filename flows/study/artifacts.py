@@ -37,7 +37,7 @@ SHOWN = (
     "verdict",
 )
 #: Figures of the report that are shown, by their ids; the rest is in the report.
-FIGURES = ("study-over-time", "study-differences", "study-recall")
+FIGURES = ("study-over-time", "study-key-numbers", "study-key-trends", "study-recall")
 #: Bytes of an artifact. Prefect refuses an event above 1.5 MB, and an artifact travels in one.
 LARGEST = 1_000_000
 
