@@ -23,6 +23,7 @@ NAMES = [
     "analyze",
     "compare",
     "report",
+    "figure",
     "serve",
     "diff",
     "ls",

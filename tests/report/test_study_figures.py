@@ -83,10 +83,13 @@ def test_quality_against_cost_is_the_paired_difference_with_the_baseline_at_noth
     assert figure.data["ci_low"].to_list() == [None, *rows["ci_low"]]
 
 
-def test_dozens_of_candidates_are_all_in_the_tradeoff_and_the_best_in_the_key_numbers() -> None:
+def test_dozens_of_candidates_are_all_in_the_tradeoff_and_in_the_trends_of_the_key_numbers() -> None:
     drawn = across(report(candidates=[f"run-{place:02}" for place in range(24)]))
     assert drawing(drawn, "tradeoff").data["model"].n_unique() == 25
-    assert drawing(drawn, "key-numbers").data["candidate"].n_unique() == 5
+    data = drawing(drawn, "key-trends").data
+    names = data.filter(pl.col("panel") == "nll")["candidate"].to_list()
+    assert names == [f"run-{place:02}" for place in range(24)] and data["panel"].n_unique() == 6
+    assert "key-numbers" not in {one.name for one in drawn}
 
 
 def test_selection_changes_hold_each_candidate_by_layer() -> None:
