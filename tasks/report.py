@@ -39,6 +39,16 @@ def _rendered(job: Job, cover: Cover, store: Store) -> Tables:
     return {"files": written, "figures": figures, "gates": report.gates, "summary": report.comparisons}
 
 
+def _ahead() -> None:
+    import matplotlib.backends.backend_svg  # noqa: F401
+
+    from indexscope.analysis.report import html_report  # noqa: F401
+    from indexscope.analysis.report.panelled import declared_answers, panels
+
+    panels()
+    declared_answers()
+
+
 STEP = Step(
     "report",
     "report",
@@ -47,5 +57,6 @@ STEP = Step(
     (Reads("audit"), Reads("profile"), Reads("[analyze]"), Reads("[compare]")),
     per="study",
     version=lambda: VERSION,
+    ahead=_ahead,
     declares=("indexscope.analysis.report.stored:REPORTED",),
 )

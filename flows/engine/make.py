@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from indexscope.flows.engine.ahead import in_background
 from indexscope.flows.engine.contents import Contents
 from indexscope.flows.engine.graph import Graph, Node
 from indexscope.flows.engine.narrate import all_progress, damage_lines, say, summary
@@ -139,13 +140,22 @@ class Engine:
                 with bars.aside():
                     self.mend(damage)
 
+            later = self._later(nodes) if spread.kind == "processes" else []
             for node, jobs, results in SideBySide(nodes, spread, failed, announced, bars, mend).run():
+                if later:  # the workers are busy by now, and this process waits
+                    in_background(later)
+                    later = []
                 if failures := [one for one in results if isinstance(one, Failure)]:
                     failed[node.owner] = _with_others(failed.get(node.owner), node.title, failures, len(jobs))
                 else:
                     with bars.aside():
                         self._told(node, results)
                 through(node, [one for one in results if isinstance(one, StepRecord)])
+
+    def _later(self, nodes: Sequence[Node]) -> list[Callable[[], None]]:
+        """What imports for the steps that are made after these."""
+        left = [node for node in self.graph if node not in nodes and node.step.ahead is not None]
+        return [node.step.ahead for node in left if node.step.ahead is not None and self._to_make(node)]
 
     def mend(self, found: DamagedUnit) -> None:
         """Discard what is damaged of a result, which was met while it was read, and make it anew.

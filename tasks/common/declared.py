@@ -188,6 +188,8 @@ class Step:
         settings: What its bytes depend on besides its sources, as JSON.
         version: Raise it when the same inputs would give other bytes.
         wanted: Whether a study has it.
+        ahead: Imports what its computation needs and takes long to import, of a step that is made in the program's own
+            process: that has time for it while its worker processes are at work on other steps.
         declares: Where its tables are declared, as "module:name" of a mapping by table; imported when it is asked for,
             since what declares a table may compute it.
     """
@@ -208,6 +210,7 @@ class Step:
     settings: Callable[[Given], Mapping[str, JSON]] = lambda given: {}
     version: Callable[[], int] = lambda: 1
     wanted: Callable[[Given], bool] = lambda given: True
+    ahead: Callable[[], None] | None = None
     declares: tuple[str, ...] = ()
 
     def given_of(self, samples: Sequence[Sample], given: Given) -> Sequence[Sample]:

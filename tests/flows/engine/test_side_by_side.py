@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from indexscope.flows.engine import side_by_side
+from indexscope.flows.engine.ahead import in_background
 from indexscope.flows.engine.make import Engine
 from indexscope.flows.engine.settings import MOST, PROCESS, RunnerSettings, Spread, spread
 from indexscope.flows.engine.units import ModelsFailed, threads
 from indexscope.storage.store.store import Store
-from indexscope.tasks.common.declared import Job, Made
+from indexscope.tasks.common.declared import Job, Made, Reads
 from tests.flows.engine.fakes import House, house, nothing, step
 from tests.flows.engine.test_make import made
 
@@ -160,3 +161,34 @@ def test_the_runner_suits_the_work_and_the_machine(
     machine = {"device": "cpu", "tokens": 32_768, "models": BUILT_IN, "shards": 8, "cores": 2, "memory": 16 * GIGABYTE}
     chosen = spread(RunnerSettings(**wanted), **(machine | changed))
     assert (chosen.kind, chosen.workers) == found
+
+
+@pytest.mark.parametrize(("kind", "ahead"), [("processes", 1), ("threads", 0)])
+def test_what_a_later_step_imports_is_imported_while_worker_processes_are_at_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: Literal["threads", "processes"], ahead: int
+) -> None:
+    in_threads_of_any_model(monkeypatch)
+    begun: list[threading.Thread] = []
+    called: list[str] = []
+
+    def imports() -> None:
+        called.append(threading.current_thread().name)
+        raise ImportError("told by whoever needs it")
+
+    steps = [
+        step("extract", "extract", runs_model=True, sharded=True),
+        step("report", "report", Reads("extract"), per="study", ahead=imports),
+    ]
+    fake = house(monkeypatch, str(tmp_path), steps)
+    engine = Engine(fake.engine.graph, fake.engine.store, lambda: Spread(kind=kind, workers=2), fake.engine.shards)
+
+    def noted(all_of_them: list[Callable[[], None]]) -> None:
+        begun.append(in_background(all_of_them))
+
+    monkeypatch.setattr("indexscope.flows.engine.make.in_background", noted)
+    assert len(made(House(engine, fake.made), "extract")) == 4
+    for thread in begun:
+        thread.join()
+    assert called == ["imports"] * ahead
+    assert made(House(engine, fake.made), "report") == ["report"]
+    assert made(House(engine, fake.made), "extract") == [] and called == ["imports"] * ahead
