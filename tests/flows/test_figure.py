@@ -112,3 +112,29 @@ def test_what_is_wrong_ends_in_one_line_and_leaves_no_file(
 def test_nothing_that_has_run_is_one_line(folder: Path) -> None:
     run = run_command("figure", folder / "study.yaml", "recall", "--out", folder / "x.pdf")
     assert run.code == 2 and len(run.err) == 1 and Store(folder / ".indexscope").url in run.err[0]
+
+
+def test_a_file_that_cannot_be_written_is_one_line_and_leaves_nothing(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> int:
+        with path.open("wb") as part:
+            part.write(content[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    run = run_command("figure", finished / "study.yaml", "recall", "--out", tmp_path / "x.csv")
+    assert run.code == 2 and len(run.err) == 1 and "No space left on device" in run.err[0]
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "x.pdf").mkdir()
+    run = run_command("figure", finished / "study.yaml", "recall", "--out", tmp_path / "x.pdf")
+    assert run.code == 2 and "is a folder" in run.err[0]
+
+
+def test_results_that_were_collected_are_one_line(done: Path, tmp_path: Path) -> None:
+    shutil.rmtree(done / ".indexscope" / "profiles")
+    run = run_command("figure", done / "study.yaml", "recall", "--out", tmp_path / "x.csv")
+    assert run.code == 2 and len(run.err) == 1, run.err
+    shutil.rmtree(done / ".indexscope" / "analyses")
+    run = run_command("figure", done / "study.yaml", "recall", "--out", tmp_path / "x.csv")
+    assert run.code == 2 and len(run.err) == 1, run.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,6 +45,8 @@ def figure(
     size = None if kind == "csv" else (_width(width), _millimetres("--height", height))
     if out is not None and name is None:
         raise IndexscopeError(f"--out {out}", "there is no figure to write", "name the figure before it")
+    if out is not None and out.is_dir():
+        raise IndexscopeError(f"--out {out}", "is a folder", "name a file in it")
     if out is not None and not out.parent.is_dir():
         raise IndexscopeError(f"--out {out}", f"{out.parent} is no folder", "make it first, or choose another")
     from indexscope.flows.finished.figures import finished_study, offered, one_figure, read_shown
@@ -61,11 +64,13 @@ def figure(
     if size is not None:
         sized(drawn.figure, *size)
     content = as_file(drawn.figure, kind, drawn.title, drawn.caption)
+    part = out.with_name(f".{out.name}.part")
     try:
-        part = out.with_name(f".{out.name}.part")
         part.write_bytes(content)
         part.replace(out)
     except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise IndexscopeError(f"--out {out}", f"cannot be written: {error.strerror}", "choose another file") from error
     typer.echo(f"{drawn.title}. {drawn.caption}", err=True)
     typer.echo(str(out))
