@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -292,6 +292,22 @@ class Store:
             finally:
                 for unread in waiting:
                     unread.cancel()
+
+    def read_unit(self, key: StepKey, unit: str, only: Container[str] | None = None) -> dict[str, pl.DataFrame]:
+        """Read the tables of one unit, with every checksum verified; of many small ones faster than one by one.
+
+        Args:
+            key: The step.
+            unit: The unit.
+            only: Tables that are wanted; by default all.
+
+        Raises:
+            IndexscopeError: The unit is missing, or a file is damaged.
+        """
+        self.manifest(key)
+        (record,) = self._records(key, [unit])
+        wanted = sorted(table for table in record.tables if only is None or table in only)
+        return {table: self._frame(key, record, table) for table in wanted}
 
     def read_parts(self, key: StepKey, table: str, unit: str) -> Iterator[pl.DataFrame]:
         """Read one table of a unit part by part, with its checksum verified first: for tables that are large decoded.

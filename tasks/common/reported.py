@@ -77,7 +77,7 @@ def report_input(
         key = steps.get(model, {}).get(step)
         return pl.DataFrame() if key is None else store.read(key, name, [RESULT])
 
-    compared = {step: store.read_all(key) for step, key in steps.get("", {}).items()}
+    compared = {step: store.read_unit(key, RESULT) for step, key in steps.get("", {}).items()}
     pages, metrics, causality = [], [], []
     for model in cover.models:
         own = steps.get(model.name, {})

@@ -32,10 +32,7 @@ def read_analyses(
     store: Store, keys: Mapping[str, StepKey], only: Sequence[str] | None = None
 ) -> dict[str, dict[str, pl.DataFrame]]:
     """The result tables of a model's analyses, or only some of them, by analysis."""
-    return {
-        name: {table: store.read(key, table, [RESULT]) for table in store.tables(key) if only is None or table in only}
-        for name, key in keys.items()
-    }
+    return {name: store.read_unit(key, RESULT, only) for name, key in keys.items()}
 
 
 def by_model(sources: Iterable[Source]) -> dict[str, dict[str, StepKey]]:

@@ -267,3 +267,14 @@ def test_names_that_could_leave_the_store_are_refused(store: Store) -> None:
         store.commit(KEY, UNITS[0], {"../x": tables_of(0)["tokens"]}, "x")
     assert store.unit_status(KEY, UNITS[0]) == "missing"
     assert [name for name in store.folder.sizes() if name.endswith(".parquet")] == []
+
+
+def test_the_tables_of_a_unit_are_read_at_once_as_one_by_one(store: Store) -> None:
+    store.prepare(KEY, "label", ["one"])
+    store.commit(KEY, "one", {"b": pl.DataFrame({"x": [1, 2]}), "a": pl.DataFrame({"y": ["z"]})}, "made")
+    found = store.read_unit(KEY, "one")
+    assert list(found) == ["a", "b"]
+    assert all(frame.equals(store.read(KEY, table, ["one"])) for table, frame in found.items())
+    assert list(store.read_unit(KEY, "one", {"b", "c"})) == ["b"]
+    with pytest.raises(IndexscopeError):
+        store.read_unit(KEY, "two")
