@@ -40,13 +40,18 @@ def _rendered(job: Job, cover: Cover, store: Store) -> Tables:
 
 
 def _ahead() -> None:
-    import matplotlib.backends.backend_svg  # noqa: F401
-
-    from indexscope.analysis.report import html_report  # noqa: F401
+    """Import what draws and lays out, and have fonts read and templates compiled."""
+    from indexscope.analysis.plots.style import new_figure
+    from indexscope.analysis.report.html_report import compile_templates
     from indexscope.analysis.report.panelled import declared_answers, panels
+    from indexscope.analysis.report.pictures import picture
 
     panels()
     declared_answers()
+    compile_templates()
+    blank = new_figure(1.0)
+    blank.subplots().set_title("Aa")
+    picture("blank", "", "", blank)
 
 
 STEP = Step(

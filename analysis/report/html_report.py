@@ -172,6 +172,12 @@ def build_html(report: ReportInput, pictures: Sequence[Picture]) -> str:
     )
 
 
+def compile_templates() -> None:
+    """Have the page's templates compiled, which each is when it is first used."""
+    for name in templates().list_templates(extensions=["j2"]):
+        templates().get_template(name)
+
+
 def _detailed(report: ReportInput) -> list[ModelPage]:
     """The models that the page tells all of; of the others it has a row among the candidates, and report.json all."""
     kept = overlaid(report)

@@ -61,6 +61,7 @@ class _Aspect:
         return f"the same {subject}" if outcome == "same" else f"no detectable difference in {subject}"
 
 
+_KEPT = "_verdict"
 _SELECTION = ("selection_skill", "selection_recall")
 _ASPECTS = (
     _Aspect(
@@ -96,6 +97,14 @@ def verdict(report: ReportInput) -> Verdict:
     was compared that a selection could change; that, one that does for most queries, and a candidate without a result
     are said in the headline.
     """
+    kept = vars(report)  # all files of a report say it; the report itself does not change
+    if _KEPT not in kept:
+        object.__setattr__(report, _KEPT, _weigh(report))
+    words: Verdict = kept[_KEPT]
+    return words
+
+
+def _weigh(report: ReportInput) -> Verdict:
     found = warnings(report)
     kinds = {warning.kind for warning in found}
     told = _told(report)
