@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, Literal
+from functools import cached_property, wraps
+from typing import Any, Literal, TypeVar
 
 import polars as pl
 
@@ -16,6 +16,7 @@ from indexscope.analysis.metrics.tables import METRICS
 from indexscope.analysis.report.numbers import percent
 from indexscope.columns import of, table_of
 
+T = TypeVar("T")
 Level = Literal["better", "worse", "mixed", "equivalent", "unchanged", "none"]
 
 METRICS_SCHEMA: Mapping[str, Any] = {"model": pl.String, **METRICS.schema}
@@ -62,6 +63,20 @@ class ModelPage:
     def has_indexer(self) -> bool:
         """Whether the model has an indexer at all; a dense model has none."""
         return self.facts.get("index_topk") is not None or self.facts.get("indexer_heads") is not None
+
+
+def once(make: Callable[[ReportInput], T]) -> Callable[[ReportInput], T]:
+    """Decorate what is made of a report alone, and asked for by many: a report does not change."""
+    place = f"{make.__module__}.{make.__qualname__}"
+
+    @wraps(make)
+    def kept(report: ReportInput) -> T:
+        made: dict[str, T] = vars(report)
+        if place not in made:
+            made[place] = make(report)
+        return made[place]
+
+    return kept
 
 
 @dataclass(frozen=True)
@@ -121,6 +136,7 @@ class ReportInput:
         base = self.baseline is not None and self.baseline.name in self.leaking
         return marked("baseline", base), marked("candidate", candidate in self.leaking)
 
+    @once
     def for_readers(self) -> ReportInput:
         """The same report with the word "leaks" in the names of models that leak, so wherever their numbers stand."""
         names = {name: marked(name, leaks=True) for name in self.leaking}

@@ -70,8 +70,7 @@ def _rows(frame: pl.DataFrame, keys: Sequence[str]) -> list[dict[str, Any]]:
 
 def _metrics(report: ReportInput) -> list[dict[str, Any]]:
     rows = _rows(report.metrics.rename({"metric": "name"}), [key for key in keys_of("metrics") if key != LEAKS])
-    leaking = report.leaking
-    return [row | {LEAKS: row["model"] in leaking} for row in rows]
+    return [row | {LEAKS: row["model"] in report.leaking} for row in rows]
 
 
 def _definitions(report: ReportInput) -> list[dict[str, str]]:
@@ -88,10 +87,9 @@ def _definitions(report: ReportInput) -> list[dict[str, str]]:
 def _of_panels(report: ReportInput) -> dict[str, list[dict[str, Any]]]:
     from indexscope.analysis.report.panelled import panels
 
-    leaking = report.leaking
     return {
         table: [
-            ({} if says_whose(keys) else {"model": model}) | row | {LEAKS: model in leaking}
+            ({} if says_whose(keys) else {"model": model}) | row | {LEAKS: model in report.leaking}
             for model, frame in report.frames(panel.analysis, table).items()
             for row in _rows(frame, keys)
         ]

@@ -9,7 +9,7 @@ import polars as pl
 
 from indexscope.analysis.comparison.budgets import OTHER_K
 from indexscope.analysis.comparison.fronts import COST, model_front
-from indexscope.analysis.report.inputs import ReportInput
+from indexscope.analysis.report.inputs import ReportInput, once
 from indexscope.analysis.report.judgement import judge
 from indexscope.analysis.report.numbers import known
 from indexscope.columns import interval, of, places, table_of
@@ -51,6 +51,7 @@ _AT_OTHER_K = {"selection_recall": "selection_skill"}
 _PARTS = {"difference": "difference", "low": "ci_low", "high": "ci_high"}
 
 
+@once
 def ranking(report: ReportInput) -> pl.DataFrame:
     """All candidates, the best first, as RULE orders them.
 

@@ -11,7 +11,7 @@ import polars as pl
 from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.names import plain
 from indexscope.analysis.report.catalogue import is_cost
-from indexscope.analysis.report.inputs import Level, ModelPage, ReportInput
+from indexscope.analysis.report.inputs import Level, ModelPage, ReportInput, once
 from indexscope.analysis.report.judgement import judge
 from indexscope.analysis.report.limits import limits
 from indexscope.analysis.report.numbers import number
@@ -61,7 +61,6 @@ class _Aspect:
         return f"the same {subject}" if outcome == "same" else f"no detectable difference in {subject}"
 
 
-_KEPT = "_verdict"
 _SELECTION = ("selection_skill", "selection_recall")
 _ASPECTS = (
     _Aspect(
@@ -84,6 +83,7 @@ class _Finding:
     outcome: Outcome
 
 
+@once
 def verdict(report: ReportInput) -> Verdict:
     """Put the study's result in words.
 
@@ -97,14 +97,6 @@ def verdict(report: ReportInput) -> Verdict:
     was compared that a selection could change; that, one that does for most queries, and a candidate without a result
     are said in the headline.
     """
-    kept = vars(report)  # all files of a report say it; the report itself does not change
-    if _KEPT not in kept:
-        object.__setattr__(report, _KEPT, _weigh(report))
-    words: Verdict = kept[_KEPT]
-    return words
-
-
-def _weigh(report: ReportInput) -> Verdict:
     found = warnings(report)
     kinds = {warning.kind for warning in found}
     told = _told(report)
