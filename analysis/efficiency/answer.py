@@ -14,8 +14,6 @@ from indexscope.analysis.report.panel import Answer
 from indexscope.analysis.report.sentences import join
 from indexscope.analysis.report.spoken import called, leading
 
-_WHERE = ("at the study's lengths", "at 64 k tokens")
-
 
 def say(report: ReportInput) -> list[str]:
     """Indexers beside the baseline's; the share of dense attention's cost, or what a model without indexer costs."""

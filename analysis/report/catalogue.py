@@ -1,4 +1,4 @@
-"""Which metrics belong together, in which order, and what each one means: read from the registry."""
+"""Which metrics belong together, in which order, and which way is better: read from the registry."""
 
 from __future__ import annotations
 
@@ -31,12 +31,6 @@ class Group:
 
     title: str
     metrics: tuple[str, ...]
-
-
-def meaning(metric: str) -> str:
-    """The registry's one line about a metric, or nothing for a metric it does not know."""
-    entry = REGISTRY.get(metric)
-    return entry.meaning if entry else ""
 
 
 def wanted(metric: str) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 from markupsafe import Markup
 
 from indexscope.analysis.names import plain
-from indexscope.analysis.report.catalogue import meaning
 from indexscope.analysis.report.chapters import CHAPTERS, Chapter, ChapterKey
 from indexscope.analysis.report.definitions import DEFINITIONS
 from indexscope.analysis.report.explorer import explorer_data
@@ -165,7 +164,6 @@ def build_html(report: ReportInput, pictures: Sequence[Picture]) -> str:
         dash=DASH,
         history_place=Markup(PLACE),
         history_link=Markup(LINK),
-        meaning=meaning,
         style=Markup(_source("report.css")),
         script=Markup(script),
         script_digest=digest,

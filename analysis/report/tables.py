@@ -11,7 +11,7 @@ import polars as pl
 
 from indexscope.analysis.metrics.headline import HEADLINE
 from indexscope.analysis.names import plain
-from indexscope.analysis.report.catalogue import LAYER_METRICS, grouped, meaning, paired, wanted
+from indexscope.analysis.report.catalogue import LAYER_METRICS, grouped, paired, wanted
 from indexscope.analysis.report.inputs import ModelPage, ReportInput
 from indexscope.analysis.report.judgement import Judgement, judge
 from indexscope.analysis.report.numbers import DASH, count, digits, known, number
@@ -23,7 +23,6 @@ class Compared:
     """One metric of one candidate beside the baseline, as text."""
 
     metric: str
-    meaning: str
     wanted: str
     unit: str
     baseline: str
@@ -42,7 +41,6 @@ class Measured:
     """One metric of one model, as text."""
 
     metric: str
-    meaning: str
     wanted: str
     unit: str
     value: str
@@ -94,7 +92,6 @@ def compared(row: Mapping[str, Any]) -> Compared:
     shown = style.span(row["ci_low"], row["ci_high"], signed=True)
     return Compared(
         metric=row["metric"],
-        meaning=meaning(row["metric"]),
         wanted=wanted(row["metric"]),
         unit=unit,
         baseline=style.number(row["baseline"]),
@@ -219,7 +216,6 @@ def _measured(row: Mapping[str, Any]) -> Measured:
     style = digits(unit, (row["value"],), (row["ci_low"], row["ci_high"]))
     return Measured(
         metric=row["metric"],
-        meaning=meaning(row["metric"]),
         wanted=wanted(row["metric"]),
         unit=unit,
         value=style.number(row["value"]),
