@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import values
-from indexscope.analysis.plots.lines import banded, percents
+from indexscope.analysis.plots.lines import banded, percents, ring
 from indexscope.analysis.plots.style import INK, Look, legend_above, new_figure, short_labels, styled
 
 _KINDS = {
@@ -72,13 +72,5 @@ def _line(axes: Axes, rows: pl.DataFrame, style: Look, label: str, name: str) ->
     banded(axes, x, y, low, high, style, label)
     told = ["change", "saving", "saving_at_64k", "recommended"]
     note(axes, rows, "saved", "expected_loss", told, panel=axes.get_title(loc="left"), series=name)
-    chosen = rows.filter("recommended")
-    axes.plot(
-        values(chosen, "saved"),
-        values(chosen, "expected_loss"),
-        color=style.colour,
-        marker="o",
-        markersize=11,
-        markerfacecolor="none",
-        linestyle="",
-    )
+    for chosen in rows.filter("recommended").iter_rows(named=True):
+        ring(axes, chosen["saved"], chosen["expected_loss"], style)
