@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,14 @@ _TOLD = 3
 Row = Mapping[str, Any]
 
 
+def key_rows(comparisons: pl.DataFrame, candidates: Collection[str]) -> tuple[pl.DataFrame, list[str]]:
+    """Rows over all layers of these candidates with a difference, and the key metrics among them."""
+    rows = comparisons.filter(
+        pl.col("layer").is_null() & pl.col("candidate").is_in(list(candidates)) & pl.col("difference").is_finite()
+    )
+    return rows, key_metrics(set(rows["metric"]))
+
+
 @styled
 def key_differences(comparisons: pl.DataFrame, looks: Mapping[str, Look]) -> Figure | None:
     """Differences of the key metrics from the baseline, each in units of its margin, better to the right.
@@ -41,10 +49,7 @@ def key_differences(comparisons: pl.DataFrame, looks: Mapping[str, Look]) -> Fig
     Returns:
         The figure, or None where nothing was compared.
     """
-    rows = comparisons.filter(
-        pl.col("layer").is_null() & pl.col("candidate").is_in(list(looks)) & pl.col("difference").is_finite()
-    )
-    metrics = key_metrics(set(rows["metric"]))
+    rows, metrics = key_rows(comparisons, looks)
     if not metrics:
         return None
     of = {(row["metric"], row["candidate"]): row for row in rows.iter_rows(named=True)}

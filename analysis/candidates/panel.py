@@ -5,16 +5,15 @@ from __future__ import annotations
 from indexscope.analysis.candidates.key_figures import key_differences
 from indexscope.analysis.candidates.tradeoff_figures import quality_against_cost
 from indexscope.analysis.candidates.trend_figures import key_trends
-from indexscope.analysis.plots.style import look
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import percent
-from indexscope.analysis.report.overlaid import left_out, overlaid
+from indexscope.analysis.report.overlaid import left_out, looks
 from indexscope.analysis.report.panel import Drawn, Panel
 
 
 def across(report: ReportInput) -> list[Drawn]:
     """Key numbers against the baseline, of many candidates in their order; and quality against cost."""
-    looks = {name: look(place) for place, name in enumerate(overlaid(report))}
+    own = looks(report)
     candidates = {page.name for page in report.candidates}
     return [
         _trends(report)
@@ -26,7 +25,7 @@ def across(report: ReportInput) -> list[Drawn]:
             f"{report.interval}, of which about {percent(1 - report.confidence)} miss zero by chance where nothing "
             "differs. Grey: within the margin. Hollow: no difference detected. Below the line: change relative to the "
             "baseline of what has no margin.",
-            key_differences(report.comparisons, {name: own for name, own in looks.items() if name in candidates}),
+            key_differences(report.comparisons, {name: look for name, look in own.items() if name in candidates}),
         ),
         Drawn(
             "tradeoff",
@@ -34,7 +33,7 @@ def across(report: ReportInput) -> list[Drawn]:
             f"Indexer FLOPs by formula; the difference is from the baseline, with its {report.interval}. Dotted: the "
             "Pareto front by the estimates; hollow models are beaten in both, a cross leaks. Small and grey: those "
             "that are not among the best ranked.",
-            quality_against_cost(report.comparisons, report.metrics, looks, report.leaking),
+            quality_against_cost(report.comparisons, report.metrics, own, report.leaking),
             overlaid=False,
         ),
     ]

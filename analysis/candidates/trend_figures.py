@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from indexscope.analysis.candidates.key_figures import HALF
-from indexscope.analysis.metrics.headline import key_metrics
+from indexscope.analysis.candidates.key_figures import HALF, key_rows
 from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.frames import values
@@ -35,10 +34,8 @@ def key_trends(comparisons: pl.DataFrame, candidates: Sequence[str]) -> Figure |
     Returns:
         The figure, or None where nothing was compared.
     """
-    rows = comparisons.filter(
-        pl.col("layer").is_null() & pl.col("candidate").is_in(list(candidates)) & pl.col("difference").is_finite()
-    )
-    metrics = key_metrics(set(rows["metric"]))[:_PANELS]
+    rows, found = key_rows(comparisons, candidates)
+    metrics = found[:_PANELS]
     if not metrics:
         return None
     down = -(-len(metrics) // _COLUMNS)

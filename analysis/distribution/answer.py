@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
+from indexscope.analysis.plots.drawing import INTERVAL
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import decimals, known, number
 from indexscope.analysis.report.panel import Answer
 from indexscope.analysis.report.sentences import join
-from indexscope.analysis.report.spoken import INTERVAL, Row, by, names, of_each, overall, share, spoken
+from indexscope.analysis.report.spoken import Row, by, names, of_each, overall, share, spoken
 
 
 def say(report: ReportInput) -> Sequence[str]:

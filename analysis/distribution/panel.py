@@ -9,14 +9,13 @@ from indexscope.analysis.distribution.recall_figures import recall_of_queries
 from indexscope.analysis.distribution.score_figures import score_bands, score_histograms
 from indexscope.analysis.metrics.registry import REGISTRY, label
 from indexscope.analysis.report.catalogue import LAYER_METRICS
+from indexscope.analysis.report.charting import FROM, FROM_LABEL
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import number, percent
 from indexscope.analysis.report.overlaid import overlaid
 from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel
 
 BY_POSITION = ("selection_recall", "normalized_entropy", "sparsity_ratio")
-_POSITION = "query position from (tokens, log)"
-_FROM = (2 ** pl.col("bucket").cast(pl.Int64) - 1).cast(pl.String).alias("from")
 _LEVELS = {0.5: "median", 0.1: "10\u202f% below", 0.01: "1\u202f% below", 0.0: "lowest of all"}
 _TOGETHER = 6
 HEAD_VALUES = 24_000
@@ -96,7 +95,7 @@ def _positions(frames: Frames) -> list[Chart]:
     rows = frames["by_bucket"].filter(pl.col("layer").is_null() & pl.col("value").is_finite())
     found = []
     for metrics in (BY_POSITION, ("nll",)):
-        own = rows.filter(pl.col("metric").is_in(metrics)).with_columns(_FROM)
+        own = rows.filter(pl.col("metric").is_in(metrics)).with_columns(FROM)
         order = {metric: place for place, metric in enumerate(metrics)}
         own = own.sort("bucket", pl.col("metric").replace_strict(order, default=0, return_dtype=pl.Int32))
         unit = REGISTRY[metrics[0]].unit
@@ -110,7 +109,7 @@ def _positions(frames: Frames) -> list[Chart]:
                 "line",
                 own.select("bucket", "from", "value", metric=pl.col("metric").replace({m: label(m) for m in metrics})),
                 x="bucket",
-                xlabel=_POSITION,
+                xlabel=FROM_LABEL,
                 labels="from",
                 y="value",
                 ylabel=unit,
@@ -161,7 +160,7 @@ def charts_of_queries(frames: Frames) -> list[Chart]:
     """Quantiles of recall over single queries, by position and by layer."""
     if "recall_quantiles" not in frames:
         return []
-    rows = frames["recall_quantiles"].with_columns(_FROM).sort("quantile", descending=True)
+    rows = frames["recall_quantiles"].with_columns(FROM).sort("quantile", descending=True)
     words = pl.col("quantile").replace_strict(_LEVELS, default=None, return_dtype=pl.String).alias("of queries")
     rows = rows.with_columns(words).drop_nulls("of queries")
     order = pl.col("quantile").rank("dense", descending=True)
@@ -171,7 +170,7 @@ def charts_of_queries(frames: Frames) -> list[Chart]:
     told = ("of queries", "value")
     found = [
         Chart("Recall of single queries by position", about, "line", by_position.select("bucket", "from", *told),
-              x="bucket", xlabel=_POSITION, labels="from", y="value", ylabel="attention kept (share)",
+              x="bucket", xlabel=FROM_LABEL, labels="from", y="value", ylabel="attention kept (share)",
               series="of queries"),
         Chart("Recall of single queries by layer", about, "line", by_layer.select(*told, at="layer"),
               x="at", xlabel="layer", y="value", ylabel="attention kept (share)", series="of queries"),

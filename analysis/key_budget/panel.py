@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from indexscope.analysis.key_budget.figures import DRIFT, budgets_of_models, recall_curves, score_drift
+from indexscope.analysis.report.charting import FROM, FROM_LABEL
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import DASH, count, known, number, percent
 from indexscope.analysis.report.overlaid import overlaid
@@ -223,7 +224,6 @@ def _drift(frames: Frames) -> list[Chart]:
         return []
     known_ones = pl.col("quantity").is_in(list(DRIFT)) & pl.col("value").is_finite() & pl.col("layer").is_not_null()
     rows = frames["drift"].filter(known_ones).sort("quantity", "layer", "bucket")
-    first = (2 ** pl.col("bucket").cast(pl.Int64) - 1).cast(pl.String)
     return [
         Chart(
             "Drift of the index scores in the layer",
@@ -233,10 +233,10 @@ def _drift(frames: Frames) -> list[Chart]:
             rows.select(
                 *("layer", "bucket", "value", "ci_low", "ci_high"),
                 pl.col("quantity").replace(DRIFT),
-                first.alias("from"),
+                FROM,
             ),
             x="bucket",
-            xlabel="query position from (tokens, log)",
+            xlabel=FROM_LABEL,
             labels="from",
             y="value",
             ylabel="index score",

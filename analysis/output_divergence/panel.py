@@ -10,11 +10,10 @@ import polars as pl
 from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.output_divergence.figures import divergence, output_by_group
 from indexscope.analysis.output_divergence.tables import LABELS
-from indexscope.analysis.plots.style import look
 from indexscope.analysis.report.charting import chart_rows
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import DASH, count, decimals, known, number, percent, span
-from indexscope.analysis.report.overlaid import overlaid
+from indexscope.analysis.report.overlaid import looks
 from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
 
 Row = Mapping[str, Any]
@@ -129,13 +128,12 @@ def draw(frames: Frames) -> list[Drawn]:
 def across(report: ReportInput) -> list[Drawn]:
     """Divergence of all candidates, over queries and by position."""
     whole, groups = (report.frames("output_divergence", f"output_divergence{part}") for part in ("", "_by"))
-    looks = {name: look(place) for place, name in enumerate(overlaid(report))}
     caption = (
         f"Divergence of next-token distributions from the baseline's after the same tokens; bands: {report.interval}. "
         "Left, what it is at most after that share of the queries. While no query has more keys than the indexer "
         "selects, models that differ in the indexer alone predict the same."
     )
-    return [Drawn("output-divergence", "Divergence of predictions", caption, divergence(whole, groups, looks))]
+    return [Drawn("output-divergence", "Divergence of predictions", caption, divergence(whole, groups, looks(report)))]
 
 
 def charts(frames: Frames) -> list[Chart]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from indexscope.analysis.plots.style import look
 from indexscope.analysis.recommendations.figures import taken_away
 from indexscope.analysis.recommendations.words import NOTHING, line, rounded, sentence
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import DASH, known, number, span
-from indexscope.analysis.report.overlaid import overlaid
+from indexscope.analysis.report.overlaid import looks
 from indexscope.analysis.report.panel import Drawn, Frames, Panel, TextTable
 
 SHOWN = 12
@@ -41,13 +40,12 @@ def _advice(frames: Frames) -> str:
 
 def across(report: ReportInput) -> list[Drawn]:
     """What could be taken away from each model."""
-    looks = {name: look(place) for place, name in enumerate(overlaid(report))}
     caption = (
         "Recall lost in all layers against the operations of indexer and attention saved at the study's lengths, by "
         "formula; a point is one head, one indexer or one k less, and nothing is retrained. Bands: confidence "
         "intervals; smaller k has none. Ringed: recommended within the study's limit. Losses above 0.1 are not shown."
     )
-    figure = taken_away(report.frames("recommendations", "recommendation_options"), looks)
+    figure = taken_away(report.frames("recommendations", "recommendation_options"), looks(report))
     return [Drawn("taken-away", "What could be taken away", caption, figure)]
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import polars as pl
 
-_ENDS = ("ci_low", "ci_high")
+from indexscope.analysis.plots.drawing import INTERVAL
+
+#: The first position of a bucket in words, for a column of labels, and what an axis of such calls it.
+FROM = (2 ** pl.col("bucket").cast(pl.Int64) - 1).cast(pl.String).alias("from")
+FROM_LABEL = "query position from (tokens, log)"
 
 
 def chart_rows(rows: pl.DataFrame, *columns: str) -> pl.DataFrame:
@@ -15,8 +19,8 @@ def chart_rows(rows: pl.DataFrame, *columns: str) -> pl.DataFrame:
         columns: Places and names first, the value last.
     """
     known = rows.filter(pl.col(columns[-1]).is_not_null())
-    found = set(_ENDS) <= set(known.columns) and not any(known[end].null_count() for end in _ENDS)
-    return known.select(*columns, *(_ENDS if found else ()), *(("n",) if "n" in known.columns else ()))
+    found = set(INTERVAL) <= set(known.columns) and not any(known[end].null_count() for end in INTERVAL)
+    return known.select(*columns, *(INTERVAL if found else ()), *(("n",) if "n" in known.columns else ()))
 
 
 def by_position(where: pl.DataFrame, value: str) -> pl.DataFrame:

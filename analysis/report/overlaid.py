@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from indexscope.analysis.plots.style import Look, look
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.ranking import ranking
 
@@ -15,6 +16,11 @@ def overlaid(report: ReportInput, most: int = MOST) -> list[str]:
     first = [] if report.baseline is None else [report.baseline.name]
     kept = {*first, *ranking(report)["candidate"].to_list()[: most - len(first)]}
     return [page.name for page in report.measured if page.name in kept]
+
+
+def looks(report: ReportInput) -> dict[str, Look]:
+    """Those models, each with the look that it has in all figures."""
+    return {name: look(place) for place, name in enumerate(overlaid(report))}
 
 
 def left_out(report: ReportInput) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from indexscope.analysis.names import plain
+from indexscope.analysis.plots.drawing import INTERVAL
 from indexscope.analysis.report.inputs import ModelPage, ReportInput
 from indexscope.analysis.report.numbers import DASH, digits, known, percent
 from indexscope.analysis.report.overlaid import overlaid
@@ -17,7 +18,6 @@ from indexscope.analysis.report.sentences import join
 #: Candidates that a sentence names one by one; of more it names the one that is ranked first.
 NAMED = 2
 Row = Mapping[str, Any]
-INTERVAL = ("ci_low", "ci_high")
 
 
 def spoken(report: ReportInput) -> list[str]:

@@ -8,11 +8,10 @@ from typing import Any
 import polars as pl
 
 from indexscope.analysis.names import plain
-from indexscope.analysis.plots.style import look
 from indexscope.analysis.report.charting import by_position, chart_rows
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import DASH, count, decimals, known, number, percent, span
-from indexscope.analysis.report.overlaid import overlaid
+from indexscope.analysis.report.overlaid import looks
 from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
 from indexscope.analysis.selection_changes.figures import (
     changes_by_layer,
@@ -160,13 +159,13 @@ def draw(frames: Frames) -> list[Drawn]:
 def across(report: ReportInput) -> list[Drawn]:
     """What all candidates keep, drop and add, by layer."""
     choices = report.frames("selection_changes", "metrics")
-    looks = {name: look(place) for place, name in enumerate(overlaid(report)) if name in choices}
+    own = {name: look for name, look in looks(report).items() if name in choices}
     caption = (
         f"At the same queries, layers and samples; bands: {report.interval}. Attention is the baseline's own, as a "
         "share of a query's, on keys that only the baseline selects (dropped) or only the candidate (added): what is "
         "lost is the difference."
     )
-    return [Drawn("selection-changes", "Selections against the baseline's", caption, changes_by_layer(choices, looks))]
+    return [Drawn("selection-changes", "Selections against the baseline's", caption, changes_by_layer(choices, own))]
 
 
 def charts(frames: Frames) -> list[Chart]:

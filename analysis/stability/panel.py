@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from indexscope.analysis.plots.frames import largest
-from indexscope.analysis.plots.style import look
 from indexscope.analysis.report.charting import chart_rows
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import DASH, decimals, known, number, percent, span
-from indexscope.analysis.report.overlaid import overlaid
+from indexscope.analysis.report.overlaid import looks
 from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
 from indexscope.analysis.stability.figures import changed_by_layer, changed_by_variant
 
@@ -117,9 +116,8 @@ def draw(frames: Frames) -> list[Drawn]:
 
 def across(report: ReportInput) -> list[Drawn]:
     """What each disturbance changes of the selection of all models."""
-    looks = {name: look(place) for place, name in enumerate(overlaid(report))}
     figure = changed_by_variant(
-        report.frames("stability", "variants"), report.frames("stability", "rerun"), LABELS, looks
+        report.frames("stability", "variants"), report.frames("stability", "rerun"), LABELS, looks(report)
     )
     caption = (
         "Share of the selected keys that another correct computation would not select, over all layers; bars: "
