@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import MutableSequence
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from indexscope.analysis.capture.chunk import AttentionChunk, Observer
 from indexscope.analysis.capture.families import DENSE, Family
 from indexscope.analysis.capture.indexer import Seen
 from indexscope.analysis.capture.observers import capture_sparse
+from indexscope.analysis.capture.selecting import Carried, selector_of
 from indexscope.analysis.capture.site import Site
 
 NAME = "indexscope"
@@ -40,6 +42,7 @@ class Running(threading.local):
         masks: The masks that transformers made for this chunk.
         seen: What each layer's indexer showed, until its attention runs.
         layers: Layers whose attention ran, and the module that did.
+        carried: What selectors laid over the model hand on, through all chunks of a sequence.
     """
 
     observer: Observer | None = None
@@ -49,9 +52,10 @@ class Running(threading.local):
     head_scores: bool = False
     start: int = 0
     padding: torch.Tensor | None = None
-    masks: list[torch.Tensor]
+    masks: MutableSequence[torch.Tensor]
     seen: dict[int, Seen]
     layers: dict[int, nn.Module]
+    carried: Carried
 
 
 running = Running()
@@ -115,6 +119,9 @@ def attention(
         bias=bias,
         **vars(reading),
     )
+    selector = selector_of(module)
+    if selector is not None and running.select:
+        chunk = selector.choose(chunk, running.carried)
     output = observer(chunk) if running.padding is None else _without_padding(observer, chunk, running.padding)
     # Some models view the result, as they may what sdpa returns.
     return output.to(query.dtype).transpose(1, 2).contiguous(), None

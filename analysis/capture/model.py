@@ -5,6 +5,7 @@ Feeding a sequence in chunks through the model's own cache bounds everything by 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -20,20 +21,45 @@ from indexscope.analysis.capture.families import family_of
 from indexscope.analysis.capture.indexer import Seen, WatchTopk, arguments_of, index_topk, indexers
 from indexscope.analysis.capture.interface import ADDITIVE, NAME, layer_of, running
 from indexscope.analysis.capture.observers import capture_sparse
+from indexscope.analysis.capture.selecting import Carried, selectors
 from indexscope.analysis.capture.whole import continues, in_chunks
 
 WATCHED = "_indexscope_watched"
+#: Masks that one forward may make.
+KINDS_OF_MASKS = 4
 
 
 @contextmanager
 def own_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Give the model its own attention back (sdpa, else eager) within the block, untouched by the capture."""
+    """Give the model its own attention back (sdpa, else eager) within the block, untouched by the capture.
+
+    Where a selector is laid over it, the attention stays the capture's, with nobody looking on: it is what selects.
+    Forwards are then of whole sequences, without padding and without a cache.
+    """
+    if selectors(model):
+        with _selecting(model):
+            yield
+        return
     before = model.config._attn_implementation
     model.set_attn_implementation("sdpa" if getattr(model, "_supports_sdpa", False) else "eager")
     try:
         yield
     finally:
         model.set_attn_implementation(before)
+
+
+@contextmanager
+def _selecting(model: PreTrainedModel) -> Iterator[None]:
+    """A capture that only attends, for whoever calls the model itself."""
+    captured = CapturedModel(model)
+    before = dict(vars(running))
+    # Forward after forward makes masks, of which only its own count; no model makes more kinds.
+    vars(running).update(captured.capture(capture_sparse), masks=deque(maxlen=KINDS_OF_MASKS))
+    try:
+        yield
+    finally:
+        vars(running).clear()
+        vars(running).update(before)
 
 
 class CapturedModel:
@@ -83,13 +109,14 @@ class CapturedModel:
     @property
     def has_indexer(self) -> bool:
         """Whether any layer selects."""
-        return bool(indexers(self.model))
+        return bool(indexers(self.model) or selectors(self.model))
 
     @property
     def index_topk(self) -> int | None:
-        """Keys that a query's indexer selects, forced ones not counted (deepseek_v4: compressed entries)."""
-        found = indexers(self.model)
-        return index_topk(found[0]) if found else None
+        """Keys that a query selects at most, forced ones not counted (deepseek_v4: compressed entries)."""
+        found = [index_topk(indexer) for indexer in indexers(self.model)]
+        found += [selector.topk for selector in selectors(self.model)]
+        return max((k for k in found if k is not None), default=None)
 
     @property
     def vocabulary(self) -> int:
@@ -134,6 +161,14 @@ class CapturedModel:
             notes.append("its recurrent layers cannot go on from chunk to chunk, so each sequence runs at once")
         return tuple(notes)
 
+    def capture(self, observer: Observer, select: bool = True, head_scores: bool = False) -> dict[str, Any]:
+        """What `Running` holds at the start of a sequence without padding."""
+        return {
+            "observer": observer, "family": self.captured, "paths": self._paths, "select": select,
+            "head_scores": head_scores, "start": 0, "padding": None, "masks": [], "seen": {}, "layers": {},
+            "carried": {},
+        }  # fmt: skip
+
     @torch.inference_mode()
     def run(
         self,
@@ -165,6 +200,7 @@ class CapturedModel:
         """
         padding = _padding(attention_mask)
         length, wanted = input_ids.shape[1], chunk
+        carried: Carried = {}
         cache = None
         if self._continues:
             cache = DynamicCache(config=self.model.config)
@@ -176,10 +212,8 @@ class CapturedModel:
             ids = input_ids[:, start:end]
             here = None if padding is None else padding[:, :end]
             before = dict(vars(running))
-            vars(running).update(
-                observer=observer, family=self.captured, paths=self._paths, select=select, head_scores=head_scores,
-                start=start, padding=here, masks=[], seen={}, layers={},
-            )  # fmt: skip
+            vars(running).update(self.capture(observer, select, head_scores))
+            vars(running).update(start=start, padding=here, carried=carried)
             try:
                 logits = self.model(
                     input_ids=ids,

@@ -1,0 +1,1 @@
+"""Edits: a model that is a change of another one, declared and made."""
