@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from indexscope import IndexscopeError
 from indexscope.analysis.capture.chunk import AttentionChunk
 from indexscope.analysis.capture.future import future_keys
-from indexscope.analysis.capture.model import CapturedModel, own_attention
+from indexscope.analysis.capture.model import CapturedModel, most_selected, own_attention
 from indexscope.analysis.capture.observers import capture_sparse
 from indexscope.analysis.capture.protocol import Traceable, TracedModel
 from indexscope.analysis.capture.source import Source
@@ -112,9 +112,8 @@ class _Captured:
         # Tensors are shared, modules and configuration are not.
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         self.model = copy.deepcopy(model, shared)
-        config = model.config.get_text_config()
-        self.k: int = getattr(config, "index_topk", None) or BRIEF // 2
-        self.vocabulary: int = config.vocab_size
+        self.k = most_selected(model) or BRIEF // 2
+        self.vocabulary: int = model.config.get_text_config().vocab_size
         self.device, self.dtype = model.device, model.dtype
 
     @contextmanager

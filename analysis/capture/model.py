@@ -29,6 +29,13 @@ WATCHED = "_indexscope_watched"
 KINDS_OF_MASKS = 4
 
 
+def most_selected(model: nn.Module) -> int | None:
+    """Keys that a query of any layer selects at most, as `index_topk` counts them; None where nothing selects."""
+    found = [index_topk(indexer) for indexer in indexers(model)]
+    found += [selector.topk for selector in selectors(model)]
+    return max((k for k in found if k is not None), default=None)
+
+
 @contextmanager
 def own_attention(model: PreTrainedModel) -> Iterator[None]:
     """Give the model its own attention back (sdpa, else eager) within the block, untouched by the capture.
@@ -114,9 +121,7 @@ class CapturedModel:
     @property
     def index_topk(self) -> int | None:
         """Keys that a query selects at most, forced ones not counted (deepseek_v4: compressed entries)."""
-        found = [index_topk(indexer) for indexer in indexers(self.model)]
-        found += [selector.topk for selector in selectors(self.model)]
-        return max((k for k in found if k is not None), default=None)
+        return most_selected(self.model)
 
     @property
     def vocabulary(self) -> int:

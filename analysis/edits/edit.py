@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -90,6 +90,8 @@ class Selector(Frozen):
 
 
 SELECTORS = tuple(Selector.model_fields)
+#: Those that ask the layer's indexer for its scores.
+SCORING = ("learned", "block", "two_stage")
 
 
 class Edit(Frozen):
@@ -144,8 +146,14 @@ class Edit(Frozen):
         """Keys a query in a layer; None where the edit does not say."""
         return self.topk.get(layer, self.topk.get("default"))
 
-    def source_of(self, layer: int) -> int:
-        """The layer whose selection a layer takes, itself where it selects."""
-        if layer >= len(self.share):
-            return layer
-        return self.share.rindex("F", 0, layer + 1)
+    def sources(self, layers: Iterable[int]) -> dict[int, int]:
+        """The layer whose selection each layer takes, itself where it selects.
+
+        Args:
+            layers: Those that select, ascending; the first is one that selects for itself.
+        """
+        found, last = {}, 0
+        for layer in layers:
+            last = last if layer < len(self.share) and self.share[layer] == "S" else layer
+            found[layer] = last
+        return found
