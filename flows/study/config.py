@@ -37,6 +37,11 @@ class ModelEdit(Edit):
         description="Checkpoint that is edited: a folder, builtin:NAME or a hub name; by default the baseline.",
     )
 
+    @property
+    def plain(self) -> Edit:
+        """What it changes, whatever it changes it of."""
+        return Edit(**{key: getattr(self, key) for key in Edit.model_fields})
+
 
 class ModelRef(Frozen):
     """A model and what the study calls it: a checkpoint, one's own function's, an edit of another, or selections."""

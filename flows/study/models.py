@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indexscope import IndexscopeError
-from indexscope.analysis.edits.edit import Edit
 from indexscope.flows.study.config import ModelEdit, ModelRef, Study
 from indexscope.flows.study.inputs import ModelPlan
 from indexscope.storage.inputs.checkpoints import CheckpointFolder, CheckpointInfo, describe, resolve
@@ -55,7 +54,7 @@ def _edited(study: Study, name: str, edit: ModelEdit) -> tuple[Origin, Path | No
     """An edit of a checkpoint is tried on its modules alone; one of a loader's model when that is asked what it is."""
     of = ModelRef.model_validate(edit.of) if edit.of else study.baseline
     origin, folder, info = _origin(study, of)
-    change = Edit(**{key: getattr(edit, key) for key in Edit.model_fields})
+    change = edit.plain
     if info is not None and isinstance(origin, CheckpointFolder):
         with _naming(name):
             info = edited_info(_skeleton(origin.folder), change, info)
