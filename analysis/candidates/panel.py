@@ -30,7 +30,8 @@ def across(report: ReportInput) -> list[Drawn]:
         Drawn(
             "tradeoff",
             "Quality against cost",
-            f"Indexer FLOPs by formula; the difference is from the baseline, with its {report.interval}. Dotted: the "
+            "Indexer and attention by formula, as served; the difference is from the baseline, with its "
+            f"{report.interval}. Dotted: the "
             "Pareto front by the estimates; hollow models are beaten in both, a cross leaks. Small and grey: those "
             "that are not among the best ranked.",
             quality_against_cost(report.comparisons, report.metrics, own, report.leaking),

@@ -1,4 +1,4 @@
-"""What is paid and what is got: indexer cost against next-token loss, or against selection recall."""
+"""What is paid and what is got: cost against next-token loss, or against selection recall."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from indexscope.analysis.plots.drawing import Array, note
 from indexscope.analysis.plots.style import INK, MUTED, Look, new_figure, short_labels, styled
 
 _QUALITY = ("nll", "selection_recall")
-_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _SIZE = 7.5
 _WIDE, _HIGH = 0.58, 1.25
 """Of a letter and of a line, in font sizes."""
@@ -30,10 +29,9 @@ Box = tuple[float, float, float, float]
 def quality_against_cost(
     comparisons: pl.DataFrame, metrics: pl.DataFrame, looks: Mapping[str, Look], void: Collection[str] = ()
 ) -> Figure | None:
-    """Candidates as points: indexer FLOPs across, the difference of quality from the baseline up, the front joined.
+    """Candidates as points: relative cost across, the difference of quality from the baseline up, the front joined.
 
-    Quality is the next-token loss, or the selection recall where no candidate has that. The baseline is at 0, where it
-    has an indexer.
+    Quality is the next-token loss, or the selection recall where no candidate has that. The baseline is at 0.
 
     Args:
         comparisons: Rows of the comparison.
@@ -48,30 +46,29 @@ def quality_against_cost(
     paid = rows.filter((pl.col("metric") == COST) & pl.col("value").is_finite())
     for metric in _QUALITY:
         found = rows.filter((pl.col("metric") == metric) & pl.col("difference").is_finite()).join(
-            paid.select("candidate", flops="value", base="baseline"), on="candidate", maintain_order="left"
+            paid.select("candidate", cost="value", base="baseline"), on="candidate", maintain_order="left"
         )
         if found.height:
             break
     points = _with_baseline(found, looks)
     if points.height < 2:
         return None
-    top = float(points["flops"].max())  # type: ignore[arg-type]
-    scale, prefix = next((pair for pair in _PREFIXES if top >= pair[0]), (1.0, ""))
+    top = float(points["cost"].max())  # type: ignore[arg-type]
     competing = [name for name in points["model"] if name not in void]
     front = {name for name, on in model_front(metrics, competing, metric).items() if on}
     figure = new_figure(2.9, HALF)
     axes = figure.subplots()
     axes.axhline(0, color=INK, linewidth=0.9, zorder=1)
-    line = points.filter(pl.col("model").is_in(front)).sort("flops", "difference")
-    axes.plot(line["flops"] / scale, line["difference"], color=MUTED, linewidth=1.1, linestyle=(0, (2, 2)), zorder=1)
-    at = {str(row["model"]): _at(row, scale) for row in points.iter_rows(named=True)}
+    line = points.filter(pl.col("model").is_in(front)).sort("cost", "difference")
+    axes.plot(line["cost"], line["difference"], color=MUTED, linewidth=1.1, linestyle=(0, (2, 2)), zorder=1)
+    at = {str(row["model"]): _at(row) for row in points.iter_rows(named=True)}
     for name in sorted(at, key=lambda name: name in looks):
         _point(axes, at[name], looks.get(name), name in front, name in void)
-    told = ["model", "flops", "difference", "ci_low", "ci_high"]
-    note(axes, points, points["flops"].to_numpy() / scale, "difference", told, unit=REGISTRY[metric].unit)
+    told = ["model", "cost", "difference", "ci_low", "ci_high"]
+    note(axes, points, points["cost"].to_numpy(), "difference", told, unit=REGISTRY[metric].unit)
     axes.set_ylabel(f"Δ {label(metric)} ({REGISTRY[metric].unit}), better {'↓' if metric == 'nll' else '↑'}")
-    axes.set_xlabel(f"{label(COST)} ({prefix}{REGISTRY[COST].unit}), cheaper ←")
-    axes.set_xlim(0, top / scale * 1.15)
+    axes.set_xlabel(f"{label(COST)} (dense attention = 1), cheaper ←")
+    axes.set_xlim(0, top * 1.15)
     axes.margins(y=0.14)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
@@ -80,19 +77,19 @@ def quality_against_cost(
 
 
 def _with_baseline(found: pl.DataFrame, looks: Mapping[str, Look]) -> pl.DataFrame:
-    """Model, FLOPs and difference with its interval; the baseline's from itself is 0, without an interval."""
-    own = found.select("flops", "difference", "ci_low", "ci_high", "n", model="candidate")
+    """Model, cost and difference with its interval; the baseline's from itself is 0, without an interval."""
+    own = found.select("cost", "difference", "ci_low", "ci_high", "n", model="candidate")
     baseline = next((name for name in looks if name not in set(found["candidate"])), None)
     cost = found["base"].drop_nulls()
     if baseline is None or cost.is_empty():
         return own
-    row = {"model": baseline, "flops": cost[0], "difference": 0.0}
+    row = {"model": baseline, "cost": cost[0], "difference": 0.0}
     return pl.concat([pl.DataFrame([row]), own], how="diagonal_relaxed").select(own.columns)
 
 
-def _at(row: Mapping[str, Any], scale: float) -> tuple[float, ...]:
+def _at(row: Mapping[str, Any]) -> tuple[float, ...]:
     ends = (row["difference"] if row[name] is None else row[name] for name in ("ci_low", "ci_high"))
-    return row["flops"] / scale, row["difference"], *ends
+    return row["cost"], row["difference"], *ends
 
 
 def _point(axes: Axes, point: tuple[float, ...], style: Look | None, front: bool, leaks: bool) -> None:

@@ -1,4 +1,4 @@
-"""Which models no other model beats in indexer cost and in quality at once."""
+"""Which models no other model beats in cost and in quality at once."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import polars as pl
 
 from indexscope.analysis.statistics.pareto import pareto
 
-COST = "indexer_flops"
+#: Of indexer and attention together, so that a smaller k and shared layers count as well as a cheaper indexer.
+COST = "relative_cost"
 
 
 def model_front(metrics: pl.DataFrame, models: Sequence[str], quality: str) -> dict[str, bool]:
-    """Whether each model is on the Pareto front of indexer FLOPs and a quality, by the estimates over all layers.
+    """Whether each model is on the Pareto front of relative cost and a quality, by the estimates over all layers.
 
     Args:
         metrics: Metrics of all models (columns model, metric, layer, value).

@@ -19,7 +19,7 @@ from indexscope.analysis.metrics.sums import Features, Sums, join, layered, per_
 from indexscope.analysis.metrics.tables import METRICS, PER_SAMPLE
 
 #: Raise it when any number of the analysis would change.
-VERSION = 6
+VERSION = 7
 
 
 def run(features: Features, settings: EfficiencySettings) -> dict[str, pl.DataFrame]:
@@ -32,7 +32,8 @@ def run(features: Features, settings: EfficiencySettings) -> dict[str, pl.DataFr
 
     Returns:
         metrics: counts and FLOPs (no interval), break_even_length, time, memory (see `latency_metrics`),
-        relative_cost and efficiency_score (bootstrap over samples). efficiency_score is null without an indexer or
+        relative_cost and efficiency_score (bootstrap over samples; the cost of a model without an indexer is 1).
+        efficiency_score is null without an indexer or
         without dense_nll.
         per_sample: relative_cost and sparsity_cost, of which the efficiency score is a function.
         projection: dimensions (this checkpoint, DeepSeek-V3.2), convention, length, component (indexer, attention,
@@ -111,11 +112,12 @@ def _per_token(model: Shape, spent: Flops, tokens: float) -> pl.DataFrame:
 def _scored(
     model: Shape, samples: NDArray[np.int64], spent: Flops, quality: list[Sums], settings: EfficiencySettings
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The relative cost and the score as metrics, and what they are made of by sample."""
-    if model.top_k is None:
-        return constants({"efficiency_score": None}), PER_SAMPLE.empty()
+    """The relative cost and the score as metrics, and what they are made of by sample.
+
+    Without an indexer the cost is that of dense attention, 1, and there is no score.
+    """
     cost = (spent.indexer + spent.attention)[:, None], spent.dense_attention[:, None]
-    sums = join([layered(samples, [], {"relative_cost": cost}), _stack(quality)])
+    sums = join([layered(samples, [], {"relative_cost": cost}), _stack(quality if model.top_k is not None else [])])
     frame = summarise(sums, settings).filter(pl.col("metric").is_in(["relative_cost", "efficiency_score"]))
     if "efficiency_score" not in frame["metric"]:
         frame = pl.concat([frame, constants({"efficiency_score": None})])

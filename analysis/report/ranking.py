@@ -26,7 +26,7 @@ RANKING = table_of(
     of(pl.Float64, "share", recall_difference="Selection recall less the baseline's."),
     interval("share", "recall_low", "recall_high"),
     of(pl.String, recall_verdict="Verdict of that difference."),
-    of(pl.Float64, "ratio", cost="Indexer FLOPs as a ratio to the baseline's."),
+    of(pl.Float64, "ratio", cost="Relative cost (indexer and attention) as a ratio to the baseline's."),
     of(pl.Float64, "score", efficiency_score="The metric of that name."),
     of(
         pl.Boolean,
@@ -40,9 +40,10 @@ RULE = (
     "(selection skill, where k differs) are both shown to be no worse than the margin allows (kept), then those of "
     "which one is not shown (open), then those "
     "with one that is detectably worse and not shown to be within the margin (lost), last those that leak, or "
-    "whose baseline does (void); a metric that cannot be compared is left out. Within each, the fewest indexer FLOPs "
-    "come first, and the smaller next-token loss where those are equal. On the front: no other model, the baseline "
-    "included, beats it in cost and quality at once, by the estimates; models that leak do not compete."
+    "whose baseline does (void); a metric that cannot be compared is left out. Within each, the lowest relative cost "
+    "(indexer and attention) comes first, and the smaller next-token loss where those are equal. On the front: no "
+    "other model, the baseline included, beats it in cost and quality at once, by the estimates; models that leak do "
+    "not compete."
 )
 QUALITIES = ("kept", "open", "lost", "void")
 _FIELDS = {"nll": "nll", "recall": "selection_recall"}
@@ -57,7 +58,7 @@ def ranking(report: ReportInput) -> pl.DataFrame:
 
     Returns:
         rank (from 1), candidate, quality (kept, open, lost or void), difference, interval and verdict of nll (nats) and
-        selection recall, cost (indexer FLOPs as a ratio to the baseline's), efficiency_score, and whether the candidate
+        selection recall, cost (relative cost as a ratio to the baseline's), efficiency_score, and whether the candidate
         is on the Pareto front of cost and either quality; null where that cannot be said.
     """
     of_baseline = report.baseline is not None and report.baseline.name in report.leaking

@@ -158,7 +158,7 @@ def ranking_rows(report: ReportInput) -> tuple[tuple[str, ...], ...]:
 
 
 RANKING_HEADS = (
-    *("rank", "candidate", "quality", "loss, nats", "recall, share", "indexer FLOPs"),
+    *("rank", "candidate", "quality", "loss, nats", "recall, share", "cost"),
     *("efficiency score", "Pareto front"),
 )
 

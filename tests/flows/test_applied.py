@@ -1,4 +1,4 @@
-"""Edits as checkpoints: loaded by transformers alone they are the edited model; what no configuration says is refused."""
+"""Edits as checkpoints: loaded by transformers alone they are the edited model, or they are refused."""
 
 from __future__ import annotations
 

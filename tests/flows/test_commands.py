@@ -25,6 +25,7 @@ NAMES = [
     "report",
     "figure",
     "serve",
+    "apply",
     "diff",
     "ls",
     "verify",

@@ -28,7 +28,7 @@ PLANTED: dict[str, Candidate] = {
 }
 
 
-BASE = {"nll": 2.0, "selection_recall": 0.7, "indexer_flops": 100.0}
+BASE = {"nll": 2.0, "selection_recall": 0.7, "relative_cost": 100.0}
 
 
 def study(planted: dict[str, Candidate] = PLANTED, failed: tuple[str, ...] = ("void",)) -> ReportInput:
@@ -38,7 +38,7 @@ def study(planted: dict[str, Candidate] = PLANTED, failed: tuple[str, ...] = ("v
         values = (
             ("nll", nll, nll_half),
             ("selection_recall", recall, recall_half),
-            ("indexer_flops", flops - 100, None),
+            ("relative_cost", flops - 100, None),
         )
         for metric, difference, half in values:
             own = {"candidate": name, "metric": metric, "baseline": BASE[metric], "difference": difference}

@@ -124,10 +124,11 @@ def test_a_dense_model_has_no_score_and_no_indexer() -> None:
     result = efficiency.run(tables, SETTINGS)
     found = values(result)
     assert found["efficiency_score"] is None
-    assert not set(found) & {"indexer_parameters", "indexer_flops", "indexer_latency_ms", "relative_cost"}
+    assert not set(found) & {"indexer_parameters", "indexer_flops", "indexer_latency_ms"}
     assert found["attention_flops"] == found["dense_attention_flops"]
     assert set(result["projection"]["component"]) == {"dense_attention"}
-    assert result["per_sample"].is_empty()
+    assert found["relative_cost"] == 1.0, "which is what the cost is relative to"
+    assert set(result["per_sample"]["metric"]) == {"relative_cost"}
 
 
 def test_without_a_dense_reference_there_is_no_score() -> None:
