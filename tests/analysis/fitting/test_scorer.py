@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from indexscope import IndexscopeError
 from indexscope.analysis.capture import AttentionChunk, CapturedModel, capture_sparse, own_attention
+from indexscope.analysis.capture.chunk import Observer
 from indexscope.analysis.capture.facts import model_facts
 from indexscope.analysis.capture.indexer import indexers
 from indexscope.analysis.fitting.fitted import FittedIndexer, prefix
@@ -38,12 +39,14 @@ def random_indexer(model: PreTrainedModel, heads: int, dim: int, topk: int) -> F
     return FittedIndexer(heads, dim, (topk,), shapes, weights)
 
 
-def seen(model: PreTrainedModel, ids: torch.Tensor, chunk: int) -> dict[int, list[AttentionChunk]]:
+def seen(
+    model: PreTrainedModel, ids: torch.Tensor, chunk: int, attend: Observer = capture_sparse
+) -> dict[int, list[AttentionChunk]]:
     found: dict[int, list[AttentionChunk]] = {}
 
     def observe(one: AttentionChunk) -> torch.Tensor:
         found.setdefault(one.layer, []).append(one)
-        return capture_sparse(one)
+        return attend(one)
 
     for _ in CapturedModel(model).run(ids, observe, chunk, head_scores=True):
         pass
