@@ -27,8 +27,9 @@ def fitted_card(
     overall, layers = summarised(held_out, ("topk",)), summarised(held_out, ("topk", "layer"))
     samples = held_out["sample"].n_unique()
     rows = "\n".join(
-        f"| {row['topk']} | {_value(row, 'selection_recall')} | {row['oracle_recall']:.3f} | {row['random_recall']:.3f} "
-        f"| {_value(row, 'recall_of_oracle')} | {_value(row, 'selection_skill')} | {_value(row, 'kl')} |"
+        f"| {row['topk']} | {_value(row, 'selection_recall')} | {row['oracle_recall']:.3f} "
+        f"| {row['random_recall']:.3f} | {_value(row, 'recall_of_oracle')} "
+        f"| {_value(row, 'selection_skill')} | {_value(row, 'kl')} |"
         for row in overall.iter_rows(named=True)
     )
     by_layer = "\n".join(
@@ -43,8 +44,8 @@ DeepSeek-V3.2's. Made by `indexscope fit`; a study takes it as `{{path: …, ind
 
 ## How it was made
 
-The body was frozen. Dense stage: KL(head-mean attention || softmax of the index scores) over all keys. Sparse stage: the
-same over the selected keys, the body attending to them, one number of keys after the other.
+The body was frozen. Dense stage: KL(head-mean attention || softmax of the index scores) over all keys. Sparse stage:
+the same over the selected keys, the body attending to them, one number of keys after the other.
 
 | setting | value |
 | --- | --- |

@@ -19,13 +19,26 @@ class IndexerSize(Frozen):
         return f"h{self.heads}-d{self.dim}"
 
 
-class TrainingSettings(Frozen):
-    """How indexers are trained; every one of these numbers shapes the weights."""
+class Stages(Frozen):
+    """How many steps."""
 
-    dense: int = Field(400, ge=0, description="Steps of the dense stage, which all indexers share.")
-    sparse: int = Field(200, ge=0, description="Steps of the sparse stage, of each indexer.")
-    batch: int = Field(1, ge=1, description="Sequences of a step.")
-    queries: int = Field(256, ge=1, description="Queries of a sequence that the loss is computed on, drawn anew.")
-    chunk: int = Field(256, ge=1, description="Queries that run through the body at once; bounds the memory.")
-    learning_rate: float = Field(4e-3, gt=0.0, le=1.0, description="Highest learning rate of AdamW.")
-    seed: int = Field(0, ge=0, lt=2**31, description="Seed of weights, order of samples and drawn queries.")
+    dense: int = Field(default=400, ge=0, description="Steps to attention over all keys; all indexers share them.")
+    sparse: int = Field(
+        default=200, ge=0, description="Steps to attention over the selected keys; each indexer has its own."
+    )
+
+
+class StepSettings(Frozen):
+    """How a step is made."""
+
+    batch: int = Field(default=1, ge=1, description="Sequences of a step.")
+    queries: int = Field(
+        default=256, ge=1, description="Queries of a sequence that the loss is computed on, drawn anew."
+    )
+    chunk: int = Field(default=256, ge=1, description="Queries that run through the body at once; bounds the memory.")
+    learning_rate: float = Field(default=4e-3, gt=0.0, le=1.0, description="Highest learning rate of AdamW.")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of weights, order of samples and drawn queries.")
+
+
+class TrainingSettings(Stages, StepSettings):
+    """How indexers are trained; every one of these numbers shapes the weights."""

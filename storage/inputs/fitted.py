@@ -41,7 +41,7 @@ class LayerParts(Frozen):
     hidden: int = Field(ge=1)
     query: int = Field(ge=1)
     source: str = Field(pattern=r"^(latent|hidden)$")
-    rotary: tuple[int, ...] = ()
+    rotary: tuple[int, ...] = Field(default=())
 
 
 class FittedParts(Frozen):
@@ -65,7 +65,7 @@ class FittedParts(Frozen):
     layers: dict[int, LayerParts]
     model: str
     family: str
-    about: dict[str, JsonValue] = {}
+    about: dict[str, JsonValue] = Field(default={})
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,9 @@ def load_fitted(folder: str | os.PathLike[str]) -> StoredIndexer:
     for name in sorted(wanted.keys() | weights.keys()):
         stored = tuple(weights[name].shape) if name in weights else None
         if stored != wanted.get(name):
-            told = "is missing" if stored is None else f"has shape {stored}, where {DESCRIPTION} means {wanted.get(name)}"
+            told = (
+                "is missing" if stored is None else f"has shape {stored}, where {DESCRIPTION} means {wanted.get(name)}"
+            )
             raise IndexscopeError(path / WEIGHTS, f"{name} {told}", REMEDY)
         if not bool(torch.isfinite(weights[name]).all()):
             raise IndexscopeError(path / WEIGHTS, f"{name} is not finite", REMEDY)
@@ -131,7 +133,9 @@ def fitted_fingerprint(folder: Path) -> str:
     """
     parts = describe_fitted(folder)
     meaning = parts.model_dump(mode="json", include={"heads", "dim", "layers"})
-    return hashlib.sha256(f"{canonical_json(meaning)}{content_fingerprint(folder / WEIGHTS, 'full')}".encode()).hexdigest()
+    return hashlib.sha256(
+        f"{canonical_json(meaning)}{content_fingerprint(folder / WEIGHTS, 'full')}".encode()
+    ).hexdigest()
 
 
 def save_fitted(

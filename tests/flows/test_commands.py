@@ -25,6 +25,7 @@ NAMES = [
     "report",
     "figure",
     "serve",
+    "fit",
     "diff",
     "ls",
     "verify",
