@@ -46,10 +46,10 @@ class Fit(Frozen):
     model: Text = Field(description="A checkpoint folder, builtin:baseline, or a hub name (owner/name).")
     dataset: DatasetSettings = Field(DatasetSettings(samples=512), description="What indexers are fitted on.")
     held_out: HeldOut = Field(HeldOut(), description="What they are measured on.")
-    indexers: Annotated[tuple[IndexerSize, ...], Field(min_length=1)] = Field(
+    indexers: tuple[IndexerSize, ...] = Field(
         (IndexerSize(heads=4, dim=64),), description="The sweep: heads and dim of each indexer."
     )
-    topk: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = Field(
+    topk: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (64,), description="Numbers of keys that are selected in the sparse stage, and measured; ascending."
     )
     stages: Stages = Field(Stages(), description="Steps of the two stages.")
@@ -75,6 +75,8 @@ class Fit(Frozen):
     @field_validator("topk")
     @classmethod
     def _ascending(cls, topk: tuple[int, ...]) -> tuple[int, ...]:
+        if not topk:
+            raise ValueError("is empty; give at least one number of keys")
         if any(later <= earlier for earlier, later in pairwise(topk)):
             raise ValueError("the numbers must increase; write each once, the smallest first")
         return topk
@@ -82,6 +84,8 @@ class Fit(Frozen):
     @field_validator("indexers")
     @classmethod
     def _distinct(cls, indexers: tuple[IndexerSize, ...]) -> tuple[IndexerSize, ...]:
+        if not indexers:
+            raise ValueError("is empty; give at least one, as {heads: 4, dim: 64}")
         names = [indexer.name for indexer in indexers]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:

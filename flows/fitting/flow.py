@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import indexscope.flows.prefect_setup  # noqa: F401 - before prefect  # isort: skip
@@ -63,18 +63,37 @@ def job_of(plan: FitPlan) -> Job:
     )
 
 
-@flow(name="fit", validate_parameters=False)
+_ready: dict[str, FitPlan] = {}
+
+
 def fit_indexers(plan: FitPlan) -> None:
     """Train, measure and write the indexers of a sweep; an interrupted run goes on from its last checkpoint."""
+    _ready[plan.key] = plan
+    try:
+        fit_flow(plan.fit.model, plan.fit.out, [size.name for size in plan.fit.indexers], plan.key)
+    finally:
+        del _ready[plan.key]
+
+
+@flow(name="fit", validate_parameters=False)
+def fit_flow(model: str, out: str, indexers: Sequence[str], key: str) -> None:
+    """The flow; Prefect keeps its parameters, which is why they do not hold the data.
+
+    Args:
+        model: What is fitted to, for whoever looks at the run.
+        out: Where results go.
+        indexers: The sweep.
+        key: Of the plan that `fit_indexers` was given.
+    """
+    plan = _ready[key]
     job = job_of(plan)
-    plan.begin()
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"),
         TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        trained = train_indexers(job, _trained(progress), _show)
+        trained = train_indexers(job, plan.begin, _trained(progress), _show)
         final = measure_indexers(job, trained, _measured(progress))
     write_indexers(job, trained, final)
     _show(final)

@@ -112,10 +112,14 @@ Measured = Callable[[pl.DataFrame], None]
 
 
 @task(name="train indexers")
-def train_indexers(job: Job, told: Told | None = None, measured: Measured | None = None) -> Trained:
-    """Make all steps, from where an interrupted run stopped."""
+def train_indexers(
+    job: Job, began: Callable[[], None] | None = None, told: Told | None = None, measured: Measured | None = None
+) -> Trained:
+    """Make all steps, from where an interrupted run stopped; ``began`` is called once it is sure that they can be."""
     model = load_model(job.folder, job.dtype, job.device)
     fitting = Fitting(model, job.sizes, job.topk, job.settings)
+    if began is not None:
+        began()
     record = _Record(job, fitting)
     recall = record.recall()
     for step in fitting.steps[record.done :]:
