@@ -96,9 +96,9 @@ def fit_flow(model: str, out: str, indexers: Sequence[str], key: str) -> None:
         trained = train_indexers(job, plan.begin, _trained(progress), _show)
         final = measure_indexers(job, trained, _measured(progress))
     write_indexers(job, trained, final)
-    _show(final)
     plan.begin(finished=True)
     shutil.rmtree(plan.out / WORK, ignore_errors=True)
+    _publish(final)
     for line in told_of(final):
         say(line)
     say(f"fitted: {', '.join(short(str(plan.out / size.name)) for size in plan.fit.indexers)}")
@@ -123,11 +123,20 @@ def _measured(progress: Progress) -> Callable[[int, int], None]:
 
 
 def _show(held_out: pl.DataFrame) -> None:
-    """The last numbers as an artifact of the run; a server that is away makes no fit fail."""
+    """The last look at held-out text as lines, and all of them as an artifact."""
     if not len(held_out):
         return
+    last = max(held_out["step"].to_list())
+    for row in summarised(held_out.filter(step=last), ("indexer", "topk")).iter_rows(named=True):
+        best = f"{100 * row['recall_of_oracle']:.1f} % of the best choice's recall"
+        say(f"step {last}: {row['indexer']}, {row['topk']} keys: {best} on held-out text, KL {row['kl']:.3f} nats")
+    _publish(held_out)
+
+
+def _publish(held_out: pl.DataFrame) -> None:
+    """Numbers as an artifact of the run; a server that is away makes no fit fail."""
     names = ("selection_recall", "oracle_recall", "random_recall", "recall_of_oracle", "selection_skill", "kl")
-    rows: list[dict[str, Any]] = summarised(held_out, ("step", "indexer", "topk")).to_dicts()
+    rows: list[dict[str, Any]] = summarised(held_out, ("step", "indexer", "topk")).to_dicts() if len(held_out) else []
     table = [
         {"step": row["step"], "indexer": row["indexer"], "keys": row["topk"]}
         | {name.replace("_", " "): None if row[name] != row[name] else round(row[name], 4) for name in names}

@@ -57,7 +57,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = run_command("fit", str(file))
     assert run.code == 0, run.err
     assert run.out[-1].startswith("fitted: ")
-    assert sum("of the best choice's recall" in line for line in run.out) == 4
+    assert sum("; recall " in line for line in run.out) == 4
+    assert sum(line.startswith("step 16: ") for line in run.out) == 4
     return file.parent
 
 
