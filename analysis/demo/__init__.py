@@ -1,1 +1,1 @@
-"""The recipe of the built-in models: tokenizer, pre-training and the lightning indexer's dense warm-up."""
+"""The recipe of the built-in models: tokenizer, pre-training and the fit of lightning indexers."""

@@ -39,8 +39,8 @@ tests, encodings, idlelib and lib2to3. Documents whose name hashes into the last
 ## Recipe
 
 Made by `indexscope train-demo`: byte-level BPE; dense pre-training of the body in bfloat16 autocast (Muon for matrices,
-AdamW for the rest, cosine schedule); rounding to bfloat16; then, with the body frozen, the dense warm-up of DeepSeek
-Sparse Attention, KL(head-mean attention || softmax of index scores) in every layer. Seed {recipe.seed}.
+AdamW for the rest, cosine schedule); rounding to bfloat16; then, with the body frozen, the dense stage of
+`indexscope fit`, KL(head-mean attention || softmax of index scores) in every layer. Seed {recipe.seed}.
 
 | setting | value |
 | --- | --- |

@@ -18,7 +18,7 @@ class IndexerVariant:
 
 @dataclass(frozen=True)
 class DemoRecipe:
-    """Architecture, training and indexer warm-up of the built-in DeepSeek-V3.2-style models."""
+    """Architecture, training and indexer fit of the built-in DeepSeek-V3.2-style models."""
 
     seed: int = 20251
     vocab_size: int = 2048

@@ -144,8 +144,8 @@ COST = Family(
             "lower",
             "Indexer and sparse attention together as served, relative to dense attention, at the study's lengths.",
             "(c x indexer FLOPs + attention FLOPs) / dense attention FLOPs, a ratio of sums over samples, c = 1/2 for "
-            "an indexer that is served in FP8 and 1 for any other (TIME in analysis/conventions.py); 1 for a model without "
-            "an indexer; above 1 the selection costs more than it saves, as it does for short contexts",
+            "an indexer that is served in FP8, 1/4 in FP4 and 1 in bf16; the whole is 1 without an indexer; above 1 "
+            "the selection costs more than it saves, as it does for short contexts",
             _FACTS,
             per_layer=False,
             range="≥ 0",

@@ -83,6 +83,15 @@ class ModelRef(Frozen):
     layers: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), description="The model's layer that each layer of the selections is; by default all that select."
     )
+    indexer: Text = Field(
+        "",
+        validate_default=False,
+        description="Folder of an indexer that `indexscope fit` fitted to the checkpoint at `path`; it selects in "
+        "place of the checkpoint's own, or where that has none (docs/fitting.md).",
+    )
+    topk: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Keys that the fitted indexer selects for a query; by default those that it was tuned for."
+    )
     edit: ModelEdit | None = Field(
         None,
         description="In place of a path, a change of the baseline's indexers, or `of` another model's: indexer_heads, "
@@ -96,9 +105,8 @@ class ModelRef(Frozen):
         if isinstance(value, str):
             value = {"path": value}
         if isinstance(value, dict) and not value.get("name"):
-            told = [
-                value[key] for key in ("path", "weights", "loader", "selections") if isinstance(value.get(key), str)
-            ]
+            keys = ("indexer", "path", "weights", "loader", "selections")
+            told = [value[key] for key in keys if isinstance(value.get(key), str)]
             return {**value, "name": _last_part(told[0]) or told[0]} if any(told) else value
         return value
 
@@ -121,6 +129,10 @@ class ModelRef(Frozen):
             extra = next((key for key in ("root", "weights", "arguments", "tokenizer") if getattr(self, key)), None)
             if extra is not None:
                 raise ValueError(f"has {extra}, which is a loader's; remove it, or give a loader in place of the path")
+        if self.indexer and not self.path:
+            raise ValueError("has a fitted indexer without a path; add the checkpoint that it was fitted to as path")
+        if self.topk is not None and not self.indexer:
+            raise ValueError("has topk, which is a fitted indexer's; remove it, or write it into edit: {topk: …}")
         if not self.selections:
             extra = next((key for key in ("format", "layers") if getattr(self, key)), None)
             if extra is not None:
@@ -221,7 +233,12 @@ class Study(Frozen):
         _refuse_repeats([model.name for model in self.models])
         if self.baseline.edit is not None and not self.baseline.edit.of:
             raise ValueError("has a baseline that is an edit of nothing; add `of`, the checkpoint to be edited, to it")
-        if self.baseline.selections and any(model.edit is not None and not model.edit.of for model in self.candidates):
+        edits = any(model.edit is not None and not model.edit.of for model in self.candidates)
+        if self.baseline.indexer and edits:
+            raise ValueError(
+                "has an edit of a baseline with a fitted indexer, which edits do not know; add `of`, a checkpoint"
+            )
+        if self.baseline.selections and edits:
             raise ValueError(
                 "has an edit of a baseline that is selections; add `of`, the checkpoint to be edited, to it"
             )

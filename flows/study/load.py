@@ -44,10 +44,10 @@ def load_study(path: str | Path | None = None, overrides: Sequence[str] = (), ga
     """
     file = DEMO if path is None else Path(path)
     title = str(path) if path is not None else "built-in study"
-    raw = _read(file, title)
+    raw = read_settings(file, title)
     if path is not None:
         raw.setdefault("name", file.stem)
-    changed = [_override(raw, text) for text in overrides]
+    changed = [override(raw, text) for text in overrides]
     try:
         study = Study.model_validate(raw)
     except ValidationError as error:
@@ -60,12 +60,22 @@ def load_study(path: str | Path | None = None, overrides: Sequence[str] = (), ga
     return study
 
 
-def _read(file: Path, title: str) -> dict[str, Any]:
+def read_settings(file: Path, title: str, example: str = "write one with `indexscope init`") -> dict[str, Any]:
+    """Read a YAML file of `key: value` lines.
+
+    Args:
+        file: The file.
+        title: What messages call it.
+        example: Where there is one to begin with.
+
+    Raises:
+        IndexscopeError: There is no such file, or it is none.
+    """
     remedy = "give a YAML file in UTF-8"
     try:
         data = read_file(file, remedy, title, LONGEST_STUDY, passing=FileNotFoundError, streams=True)
     except FileNotFoundError:
-        raise IndexscopeError(title, "there is no such file", "write one with `indexscope init`") from None
+        raise IndexscopeError(title, "there is no such file", example) from None
     with reading(title, remedy):
         text = data.decode("utf-8-sig")
     raw = parse_yaml(text, title)
@@ -76,8 +86,8 @@ def _read(file: Path, title: str) -> dict[str, Any]:
     return raw
 
 
-def _override(raw: dict[str, Any], text: str) -> str:
-    """Put one ``a.b=c`` into the raw study and return its dotted key."""
+def override(raw: dict[str, Any], text: str) -> str:
+    """Put one ``a.b=c`` into what a file holds, and return its dotted key."""
     key, equals, value = text.partition("=")
     key = key.strip()
     where = f"--set {text}"
@@ -120,8 +130,8 @@ def _index(container: Any, part: str, where: str) -> int | str:
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a study's relative paths start."""
+class Place:
+    """Where a file's relative paths start."""
 
     folder: Path
     title: str
@@ -154,11 +164,12 @@ class _Place:
         return IndexscopeError(f"{self.title}: {key}", f"there is no {path}", remedy)
 
     def target(self, text: str) -> str:
+        """A folder that need not exist, as an absolute path; an address as it is."""
         return text if "://" in text else str(self.folder / os.path.expanduser(text))
 
 
 def _located(study: Study, folder: Path, title: str) -> Study:
-    place, problems = _Place(folder, title), list[IndexscopeError]()
+    place, problems = Place(folder, title), list[IndexscopeError]()
     keys = ["baseline", *(f"candidates.{number}" for number in range(len(study.candidates)))]
     models = [
         model.model_copy(update=_found(model, key, place, problems))
@@ -179,7 +190,7 @@ def _located(study: Study, folder: Path, title: str) -> Study:
     )
 
 
-def _found(model: ModelRef, key: str, place: _Place, problems: list[IndexscopeError]) -> dict[str, object]:
+def _found(model: ModelRef, key: str, place: Place, problems: list[IndexscopeError]) -> dict[str, object]:
     """Where a model's files are."""
     file, _, function = model.loader.rpartition(":")
     edit = model.edit
@@ -188,6 +199,7 @@ def _found(model: ModelRef, key: str, place: _Place, problems: list[IndexscopeEr
         edit = edit.model_copy(update={"of": of})
     return {
         "edit": edit,
+        "indexer": place.file(model.indexer, f"{key}.indexer", problems),
         "path": place.source(model.path, f"{key}.path", problems, "checkpoint folder or hub name"),
         "tokenizer": place.source(model.tokenizer, f"{key}.tokenizer", problems, "folder or hub name"),
         "loader": f"{place.file(file, f'{key}.loader', problems)}:{function}" if model.loader else "",

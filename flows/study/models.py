@@ -14,6 +14,7 @@ from indexscope.flows.study.inputs import ModelPlan
 from indexscope.storage.inputs.checkpoints import CheckpointFolder, CheckpointInfo, describe, resolve
 from indexscope.storage.store.store import Store
 from indexscope.tasks.common.edited import EditedModel, edited_info
+from indexscope.tasks.common.laid_over import laid_over
 from indexscope.tasks.common.models import Checkpoint, Origin, ask, release
 
 if TYPE_CHECKING:
@@ -43,7 +44,12 @@ def _origin(study: Study, model: ModelRef) -> tuple[Origin, Path | None, Checkpo
         return _edited(study, model.name, model.edit)
     if model.path:
         folder = resolve(model.path)
-        return CheckpointFolder(str(folder)), folder, describe(folder)
+        info = describe(folder)
+        if model.indexer:
+            with _naming(model.name):
+                origin, info = laid_over(folder, info, model.indexer, model.topk)
+            return origin, folder, info
+        return CheckpointFolder(str(folder)), folder, info
     from indexscope.storage.inputs.own.loading import own_model
 
     own = own_model(model.loader, Path(model.root), model.weights or None, model.arguments)

@@ -18,32 +18,35 @@ from indexscope import IndexscopeError
 from indexscope.flows.study.config import Study
 
 
-def problems_of(error: ValidationError, title: str, overridden: Sequence[str] = ()) -> list[IndexscopeError]:
+def problems_of(
+    error: ValidationError, title: str, overridden: Sequence[str] = (), root: type[BaseModel] = Study
+) -> list[IndexscopeError]:
     """One problem per key at fault, in the order of the file.
 
     Args:
-        error: What pydantic found in a study.
+        error: What pydantic found in a file.
         title: The file as the user named it.
         overridden: Dotted keys that came from ``--set`` and not from the file.
+        root: What the file should be.
     """
     by_key: dict[str, list[ErrorDetails]] = {}
     for details in error.errors(include_url=False, include_context=False):
-        by_key.setdefault(_dotted(details["loc"]), []).append(details)
+        by_key.setdefault(_dotted(details["loc"], root), []).append(details)
     problems = []
     for key, all_details in by_key.items():
         from_set = any(key == name or key.startswith(f"{name}.") or name.startswith(f"{key}.") for name in overridden)
         where = f"--set {key}" if from_set else f"{title}: {key}" if key else title
-        reason, remedy = _explain(key, all_details)
+        reason, remedy = _explain(key, all_details, root)
         problems.append(IndexscopeError(where, reason, remedy))
     return problems
 
 
-def _explain(key: str, all_details: Sequence[ErrorDetails]) -> tuple[str, str]:
+def _explain(key: str, all_details: Sequence[ErrorDetails], root: type[BaseModel]) -> tuple[str, str]:
     details = all_details[0]
     parent, _, last = key.rpartition(".")
     if details["type"] == "extra_forbidden":
-        return "unknown key", _suggestion(key, last, parent)
-    field = _field(key)
+        return "unknown key", _suggestion(key, last, parent, root)
+    field = _field(key, root)
     if details["type"] == "missing":
         return "is missing", _meaning(field, "add it")
     value = _shown(details["input"])
@@ -91,8 +94,8 @@ def _meaning(field: FieldInfo | None, otherwise: str) -> str:
     return field.description.rstrip(".") if field is not None and field.description else otherwise
 
 
-def _suggestion(key: str, last: str, parent: str) -> str:
-    known = list(_all_keys(Study))
+def _suggestion(key: str, last: str, parent: str, root: type[BaseModel]) -> str:
+    known = list(_all_keys(root))
     # The right key in the wrong place (clustering.clusters for analyses.clustering.clusters) comes before a near miss.
     moved = [name for name in known if name.endswith(f".{key}")] or [
         name for name in known if name.endswith(f".{last}")
@@ -106,12 +109,12 @@ def _suggestion(key: str, last: str, parent: str) -> str:
     return f"the keys here are {', '.join(siblings)}" if siblings else "remove it"
 
 
-def _dotted(location: tuple[int | str, ...]) -> str:
+def _dotted(location: tuple[int | str, ...], root: type[BaseModel]) -> str:
     """Names and numbers that the user wrote, without the tags that pydantic adds for branches of a union."""
     parts: list[str] = []
     for part in location:
         key = ".".join([*parts, str(part)])
-        if isinstance(part, str) and parts and _field(key) is None and _model_at(".".join(parts)) is None:
+        if isinstance(part, str) and parts and _field(key, root) is None and _model_at(".".join(parts), root) is None:
             break
         parts.append(str(part))
     return ".".join(parts)
@@ -145,15 +148,15 @@ def _types(annotation: Any) -> Iterator[Any]:
         yield annotation
 
 
-def _model_at(key: str) -> type[BaseModel] | None:
-    model: type[BaseModel] | None = Study
+def _model_at(key: str, root: type[BaseModel]) -> type[BaseModel] | None:
+    model: type[BaseModel] | None = root
     for part in filter(None, _unnumbered(key).split(".")):
         field = model.model_fields.get(part) if model else None
         model = submodel(field) if field else None
     return model
 
 
-def _field(key: str) -> FieldInfo | None:
+def _field(key: str, root: type[BaseModel]) -> FieldInfo | None:
     parent, _, last = _unnumbered(key).rpartition(".")
-    model = _model_at(parent)
+    model = _model_at(parent, root)
     return model.model_fields.get(last) if model else None

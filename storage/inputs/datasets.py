@@ -21,7 +21,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from indexscope.errors import IndexscopeError
 from indexscope.foreign import reading
@@ -30,12 +30,14 @@ from indexscope.storage.inputs.dataset_settings import DatasetSettings
 from indexscope.storage.inputs.documents import Document, documents
 from indexscope.storage.inputs.packing import Packer, Piece, TokenDocument, truncated
 from indexscope.storage.inputs.samples import Sample, dataset_fingerprint, shard
-from indexscope.storage.inputs.stdlib import stdlib_documents
+from indexscope.storage.inputs.stdlib import Split, split_of, stdlib_documents
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["DatasetSettings", "Sample", "dataset_fingerprint", "load_samples", "shard"]
+
+Part = Literal["all"] | Split
 
 BUILTIN = "builtin:"
 STDLIB = "builtin:python-stdlib"
@@ -45,19 +47,23 @@ WINDOW = 8 * 2**20
 TOKENIZED_AT_ONCE = 64
 
 
-def load_samples(settings: DatasetSettings, tokenizer: PreTrainedTokenizerBase | None, vocab_size: int) -> list[Sample]:
+def load_samples(
+    settings: DatasetSettings, tokenizer: PreTrainedTokenizerBase | None, vocab_size: int, part: Part = "all"
+) -> list[Sample]:
     """Read a dataset and cut it into samples.
 
     Args:
         settings: Source, lengths, number, seed and packing.
         tokenizer: Turns text into token ids, with its own special tokens; None will do where the data are token ids.
         vocab_size: Number of ids that the model knows.
+        part: Which documents: all, or those that are trained on, or those held out from that, a tenth by the hash of
+            their names. The built-in dataset is what is held out of the standard library.
 
     Raises:
         IndexscopeError: The source or its column does not exist or is not readable, text meets no tokenizer, a token id
             is not the model's, or no sequence is long enough.
     """
-    pieces = _pieces(settings, tokenizer)
+    pieces = _pieces(settings, tokenizer, part)
     # One integer object per id, however often it occurs: a sample then costs eight bytes a token.
     vocabulary = tuple(range(vocab_size))
     samples = [
@@ -70,10 +76,10 @@ def load_samples(settings: DatasetSettings, tokenizer: PreTrainedTokenizerBase |
     return samples
 
 
-def _pieces(settings: DatasetSettings, tokenizer: PreTrainedTokenizerBase | None) -> Iterator[Piece]:
+def _pieces(settings: DatasetSettings, tokenizer: PreTrainedTokenizerBase | None, part: Part) -> Iterator[Piece]:
     separator = getattr(tokenizer, "eos_token_id", None)
     packer = Packer(settings.length, separator if isinstance(separator, int) else None)
-    for number, window in enumerate(_windows(_documents(settings))):
+    for number, window in enumerate(_windows(_documents(settings, part))):
         generator = random.Random(f"window {number} of seed {settings.seed}")
         generator.shuffle(window)
         cut: list[Piece] = []
@@ -84,13 +90,15 @@ def _pieces(settings: DatasetSettings, tokenizer: PreTrainedTokenizerBase | None
     yield from (piece for piece in packer.rest() if len(piece.input_ids) >= settings.min_length)
 
 
-def _documents(settings: DatasetSettings) -> Iterator[Document]:
+def _documents(settings: DatasetSettings, part: Part) -> Iterator[Document]:
     if settings.source == STDLIB:
-        return (Document(name, text) for name, text in stdlib_documents("held_out"))
+        found = stdlib_documents("train" if part == "train" else "held_out")
+        return (Document(name, text) for name, text in found)
     if settings.source.startswith(BUILTIN):
         raise IndexscopeError(settings.source, "is no built-in dataset", f"use {STDLIB} or a dataset of your own")
     files = data_files(settings.source, settings.split)
-    return documents(sorted(files, key=lambda file: _draw(settings.seed, file.name)), settings.column)
+    every = documents(sorted(files, key=lambda file: _draw(settings.seed, file.name)), settings.column)
+    return (document for document in every if part in ("all", split_of(document.name)))
 
 
 def _draw(seed: int, name: str) -> bytes:

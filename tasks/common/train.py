@@ -15,7 +15,7 @@ from indexscope.analysis.demo.evaluate import Evaluation, evaluate
 from indexscope.analysis.demo.pretrain import Progress, pretrain, training_batches
 from indexscope.analysis.demo.recipe import DemoRecipe, IndexerVariant
 from indexscope.analysis.demo.tokenizer import token_stream, train_tokenizer
-from indexscope.analysis.demo.warmup import warm_up_indexers, with_indexers
+from indexscope.analysis.demo.variant import fit_variant, with_body
 from indexscope.analysis.features import extract_samples
 from indexscope.analysis.settings import ExtractSettings
 from indexscope.storage.inputs.datasets import DatasetSettings, load_samples
@@ -54,12 +54,11 @@ def make_variant(
     out: Path,
     progress: Progress | None,
 ) -> Evaluation:
-    """Warm one variant's indexers up, measure it on held-out text and write its checkpoint."""
-    model = with_indexers(body, recipe, variant)
+    """Fit one variant's indexers, measure it on held-out text and write its checkpoint."""
     tokens = token_stream(tokenizer, (document.text for document in stdlib_documents("train")))
     batches = training_batches(tokens, recipe)
     sequences = torch.cat([torch.from_numpy(next(batches)) for _ in range(WARM_UP_SEQUENCES // recipe.batch)])
-    warm_up_indexers(model, sequences[:, :-1], recipe, progress)
+    model = fit_variant(with_body(body, recipe, variant), sequences[:, :-1], recipe, variant, progress)
     held_out = load_samples(DatasetSettings(max_length=recipe.context), tokenizer, recipe.vocab_size)
     found = evaluate(extract_samples(model, held_out, ExtractSettings()))
     facts = model_facts(model).row(0, named=True)

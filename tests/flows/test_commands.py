@@ -26,6 +26,7 @@ NAMES = [
     "figure",
     "serve",
     "apply",
+    "fit",
     "diff",
     "ls",
     "verify",
@@ -137,7 +138,13 @@ def test_help_loads_nothing_heavy() -> None:
 
 def test_what_is_not_there_is_told_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
     missing = str(tmp_path / "missing")
-    studies = [["study", missing], ["study", "--dry-run", missing], ["serve", missing], ["diff", missing]]
+    studies = [
+        ["study", missing],
+        ["fit", missing],
+        ["study", "--dry-run", missing],
+        ["serve", missing],
+        ["diff", missing],
+    ]
     stores = [[command, missing] for command in ("ls", "verify", "gc", "history", "import")]
     assert not loaded_by([*studies, *stores], HEAVY)
 

@@ -134,7 +134,20 @@ OTHER: dict[str, Any] = {
 BY_CONTENT = {"dataset.source", "dataset.column", "extract.device", "plugins"} | {
     f"{model}.{key}"
     for model in ("baseline", "candidates")
-    for key in ("path", "loader", "root", "weights", "arguments", "tokenizer", "selections", "format", "layers", "edit")
+    for key in (
+        "path",
+        "loader",
+        "root",
+        "weights",
+        "arguments",
+        "tokenizer",
+        "selections",
+        "format",
+        "layers",
+        "indexer",
+        "topk",
+        "edit",
+    )
 }
 #: Settings that are told as one.
 WHOLE = ("gates", "edit")

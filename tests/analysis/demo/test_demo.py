@@ -15,7 +15,7 @@ from indexscope.analysis.demo.evaluate import Evaluation, evaluate
 from indexscope.analysis.demo.pretrain import learning_rate_scale, pretrain, training_batches
 from indexscope.analysis.demo.recipe import DemoRecipe, IndexerVariant, demo_config
 from indexscope.analysis.demo.tokenizer import token_stream, train_tokenizer
-from indexscope.analysis.demo.warmup import warm_up_indexers, with_indexers
+from indexscope.analysis.demo.variant import fit_variant, with_body
 from indexscope.storage.inputs.stdlib import stdlib_documents
 
 TINY = replace(
@@ -49,14 +49,14 @@ def test_the_same_recipe_gives_the_same_body(body: tuple[dict[str, torch.Tensor]
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_the_warm_up_brings_the_scores_to_the_attention_and_leaves_the_body_alone(
+def test_fitting_brings_the_scores_to_the_attention_and_leaves_the_body_alone(
     body: tuple[dict[str, torch.Tensor], list[float]],
 ) -> None:
-    model = with_indexers(body[0], TINY, VARIANT)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    unfitted = with_body(body[0], TINY, VARIANT)
+    before = {name: tensor.clone() for name, tensor in unfitted.state_dict().items()}
     losses: list[float] = []
     sequences = torch.tensor([document[:48] for document in counting()])
-    warm_up_indexers(model, sequences, TINY, lambda step, steps, loss: losses.append(loss))
+    model = fit_variant(unfitted, sequences, TINY, VARIANT, lambda step, steps, loss: losses.append(loss))
     assert np.mean(losses[-5:]) < 0.6 * losses[0]
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name]) == (".indexer." not in name), name

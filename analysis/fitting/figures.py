@@ -1,0 +1,54 @@
+"""Learning curves of a fit: divergence and skill, a line a layer."""
+
+from __future__ import annotations
+
+import matplotlib
+import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
+
+from indexscope.analysis.fitting.summary import summarised
+from indexscope.analysis.plots.lines import powers
+from indexscope.analysis.plots.style import INK, new_figure, styled
+
+#: Points of a curve that are drawn; between them steps are averaged.
+POINTS = 60
+
+
+@styled
+def learning_curves(curves: pl.DataFrame, held_out: pl.DataFrame, topk: int) -> Figure:
+    """Two panels for each indexer: KL of the training steps, and skill on held-out text, by layer and step.
+
+    Args:
+        curves: Rows of `indexscope.analysis.fitting.tables.CURVES`.
+        held_out: Rows of ``HELD_OUT``, the body dense.
+        topk: Keys of the skill.
+    """
+    names = curves["indexer"].unique(maintain_order=True).to_list()
+    figure = new_figure(3.0 * len(names))
+    panels = figure.subplots(len(names), 2, squeeze=False)
+    colours = matplotlib.colormaps["viridis"]
+    layers = sorted(curves["layer"].unique())
+    skill = summarised(held_out.filter(topk=topk), ("indexer", "layer", "step")) if len(held_out) else None
+    for (left, right), name in zip(panels, names, strict=True):
+        for place, layer in enumerate(layers):
+            colour = colours(0.9 * place / max(1, len(layers) - 1))
+            own = curves.filter(indexer=name, layer=layer).sort("step")
+            parts = np.array_split(np.arange(len(own)), min(POINTS, len(own)))
+            step, kl = own["step"].to_numpy(), own["kl"].to_numpy()
+            left.plot([step[p].mean() for p in parts], [kl[p].mean() for p in parts], color=colour, linewidth=1.0)
+            if skill is not None:
+                rows = skill.filter(indexer=name, layer=layer)
+                right.plot(
+                    rows["step"], rows["selection_skill"], color=colour, linewidth=1.0, marker="o", markersize=2.5
+                )
+        mean = curves.filter(indexer=name).group_by("step").agg(pl.col("kl").mean()).sort("step")
+        parts = np.array_split(np.arange(len(mean)), min(POINTS, len(mean)))
+        step, kl = mean["step"].to_numpy(), mean["kl"].to_numpy()
+        left.plot([step[p].mean() for p in parts], [kl[p].mean() for p in parts], color=INK, linewidth=2.0)
+        left.set_title(f"{name}: KL by layer, nats (black: mean)")
+        right.set_title(f"{name}: held-out skill at {topk} keys")
+        powers(left)
+        for axes in (left, right):
+            axes.set_xlabel("step")
+    return figure

@@ -1,0 +1,177 @@
+"""What a fit would do: inputs found and read, and what an earlier run of it left."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from indexscope import IndexscopeError
+from indexscope.flows.fitting.config import Fit
+from indexscope.foreign import parse_json, read_file
+from indexscope.storage.inputs.checkpoints import CheckpointInfo, describe, fingerprint, load_tokenizer, resolve
+from indexscope.storage.inputs.dataset_settings import DatasetSettings
+from indexscope.storage.inputs.datasets import Part, load_samples
+from indexscope.storage.inputs.samples import Sample, dataset_fingerprint
+from indexscope.storage.store.files import open_store
+from indexscope.storage.store.json_types import JSON, canonical_json, pretty_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+#: What says whose results a folder holds.
+RECORD = "fit.json"
+#: Raise it when the same settings and data would give other weights.
+FIT_VERSION = 1
+#: Settings that change no weight and no number.
+BESIDE = ("out", "model", "dataset")
+BESIDE_IN_TRAINING = ("checkpoint_every", "device")
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """A fit with its inputs.
+
+    Attributes:
+        fit: What was asked for.
+        folder: Of the model.
+        info: What the model says of itself.
+        fingerprint: Of the model.
+        training: Sequences to fit to.
+        held_out: Sequences to measure on.
+    """
+
+    fit: Fit
+    folder: Path
+    info: CheckpointInfo
+    fingerprint: str
+    training: tuple[Sample, ...]
+    held_out: tuple[Sample, ...]
+
+    @property
+    def out(self) -> Path:
+        """Where results go."""
+        return Path(self.fit.out)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Everything that decides the results."""
+        settings = self.fit.model_dump(mode="json")
+        for inside, names in ((settings, BESIDE), (settings["training"], BESIDE_IN_TRAINING)):
+            for name in names:
+                del inside[name]
+        return {
+            "version": FIT_VERSION,
+            "settings": settings,
+            "model": self.fingerprint,
+            "training_data": dataset_fingerprint(self.training),
+            "held_out_data": dataset_fingerprint(self.held_out),
+        }
+
+    @property
+    def key(self) -> str:
+        """Hash of the record."""
+        return hashlib.sha256(canonical_json(self.record).encode()).hexdigest()
+
+    def is_finished(self) -> bool:
+        """Whether the folder holds the results of this very fit.
+
+        Raises:
+            IndexscopeError: It holds those of another, or something else.
+        """
+        found = recorded(self.out)
+        if found is None:
+            if self.out.is_dir() and any(not path.name.startswith(".") for path in self.out.iterdir()):
+                raise IndexscopeError(f"out: {self.out}", "holds other files", "choose an empty folder")
+            return False
+        if found.get("key") != self.key:
+            other = ", ".join(_differences(found.get("record", {}), self.record)) or "the version"
+            reason = f"holds a fit of other settings or data ({other})"
+            raise IndexscopeError(f"out: {self.out}", reason, "choose another folder, or remove this one")
+        return bool(found.get("finished"))
+
+    def begin(self, finished: bool = False) -> None:
+        """Say in the folder whose results it holds."""
+        record: dict[str, JSON] = {"key": self.key, "record": self.record, "finished": finished}
+        open_store(self.out).write(RECORD, pretty_json(record))
+
+
+def recorded(out: Path) -> dict[str, Any] | None:
+    """What a folder says whose results it holds; None where it does not."""
+    file = out / RECORD
+    if not file.is_file():
+        return None
+    remedy = "choose another folder, or remove this one"
+    content = parse_json(read_file(file, remedy), file, remedy)
+    if not isinstance(content, dict):
+        raise IndexscopeError(file, "is no record of a fit", remedy)
+    return content
+
+
+def make_plan(fit: Fit) -> FitPlan:
+    """Find the model and read the data.
+
+    Raises:
+        IndexscopeError: The model or the data cannot be used.
+    """
+    folder = resolve(fit.model)
+    info = describe(folder)
+    if info.max_positions is not None and fit.length > info.max_positions:
+        reason = f"is {fit.length}, but the model's positions end at {info.max_positions}"
+        raise IndexscopeError("dataset.max_length", reason, f"set it to {info.max_positions} or less")
+    tokenizer = _tokenizer(folder)
+    vocabulary = info.vocab_size or len(tokenizer or ()) or 2**31
+    training = fit.dataset
+    held_out = training.model_copy(update={"samples": fit.held_out.samples})
+    if fit.held_out.source:
+        held_out = held_out.model_copy(update={"source": fit.held_out.source})
+    apart = not fit.held_out.source
+    return FitPlan(
+        fit,
+        folder,
+        info,
+        fingerprint(folder),
+        _sequences(training, tokenizer, vocabulary, "train" if apart else "all", "dataset"),
+        _sequences(held_out, tokenizer, vocabulary, "held_out" if apart else "all", "held_out"),
+    )
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
+    try:
+        return load_tokenizer(folder)
+    except IndexscopeError as error:
+        if error.reason == "has no tokenizer":  # which token ids do not need
+            return None
+        raise
+
+
+def _sequences(
+    settings: DatasetSettings, tokenizer: PreTrainedTokenizerBase | None, vocabulary: int, part: Part, key: str
+) -> tuple[Sample, ...]:
+    """The sequences of full length."""
+    try:
+        samples = load_samples(settings, tokenizer, vocabulary, part)
+    except IndexscopeError as error:
+        if "has no sequence" not in error.reason or part == "all":
+            raise
+        samples = []
+    whole = tuple(sample for sample in samples if len(sample.input_ids) == settings.length)
+    if whole:
+        return whole
+    kind = "held-out documents have" if part == "held_out" else "documents have"
+    remedy = "give more data or a smaller dataset.max_length"
+    if part != "all":
+        remedy += ", or held_out.source" if part == "held_out" else ""
+    raise IndexscopeError(f"{key}: {settings.source}", f"its {kind} no sequence of {settings.length} tokens", remedy)
+
+
+def _differences(one: Mapping[str, Any], other: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """Keys in which two records differ."""
+    for key in sorted(one.keys() | other.keys()):
+        left, right = one.get(key), other.get(key)
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            yield from _differences(left, right, "" if key == "settings" else f"{before}{key}.")
+        elif left != right:
+            yield f"{before}{key}"
