@@ -85,15 +85,17 @@ def anatomy_of(source: Source) -> Anatomy:
 
 def _captured(source: CapturedModel) -> Anatomy:
     model, fitted, laid = source.model, indexers(source.model), selectors(source.model)
+    heads = [*map(index_heads, fitted), *(selector.heads for selector in laid)]
+    widths = [*map(index_dim, fitted), *(selector.dim for selector in laid)]
     rounded = next((getattr(indexer, PRECISION) for indexer in fitted if hasattr(indexer, PRECISION)), None)
     return Anatomy(
         run=lambda ids: model(input_ids=ids, use_cache=False),
         own=lambda: own_attention(model),
         whole=model,
-        indexers=fitted,
+        indexers=[*fitted, *(selector.scorer for selector in laid if selector.scorer is not None)],
         attentions=list(dict.fromkeys(source.attentions.values())),
-        index_heads=max((heads for one in fitted if (heads := index_heads(one))), default=None),
-        index_dim=index_dim(fitted[0]) if fitted else None,
+        index_heads=max(filter(None, heads), default=None),
+        index_dim=next(filter(None, widths), None),
         entry=source.captured.kind if fitted else "token" if laid else None,
         precision=rounded or (source.captured.precision if fitted else None),
         fused=bool(getattr(model, "_supports_sdpa", False)),

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from indexscope.analysis.capture.indexer import first_attribute, index_dim, index_heads
+from indexscope.analysis.capture.indexer import first_attribute
 
 #: Matrices that are applied to every token; the others of two dimensions are embeddings and tables.
 MATRICES = ("weight", "fn", "hc_fn")
@@ -31,9 +31,7 @@ def token_flops(model: PreTrainedModel, parts: Mapping[str, Sequence[nn.Module]]
     return {name: _projections(modules & run, model) for name, modules in own.items()}
 
 
-def executed_flops(
-    projections: Mapping[str, float], indexers: Sequence[nn.Module], layers: pl.DataFrame, length: int
-) -> dict[str, float]:
+def executed_flops(projections: Mapping[str, float], layers: pl.DataFrame, length: int) -> dict[str, float]:
     """FLOPs of one prefill of L tokens as torch executes it; a multiply-add is 2.
 
     Every matrix product is counted and nothing else: the projections of each token, all L^2 query-key pairs of each
@@ -43,7 +41,6 @@ def executed_flops(
 
     Args:
         projections: FLOPs a token, from `token_flops`.
-        indexers: The model's indexers.
         layers: As `indexscope.analysis.capture.layers.layer_facts` gives them.
         length: Tokens L.
 
@@ -52,13 +49,10 @@ def executed_flops(
     """
     pairs = float(length) ** 2
     widths = layers["attention_heads"] * (layers["key_width"] + layers["value_width"])
-    indexer = projections["indexer"] * length + pairs * sum(map(_indexer_pair, indexers))
+    scored = layers["indexer_heads"] * (layers["indexer_dim"] + 1)
+    indexer = projections["indexer"] * length + pairs * 2.0 * float(scored.sum() or 0)
     attention = projections["attention"] * length + pairs * 2.0 * float(widths.sum())
     return {"indexer": indexer, "attention": attention, "model": indexer + attention + projections["rest"] * length}
-
-
-def _indexer_pair(indexer: nn.Module) -> float:
-    return 2.0 * (index_heads(indexer) or 0) * ((index_dim(indexer) or 0) + 1)
 
 
 def _within(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:

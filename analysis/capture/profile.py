@@ -199,7 +199,7 @@ def _formulas(subject: _Subject, length: int) -> tuple[Mapping[str, float], Mapp
     needed = flops_formula(subject.facts, length, subject.layers, subject.projections)
     if subject.facts["entry"] not in (None, "token"):
         return {}, needed
-    return executed_flops(subject.projections, subject.parts["indexer"], subject.layers, length), needed
+    return executed_flops(subject.projections, subject.layers, length), needed
 
 
 def _known(value: float | None) -> float | None:

@@ -23,11 +23,13 @@ class Selector(Protocol):
         topk: Keys that it selects for a query at most.
         heads: Indexer heads that it scores with; None where it scores nothing.
         dim: Width of one.
+        scorer: Module that scores and is no indexer of the model's own: its parameters and time are an indexer's.
     """
 
     topk: int
     heads: int | None
     dim: int | None
+    scorer: nn.Module | None
 
     def choose(self, chunk: AttentionChunk, carried: Carried) -> AttentionChunk:
         """The chunk with this selection, within E_t, and the scores it comes from; the same however it is cut.

@@ -27,6 +27,7 @@ class LaidOver:
     topk: int
     heads: int | None = None
     dim: int | None = None
+    scorer: nn.Module | None = None
 
     def choose(self, chunk: AttentionChunk, carried: Carried) -> AttentionChunk:
         """The chunk with this selection, kept for the layers that share it."""

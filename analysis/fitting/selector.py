@@ -37,7 +37,8 @@ class FittedSelector:
     """
 
     def __init__(self, scorer: LightningScorer, inlet: Inlet, topk: int) -> None:
-        self.scorer, self.inlet, self.topk = scorer, inlet, topk
+        self.inlet, self.topk = inlet, topk
+        self.scorer: LightningScorer = scorer
         self.heads: int | None = scorer.shape.heads
         self.dim: int | None = scorer.shape.dim
 

@@ -14,6 +14,10 @@ from indexscope.analysis.conventions import EXPANDED, SERVED
 from indexscope.analysis.edits.apply import apply_edit
 from indexscope.analysis.edits.edit import Edit
 from indexscope.analysis.efficiency.projection import break_even_length
+from indexscope.analysis.fitting.fitted import FittedIndexer, weights_of
+from indexscope.analysis.fitting.places import places_of, shape_at
+from indexscope.analysis.fitting.scorer import LightningScorer
+from indexscope.analysis.fitting.selector import lay_over
 from indexscope.analysis.flops import AttentionLayer, Shape, flops, shape
 from indexscope.analysis.settings import ExtractSettings
 from tests.analysis.capture.tiny_architectures import tiny
@@ -122,3 +126,24 @@ def test_layers_of_different_k_break_even_where_a_search_says(
         assert found is not None
         assert saved(found) > 0
         assert all(saved(length) <= 0 for length in range(1, min(found, 400)))
+
+
+def test_a_fitted_indexer_counts_as_one_of_the_models_own() -> None:
+    model = tiny("llama")
+    places = places_of(model)
+    scorers = {layer: LightningScorer(shape_at(places.widths[layer], 3, 8)) for layer in places.first}
+    before = model_facts(model).row(0, named=True)
+    lay_over(model, FittedIndexer(3, 8, (6,), {n: one.shape for n, one in scorers.items()}, weights_of(scorers)), 6)
+    facts, layers = model_facts(model), layer_facts(model)
+    row = facts.row(0, named=True)
+    hidden = 48
+    own = 2 * (3 * 8 * hidden + 8 * hidden + 2 * 8 + 3 * hidden)  # of two layers: wq_b, wk, k_norm and weights_proj
+    assert row["indexer_parameters"] == own == row["parameters"] - before["parameters"]
+    assert (row["indexer_heads"], row["indexer_dim"], row["index_topk"], row["entry"]) == (3, 8, 6, "token")
+    assert layers.select("indexer_heads", "indexer_dim", "index_topk").rows() == [(3, 8, 6)] * 2
+    spent = flops(shape(facts, layers), [40.0], EXPANDED)
+    assert spent.indexer[0] == 2 * own * 40 + 40 * 41 / 2 * 2 * 2 * 3 * 9
+    times = profile_model(model, ExtractSettings(profile_lengths=(32,), profile_repeats=1))
+    indexer = times.filter(pl.col("component") == "indexer").row(0, named=True)
+    assert indexer["milliseconds"] > 0
+    assert indexer["flops_formula"] == flops(shape(facts, layers), [32.0], EXPANDED).indexer[0]
