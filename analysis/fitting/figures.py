@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from indexscope.analysis.fitting.summary import summarised
 from indexscope.analysis.plots.lines import powers
-from indexscope.analysis.plots.style import INK, new_figure, styled
+from indexscope.analysis.plots.style import INK, MUTED, new_figure, styled
 
 #: Points of a curve that are drawn; between them steps are averaged.
 POINTS = 60
@@ -18,6 +18,8 @@ POINTS = 60
 @styled
 def learning_curves(curves: pl.DataFrame, held_out: pl.DataFrame, topk: int) -> Figure:
     """Two panels for each indexer: KL of the training steps, and skill on held-out text, by layer and step.
+
+    A dotted line marks the sparse stage, whose KL is over the selected keys alone.
 
     Args:
         curves: Rows of `indexscope.analysis.fitting.tables.CURVES`.
@@ -48,6 +50,9 @@ def learning_curves(curves: pl.DataFrame, held_out: pl.DataFrame, topk: int) -> 
         left.plot([step[p].mean() for p in parts], [kl[p].mean() for p in parts], color=INK, linewidth=2.0)
         left.set_title(f"{name}: KL by layer, nats (black: mean)")
         right.set_title(f"{name}: held-out skill at {topk} keys")
+        sparse = curves.filter(indexer=name, stage="sparse")["step"]
+        if len(sparse):
+            left.axvline(min(sparse.to_list()), color=MUTED, linestyle=":", linewidth=1.0)
         powers(left)
         for axes in (left, right):
             axes.set_xlabel("step")
