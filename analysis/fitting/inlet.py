@@ -58,6 +58,13 @@ def joined(parts: Sequence[Inputs]) -> Inputs:
     )
 
 
+class _Here(threading.local):
+    """What one thread's call received; a copy of a model begins without."""
+
+    def __deepcopy__(self, memo: object) -> _Here:
+        return _Here()
+
+
 class Inlet:
     """Catches what reaches one attention module, for each thread by itself, until it is closed.
 
@@ -66,7 +73,7 @@ class Inlet:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self._here = threading.local()
+        self._here = _Here()
         self._where = type(module).__name__
         self._signature = inspect.signature(type(module).forward)
         self._handles = [module.register_forward_pre_hook(self._enter, with_kwargs=True)]

@@ -118,6 +118,8 @@ class ModelRef(Frozen):
 
     @model_validator(mode="after")
     def _one_origin(self) -> ModelRef:
+        if self.indexer and not self.path:
+            raise ValueError("has a fitted indexer without a path; add the checkpoint that it was fitted to as path")
         given = [key for key in ("path", "loader", "selections", "edit") if getattr(self, key)]
         if len(given) != 1:
             both = f"both {_a(given[0])} and {_a(given[1])}" if given else "neither a path nor a loader"
@@ -129,8 +131,6 @@ class ModelRef(Frozen):
             extra = next((key for key in ("root", "weights", "arguments", "tokenizer") if getattr(self, key)), None)
             if extra is not None:
                 raise ValueError(f"has {extra}, which is a loader's; remove it, or give a loader in place of the path")
-        if self.indexer and not self.path:
-            raise ValueError("has a fitted indexer without a path; add the checkpoint that it was fitted to as path")
         if self.topk is not None and not self.indexer:
             raise ValueError("has topk, which is a fitted indexer's; remove it, or write it into edit: {topk: …}")
         if not self.selections:
