@@ -26,6 +26,7 @@ from indexscope.analysis.report.page import templates
 from indexscope.analysis.report.panelled import Shown, answers, first_advice, shown_panels
 from indexscope.analysis.report.pictures import Picture
 from indexscope.analysis.report.provenance import provenance_groups
+from indexscope.analysis.report.quoted import quotes
 from indexscope.analysis.report.ranking import RULE, advised
 from indexscope.analysis.report.sentences import few
 from indexscope.analysis.report.tables import (
@@ -148,6 +149,7 @@ def build_html(report: ReportInput, pictures: Sequence[Picture]) -> str:
         key_rows=keys,
         ranking=ranking_rows(report) if len(report.candidates) > 1 else (),
         ranking_heads=RANKING_HEADS,
+        quotes=quotes(report),
         ranking_rule=RULE,
         words=DEFINITIONS,
         overview=[picture for picture in pictures if picture.chapter == "overview"],

@@ -16,6 +16,7 @@ from indexscope.analysis.report.numbers import DASH, count, known, number, perce
 from indexscope.analysis.report.over_time import PLACE
 from indexscope.analysis.report.panel import TextTable
 from indexscope.analysis.report.panelled import asked, first_advice
+from indexscope.analysis.report.quoted import quotes
 from indexscope.analysis.report.ranking import RULE, advised
 from indexscope.analysis.report.tables import (
     RANKING_HEADS,
@@ -56,6 +57,8 @@ def build_markdown(report: ReportInput, opened: bool = False) -> str:
         comment.fold("How candidates are ranked", [RULE])
         for page in report.candidates:
             comment.fold(f"{plain(page.name)}: key numbers", [_key_table(report, page.name)])
+    if sentences := quotes(report):
+        comment.fold("In a sentence", ["\n".join(f"- {markdown(sentence)}" for sentence in sentences)])
     comment.fold("Causality audit", [_audits(report)])
     for page in report.candidates:
         name = plain(page.name)

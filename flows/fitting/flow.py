@@ -19,6 +19,7 @@ from indexscope.analysis.fitting.summary import summarised
 from indexscope.flows.engine.narrate import say, short
 from indexscope.flows.engine.progress import REFUSALS
 from indexscope.flows.fitting.plan import FitPlan
+from indexscope.flows.fitting.sweep import write_sweep
 from indexscope.tasks.common.fitting import (
     WORK,
     Job,
@@ -96,11 +97,13 @@ def fit_flow(model: str, out: str, indexers: Sequence[str], key: str) -> None:
         trained = train_indexers(job, plan.begin, _trained(progress), _show)
         final = measure_indexers(job, trained, _measured(progress))
     write_indexers(job, trained, final)
+    study = write_sweep(plan)
     plan.begin(finished=True)
     shutil.rmtree(plan.out / WORK, ignore_errors=True)
     _publish(final)
     for line in told_of(final):
         say(line)
+    say(f"compare them: indexscope study {short(study)}")
     say(f"fitted: {', '.join(short(str(plan.out / size.name)) for size in plan.fit.indexers)}")
 
 

@@ -22,6 +22,8 @@ from indexscope.analysis.settings import ExtractSettings
 from indexscope.flows.fitting.flow import job_of
 from indexscope.flows.fitting.load import load_fit
 from indexscope.flows.fitting.plan import make_plan
+from indexscope.flows.study.load import load_study
+from indexscope.flows.study.plan import make_plan as make_study_plan
 from indexscope.storage.inputs.checkpoints import load_model
 from indexscope.storage.inputs.fitted import load_fitted
 from indexscope.tasks.common.fitting import STATE, fitted_of, train_indexers
@@ -77,6 +79,16 @@ def test_a_finished_fit_holds_indexers_curves_and_cards(finished: Path) -> None:
     assert "checkpoint/` is a whole deepseek_v32 model" in card
     assert "There is no whole deepseek_v32 checkpoint" not in card
     assert (out / "curves.svg").read_text().startswith("<?xml") or "<svg" in (out / "curves.svg").read_text()
+
+
+def test_a_fit_ends_in_a_study_of_the_sweep_and_what_bounds_it_on_the_held_out_text(finished: Path) -> None:
+    fit = make_plan(load_fit(finished / "fit.yaml"))
+    study = make_study_plan(load_study(finished / "fitted" / "study.yaml"))
+    names = ["h2-d16 k4", "h2-d16 k8", "h1-d8 k4", "h1-d8 k8", "oracle k8", "window k8", "random k8"]
+    assert [model.name for model in study.models] == ["model", *names]
+    assert [model.info.index_topk for model in study.models] == [8, 4, 8, 4, 8, 8, 8, 8]
+    ids = [sorted(sample.input_ids for sample in samples) for samples in (study.samples, fit.held_out)]
+    assert ids[0] == ids[1]
 
 
 def test_what_the_record_says_of_recall_is_what_a_study_of_the_laid_over_model_says(finished: Path) -> None:
