@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-#: Tensor-core time of an operation relative to one in bf16, by the precision that an indexer scores in when served.
-TIME: Mapping[str, float] = {"fp8": 0.5}
+#: Tensor-core time of an operation relative to one in bf16, by the precision that an indexer scores in when served
+#: (dense rates of NVIDIA's H100 and B200 datasheets; FP4 from Blackwell on).
+TIME: Mapping[str, float] = {"fp8": 0.5, "int8": 0.5, "fp4": 0.25}
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ class AttentionLayer:
         sparse: Whether it attends to a selection.
         chunk: Eligible keys are those of the query's own chunk of so many; None where attention is not chunked.
         latent: FLOPs of one pair as latent MQA, 2 H (r + d_rope + r) for latents of r channels; None without latents.
+        top_k: Keys that its selection may hold; None for the model's.
     """
 
     pair: float
@@ -32,6 +33,7 @@ class AttentionLayer:
     sparse: bool = False
     chunk: int | None = None
     latent: float | None = None
+    top_k: int | None = None
 
     def pair_as(self, latent: bool) -> float:
         """FLOPs of one pair, on the latents where that is asked for and there are any."""
@@ -44,7 +46,7 @@ class Shape:
 
     Attributes:
         attention: The attention layers.
-        indexer_pair: FLOPs of one query-key pair in all indexers together, indexer layers x (2 H_I d_I + 2 H_I).
+        indexer_pair: FLOPs of one query-key pair in all indexers together, the sum over them of 2 H_I d_I + 2 H_I.
         indexer_token: FLOPs of the indexers' projections per token, 2 x indexer parameters.
         top_k: Keys that a query may select; None without an indexer.
         by_token: Whether the indexer, if there is one, is known to score single tokens. The formulas know no pools,
@@ -63,6 +65,10 @@ class Shape:
     def has_formula(self) -> bool:
         """Whether its cost can be told by formula: single tokens are scored, and all widths are known."""
         return self.by_token and not any(math.isnan(layer.pair) for layer in self.attention)
+
+    def top_k_of(self, layer: AttentionLayer) -> int | None:
+        """Keys that a query of a layer attends to at most; None for all that are eligible."""
+        return (layer.top_k or self.top_k) if layer.sparse else None
 
     @property
     def sparse_layers(self) -> int:
@@ -102,7 +108,7 @@ def shape(facts: pl.DataFrame, layers: pl.DataFrame | None = None, sparse: int =
             indexers.
     """
     row: dict[str, Any] = facts.row(0, named=True)
-    heads, dim = row["indexer_heads"] or 0, row["indexer_dim"] or 0
+    own: list[tuple[int | None, int | None]] = []
     if layers is not None and not layers.is_empty():
         found = tuple(
             AttentionLayer(
@@ -111,17 +117,21 @@ def shape(facts: pl.DataFrame, layers: pl.DataFrame | None = None, sparse: int =
                 one["selects"],
                 one["attention_chunk"],
                 _latent_pair(one),
+                one.get("index_topk"),
             )
             for one in layers.iter_rows(named=True)
         )
+        own = [(one.get("indexer_heads"), one.get("indexer_dim")) for one in layers.iter_rows(named=True)]
     else:
         selecting, latent = sparse or row["indexer_layers"] or 0, _latent_pair(row)
         found = tuple(
             AttentionLayer(_pair(row), None, layer < selecting, latent=latent) for layer in range(row["layers"])
         )
+    if not any(heads for heads, _ in own):
+        own = [(row["indexer_heads"], row["indexer_dim"])] * (row["indexer_layers"] or 0)
     return Shape(
         attention=found,
-        indexer_pair=2.0 * (row["indexer_layers"] or 0) * heads * (dim + 1),
+        indexer_pair=sum(2.0 * (heads or 0) * ((dim or 0) + 1) for heads, dim in own),
         indexer_token=2.0 * (row["indexer_parameters"] or 0),
         top_k=row["index_topk"],
         by_token=row["index_topk"] is None or row["entry"] == "token",
@@ -176,9 +186,9 @@ def flops(model: Shape, lengths: ArrayLike, convention: Convention = SERVED) -> 
         return Flops(*(np.full_like(length, np.nan) for _ in range(3)))
     dense, own = np.zeros_like(length), np.zeros_like(length)
     for layer in model.attention:
-        limit = layer.window
-        if layer.sparse and model.top_k is not None:
-            limit = model.top_k if limit is None else min(limit, model.top_k)
+        limit, top_k = layer.window, model.top_k_of(layer)
+        if top_k is not None:
+            limit = top_k if limit is None else min(limit, top_k)
         pair = layer.pair_as(convention.dense_latent)
         sparse = layer.pair_as(convention.sparse_latent) if layer.sparse else pair
         dense = dense + pair * attended_pairs(length, layer.window, layer.chunk)

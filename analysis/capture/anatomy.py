@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from indexscope.analysis.capture.chunk import EntryKind
-from indexscope.analysis.capture.indexer import index_dim, index_heads, indexers
+from indexscope.analysis.capture.indexer import PRECISION, index_dim, index_heads, indexers
 from indexscope.analysis.capture.look import look_ids
 from indexscope.analysis.capture.model import CapturedModel, own_attention
 from indexscope.analysis.capture.observers import capture_sparse
 from indexscope.analysis.capture.protocol import TracedModel
+from indexscope.analysis.capture.selecting import selectors
 from indexscope.analysis.capture.source import Source
 from indexscope.analysis.capture.trace import causal_mask
 from indexscope.analysis.capture.watching.calls import SDPA, WatchCalls, WithinTables
@@ -83,17 +84,18 @@ def anatomy_of(source: Source) -> Anatomy:
 
 
 def _captured(source: CapturedModel) -> Anatomy:
-    model, fitted = source.model, indexers(source.model)
+    model, fitted, laid = source.model, indexers(source.model), selectors(source.model)
+    rounded = next((getattr(indexer, PRECISION) for indexer in fitted if hasattr(indexer, PRECISION)), None)
     return Anatomy(
         run=lambda ids: model(input_ids=ids, use_cache=False),
         own=lambda: own_attention(model),
         whole=model,
         indexers=fitted,
         attentions=list(dict.fromkeys(source.attentions.values())),
-        index_heads=index_heads(fitted[0]) if fitted else None,
+        index_heads=max((heads for one in fitted if (heads := index_heads(one))), default=None),
         index_dim=index_dim(fitted[0]) if fitted else None,
-        entry=source.captured.kind if fitted else None,
-        precision=source.captured.precision if fitted else None,
+        entry=source.captured.kind if fitted else "token" if laid else None,
+        precision=rounded or (source.captured.precision if fitted else None),
         fused=bool(getattr(model, "_supports_sdpa", False)),
     )
 

@@ -52,7 +52,7 @@ def model_facts(model: nn.Module | Traceable | Source, found: Anatomy | None = N
     first = widths[min(widths)]
     fitted, weights = found.indexers, iter(()) if found.whole is None else found.whole.parameters()
     dtype = next((str(each.dtype).removeprefix("torch.") for each in weights if each.is_floating_point()), None)
-    hidden = source.has_indexer and not fitted
+    hidden = source.has_indexer and not fitted and found.entry is None
     layers = len(fitted) if found.entry is not None else len(indexing)
     row = {
         "family": source.family,
@@ -61,7 +61,7 @@ def model_facts(model: nn.Module | Traceable | Source, found: Anatomy | None = N
         "attention_parameters": found.attention_parameters if found.attentions else None,
         "layers": len(widths),
         **first,
-        "indexer_layers": layers or (None if source.has_indexer else 0),
+        "indexer_layers": layers or (None if hidden else 0),
         "indexer_heads": found.index_heads or max(heads, default=None),
         "indexer_dim": found.index_dim,
         "index_topk": source.index_topk,

@@ -13,6 +13,8 @@ from torch.overrides import TorchFunctionMode
 
 TOPK = (torch.topk, torch.Tensor.topk)
 RELU = (torch.relu, torch.Tensor.relu, functional.relu)
+#: Where an indexer keeps the precision that an edit has it score in.
+PRECISION = "indexscope_precision"
 WEIGHING = (torch.Tensor.mul, torch.mul, torch.Tensor.__mul__, torch.matmul, torch.Tensor.matmul)
 
 

@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.capture.indexer import index_dim, index_heads, index_topk, is_indexer
 from indexscope.analysis.capture.look import look_ids
 from indexscope.analysis.capture.model import CapturedModel
 from indexscope.analysis.capture.observers import capture_sparse
 from indexscope.analysis.capture.protocol import Traceable, as_source
+from indexscope.analysis.capture.selecting import selector_of
 from indexscope.analysis.capture.source import Source
 from indexscope.analysis.capture.tables import LAYERS
 
@@ -40,7 +42,8 @@ def layer_facts(model: nn.Module | Traceable | Source) -> pl.DataFrame:
         layer, attention_heads, key_width and value_width (channels of a head; null where a trace tells none),
         latent_key_width and latent_value_width (of latents that all heads share; null where none are known), window and
         attention_chunk (keys; both null where every earlier key is eligible), selects (whether the layer attends to
-        the selection of an indexer, its own or a shared one).
+        the selection of an indexer, its own or a shared one), indexer_heads and indexer_dim (of the layer's own
+        indexer), index_topk (of its selection).
     """
     source = as_source(model)
     config = getattr(getattr(source, "model", None), "config", None)
@@ -74,6 +77,7 @@ def layer_facts(model: nn.Module | Traceable | Source) -> pl.DataFrame:
             chunk if chunk is not None and chunk >= longest and "chunked" in kind else None,
         )
         facts["window"], facts["attention_chunk"] = _reach(eligible[layer]) or believed
+    _add_indexers(seen, modules, source.index_topk)
     return pl.DataFrame([seen[layer] for layer in sorted(seen)], schema=LAYERS.schema)
 
 
@@ -105,6 +109,29 @@ def layer_widths(chunk: AttentionChunk, modules: Mapping[int, nn.Module]) -> dic
         "latent_key_width": None if rank is None else rank + rotary,
         "latent_value_width": rank,
     }
+
+
+def _add_indexers(seen: Mapping[int, dict[str, object]], modules: Mapping[int, nn.Module], most: int | None) -> None:
+    """Heads, width and k of each layer's selection; a layer that shares has the k of the one before it."""
+    topk = None
+    for layer in sorted(seen):
+        heads, dim, own = _own_indexer(modules[layer]) if layer in modules else (None, None, most)
+        if seen[layer]["selects"]:
+            topk = own or topk
+        seen[layer] |= {
+            "indexer_heads": heads,
+            "indexer_dim": dim,
+            "index_topk": topk if seen[layer]["selects"] else None,
+        }
+
+
+def _own_indexer(attention: nn.Module) -> tuple[int | None, int | None, int | None]:
+    """Heads, width and k of what selects in an attention module."""
+    laid = selector_of(attention)
+    found = next((module for module in attention.modules() if is_indexer(module)), None)
+    if laid is not None:
+        return laid.heads, laid.dim, laid.topk
+    return (None, None, None) if found is None else (index_heads(found), index_dim(found), index_topk(found))
 
 
 def _declared(config: object, names: Sequence[str]) -> int | None:

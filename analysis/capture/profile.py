@@ -37,7 +37,7 @@ from indexscope.analysis.settings import ExtractSettings
 from indexscope.errors import is_out_of_memory
 
 #: Raise it when facts, layers or profile of the same model change.
-PROFILE_VERSION = 4
+PROFILE_VERSION = 5
 #: Repeats of topk, at most: each is made in its place in the one forward that counts.
 SELECTION_REPEATS = 3
 COMPONENTS = ("indexer", SELECTION, "attention", "model")

@@ -52,6 +52,14 @@ LAYERS = table_of(
         attention_chunk="Keys of a chunk, of which a query sees its own up to itself; null without chunks.",
     ),
     of(pl.Boolean, selects="Whether the layer attends to the selection of an indexer, its own or a shared one."),
+    of(pl.Int32, "heads", indexer_heads="Heads of the layer's own indexer; null where it has none."),
+    of(pl.Int32, "channels", indexer_dim="Width of a head of the layer's own indexer; null where it has none."),
+    of(
+        pl.Int32,
+        "keys",
+        index_topk="Entries that the layer's selection may hold for a query, a shared one included; null where the "
+        "layer does not select, and where it is not known.",
+    ),
 )
 PROFILE = table_of(
     "component, length",

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from indexscope.analysis.capture.indexer import WatchTopk
+from indexscope.analysis.capture.indexer import PRECISION, WatchTopk
 from indexscope.analysis.edits.edit import Precision
 
 MATMUL = (torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__)
@@ -156,6 +156,9 @@ def watch_scoring(indexer: nn.Module, precision: Precision | None, undo: ExitSta
         precision: What queries and keys are rounded to; None leaves them.
         undo: Takes what ends it.
     """
+    if precision is not None:
+        setattr(indexer, PRECISION, precision)
+        undo.callback(delattr, indexer, PRECISION)
 
     def enter(*_: object) -> None:
         mode = _Scoring(precision)

@@ -167,12 +167,13 @@ def highest(scores: torch.Tensor, eligible: torch.Tensor, k: int) -> torch.Tenso
     Returns:
         [batch, 1, queries, entries], bool.
     """
-    scores, up = torch.broadcast_tensors(scores, eligible[:, 0])
+    up = eligible[:, 0].expand(len(scores) if len(scores) > 1 else -1, -1, -1)
+    scores = scores.expand(up.shape)
     lowest = torch.finfo(scores.dtype).min if scores.is_floating_point() else torch.iinfo(scores.dtype).min
     found = scores.masked_fill(~up, lowest)
     order = found.sort(stable=True, dim=-1, descending=True).indices[..., : min(k, scores.shape[-1])]
-    mask = torch.zeros_like(up)
-    return (mask.scatter(-1, order, True) & up).unsqueeze(1)
+    mask = torch.zeros(up.shape, dtype=torch.bool, device=up.device).scatter_(-1, order, True)
+    return (mask & up).unsqueeze(1)
 
 
 def own_blocks(chunk: AttentionChunk, count: int, size: int) -> torch.Tensor:

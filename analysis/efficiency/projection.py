@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -85,46 +86,37 @@ def relative_cost(model: Shape, lengths: Array, convention: Convention = SERVED)
 def break_even_length(model: Shape, convention: Convention = SERVED) -> int | None:
     """The shortest prefill for which indexer and sparse attention together take fewer FLOPs than dense attention.
 
-    Of the layers that select, with S the pair cost of sparse attention, D that of dense, P that of the indexers and T
-    their cost of a token, a prefill of L <= k tokens saves (D - S - P) L (L + 1) / 2 - T L, and a longer one
-    (D - P) L (L + 1) / 2 - S (k L - k (k - 1) / 2) - T L. Both are quadratics through the same point at L = k. Where
-    nothing is saved at k, the second has one root beyond if D > P and none otherwise.
+    Of the layers that select, with S_i the pair cost of sparse attention in layer i and k_i its keys, D that of dense
+    attention in all of them, P that of the indexers and T their cost of a token, a prefill of L tokens saves
+    (D - P) L (L + 1) / 2 - T L - sum_i S_i (pairs of which a query has min(n, k_i)). Each layer's curve bends upwards
+    from its k_i on, so that what is saved crosses zero once, and never where D <= P.
 
     Returns:
         Tokens, exactly; None without an indexer, without a formula, or where the indexers cost more at every length.
     """
-    k = model.top_k
-    if k is None or not model.has_formula:
+    if model.top_k is None or not model.has_formula:
         return None
     sparse = [layer for layer in model.attention if layer.sparse]
     # A layer with a window or chunks is sparse only within them: beyond, both costs grow alike.
     if any(layer.window or layer.chunk for layer in sparse):
         return None
-    dear, cheap = (
-        Fraction(sum(layer.pair_as(latent) for layer in sparse))
-        for latent in (convention.dense_latent, convention.sparse_latent)
-    )
+    dear = Fraction(sum(layer.pair_as(convention.dense_latent) for layer in sparse))
+    cheap: dict[int, Fraction] = defaultdict(Fraction)
+    for layer in sparse:
+        cheap[layer.top_k or model.top_k] += Fraction(layer.pair_as(convention.sparse_latent))
     weight = Fraction(model.indexer_weight(convention))
     pair, token = weight * Fraction(model.indexer_pair), weight * Fraction(model.indexer_token)
-
-    def saved(length: int) -> Fraction:
-        attended = (
-            Fraction(length * (length + 1), 2) if length <= k else Fraction(k * length) - Fraction(k * (k - 1), 2)
-        )
-        return (dear - pair) * length * (length + 1) / 2 - cheap * attended - token * length
-
-    if saved(k) > 0:
-        # Cheaper by the mode alone: from the first length on at which (D - S - P) (L + 1) / 2 > T.
-        return max(1, math.floor(2 * token / (dear - cheap - pair)))
     if dear <= pair:
         return None
-    a = float(dear - pair) / 2
-    b = a - float(cheap) * k - float(token)
-    c = float(cheap) * k * (k - 1) / 2
-    length = max(k, int((-b + math.sqrt(max(b * b - 4 * a * c, 0.0))) / (2 * a)))
-    # Rounding of the root is mended in whole numbers.
-    while length > k and saved(length) > 0:
-        length -= 1
-    while saved(length) <= 0:
-        length += 1
-    return length
+
+    def saved(length: int) -> Fraction:
+        attended = Fraction(0)
+        for k, cost in cheap.items():
+            few = min(k, length)
+            attended += cost * (Fraction(few * (few + 1), 2) + (length - few) * few)
+        return (dear - pair) * length * (length + 1) / 2 - attended - token * length
+
+    enough = 1
+    while saved(enough) <= 0:
+        enough *= 2
+    return bisect_left(range(enough), True, lo=1, key=lambda length: saved(length) > 0)

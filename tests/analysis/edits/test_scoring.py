@@ -16,7 +16,7 @@ from indexscope.analysis.edits.edit import Edit
 from indexscope.analysis.edits.scoring import ROUNDED, as_fp4, as_fp8, as_int8
 from tests.analysis.capture.tiny_families import FAMILIES, LENGTH, record, tokens
 
-VECTORS = hnp.arrays(np.float32, (3, 64), elements=st.floats(-50, 50, width=32))
+VECTORS = hnp.arrays(np.float32, (3, 64), elements=st.integers(-200_000, 200_000).map(lambda n: n / 4096))
 
 
 def nearest(value: float, values: list[float]) -> float:
