@@ -102,9 +102,11 @@ def prior(features: Features, rows: Array, loss: Array, scale: float) -> Prior:
         loss: Mean losses, [points].
         scale: The loss that is looked for.
     """
-    mean, spread = np.full(features.count, 0.1 * scale), np.full(features.count, 4.0 * scale)
     kinds = features.kinds
     sizes = rows.sum(axis=1)
+    # Of a kind that hardly anything is known of: as far as any loss that was seen, the boldest left out.
+    wide = max(4.0 * scale, float(np.sqrt(np.median(loss**2))) if len(loss) else 0.0)
+    mean, spread = np.full(features.count, 0.1 * scale), np.full(features.count, wide)
     for kind in (SHARES, SMALLER, HEAD):
         own = np.flatnonzero(kinds == kind)
         inside = rows[:, own].sum(axis=1)
@@ -113,7 +115,8 @@ def prior(features: Features, rows: Array, loss: Array, scale: float) -> Prior:
             found = loss[single] / inside[single]
             middle = float(np.median(found))
             mean[own] = max(middle, 0.0)
-            spread[own] = max(2.0 * float(np.median(np.abs(found - middle))), 0.2 * scale, middle)
+            # Not the median deviation: of a kind of which most lose nothing, a single one may lose everything.
+            spread[own] = max(float(np.sqrt(np.mean((found - middle) ** 2))), 0.2 * scale, middle)
     return Prior(mean, spread)
 
 

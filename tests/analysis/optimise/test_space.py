@@ -91,8 +91,8 @@ def test_costs_agree_with_the_closed_form() -> None:
     assert indexers.relative(edit) == indexer(1) / (2 * indexer(3))
     assert indexers.relative_to_dense(edit) == cost.relative_to_dense(edit)
     assert cost.flops(Edit(precision="bfloat16")) == 2 * 2 * indexer(3) + 2 * 60 * chosen(4) + beside
-    assert cost.cheaper_precisions == ()
-    assert Cost(cost.layers, cost.lengths, 1.0).cheaper_precisions == ("fp8",)
+    assert cost.cheaper_precisions == ("fp4",)
+    assert Cost(cost.layers, cost.lengths, 1.0).cheaper_precisions == ("fp8", "fp4", "int8")
 
 
 def test_a_layer_that_shares_in_the_model_itself_takes_the_k_of_its_source() -> None:
