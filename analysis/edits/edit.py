@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -83,6 +84,11 @@ class Selector(Frozen):
         return next(iter(self.model_fields_set))
 
     @property
+    def words(self) -> str:
+        """Its name, and the settings that it was given."""
+        return " ".join([self.name.replace("_", " "), *map(str, self.kind.model_dump(exclude_unset=True).values())])
+
+    @property
     def kind(self) -> Learned | Oracle | Random | Recent | Block | TwoStage:
         """Its settings."""
         found: Learned | Oracle | Random | Recent | Block | TwoStage = getattr(self, self.name)
@@ -109,7 +115,6 @@ class Edit(Frozen):
     )
     share: str = Field(
         "",
-        pattern="^(F[FS]*)?$",
         description="A letter a layer: F selects for itself, S takes the selection of the nearest F before it.",
     )
     precision: Precision | None = Field(None, description="Of index scores: what queries and keys are rounded to.")
@@ -118,6 +123,13 @@ class Edit(Frozen):
         description="Who selects: learned, oracle, random, recent (window, sink), block (size, pool, keep) or "
         "two_stage (block, keep).",
     )
+
+    @field_validator("share")
+    @classmethod
+    def _letters(cls, value: str) -> str:
+        if not re.fullmatch("(F[FS]*)?", value):
+            raise ValueError("has letters other than F and S, or does not begin with F; write for example FSFS")
+        return value
 
     @field_validator("topk", mode="before")
     @classmethod
@@ -141,6 +153,24 @@ class Edit(Frozen):
     def changes_nothing(self) -> bool:
         """Whether it leaves the model as it is."""
         return not self.model_dump(exclude_defaults=True)
+
+    @property
+    def words(self) -> str:
+        """What it changes, in a few words.
+
+        >>> Edit(indexer_heads={2: [0, 1]}, topk={"default": 32, 0: 96}, share="FFFS", precision="fp8").words
+        'heads 2:0+1, k 32 0:96, share FFFS, fp8'
+        """
+        heads = " ".join(f"{layer}:{'+'.join(map(str, heads))}" for layer, heads in self.indexer_heads.items())
+        topk = " ".join(str(k) if layer == "default" else f"{layer}:{k}" for layer, k in self.topk.items())
+        parts = [
+            "" if self.selector.name == "learned" else self.selector.words,
+            heads and f"heads {heads}",
+            topk and f"k {topk}",
+            self.share and f"share {self.share}",
+            self.precision or "",
+        ]
+        return ", ".join(filter(None, parts)) or "unchanged"
 
     def topk_of(self, layer: int) -> int | None:
         """Keys a query in a layer; None where the edit does not say."""

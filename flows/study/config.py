@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
 
 from indexscope.analysis.analyses import AnalysisSettings
+from indexscope.analysis.edits.edit import Edit
 from indexscope.analysis.settings import CloseupSettings, ComparisonSettings, ExtractSettings
 from indexscope.flows.engine.settings import RunnerSettings
 from indexscope.settings import Frozen
@@ -27,8 +28,23 @@ Name = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_printa
 Text = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
 
 
+class ModelEdit(Edit):
+    """A change of another model, which makes a model."""
+
+    of: Text = Field(
+        "",
+        validate_default=False,
+        description="Checkpoint that is edited: a folder, builtin:NAME or a hub name; by default the baseline.",
+    )
+
+    @property
+    def plain(self) -> Edit:
+        """What it changes, whatever it changes it of."""
+        return Edit(**{key: getattr(self, key) for key in Edit.model_fields})
+
+
 class ModelRef(Frozen):
-    """A model and what the study calls it: a checkpoint, what a function of one's own returns, or its selections."""
+    """A model and what the study calls it: a checkpoint, one's own function's, an edit of another, or selections."""
 
     path: Text = Field(
         "",
@@ -67,6 +83,11 @@ class ModelRef(Frozen):
     layers: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), description="The model's layer that each layer of the selections is; by default all that select."
     )
+    edit: ModelEdit | None = Field(
+        None,
+        description="In place of a path, a change of the baseline's indexers, or `of` another model's: indexer_heads, "
+        "topk, share, precision, selector (docs/edits.md).",
+    )
     name: Name = Field("", validate_default=False, description="What tables call it; by default the end of the path.")
 
     @model_validator(mode="before")
@@ -82,11 +103,20 @@ class ModelRef(Frozen):
         return value
 
     @model_validator(mode="after")
+    def _named_by_its_edit(self) -> ModelRef:
+        if self.edit is not None and not self.name:
+            return self.model_copy(update={"name": self.edit.words[:80]})
+        return self
+
+    @model_validator(mode="after")
     def _one_origin(self) -> ModelRef:
-        given = [key for key in ("path", "loader", "selections") if getattr(self, key)]
+        given = [key for key in ("path", "loader", "selections", "edit") if getattr(self, key)]
         if len(given) != 1:
             both = f"both {_a(given[0])} and {_a(given[1])}" if given else "neither a path nor a loader"
-            raise ValueError(f"has {both}; give path, a checkpoint, or loader, FILE.py:FUNCTION of your own")
+            remedy = "give path, a checkpoint, or loader, FILE.py:FUNCTION of your own"
+            if given[-1:] == ["edit"]:
+                remedy = "remove it, or name the model to be edited as `of` in edit"
+            raise ValueError(f"has {both}; {remedy}")
         if not self.loader:
             extra = next((key for key in ("root", "weights", "arguments", "tokenizer") if getattr(self, key)), None)
             if extra is not None:
@@ -189,6 +219,12 @@ class Study(Frozen):
     @model_validator(mode="after")
     def _distinct_models(self) -> Study:
         _refuse_repeats([model.name for model in self.models])
+        if self.baseline.edit is not None and not self.baseline.edit.of:
+            raise ValueError("has a baseline that is an edit of nothing; add `of`, the checkpoint to be edited, to it")
+        if self.baseline.selections and any(model.edit is not None and not model.edit.of for model in self.candidates):
+            raise ValueError(
+                "has an edit of a baseline that is selections; add `of`, the checkpoint to be edited, to it"
+            )
         if self.baseline.selections and self.measured:
             reason = (
                 f"has selections as its baseline, with which the model {self.measured[0].name!r} cannot be compared"
@@ -222,7 +258,7 @@ def slug(text: str) -> str:
 
 
 def _a(key: str) -> str:
-    return key if key == "selections" else f"a {key}"
+    return {"selections": key, "edit": "an edit"}.get(key, f"a {key}")
 
 
 def _last_part(path: str) -> str:

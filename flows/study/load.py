@@ -179,10 +179,15 @@ def _located(study: Study, folder: Path, title: str) -> Study:
     )
 
 
-def _found(model: ModelRef, key: str, place: _Place, problems: list[IndexscopeError]) -> dict[str, str]:
+def _found(model: ModelRef, key: str, place: _Place, problems: list[IndexscopeError]) -> dict[str, object]:
     """Where a model's files are."""
     file, _, function = model.loader.rpartition(":")
+    edit = model.edit
+    if edit is not None and edit.of:
+        of = place.source(edit.of, f"{key}.edit.of", problems, "checkpoint folder or hub name")
+        edit = edit.model_copy(update={"of": of})
     return {
+        "edit": edit,
         "path": place.source(model.path, f"{key}.path", problems, "checkpoint folder or hub name"),
         "tokenizer": place.source(model.tokenizer, f"{key}.tokenizer", problems, "folder or hub name"),
         "loader": f"{place.file(file, f'{key}.loader', problems)}:{function}" if model.loader else "",

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from indexscope import IndexscopeError
-from indexscope.flows.study.config import ModelRef, Study
+from indexscope.flows.study.config import ModelEdit, ModelRef, Study
 from indexscope.flows.study.inputs import ModelPlan
 from indexscope.storage.inputs.checkpoints import CheckpointFolder, CheckpointInfo, describe, resolve
 from indexscope.storage.store.store import Store
+from indexscope.tasks.common.edited import EditedModel, edited_info
 from indexscope.tasks.common.models import Checkpoint, Origin, ask, release
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def planned(study: Study) -> tuple[ModelPlan, ...]:
@@ -31,6 +39,8 @@ def planned(study: Study) -> tuple[ModelPlan, ...]:
 
 def _origin(study: Study, model: ModelRef) -> tuple[Origin, Path | None, CheckpointInfo | None]:
     """Where a model comes from, the folder of its tokenizer, and what it says of itself without being loaded."""
+    if model.edit is not None:
+        return _edited(study, model.name, model.edit)
     if model.path:
         folder = resolve(model.path)
         return CheckpointFolder(str(folder)), folder, describe(folder)
@@ -40,6 +50,33 @@ def _origin(study: Study, model: ModelRef) -> tuple[Origin, Path | None, Checkpo
     return own, resolve(model.tokenizer) if model.tokenizer else None, None
 
 
+def _edited(study: Study, name: str, edit: ModelEdit) -> tuple[Origin, Path | None, CheckpointInfo | None]:
+    """An edit of a checkpoint is tried on its modules alone; one of a loader's model when that is asked what it is."""
+    of = ModelRef.model_validate(edit.of) if edit.of else study.baseline
+    origin, folder, info = _origin(study, of)
+    change = edit.plain
+    if info is not None and isinstance(origin, CheckpointFolder):
+        with _naming(name):
+            info = edited_info(_skeleton(origin.folder), change, info)
+    return EditedModel(origin, change), folder, info
+
+
+@lru_cache(maxsize=2)
+def _skeleton(folder: str) -> PreTrainedModel:
+    from indexscope.storage.inputs.model_loading import load_skeleton
+
+    return load_skeleton(Path(folder))
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Say of ten variants of a model which one it was."""
+    try:
+        yield
+    except IndexscopeError as error:
+        raise IndexscopeError(f"{name}: {error.where}", error.reason, error.remedy) from error
+
+
 def _asked(study: Study, checkpoint: Checkpoint) -> CheckpointInfo:
     from indexscope.storage.inputs.own.told import remember, remembered
 
@@ -47,9 +84,8 @@ def _asked(study: Study, checkpoint: Checkpoint) -> CheckpointInfo:
     told = remembered(store, checkpoint.fingerprint)
     if told is None:
         try:
-            told = ask(checkpoint, study.extract)
-        except IndexscopeError as error:  # of ten variants of a model, which one
-            raise IndexscopeError(f"{checkpoint.name}: {error.where}", error.reason, error.remedy) from error
+            with _naming(checkpoint.name):
+                told = ask(checkpoint, study.extract)
         finally:
             release()
         remember(store, checkpoint.fingerprint, told)

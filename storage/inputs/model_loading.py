@@ -65,6 +65,25 @@ def load_model(path: Path, dtype: Dtype = "float32", device: str = "auto") -> Pr
     return model
 
 
+def load_skeleton(path: Path) -> PreTrainedModel:
+    """A checkpoint's model without its weights, on the meta device: it has its modules and their shapes.
+
+    Raises:
+        IndexscopeError: The folder is no checkpoint, or transformers cannot make its model.
+    """
+    from transformers import AutoConfig
+
+    config = read_config(path)
+    check_config(path, config)
+    try:
+        with quiet(), torch.device("meta"):
+            made: PreTrainedModel = _loader(config["model_type"]).from_config(AutoConfig.from_pretrained(path))
+    # A foreign configuration can fail anywhere inside transformers; the reason is in its own words.
+    except Exception as error:
+        raise _unloadable(path, error) from error
+    return made.eval()
+
+
 def resolve_device(device: str) -> str:
     """Name the device that a setting means: "auto" is CUDA where there is one, else the CPU.
 
@@ -151,10 +170,14 @@ def _from_pretrained(path: Path, family: str, dtype: torch.dtype) -> tuple[PreTr
     except Exception as error:
         if is_out_of_memory(error):
             raise _too_large(path, "cpu") from error
-        remedy = "check that it is a causal language model saved with save_pretrained"
-        raise IndexscopeError(path, f"cannot be loaded ({words(error)})", remedy) from error
+        raise _unloadable(path, error) from error
     model, info = loaded
     return model, info
+
+
+def _unloadable(path: Path, error: Exception) -> IndexscopeError:
+    remedy = "check that it is a causal language model saved with save_pretrained"
+    return IndexscopeError(path, f"cannot be loaded ({words(error)})", remedy)
 
 
 def _check_loading(path: Path, info: dict[str, Any], model: torch.nn.Module) -> None:

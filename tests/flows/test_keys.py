@@ -134,8 +134,10 @@ OTHER: dict[str, Any] = {
 BY_CONTENT = {"dataset.source", "dataset.column", "extract.device", "plugins"} | {
     f"{model}.{key}"
     for model in ("baseline", "candidates")
-    for key in ("path", "loader", "root", "weights", "arguments", "tokenizer", "selections", "format", "layers")
+    for key in ("path", "loader", "root", "weights", "arguments", "tokenizer", "selections", "format", "layers", "edit")
 }
+#: Settings that are told as one.
+WHOLE = ("gates", "edit")
 DUMP = {"name": "dump", "selections": "dump", "format": "npz"}
 #: They leave the data of this test as it is: lists of ids are not packed, and one file has no splits.
 WITHOUT_EFFECT = {"dataset.packing", "dataset.split"}
@@ -146,7 +148,7 @@ def leaves(model: type[BaseModel], prefix: str = "") -> list[str]:
     found = []
     for name, field in model.model_fields.items():
         inner = [part for part in (field.annotation, *getattr(field.annotation, "__args__", ())) if _is_model(part)]
-        nested = inner and name != "gates"
+        nested = inner and name not in WHOLE
         found += leaves(inner[0], f"{prefix}{name}.") if nested else [f"{prefix}{name}"]
     return found
 
