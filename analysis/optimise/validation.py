@@ -59,19 +59,19 @@ class Held:
     holds: bool
 
 
-def candidates(front: Sequence[Tried], goal: Goal) -> list[Tried]:
+def candidates(tried: Sequence[Tried], goal: Goal) -> list[Tried]:
     """What is tested, in the order of the tests: the least bound first, the cheapest last.
 
     Args:
-        front: What ran on all calibration samples and is not beaten there.
+        tried: What ran on all calibration samples.
         goal: What is looked for.
 
     Returns:
         At most `MOST`, all within the bound on calibration samples, each cheaper than the one before it.
     """
-    bound = {one.edit: one.loss.bound(goal.confidence) for one in front}
+    bound = {one.edit: one.loss.bound(goal.confidence) for one in tried}
     kept: list[Tried] = []
-    for one in sorted(front, key=lambda one: (one.cost, bound[one.edit])):
+    for one in sorted(tried, key=lambda one: (one.cost, bound[one.edit])):
         if bound[one.edit] <= goal.max_loss and (not kept or bound[one.edit] < bound[kept[-1].edit]):
             kept.append(one)
     if len(kept) > MOST:

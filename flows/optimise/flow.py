@@ -54,7 +54,7 @@ def only_baseline(study: Study, where: str) -> Study:
     """
     if study.baseline.selections:
         raise IndexscopeError(f"{where}: baseline", "is a dump of selections, which cannot be edited", "give a model")
-    if "edit" in study.baseline.model_fields_set:
+    if study.baseline.edit is not None:
         reason = "is an edit itself; a search starts from a model as it is"
         raise IndexscopeError(f"{where}: baseline", reason, "give the model without its edit")
     return study.model_copy(update={"candidates": (), "gates": (), "plugins": ()})
@@ -201,7 +201,7 @@ def _found(subject: _Subject) -> Found:
         title, run = others[name]
         run(arm(title))
     bootstrap = plan.given.comparison
-    chain = candidates(arms["search"].front, goal)
+    chain = candidates([one for one in arms["search"].tried.values() if one.full], goal)
     subject.screen.testing(len(chain))
     tests = validated(
         [(one.edit, evaluations.of(one.edit, split.held_out)) for one in chain], asked.max_loss, bootstrap

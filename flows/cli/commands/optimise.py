@@ -32,7 +32,7 @@ def optimise(
         typer.Option(metavar="NAMES", help="Searches to beat on the same budget: greedy, even, random, none."),
     ] = "greedy,even",
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where it goes; by default beside the study's report.")
+        str | None, typer.Option(metavar="FOLDER", help="Where it goes; by default beside the study's report.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Another seed draws other proposals.")] = 0,
     overrides: Overrides = None,
@@ -58,7 +58,7 @@ def optimise(
     raise typer.Exit(outcome.code)
 
 
-def _run(file: str | None, overrides: list[str], wanted: Any, out: Path | None) -> Any:
+def _run(file: str | None, overrides: list[str], wanted: Any, out: str | None) -> Any:
     from indexscope.flows.local_server import temporary_server
 
     with temporary_server() as server:
@@ -70,7 +70,7 @@ def _run(file: str | None, overrides: list[str], wanted: Any, out: Path | None) 
 
         title = file or "built-in study"
         study = load_study(file, overrides)
-        folder = f"{report_folder(study)}-optimised" if out is None else str(out)
+        folder = f"{report_folder(study)}-optimised" if out is None else out
         if "://" in folder:
             raise IndexscopeError(
                 folder, "is an address; a search keeps its runs in a local folder", "give --out FOLDER"
