@@ -10,7 +10,7 @@ from indexscope.analysis.plots.drawing import note
 from indexscope.analysis.plots.style import GRID, INK, MUTED, VERMILLION, legend_above, look, new_figure, styled
 
 #: Bounds above and below the bound on the loss that are shown.
-_ABOVE, _BELOW = 4.0, 1.5
+_ABOVE, _BELOW = 4.0, 0.8
 
 
 @styled

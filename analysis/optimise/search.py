@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -37,12 +37,14 @@ class Search:
         proposer: Proposes by a model of the loss.
         arm: Runs edits.
         seed: What is drawn.
+        costs: Costs by formula that were computed before.
     """
 
     space: Space
     proposer: Proposer
     arm: Arm
     seed: int = 0
+    costs: dict[Point, float] = field(default_factory=dict)
 
     def run(self, starts: Iterable[Edit] = ()) -> list[Tried]:
         """Search until the budget is spent, or until nothing new is proposed any more.
@@ -67,9 +69,15 @@ class Search:
             pass
         return self.arm.front
 
+    def _formula(self, point: Point) -> float:
+        """Cost by formula, of points that nobody has run: a cost that is measured would take a run."""
+        if point not in self.costs:
+            self.costs[point] = self.proposer.cost.relative(self.space.edit(point))
+        return self.costs[point]
+
     def _first(self) -> Sequence[Point]:
         """Changes on their own, those that save most, as many as a part of the budget holds."""
-        found = sorted(self.space.singles(), key=lambda point: self.arm.goal.cost(self.space.edit(point)))
+        found = sorted(self.space.singles(), key=self._formula)
         return found[: max(4, int(FIRST * self.arm.budget * len(self.arm.samples) / self.arm.rungs[0]))]
 
     def _rounds(self, random: np.random.Generator) -> None:
@@ -139,7 +147,7 @@ class Search:
         assert centre is not None
         around = self.proposer.features.of(centre)
         anchor = 0.0 if best is None else best.loss.mean
-        cost = 1.0 if best is None else best.cost
+        cost = self._formula(centre)
         close = list(islice(self.space.neighbours(centre), _WEIGHED))
         rows = matrix(self.proposer.features, close)
         gain = self._gains(rows - around, belief, anchor, cost, close, bound)
@@ -165,7 +173,7 @@ class Search:
         """What each point is expected to save: its saving times the probability that its loss is within the bound."""
         from scipy.special import ndtr
 
-        saved = np.array([cost - self.arm.goal.cost(self.space.edit(point)) for point in points])
+        saved = np.array([cost - self._formula(point) for point in points])
         loss = anchor + change @ belief.mean
         spread = np.sqrt(belief.spread(change) ** 2 + (0.1 * self._scale) ** 2)
         likely = ndtr((bound - self._margin() - loss) / spread)

@@ -178,3 +178,16 @@ def test_a_start_of_another_space_is_left_out_and_a_good_one_is_taken() -> None:
     assert arm.best is not None
     point = space.point(arm.best.edit)
     assert point == Point((Choice(point.choices[0].heads, 8), None, None)) and len(point.choices[0].heads) == 1  # type: ignore[union-attr]
+
+
+def test_a_cost_that_is_measured_is_measured_of_what_is_run_alone() -> None:
+    space = space_of(3)
+    cost, measured = cost_of(space), set[Edit]()
+
+    def clock(edit: Edit) -> float:
+        measured.add(edit)
+        return cost.relative(edit)
+
+    arm = Arm(Evaluations(Planted(space, typical(space))), range(16), Goal(0.005, clock), 12)
+    Search(space, Proposer(space, cost), arm).run()
+    assert measured == arm.tried.keys()
