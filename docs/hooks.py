@@ -20,7 +20,7 @@ BROUGHT = {
     "CHANGELOG.md": "changelog.md",
     "benchmarks/README.md": "benchmarks.md",
 }
-PICTURES = {"benchmarks/extraction.png": "extraction.png"}
+PICTURES = {f"benchmarks/{name}.png": f"{name}.png" for name in ("extraction", "optimise")}
 FENCE = re.compile(r"^((```+).*?^\2[^\n]*$)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?P<picture>!?)\[(?P<words>[^\]]*)\]\((?P<target>[^)\s]+)\)")
 

@@ -23,6 +23,7 @@ NAMES = [
     "analyze",
     "compare",
     "report",
+    "optimise",
     "figure",
     "serve",
     "apply",

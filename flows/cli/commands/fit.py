@@ -66,6 +66,6 @@ def _show(plan: FitPlan, finished: bool) -> None:
 COMMAND = Command(
     "fit",
     fit,
-    place=75,
+    place=76,
     examples=("indexscope fit fit.yaml --dry-run", "indexscope fit fit.yaml --set stages.dense=200"),
 )

@@ -1,0 +1,106 @@
+"""The command optimise: a cheaper edit of the baseline, found by running edits and tested on held-out samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from indexscope.flows.cli.declared import Command
+from indexscope.flows.cli.studies import File, Overrides
+
+
+def optimise(
+    file: File = None,
+    max_loss: Annotated[float, typer.Option(help="Loss that an edit may have, upper end of its interval.")] = 0.005,
+    loss: Annotated[
+        str, typer.Option(help="What is lost: nll (nats per token), output_kl (nats) or skill of the selection.")
+    ] = "nll",
+    cost: Annotated[
+        str,
+        typer.Option(help="What is saved: attention (FLOPs, indexers included), indexer, or latency (measured)."),
+    ] = "attention",
+    budget: Annotated[
+        str, typer.Option(metavar="N|TIME", help="Runs of all calibration samples, or a time: 40, 5min, 1h.")
+    ] = "40",
+    calibration: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of the samples that the search sees; the others test it.")
+    ] = 0.5,
+    baselines: Annotated[
+        str,
+        typer.Option(metavar="NAMES", help="Searches to beat on the same budget: greedy, even, random, none."),
+    ] = "greedy,even",
+    out: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Where it goes; by default beside the study's report.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed draws other proposals.")] = 0,
+    overrides: Overrides = None,
+) -> None:
+    """Search heads, k by layer, sharing and precision for the cheapest edit of the baseline within a bound on the loss.
+
+    Edits are run on calibration samples; the finds are tested on held-out ones. It resumes where it was stopped. The
+    last line on stdout is the folder, which holds optimised.yaml, a study of the finds, and optimised.md.
+    """
+    from indexscope.flows.optimise.settings import asked
+
+    wanted = asked(max_loss, loss, cost, budget, calibration, baselines, seed)
+    outcome = _run(None if file is None else str(file), list(overrides or []), wanted, out)
+    from indexscope.flows.errors import complain
+
+    complain(list(outcome.messages), outcome.code)
+    if outcome.folder is not None:
+        from indexscope.flows.engine.narrate import short
+
+        if outcome.told:
+            typer.echo(outcome.told)
+        typer.echo(short(outcome.folder))
+    raise typer.Exit(outcome.code)
+
+
+def _run(file: str | None, overrides: list[str], wanted: Any, out: str | None) -> Any:
+    from indexscope.flows.local_server import temporary_server
+
+    with temporary_server() as server:
+        from indexscope import IndexscopeError
+        from indexscope.flows.study.config import report_folder
+        from indexscope.flows.study.load import load_study
+        from indexscope.flows.study.preflight import check_prefect
+        from indexscope.storage.store.writable import refuse_unwritable
+
+        title = file or "built-in study"
+        study = load_study(file, overrides)
+        folder = f"{report_folder(study)}-optimised" if out is None else out
+        if "://" in folder:
+            raise IndexscopeError(
+                folder, "is an address; a search keeps its runs in a local folder", "give --out FOLDER"
+            )
+        refuse_unwritable(folder, "--out")
+        check_prefect()
+        server.settle()
+        from indexscope.flows.optimise.flow import only_baseline, optimise_flow
+        from indexscope.flows.optimise.split import divided
+        from indexscope.flows.study.outcome import Outcome
+        from indexscope.flows.study.plan import prepare_plan
+
+        plan = prepare_plan(only_baseline(study, title))
+        divided(plan.samples, wanted.calibration, title)
+        server.ready()
+        told = wanted.model_dump(mode="json")
+        where = str(Path(folder).resolve())
+        state: Any = optimise_flow(file=file, overrides=overrides, asked=told, out=where, return_state=True)
+    outcome = state.result(raise_on_failure=False)
+    if isinstance(outcome, Outcome):
+        return outcome
+    raise outcome if isinstance(outcome, BaseException) else RuntimeError(f"the flow ended {state.name}")
+
+
+COMMAND = Command(
+    "optimise",
+    optimise,
+    place=62,
+    examples=(
+        "indexscope optimise study.yaml --max-loss 0.005",
+        "indexscope optimise study.yaml --loss output_kl --cost indexer --budget 10min",
+    ),
+)

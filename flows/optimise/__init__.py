@@ -1,0 +1,1 @@
+"""`indexscope optimise`: a search for a cheaper edit, its validation, and what it writes."""
