@@ -255,3 +255,17 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> No
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
         DatasetSettings().seed = 3
+
+
+def test_what_is_held_out_and_what_is_trained_on_are_all_documents_once(tmp_path: Path) -> None:
+    rows = [{"input_ids": [number, number + 1, number + 2]} for number in range(0, 900, 3)]
+    (tmp_path / "data.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    settings = DatasetSettings(source=str(tmp_path / "data.jsonl"), samples=None)
+    every, train, held_out = (
+        {sample.input_ids for sample in load_samples(settings, None, 1000, part)}
+        for part in ("all", "train", "held_out")
+    )
+    assert len(every) == 300
+    assert train | held_out == every
+    assert not train & held_out
+    assert 10 <= len(held_out) <= 60
