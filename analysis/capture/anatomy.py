@@ -87,12 +87,13 @@ def _captured(source: CapturedModel) -> Anatomy:
     model, fitted, laid = source.model, indexers(source.model), selectors(source.model)
     heads = [*map(index_heads, fitted), *(selector.heads for selector in laid)]
     widths = [*map(index_dim, fitted), *(selector.dim for selector in laid)]
-    rounded = next((getattr(indexer, PRECISION) for indexer in fitted if hasattr(indexer, PRECISION)), None)
+    scorers = [selector.scorer for selector in laid if selector.scorer is not None]
+    rounded = next((getattr(one, PRECISION) for one in (*fitted, *scorers) if hasattr(one, PRECISION)), None)
     return Anatomy(
         run=lambda ids: model(input_ids=ids, use_cache=False),
         own=lambda: own_attention(model),
         whole=model,
-        indexers=[*fitted, *(selector.scorer for selector in laid if selector.scorer is not None)],
+        indexers=[*fitted, *scorers],
         attentions=list(dict.fromkeys(source.attentions.values())),
         index_heads=max(filter(None, heads), default=None),
         index_dim=next(filter(None, widths), None),

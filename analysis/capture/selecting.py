@@ -13,23 +13,33 @@ SELECTOR = "indexscope_selector"
 
 Carried = dict[Any, Any]
 """What selectors hand on within one forward of a sequence, from layer to layer and from chunk to chunk."""
+#: With a layer's index, where they leave its selection for layers that share it, and what it came from.
+SELECTED, OPERANDS = "selected", "operands"
 
 
 @runtime_checkable
 class Selector(Protocol):
-    """Chooses the keys of one layer.
+    """Chooses the keys of one layer."""
 
-    Attributes:
-        topk: Keys that it selects for a query at most.
-        heads: Indexer heads that it scores with; None where it scores nothing.
-        dim: Width of one.
-        scorer: Module that scores and is no indexer of the model's own: its parameters and time are an indexer's.
-    """
+    @property
+    def topk(self) -> int:
+        """Keys that it selects for a query at most."""
+        ...
 
-    topk: int
-    heads: int | None
-    dim: int | None
-    scorer: nn.Module | None
+    @property
+    def heads(self) -> int | None:
+        """Indexer heads that it scores with; None where it scores nothing."""
+        ...
+
+    @property
+    def dim(self) -> int | None:
+        """Width of one."""
+        ...
+
+    @property
+    def scorer(self) -> nn.Module | None:
+        """Module that scores and is no indexer of the model's own: its parameters and time are an indexer's."""
+        ...
 
     def choose(self, chunk: AttentionChunk, carried: Carried) -> AttentionChunk:
         """The chunk with this selection, within E_t, and the scores it comes from; the same however it is cut.

@@ -13,7 +13,7 @@ from indexscope.analysis.edits.check import check_edit
 from indexscope.analysis.edits.edit import SCORING, Block, Edit, Learned, Oracle, Random, Recent, TwoStage
 from indexscope.analysis.edits.heads import keep_heads
 from indexscope.analysis.edits.places import Place, places_of
-from indexscope.analysis.edits.scoring import watch_scoring
+from indexscope.analysis.edits.scoring import ROUNDED, mark_precision, watch_scoring
 from indexscope.analysis.edits.selectors import (
     BestBlocks,
     BestKeys,
@@ -24,6 +24,7 @@ from indexscope.analysis.edits.selectors import (
     Shared,
 )
 from indexscope.analysis.edits.sharing import NoSelection, SharedSelection, remember_selections, replace_indexer
+from indexscope.analysis.fitting.selector import SCORER
 
 
 def apply_edit(model: PreTrainedModel, edit: Edit) -> None:
@@ -58,16 +59,47 @@ def _change(model: PreTrainedModel, edit: Edit, undo: ExitStack) -> None:
         keep_heads(indexer, heads, undo)
     kind = edit.selector.kind
     for place in places.values():
-        topk = edit.topk_of(place.layer)
-        if place.indexer is not None and topk is not None:
-            undo.callback(setattr, place.indexer, "index_topk", place.indexer.index_topk)
-            place.indexer.index_topk = topk  # type: ignore[assignment]
-        if place.indexer is not None and (edit.precision is not None or isinstance(kind, TwoStage)):
-            watch_scoring(place.indexer, edit.precision, undo)
+        _change_indexer(place, edit, undo)
     if isinstance(kind, Learned):
         _share(places, edit, undo)
     else:
         _lay_over(places, edit, undo)
+
+
+def _change_indexer(place: Place, edit: Edit, undo: ExitStack) -> None:
+    """Set k and precision of one layer's indexer, and have it hand on what the selector asks for."""
+    topk, asked = edit.topk_of(place.layer), isinstance(edit.selector.kind, TwoStage)
+    if place.fitted is not None:
+        scorer = place.fitted.scorer
+        if topk is not None:
+            _set(place.fitted, "topk", topk, undo)
+        if edit.precision is not None:
+            _set(scorer, "rounding", ROUNDED[edit.precision], undo)
+            mark_precision(scorer, edit.precision, undo)
+        if asked:
+            _set(place.fitted, "hands_on", True, undo)
+    elif place.indexer is not None:
+        if topk is not None:
+            _set(place.indexer, "index_topk", topk, undo)
+        if edit.precision is not None or asked:
+            watch_scoring(place.indexer, edit.precision, undo)
+
+
+def _set(of: object, name: str, value: object, undo: ExitStack) -> None:
+    undo.callback(setattr, of, name, getattr(of, name))
+    setattr(of, name, value)
+
+
+def _lay(place: Place, selector: LaidOver, undo: ExitStack, keeps: bool = False) -> None:
+    """Lay a selector over a layer; what was fitted to it goes, unless the selector asks it."""
+    if place.fitted is None:
+        undo.callback(delattr, place.attention, SELECTOR)
+        setattr(place.attention, SELECTOR, selector)
+        return
+    _set(place.attention, SELECTOR, selector, undo)
+    if not keeps:
+        undo.callback(place.attention.add_module, SCORER, place.fitted.scorer)
+        delattr(place.attention, SCORER)
 
 
 def _share(places: dict[int, Place], edit: Edit, undo: ExitStack) -> None:
@@ -75,12 +107,16 @@ def _share(places: dict[int, Place], edit: Edit, undo: ExitStack) -> None:
     sources = edit.sources(places)
     for source in sorted({source for layer, source in sources.items() if source != layer}):
         indexer = places[source].indexer
-        assert indexer is not None
-        remember_selections(indexer, undo)
+        if indexer is not None and places[source].fitted is None:
+            remember_selections(indexer, undo)
     for layer, source in sources.items():
-        own = places[source].indexer
-        if source != layer and places[layer].indexer is not None and own is not None:
-            replace_indexer(places[layer].attention, SharedSelection(own), undo)
+        place, own = places[layer], places[source]
+        if source == layer or place.indexer is None or own.indexer is None:
+            continue
+        if place.fitted is not None:
+            _lay(place, Shared(layer=layer, topk=own.topk or 0, source=source), undo)
+        else:
+            replace_indexer(place.attention, SharedSelection(own.indexer), undo)
 
 
 def _lay_over(places: dict[int, Place], edit: Edit, undo: ExitStack) -> None:
@@ -92,10 +128,9 @@ def _lay_over(places: dict[int, Place], edit: Edit, undo: ExitStack) -> None:
         # A layer without an indexer in a model that has some takes an earlier layer's selection as it is.
         topk, last = (_topk(place, edit) or topk, layer) if selects else (topk, last)
         selector = _selector(place, edit, topk) if selects else Shared(layer=layer, topk=topk, source=last)
-        if place.indexer is not None and not (asks and selects):
+        if place.indexer is not None and place.fitted is None and not (asks and selects):
             replace_indexer(place.attention, NoSelection(), undo)
-        setattr(place.attention, SELECTOR, selector)
-        undo.callback(delattr, place.attention, SELECTOR)
+        _lay(place, selector, undo, keeps=asks and selects)
 
 
 def _topk(place: Place, edit: Edit) -> int | None:
@@ -105,7 +140,7 @@ def _topk(place: Place, edit: Edit) -> int | None:
         return kind.window + kind.sink
     if isinstance(kind, Block):
         return kind.size * kind.keep
-    return edit.topk_of(place.layer) or (None if place.indexer is None else int(place.indexer.index_topk))  # type: ignore[arg-type]
+    return edit.topk_of(place.layer) or place.topk
 
 
 def _selector(place: Place, edit: Edit, topk: int) -> LaidOver:
@@ -118,7 +153,11 @@ def _selector(place: Place, edit: Edit, topk: int) -> LaidOver:
         return RecentKeys(layer=layer, topk=topk, kind=kind)
     assert place.indexer is not None
     heads, dim = index_heads(place.indexer), index_dim(place.indexer)
+    scorer = None if place.fitted is None else place.fitted.scorer
     if isinstance(kind, Block):
-        return BestBlocks(layer=layer, topk=topk, heads=heads, dim=dim, kind=kind)
+        return BestBlocks(layer=layer, topk=topk, heads=heads, dim=dim, scorer=scorer, fitted=place.fitted, kind=kind)
     assert isinstance(kind, TwoStage)
-    return BlocksThenKeys(layer=layer, topk=topk, heads=heads, dim=dim, kind=kind, indexer=place.indexer)
+    own = place.indexer if place.fitted is None else None
+    return BlocksThenKeys(
+        layer=layer, topk=topk, heads=heads, dim=dim, scorer=scorer, fitted=place.fitted, kind=kind, indexer=own
+    )

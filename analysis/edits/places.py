@@ -11,6 +11,8 @@ from indexscope import IndexscopeError
 from indexscope.analysis.capture.families import KNOWN, family_of
 from indexscope.analysis.capture.indexer import indexers, is_indexer
 from indexscope.analysis.capture.interface import layer_of
+from indexscope.analysis.capture.selecting import selector_of
+from indexscope.analysis.fitting.selector import FittedSelector
 
 #: What configurations call layers that see a part of the context whatever anyone selects.
 LOCAL = ("sliding", "chunked")
@@ -23,12 +25,22 @@ class Place:
     Attributes:
         layer: Index of the layer.
         attention: Its attention module.
-        indexer: Its own indexer; None in a dense layer, and in one that shares an earlier layer's selection.
+        indexer: Its own indexer, or the scorer of one that was fitted to it; None in a dense layer, and in one that
+            shares an earlier layer's selection.
+        fitted: The selector that was laid over it with that scorer.
     """
 
     layer: int
     attention: nn.Module
     indexer: nn.Module | None
+    fitted: FittedSelector | None = None
+
+    @property
+    def topk(self) -> int | None:
+        """Keys that it selects for a query."""
+        if self.fitted is not None:
+            return self.fitted.topk
+        return None if self.indexer is None else int(self.indexer.index_topk)  # type: ignore[arg-type]
 
 
 def places_of(model: PreTrainedModel) -> dict[int, Place]:
@@ -62,12 +74,19 @@ def places_of(model: PreTrainedModel) -> dict[int, Place]:
                 "edit a model whose indexers score single tokens",
             )
         whole = {module: layer for module, layer in whole.items() if module in own}
-    places = {layer: Place(layer, module, own.get(module)) for module, layer in whole.items()}
+    places = {layer: _place(layer, module, own.get(module)) for module, layer in whole.items()}
     if not places:
         raise IndexscopeError(
             str(model.config.model_type), "has no layer that sees the whole context", "use another model"
         )
     return dict(sorted(places.items()))
+
+
+def _place(layer: int, attention: nn.Module, indexer: nn.Module | None) -> Place:
+    laid = selector_of(attention)
+    if isinstance(laid, FittedSelector):
+        return Place(layer, attention, laid.scorer, laid)
+    return Place(layer, attention, indexer)
 
 
 def _indexer(attention: nn.Module) -> nn.Module | None:

@@ -148,6 +148,12 @@ class _Scoring(WatchTopk):
         return super().__torch_function__(func, types, args, kwargs)
 
 
+def mark_precision(indexer: nn.Module, precision: Precision, undo: ExitStack) -> None:
+    """Have an indexer's cost count in a precision."""
+    setattr(indexer, PRECISION, precision)
+    undo.callback(delattr, indexer, PRECISION)
+
+
 def watch_scoring(indexer: nn.Module, precision: Precision | None, undo: ExitStack) -> None:
     """Round what an indexer multiplies from now on, and keep it until the indexer runs again.
 
@@ -157,8 +163,7 @@ def watch_scoring(indexer: nn.Module, precision: Precision | None, undo: ExitSta
         undo: Takes what ends it.
     """
     if precision is not None:
-        setattr(indexer, PRECISION, precision)
-        undo.callback(delattr, indexer, PRECISION)
+        mark_precision(indexer, precision, undo)
 
     def enter(*_: object) -> None:
         mode = _Scoring(precision)

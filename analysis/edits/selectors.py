@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from indexscope.analysis.capture.chunk import AttentionChunk, Entries
-from indexscope.analysis.capture.selecting import Carried
+from indexscope.analysis.capture.selecting import OPERANDS, SELECTED, Carried, Selector
 from indexscope.analysis.edits.edit import Block, Recent, TwoStage
-from indexscope.analysis.edits.scoring import operands_of
+from indexscope.analysis.edits.scoring import Operands, operands_of
 from indexscope.analysis.features.rows import AttentionRows
 
 
@@ -32,7 +32,7 @@ class LaidOver:
     def choose(self, chunk: AttentionChunk, carried: Carried) -> AttentionChunk:
         """The chunk with this selection, kept for the layers that share it."""
         chosen = self.chosen(chunk, carried)
-        carried[LaidOver, self.layer] = chosen.selected
+        carried[SELECTED, self.layer] = chosen.selected
         return chosen
 
     def chosen(self, chunk: AttentionChunk, carried: Carried) -> AttentionChunk:
@@ -52,7 +52,7 @@ class Shared(LaidOver):
 
     def chosen(self, chunk: AttentionChunk, carried: Carried) -> AttentionChunk:
         """See `LaidOver`."""
-        return _bare(chunk, carried[LaidOver, self.source] & chunk.eligible)
+        return _bare(chunk, carried[SELECTED, self.source] & chunk.eligible)
 
 
 class BestKeys(LaidOver):
@@ -93,14 +93,32 @@ class RecentKeys(LaidOver):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BestBlocks(LaidOver):
+class ByScores(LaidOver):
+    """What chooses by the index scores of the layer's own indexer, or of one that was fitted to it.
+
+    Attributes:
+        fitted: Gives the scores where the layer has no indexer of its own.
+    """
+
+    fitted: Selector | None = None
+
+    def scored(self, chunk: AttentionChunk, carried: Carried) -> tuple[AttentionChunk, torch.Tensor]:
+        """The chunk with index scores by key, -inf outside E_t, float32."""
+        if self.fitted is not None:
+            chunk = self.fitted.choose(chunk, carried)
+        assert chunk.scores is not None  # of a layer whose indexer runs
+        return chunk, chunk.scores.float().masked_fill(~chunk.eligible[:, 0], -torch.inf)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestBlocks(ByScores):
     """Whole blocks of keys, by the largest or the mean index score of their eligible keys; the query's own always."""
 
     kind: Block
 
     def chosen(self, chunk: AttentionChunk, carried: Carried) -> AttentionChunk:
         """See `LaidOver`; entries are the blocks, their scores the pooled ones."""
-        scores, size = _scores(chunk), self.kind.size
+        (chunk, scores), size = self.scored(chunk, carried), self.kind.size
         spread = _in_blocks(scores, size, -torch.inf)
         if self.kind.pool == "max":
             pooled = spread.amax(-1)
@@ -127,20 +145,21 @@ class BestBlocks(LaidOver):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlocksThenKeys(LaidOver):
+class BlocksThenKeys(ByScores):
     """Blocks by the index score of the mean of their indexer keys, then the k best keys in them.
 
     Attributes:
-        indexer: The layer's, under `watch_scoring`.
+        indexer: The layer's own, under `watch_scoring`.
     """
 
     kind: TwoStage
-    indexer: nn.Module
+    indexer: nn.Module | None
 
     def chosen(self, chunk: AttentionChunk, carried: Carried) -> AttentionChunk:
         """See `LaidOver`; scores of keys in dropped blocks are -inf, as they are not up for selection."""
-        scores, size = _scores(chunk), self.kind.block
-        found = operands_of(self.indexer)
+        (chunk, scores), size = self.scored(chunk, carried), self.kind.block
+        indexer = self.indexer
+        found = Operands(*carried[OPERANDS, chunk.layer]) if indexer is None else operands_of(indexer)
         count = -(-scores.shape[-1] // size)
         keys = _in_blocks(found.key.float().transpose(1, 2), size, 0.0)
         sizes = torch.full((count,), size, device=keys.device)
@@ -191,12 +210,6 @@ def scrambled(numbers: torch.Tensor) -> torch.Tensor:
     x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * -4658895280553007687  # 0xBF58476D1CE4E5B9
     x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * -7723592293110705685  # 0x94D049BB133111EB
     return (x ^ ((x >> 31) & ((1 << 33) - 1))) & mask
-
-
-def _scores(chunk: AttentionChunk) -> torch.Tensor:
-    """Index scores by key, -inf outside E_t, float32."""
-    assert chunk.scores is not None  # of a layer whose indexer runs
-    return chunk.scores.float().masked_fill(~chunk.eligible[:, 0], -torch.inf)
 
 
 def _bare(chunk: AttentionChunk, selected: torch.Tensor) -> AttentionChunk:

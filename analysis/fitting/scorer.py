@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,6 +51,10 @@ class LightningScorer(nn.Module):
     def __init__(self, shape: ScorerShape) -> None:
         super().__init__()
         self.shape = shape
+        #: Heads and width as they are now, under the names that transformers' indexers have.
+        self.n_heads, self.head_dim = shape.heads, shape.dim
+        #: What queries and keys are rounded to before they are multiplied; None leaves them.
+        self.rounding: Callable[[torch.Tensor], torch.Tensor] | None = None
         self.wq_b = nn.Linear(shape.query, shape.heads * shape.dim, bias=False)
         self.wk = nn.Linear(shape.hidden, shape.dim, bias=False)
         self.k_norm = nn.LayerNorm(shape.dim, eps=1e-6)
@@ -58,7 +63,7 @@ class LightningScorer(nn.Module):
     def keys(self, given: Inputs) -> torch.Tensor:
         """Keys of tokens, [batch, tokens, dim]."""
         keys: torch.Tensor = self.k_norm(self.wk(given.hidden.to(self.wk.weight.dtype)))
-        return self._rotated(keys, given, 0)
+        return self._rounded(self._rotated(keys, given, 0))
 
     def queries(self, given: Inputs) -> torch.Tensor:
         """Queries of tokens, [batch, tokens, heads, dim]."""
@@ -66,12 +71,13 @@ class LightningScorer(nn.Module):
         if found is None:
             raise ValueError("the attention has no query latent")
         flat: torch.Tensor = self.wq_b(found.to(self.wq_b.weight.dtype))
-        return self._rotated(flat.view(*flat.shape[:2], self.shape.heads, self.shape.dim), given, 1)
+        heads = flat.view(*flat.shape[:2], self.n_heads, self.head_dim)
+        return self._rounded(self._rotated(heads, given, 1))
 
     def weights(self, given: Inputs) -> torch.Tensor:
         """Head weights w of tokens, scaled by 1 / sqrt(heads), [batch, tokens, heads], float32."""
         found: torch.Tensor = self.weights_proj(given.hidden.to(self.weights_proj.weight.dtype))
-        return found.float().mul(self.shape.heads**-0.5)
+        return found.float().mul(self.n_heads**-0.5)
 
     def head_scores(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
         """Scores of the single heads after ReLU, [batch, queries, heads, keys], float32."""
@@ -86,12 +92,15 @@ class LightningScorer(nn.Module):
             keys: [batch, keys, dim].
         """
         queries, weights = self.queries(given), self.weights(given)
-        rows = max(1, MOST_SCORES // (keys.shape[0] * self.shape.heads * keys.shape[1]))
+        rows = max(1, MOST_SCORES // (keys.shape[0] * self.n_heads * keys.shape[1]))
         parts = [
             torch.matmul(weight.unsqueeze(-2), self.head_scores(query, keys)).squeeze(-2)
             for query, weight in zip(torch.split(queries, rows, 1), torch.split(weights, rows, 1), strict=True)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+    def _rounded(self, values: torch.Tensor) -> torch.Tensor:
+        return values if self.rounding is None else self.rounding(values.float())
 
     def _rotated(self, values: torch.Tensor, given: Inputs, heads: int) -> torch.Tensor:
         """Values [batch, tokens, (heads,) dim] with their first dimensions rotated."""

@@ -16,7 +16,7 @@ from indexscope.analysis.capture.chunk import AttentionChunk
 from indexscope.analysis.capture.families import Family, family_of
 from indexscope.analysis.capture.indexer import indexers, is_indexer
 from indexscope.analysis.capture.interface import running
-from indexscope.analysis.capture.selecting import SELECTOR, Carried, selector_of
+from indexscope.analysis.capture.selecting import OPERANDS, SELECTED, SELECTOR, Carried, selector_of
 from indexscope.analysis.fitting.fitted import FittedIndexer
 from indexscope.analysis.fitting.inlet import Inlet
 from indexscope.analysis.fitting.places import Places, places_of
@@ -34,13 +34,21 @@ class FittedSelector:
         scorer: The indexer of the layer.
         inlet: What reaches the layer's attention.
         topk: Keys of a query, at most.
+
+    Attributes:
+        hands_on: Whether queries, keys and head weights are left for what chooses by other rules from them.
     """
 
     def __init__(self, scorer: LightningScorer, inlet: Inlet, topk: int) -> None:
         self.inlet, self.topk = inlet, topk
         self.scorer: LightningScorer = scorer
-        self.heads: int | None = scorer.shape.heads
-        self.dim: int | None = scorer.shape.dim
+        self.dim: int | None = scorer.head_dim
+        self.hands_on = False
+
+    @property
+    def heads(self) -> int | None:
+        """Indexer heads that are left."""
+        return self.scorer.n_heads
 
     @torch.no_grad()
     def choose(self, chunk: AttentionChunk, carried: Carried) -> AttentionChunk:
@@ -58,9 +66,12 @@ class FittedSelector:
         heads = weights = None
         if running.head_scores:
             heads, weights = self.scorer.head_scores(self.scorer.queries(given), keys), self.scorer.weights(given)
+        if self.hands_on:
+            carried[OPERANDS, chunk.layer] = self.scorer.queries(given), keys, self.scorer.weights(given)
+        selected = carried[SELECTED, chunk.layer] = top(scores, self.topk).unsqueeze(1)
         return replace(
             chunk,
-            selected=top(scores, self.topk).unsqueeze(1),
+            selected=selected,
             scores=scores,
             entries=None,
             chosen=None,

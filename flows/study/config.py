@@ -94,8 +94,8 @@ class ModelRef(Frozen):
     )
     edit: ModelEdit | None = Field(
         None,
-        description="In place of a path, a change of the baseline's indexers, or `of` another model's: indexer_heads, "
-        "topk, share, precision, selector (docs/edits.md).",
+        description="In place of a path, a change of the baseline's indexers, or `of` another model's; beside a fitted "
+        "indexer, of that: indexer_heads, topk, share, precision, selector (docs/edits.md).",
     )
     name: Name = Field("", validate_default=False, description="What tables call it; by default the end of the path.")
 
@@ -121,6 +121,8 @@ class ModelRef(Frozen):
         if self.indexer and not self.path:
             raise ValueError("has a fitted indexer without a path; add the checkpoint that it was fitted to as path")
         given = [key for key in ("path", "loader", "selections", "edit") if getattr(self, key)]
+        if self.indexer and given == ["path", "edit"]:
+            given = ["path"]  # the edit is of the checkpoint under that indexer
         if len(given) != 1:
             both = f"both {_a(given[0])} and {_a(given[1])}" if given else "neither a path nor a loader"
             remedy = "give path, a checkpoint, or loader, FILE.py:FUNCTION of your own"
@@ -234,10 +236,6 @@ class Study(Frozen):
         if self.baseline.edit is not None and not self.baseline.edit.of:
             raise ValueError("has a baseline that is an edit of nothing; add `of`, the checkpoint to be edited, to it")
         edits = any(model.edit is not None and not model.edit.of for model in self.candidates)
-        if self.baseline.indexer and edits:
-            raise ValueError(
-                "has an edit of a baseline with a fitted indexer, which edits do not know; add `of`, a checkpoint"
-            )
         if self.baseline.selections and edits:
             raise ValueError(
                 "has an edit of a baseline that is selections; add `of`, the checkpoint to be edited, to it"

@@ -41,7 +41,7 @@ def planned(study: Study) -> tuple[ModelPlan, ...]:
 def _origin(study: Study, model: ModelRef) -> tuple[Origin, Path | None, CheckpointInfo | None]:
     """Where a model comes from, the folder of its tokenizer, and what it says of itself without being loaded."""
     if model.edit is not None:
-        return _edited(study, model.name, model.edit)
+        return _edited(study, model.name, model.edit, _edited_model(study, model, model.edit))
     if model.path:
         folder = resolve(model.path)
         info = describe(folder)
@@ -56,15 +56,23 @@ def _origin(study: Study, model: ModelRef) -> tuple[Origin, Path | None, Checkpo
     return own, resolve(model.tokenizer) if model.tokenizer else None, None
 
 
-def _edited(study: Study, name: str, edit: ModelEdit) -> tuple[Origin, Path | None, CheckpointInfo | None]:
-    """An edit of a checkpoint is tried on its modules alone; one of a loader's model when that is asked what it is."""
-    of = ModelRef.model_validate(edit.of) if edit.of else study.baseline
+def _edited(
+    study: Study, name: str, edit: ModelEdit, of: ModelRef
+) -> tuple[Origin, Path | None, CheckpointInfo | None]:
+    """An edit of a checkpoint is tried on its modules alone; of other models, when that is asked what it is."""
     origin, folder, info = _origin(study, of)
     change = edit.plain
-    if info is not None and isinstance(origin, CheckpointFolder):
-        with _naming(name):
-            info = edited_info(_skeleton(origin.folder), change, info)
-    return EditedModel(origin, change), folder, info
+    if info is None or not isinstance(origin, CheckpointFolder):
+        return EditedModel(origin, change), folder, None
+    with _naming(name):
+        return EditedModel(origin, change), folder, edited_info(_skeleton(origin.folder), change, info)
+
+
+def _edited_model(study: Study, model: ModelRef, edit: ModelEdit) -> ModelRef:
+    """What is edited: a checkpoint that the edit names, the one under this indexer, or the baseline."""
+    if edit.of:
+        return ModelRef.model_validate(edit.of)
+    return model.model_copy(update={"edit": None}) if model.indexer else study.baseline
 
 
 @lru_cache(maxsize=2)

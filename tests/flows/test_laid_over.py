@@ -61,11 +61,12 @@ FITTED = {"path": "models/dense", "indexer": "h2-d8", "topk": 6}
 
 def test_a_study_compares_a_dense_model_with_itself_under_a_fitted_indexer(dense: Path) -> None:
     best = {"name": "best", "edit": {"selector": "oracle", "topk": 6}}
-    file = written(dense, baseline="models/dense", candidates=[FITTED, best])
+    coarse = FITTED | {"name": "coarse", "edit": {"precision": "fp4", "indexer_heads": {0: [1]}, "share": "FS"}}
+    file = written(dense, baseline="models/dense", candidates=[FITTED, best, coarse])
     run = run_command("study", str(file))
     assert run.code == 0, run.err
     plan = make_plan(load_study(file))
-    assert [model.name for model in plan.models] == ["dense", "h2-d8", "best"]
+    assert [model.name for model in plan.models] == ["dense", "h2-d8", "best", "coarse"]
     found: dict[str, pl.DataFrame] = {}
     for node in plan.graph:
         if node.model is not None and node.step.name in ("extract", "profile"):
@@ -79,6 +80,8 @@ def test_a_study_compares_a_dense_model_with_itself_under_a_fitted_indexer(dense
     assert recall["best"] == pytest.approx(found["best.indexer"]["oracle_recall"].sum(), rel=1e-6)
     assert found["h2-d8.layers"]["index_topk"].to_list() == [6, 6]
     assert found["h2-d8.facts"]["indexer_parameters"][0] == 2 * (2 * 8 * 32 + 8 * 32 + 2 * 8 + 2 * 32)
+    assert found["coarse.layers"]["indexer_heads"].to_list() == [1, None]
+    assert found["coarse.facts"]["indexer_parameters"][0] == 8 * 32 + 8 * 32 + 2 * 8 + 32
     report = json.loads(next((dense / "reports").rglob("report.json")).read_text())
     costs = {row["model"]: row["value"] for row in report["metrics"] if row["name"] == "relative_cost"}
     assert costs["dense"] == 1.0 and costs["best"] < costs["h2-d8"]
