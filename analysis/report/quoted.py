@@ -14,6 +14,7 @@ from indexscope.analysis.report.spoken import Row, share
 
 #: Sentences are for a handful; the table of the ranking has the numbers of all.
 MOST = 12
+ROUNDING = 1e-5
 
 
 def quotes(report: ReportInput) -> tuple[str, ...]:
@@ -33,7 +34,7 @@ def _quote(report: ReportInput, page: ModelPage) -> str:
 def _parts(report: ReportInput, page: ModelPage) -> Iterator[str]:
     recall, cost = (_overall(report.own_metrics(page.name), name) for name in ("recall_of_oracle", "relative_cost"))
     if recall is not None:
-        yield f"{share(recall)} of the best choice's recall"
+        yield f"{_share(recall)} of the best choice's recall"
     if cost is not None:
         yield f"{percent(cost['value'])} of the cost of dense attention"
     loss = _overall(report.own_comparisons(page.name), "nll", "difference")
@@ -45,6 +46,12 @@ def _parts(report: ReportInput, page: ModelPage) -> Iterator[str]:
             "" if known(loss["ci_low"]) is None else f" ({style.span(loss['ci_low'], loss['ci_high'], signed=True)})"
         )
         yield f"{told}{around} nats against {plain(base.name)}"
+
+
+def _share(row: Row) -> str:
+    """A share with its interval, without one that is nothing but rounding, as the oracle's."""
+    low, high = known(row["ci_low"]), known(row["ci_high"])
+    return percent(row["value"]) if low is None or high is None or high - low < ROUNDING else share(row)
 
 
 def _overall(frame: pl.DataFrame, metric: str, value: str = "value") -> Row | None:

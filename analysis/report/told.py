@@ -35,7 +35,7 @@ def _numbers(report: ReportInput) -> list[str]:
     if len(report.candidates) > 1:
         rows = ranking_rows(report)
         more = len(rows) - _RANKED
-        shown = [(f"{row[0]}.", row[1], row[2], f"loss {row[3]}", f"FLOPs {row[5]}") for row in rows[:_RANKED]]
+        shown = [(f"{row[0]}.", row[1], row[2], f"loss {row[3]}", f"cost {row[5]}") for row in rows[:_RANKED]]
         return [*_aligned(shown, "rllll"), *([f"  and {more} more candidates"] if more > 0 else [])]
     pages = report.candidates or report.measured
     return [
