@@ -19,6 +19,7 @@ def _compute(job: Job, _: Store) -> Made:
     from indexscope.analysis.capture.layers import layer_facts
     from indexscope.analysis.capture.profile import profile_model
     from indexscope.analysis.features.attempt import Attempt
+    from indexscope.tasks.common.laid_over import fit_of
 
     settings = job.given.extract
     with running(job) as (source, journal, facts):
@@ -31,7 +32,7 @@ def _compute(job: Job, _: Store) -> Made:
             "layers": layers,
             "profile": profile_model(source, settings, journal, made, layers, found, tokens),
         }
-        return Made(tables, facts())
+        return Made(tables | fit_of(job.checkpoint), facts())
 
 
 STEP = Step(
@@ -44,6 +45,6 @@ STEP = Step(
     samples=lambda samples, given: samples,
     settings=_settings,
     version=version_of("indexscope.analysis.capture.profile", "PROFILE_VERSION"),
-    declares=("indexscope.analysis.capture.tables:PROFILED",),
+    declares=("indexscope.analysis.capture.tables:PROFILED", "indexscope.analysis.fitting.tables:LEARNED"),
     place=30,
 )

@@ -37,3 +37,5 @@ HELD_OUT = table_of(
     of(pl.Int32, "queries", queries="Queries looked at."),
     of(pl.Float64, "nats", "queries", kl="KL(head-mean attention || softmax I) over E_t."),
 )  # fmt: skip
+#: What a model under a fitted indexer brings along of its fit; no other model has these tables.
+LEARNED = {"fit_curves": CURVES, "fit_held_out": HELD_OUT}

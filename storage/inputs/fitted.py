@@ -27,6 +27,8 @@ from indexscope.storage.inputs.safetensors_header import read_header
 from indexscope.storage.store.files import TEMPORARY, Folder, make_folders, open_store
 from indexscope.storage.store.json_types import canonical_json, pretty_json
 
+#: Tables of the fit, beside the folders of its indexers.
+CURVES_FILE, HELD_OUT_FILE = "curves.parquet", "held_out.parquet"
 WEIGHTS, DESCRIPTION, CARD = "indexer.safetensors", "indexer.json", "MODEL_CARD.md"
 REMEDY = "give a folder that `indexscope fit` wrote, such as fitted/h4-d64"
 #: Version of the format.

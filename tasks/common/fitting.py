@@ -27,6 +27,8 @@ from indexscope.analysis.fitting.tables import CURVES, HELD_OUT
 from indexscope.analysis.fitting.train import Fitting
 from indexscope.storage.inputs.checkpoints import load_model, load_tokenizer
 from indexscope.storage.inputs.fitted import (
+    CURVES_FILE,
+    HELD_OUT_FILE,
     FittedParts,
     LayerParts,
     StoredIndexer,
@@ -40,7 +42,6 @@ from indexscope.storage.store.files import open_store
 from indexscope.storage.store.parquet import decode, encode
 
 STATE = "state.safetensors"
-CURVES_FILE, HELD_OUT_FILE = "curves.parquet", "held_out.parquet"
 WORK = ".work"
 
 

@@ -8,11 +8,22 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from indexscope import IndexscopeError
+from indexscope.foreign import reading
 from indexscope.storage.inputs.checkpoints import CheckpointFolder, CheckpointInfo, fingerprint
 from indexscope.storage.inputs.fingerprints import FingerprintMode
-from indexscope.storage.inputs.fitted import describe_fitted, fitted_fingerprint, load_fitted
+from indexscope.storage.inputs.fitted import (
+    CURVES_FILE,
+    HELD_OUT_FILE,
+    describe_fitted,
+    fitted_fingerprint,
+    load_fitted,
+)
 from indexscope.storage.store.json_types import JSON, canonical_json
+from indexscope.tasks.common.edited import EditedModel
+from indexscope.tasks.common.models import Checkpoint
 
 if TYPE_CHECKING:
     from indexscope.storage.inputs.model_loading import Dtype
@@ -59,6 +70,25 @@ class LaidOverModel:
     def told(self) -> AbstractContextManager[None]:
         """As of the checkpoint."""
         return self.origin.told()
+
+
+def fit_of(checkpoint: Checkpoint | None) -> dict[str, pl.DataFrame]:
+    """How the indexer that is laid over a model was fitted: the tables of `LEARNED`, as its fit left them beside it.
+
+    None of them for any other model, and for an indexer that was moved without them.
+    """
+    origin = None if checkpoint is None else checkpoint.origin
+    origin = origin.origin if isinstance(origin, EditedModel) else origin
+    if not isinstance(origin, LaidOverModel):
+        return {}
+    folder, name = Path(origin.indexer).parent, Path(origin.indexer).name
+    found = {}
+    for table, file in {"fit_curves": CURVES_FILE, "fit_held_out": HELD_OUT_FILE}.items():
+        if (folder / file).is_file():
+            with reading(folder / file, "move it away, or fit the indexer again"):
+                rows = pl.read_parquet(folder / file).filter(indexer=name)
+            found[table] = rows
+    return found
 
 
 def laid_over(

@@ -68,6 +68,7 @@ def report_input(
     from indexscope.analysis.comparison.compare import combine
     from indexscope.analysis.comparison.gates import evaluate
     from indexscope.analysis.comparison.tables import COMPARISONS
+    from indexscope.analysis.fitting.tables import LEARNED
     from indexscope.analysis.leaks import leaking
     from indexscope.analysis.report import ModelPage, ReportInput
     from indexscope.analysis.report.inputs import CAUSALITY_SCHEMA
@@ -91,7 +92,10 @@ def report_input(
             facts_of_dump = {"family": f"selections ({model.dump})"}
             pages.append(ModelPage(model.name, model.role, model.fingerprint, facts_of_dump, analyses, model.dump))
             continue
-        facts, audit = table("profile", "facts", model.name), table("audit", "audit", model.name)
+        made = store.read_unit(own["profile"], RESULT)
+        facts, audit = made["facts"], table("audit", "audit", model.name)
+        if learned := {name: made[name] for name in LEARNED if name in made}:
+            analyses["fitting"] = learned
         pages.append(ModelPage(model.name, model.role, model.fingerprint, facts.row(0, named=True), analyses))
         causality.append(_named(audit.select("passed", "max_logit_change"), model.name))
     all_metrics = pl.concat(metrics)

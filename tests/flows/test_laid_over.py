@@ -15,11 +15,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from indexscope.analysis.fitting.fitted import weights_of
 from indexscope.analysis.fitting.places import places_of, shape_at
 from indexscope.analysis.fitting.scorer import LightningScorer
+from indexscope.analysis.fitting.tables import CURVES, HELD_OUT
 from indexscope.flows.study.load import load_study
 from indexscope.flows.study.plan import make_plan
 from indexscope.storage.inputs.checkpoints import fingerprint
-from indexscope.storage.inputs.fitted import FittedParts, save_fitted
+from indexscope.storage.inputs.fitted import CURVES_FILE, HELD_OUT_FILE, FittedParts, save_fitted
 from indexscope.storage.inputs.model_loading import load_model
+from indexscope.storage.store.parquet import encode
+from tests.analysis.fitting.test_panel import planted
 from tests.flows.conftest import run_command
 
 
@@ -47,6 +50,11 @@ def dense(folder: Path) -> Path:
     told = {"format": 1, "heads": 2, "dim": 8, "topk": (6, 9), "layers": layers, "family": "llama",
             "model": fingerprint(folder / "models" / "dense")}  # fmt: skip
     save_fitted(folder / "h2-d8", FittedParts.model_validate(told), weights_of(scorers), "a card")
+    for name, table, rows in (
+        (CURVES_FILE, CURVES, planted()["fit_curves"]),
+        (HELD_OUT_FILE, HELD_OUT, planted()["fit_held_out"]),
+    ):
+        (folder / name).write_bytes(encode(rows, table))
     return folder
 
 
@@ -82,6 +90,11 @@ def test_a_study_compares_a_dense_model_with_itself_under_a_fitted_indexer(dense
     assert found["h2-d8.facts"]["indexer_parameters"][0] == 2 * (2 * 8 * 32 + 8 * 32 + 2 * 8 + 2 * 32)
     assert found["coarse.layers"]["indexer_heads"].to_list() == [1, None]
     assert found["coarse.facts"]["indexer_parameters"][0] == 8 * 32 + 8 * 32 + 2 * 8 + 32
+    assert found["h2-d8.fit_curves"].equals(planted()["fit_curves"])
+    assert found["coarse.fit_held_out"].equals(planted()["fit_held_out"])
+    assert "best.fit_curves" not in found and "dense.fit_curves" not in found
+    page = next((dense / "reports").rglob("report.html")).read_text()
+    assert "Its indexer was fitted in 40 steps" in page and "How fitted indexers learned" in page
     report = json.loads(next((dense / "reports").rglob("report.json")).read_text())
     costs = {row["model"]: row["value"] for row in report["metrics"] if row["name"] == "relative_cost"}
     assert costs["dense"] == 1.0 and costs["best"] < costs["h2-d8"]
