@@ -96,7 +96,7 @@ def learned_by_model(
             note(right, looked, "step", "recall_of_oracle", [], panel="recall", series=name)
     powers(left)
     left.set_ylabel("KL, nats")
-    right.set_ylabel("recall of the best choice's, held out")
+    right.set_ylabel("held-out recall (best choice = 1)")
     for axes in (left, right):
         axes.set_xlabel("step")
     legend_above(figure, [left])
