@@ -13,6 +13,11 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Machines differ by a factor of four, and a busy one is slower still: how long an example takes proves nothing.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 ROOMS = ("analysis", "flows", "storage", "tasks")
 

@@ -41,6 +41,21 @@ class AttentionLayer:
 
 
 @dataclass(frozen=True)
+class Staged:
+    """An indexer that scores whole blocks first, and keys in those that it keeps.
+
+    Attributes:
+        pair: FLOPs of one query and one key or block, 2 H_I d_I + 2 H_I.
+        block: Keys a block.
+        keys: Keys of the blocks that are kept.
+    """
+
+    pair: float
+    block: int
+    keys: int
+
+
+@dataclass(frozen=True)
 class Shape:
     """What the cost formulas need of a model.
 
@@ -52,6 +67,7 @@ class Shape:
         by_token: Whether the indexer, if there is one, is known to score single tokens. The formulas know no pools,
             blocks or compressed entries, nor code that nobody has read, so that without it nothing is counted.
         indexer_time: What an operation of the indexer counts where its precision does, relative to one in bf16.
+        staged: Indexers that score blocks before keys, which are not in ``indexer_pair``.
     """
 
     attention: tuple[AttentionLayer, ...]
@@ -60,6 +76,7 @@ class Shape:
     top_k: int | None
     by_token: bool = True
     indexer_time: float = 1.0
+    staged: tuple[Staged, ...] = ()
 
     @property
     def has_formula(self) -> bool:
@@ -98,6 +115,10 @@ class Flops:
     dense_attention: Array
 
 
+#: What the table ``layers`` says of a layer's own indexer.
+_INDEXER = ("indexer_heads", "indexer_dim", "scored_block", "scored_keys")
+
+
 def shape(facts: pl.DataFrame, layers: pl.DataFrame | None = None, sparse: int = 0) -> Shape:
     """Read the shape off a model's facts.
 
@@ -108,7 +129,7 @@ def shape(facts: pl.DataFrame, layers: pl.DataFrame | None = None, sparse: int =
             indexers.
     """
     row: dict[str, Any] = facts.row(0, named=True)
-    own: list[tuple[int | None, int | None]] = []
+    own: list[tuple[int | None, ...]] = []
     if layers is not None and not layers.is_empty():
         found = tuple(
             AttentionLayer(
@@ -121,21 +142,23 @@ def shape(facts: pl.DataFrame, layers: pl.DataFrame | None = None, sparse: int =
             )
             for one in layers.iter_rows(named=True)
         )
-        own = [(one.get("indexer_heads"), one.get("indexer_dim")) for one in layers.iter_rows(named=True)]
+        own = [tuple(map(one.get, _INDEXER)) for one in layers.iter_rows(named=True)]
     else:
         selecting, latent = sparse or row["indexer_layers"] or 0, _latent_pair(row)
         found = tuple(
             AttentionLayer(_pair(row), None, layer < selecting, latent=latent) for layer in range(row["layers"])
         )
-    if not any(heads for heads, _ in own):
-        own = [(row["indexer_heads"], row["indexer_dim"])] * (row["indexer_layers"] or 0)
+    if not any(heads for heads, *_ in own):
+        own = [(row["indexer_heads"], row["indexer_dim"], None, None)] * (row["indexer_layers"] or 0)
+    pairs = [(2.0 * (heads or 0) * ((dim or 0) + 1), block, keys) for heads, dim, block, keys in own]
     return Shape(
         attention=found,
-        indexer_pair=sum(2.0 * (heads or 0) * ((dim or 0) + 1) for heads, dim in own),
+        indexer_pair=sum(pair for pair, block, keys in pairs if not (block and keys)),
         indexer_token=2.0 * (row["indexer_parameters"] or 0),
         top_k=row["index_topk"],
         by_token=row["index_topk"] is None or row["entry"] == "token",
         indexer_time=TIME.get(row["indexer_precision"], 1.0),
+        staged=tuple(Staged(pair, block, keys) for pair, block, keys in pairs if block and keys),
     )
 
 
@@ -169,12 +192,23 @@ def attended_pairs(lengths: ArrayLike, limit: int | None, chunk: int | None = No
     return np.asarray(k * (k + 1) / 2 + (length - k) * k)
 
 
+def block_pairs(lengths: ArrayLike, block: int) -> Array:
+    """Pairs of a query and a block of keys up to it, the one it lies in among them.
+
+    >>> float(block_pairs(5, 2))
+    9.0
+    """
+    length = np.asarray(lengths, dtype=np.float64)
+    whole = length // block
+    return np.asarray(block * whole * (whole + 1) / 2 + (length - whole * block) * (whole + 1))
+
+
 def flops(model: Shape, lengths: ArrayLike, convention: Convention = SERVED) -> Flops:
     """FLOPs of one prefill at each length L.
 
     Layers without a window have L (L + 1) / 2 eligible pairs, those with one the sum over t of min(t + 1, window), and
     those with chunks of c keys the sum over t of t mod c + 1; of these, sparse layers attend the selected, sum over t
-    of min(n_t, k). An indexer scores every earlier key.
+    of min(n_t, k). An indexer scores every earlier key; one that scores blocks first, these and the keys in those kept.
 
     Args:
         model: The model's shape.
@@ -194,5 +228,7 @@ def flops(model: Shape, lengths: ArrayLike, convention: Convention = SERVED) -> 
         dense = dense + pair * attended_pairs(length, layer.window, layer.chunk)
         own = own + sparse * attended_pairs(length, limit, layer.chunk)
     indexer = model.indexer_token * length + model.indexer_pair * attended_pairs(length, None)
+    for one in model.staged:
+        indexer = indexer + one.pair * (block_pairs(length, one.block) + attended_pairs(length, one.keys))
     indexer = model.indexer_weight(convention) * indexer
     return Flops(indexer=indexer, attention=own, dense_attention=dense)

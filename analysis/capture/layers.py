@@ -43,7 +43,7 @@ def layer_facts(model: nn.Module | Traceable | Source) -> pl.DataFrame:
         latent_key_width and latent_value_width (of latents that all heads share; null where none are known), window and
         attention_chunk (keys; both null where every earlier key is eligible), selects (whether the layer attends to
         the selection of an indexer, its own or a shared one), indexer_heads and indexer_dim (of the layer's own
-        indexer), index_topk (of its selection).
+        indexer), index_topk (of its selection), scored_block and scored_keys (where blocks are scored before keys).
     """
     source = as_source(model)
     config = getattr(getattr(source, "model", None), "config", None)
@@ -122,7 +122,14 @@ def _add_indexers(seen: Mapping[int, dict[str, object]], modules: Mapping[int, n
             "indexer_heads": heads,
             "indexer_dim": dim,
             "index_topk": topk if seen[layer]["selects"] else None,
+            **dict(zip(("scored_block", "scored_keys"), _stages(modules.get(layer)), strict=True)),
         }
+
+
+def _stages(attention: nn.Module | None) -> tuple[int | None, int | None]:
+    """Keys of a block, and of all kept blocks, where blocks are scored before keys."""
+    laid = None if attention is None else selector_of(attention)
+    return (None, None) if laid is None else laid.stages
 
 
 def _own_indexer(attention: nn.Module) -> tuple[int | None, int | None, int | None]:

@@ -37,6 +37,11 @@ class Selector(Protocol):
         ...
 
     @property
+    def stages(self) -> tuple[int | None, int | None]:
+        """Keys of a block, and of all kept blocks, where blocks are scored before keys; None where all keys are."""
+        ...
+
+    @property
     def scorer(self) -> nn.Module | None:
         """Module that scores and is no indexer of the model's own: its parameters and time are an indexer's."""
         ...

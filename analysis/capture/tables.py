@@ -60,6 +60,12 @@ LAYERS = table_of(
         index_topk="Entries that the layer's selection may hold for a query, a shared one included; null where the "
         "layer does not select, and where it is not known.",
     ),
+    of(
+        pl.Int32,
+        "keys",
+        scored_block="Keys of the blocks of which whole ones are scored first; null where every key is scored.",
+        scored_keys="Keys in the blocks that are kept, which are scored then; null as for the block.",
+    ),
 )
 PROFILE = table_of(
     "component, length",

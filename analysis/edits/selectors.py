@@ -29,6 +29,11 @@ class LaidOver:
     dim: int | None = None
     scorer: nn.Module | None = None
 
+    @property
+    def stages(self) -> tuple[int | None, int | None]:
+        """See `indexscope.analysis.capture.selecting.Selector`."""
+        return None, None
+
     def choose(self, chunk: AttentionChunk, carried: Carried) -> AttentionChunk:
         """The chunk with this selection, kept for the layers that share it."""
         chosen = self.chosen(chunk, carried)
@@ -154,6 +159,11 @@ class BlocksThenKeys(ByScores):
 
     kind: TwoStage
     indexer: nn.Module | None
+
+    @property
+    def stages(self) -> tuple[int | None, int | None]:
+        """See `indexscope.analysis.capture.selecting.Selector`."""
+        return self.kind.block, self.kind.block * self.kind.keep
 
     def chosen(self, chunk: AttentionChunk, carried: Carried) -> AttentionChunk:
         """See `LaidOver`; scores of keys in dropped blocks are -inf, as they are not up for selection."""

@@ -106,7 +106,8 @@ def break_even_length(model: Shape, convention: Convention = SERVED) -> int | No
         cheap[layer.top_k or model.top_k] += Fraction(layer.pair_as(convention.sparse_latent))
     weight = Fraction(model.indexer_weight(convention))
     pair, token = weight * Fraction(model.indexer_pair), weight * Fraction(model.indexer_token)
-    if dear <= pair:
+    # Beyond the keys that are kept, blocks alone grow with the square.
+    if dear <= pair + sum(weight * Fraction(one.pair) / one.block for one in model.staged):
         return None
 
     def saved(length: int) -> Fraction:
@@ -114,6 +115,11 @@ def break_even_length(model: Shape, convention: Convention = SERVED) -> int | No
         for k, cost in cheap.items():
             few = min(k, length)
             attended += cost * (Fraction(few * (few + 1), 2) + (length - few) * few)
+        for one in model.staged:
+            few, whole = min(one.keys, length), length // one.block
+            blocks = Fraction(one.block * whole * (whole + 1), 2) + (length - whole * one.block) * (whole + 1)
+            keys = Fraction(few * (few + 1), 2) + (length - few) * few
+            attended += weight * Fraction(one.pair) * (blocks + keys)
         return (dear - pair) * length * (length + 1) / 2 - attended - token * length
 
     enough = 1

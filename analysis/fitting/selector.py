@@ -46,6 +46,11 @@ class FittedSelector:
         self.hands_on = False
 
     @property
+    def stages(self) -> tuple[int | None, int | None]:
+        """See `indexscope.analysis.capture.selecting.Selector`."""
+        return None, None
+
+    @property
     def heads(self) -> int | None:
         """Indexer heads that are left."""
         return self.scorer.n_heads

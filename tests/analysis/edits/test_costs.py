@@ -18,7 +18,7 @@ from indexscope.analysis.fitting.fitted import FittedIndexer, weights_of
 from indexscope.analysis.fitting.places import places_of, shape_at
 from indexscope.analysis.fitting.scorer import LightningScorer
 from indexscope.analysis.fitting.selector import lay_over
-from indexscope.analysis.flops import AttentionLayer, Shape, flops, shape
+from indexscope.analysis.flops import AttentionLayer, Shape, Staged, flops, shape
 from indexscope.analysis.settings import ExtractSettings
 from tests.analysis.capture.tiny_architectures import tiny
 from tests.analysis.capture.tiny_families import FAMILIES
@@ -106,12 +106,14 @@ def test_what_is_counted_of_an_edited_model_is_what_it_executes() -> None:
     st.lists(st.tuples(st.integers(1, 40), st.integers(1, 30), st.integers(1, 60)), min_size=1, max_size=4),
     st.integers(0, 60),
     st.integers(0, 200),
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 8), st.integers(1, 40)), max_size=2),
 )
 def test_layers_of_different_k_break_even_where_a_search_says(
-    layers: list[tuple[int, int, int]], pair: int, token: int
+    layers: list[tuple[int, int, int]], pair: int, token: int, staged: list[tuple[int, int, int]]
 ) -> None:
     made = tuple(AttentionLayer(float(dense), None, True, latent=float(own), top_k=k) for dense, own, k in layers)
-    model = Shape(made, float(pair), float(token), 7)
+    first = tuple(Staged(float(one), block, keys) for one, block, keys in staged)
+    model = Shape(made, float(pair), float(token), 7, staged=first)
     convention = SERVED.__class__("as served", True, False, False, "")
     found = break_even_length(model, convention)
 
@@ -119,13 +121,22 @@ def test_layers_of_different_k_break_even_where_a_search_says(
         spent = flops(model, [float(length)], convention)
         return float(spent.dense_attention[0] - spent.attention[0] - spent.indexer[0])
 
-    if sum(dense for dense, _, _ in layers) <= pair:
+    if sum(dense for dense, _, _ in layers) <= pair + sum(one / block for one, block, _ in staged):
         assert found is None
         assert all(saved(length) <= 0 for length in range(1, 200))
     else:
         assert found is not None
         assert saved(found) > 0
         assert all(saved(length) <= 0 for length in range(1, min(found, 400)))
+
+
+def test_blocks_that_are_scored_first_spare_the_keys_in_the_others() -> None:
+    facts, layers, found = told(Edit(selector={"two_stage": {"block": 4, "keep": 3}}))
+    assert layers.select("scored_block", "scored_keys").rows() == [(4, 12)] * 3
+    scored = sum(-(-n // 4) + min(n, 12) for n in range(1, 101))
+    spent = flops(found, [100.0], EXPANDED)
+    assert spent.indexer[0] == 2 * facts["indexer_parameters"] * 100 + 3 * 2 * 8 * (WIDTH + 1) * scored
+    assert flops(told(Edit())[2], [100.0], EXPANDED).indexer[0] > spent.indexer[0]
 
 
 def test_a_fitted_indexer_counts_as_one_of_the_models_own() -> None:
