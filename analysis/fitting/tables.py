@@ -14,7 +14,7 @@ CURVES = table_of(
     "step, indexer, layer",
     "step indexer layer",
     _STEP,
-    of(pl.String, stage="dense or sparse."),
+    of(pl.String, stage="Stage of the step: dense or sparse."),
     _INDEXER,
     of(pl.Int32, "keys", topk="Keys that the body attended to; null in the dense stage."),
     of(pl.Float64, "nats", kl="KL(head-mean attention || softmax I) over E_t, in the sparse stage over S_t."),

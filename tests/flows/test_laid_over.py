@@ -24,6 +24,7 @@ from indexscope.storage.inputs.model_loading import load_model
 from indexscope.storage.store.parquet import encode
 from tests.analysis.fitting.test_panel import planted
 from tests.flows.conftest import run_command
+from tests.flows.test_described import LEARNED, described_tables
 
 
 @pytest.fixture
@@ -90,6 +91,7 @@ def test_a_study_compares_a_dense_model_with_itself_under_a_fitted_indexer(dense
     assert found["h2-d8.facts"]["indexer_parameters"][0] == 2 * (2 * 8 * 32 + 8 * 32 + 2 * 8 + 2 * 32)
     assert found["coarse.layers"]["indexer_heads"].to_list() == [1, None]
     assert found["coarse.facts"]["indexer_parameters"][0] == 8 * 32 + 8 * 32 + 2 * 8 + 32
+    assert described_tables(dense / ".indexscope") > LEARNED
     assert found["h2-d8.fit_curves"].equals(planted()["fit_curves"])
     assert found["coarse.fit_held_out"].equals(planted()["fit_held_out"])
     assert "best.fit_curves" not in found and "dense.fit_curves" not in found

@@ -30,7 +30,7 @@ def test_a_study_is_timed_at_its_own_lengths_within_a_share_of_all_its_samples(m
     monkeypatch.setattr("indexscope.analysis.capture.repeats.NARROW", 0.0)
     samples = [Sample(index, f"document {index}", (1,) * (40 if index == 29 else 20)) for index in range(30)]
     given: Any = SimpleNamespace(extract=ExtractSettings(profile_repeats=1))
-    job: Any = SimpleNamespace(given=given, samples=Parcel(STEP.samples(samples, given)))
+    job: Any = SimpleNamespace(given=given, samples=Parcel(STEP.samples(samples, given)), checkpoint=None)
     made = STEP.compute(job, None)  # type: ignore[arg-type]
     rows = made.tables["profile"].filter(pl.col("component") == "model")
     assert (rows["length"].to_list(), rows["repeats"].to_list(), made.facts["notes"]) == ([10, 20, 40], [1] * 3, [])

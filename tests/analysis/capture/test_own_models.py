@@ -293,7 +293,7 @@ def test_the_cost_of_code_that_nobody_has_read_has_no_formula_but_what_is_measur
     by_formula = {"indexer_flops", "attention_flops", "dense_attention_flops", "relative_cost", "break_even_length"}
     known = {name for name in by_formula if values.get(name) is not None}
     # without a selection, pairs need no reading of the code, but widths
-    assert known == ({"attention_flops", "dense_attention_flops"} if kind == "dense" else set())
+    assert known == ({"attention_flops", "dense_attention_flops", "relative_cost"} if kind == "dense" else set())
     assert found["projection"].is_empty() == (kind != "dense") and found["conventions"].is_empty()
 
 
