@@ -20,6 +20,8 @@ from indexscope.flows.engine.narrate import say, short
 from indexscope.flows.engine.progress import REFUSALS
 from indexscope.flows.fitting.plan import FitPlan
 from indexscope.flows.fitting.sweep import write_sweep
+from indexscope.storage.store.files import make_folders
+from indexscope.storage.store.locks import run_lock
 from indexscope.tasks.common.fitting import (
     WORK,
     Job,
@@ -70,8 +72,16 @@ _ready: dict[str, FitPlan] = {}
 def fit_indexers(plan: FitPlan) -> None:
     """Train, measure and write the indexers of a sweep; an interrupted run goes on from its last checkpoint."""
     _ready[plan.key] = plan
+    make_folders(plan.out)
+    lock = plan.out / ".lock"
     try:
-        fit_flow(plan.fit.model, plan.fit.out, [size.name for size in plan.fit.indexers], plan.key)
+        with run_lock(lock, "wait until it ends, or choose another `out`"):
+            try:
+                fit_flow(plan.fit.model, plan.fit.out, [size.name for size in plan.fit.indexers], plan.key)
+            finally:
+                if list(plan.out.iterdir()) == [lock]:  # it failed before it wrote anything
+                    lock.unlink()
+                    plan.out.rmdir()
     finally:
         del _ready[plan.key]
 

@@ -13,7 +13,7 @@ from indexscope.errors import IndexscopeError
 from indexscope.foreign import words
 from indexscope.storage.store.files import make_folders
 from indexscope.storage.store.json_types import JSON
-from indexscope.storage.store.locks import file_lock
+from indexscope.storage.store.locks import run_lock
 
 
 class Lines:
@@ -43,7 +43,10 @@ def open_lines(path: Path) -> Iterator[Lines]:
     """
     try:
         make_folders(path.parent)
-        with file_lock(path.with_suffix(".lock")), path.open("a+b") as file:
+        with (
+            run_lock(path.with_suffix(".lock"), "wait until it ends, or choose another folder"),
+            path.open("a+b") as file,
+        ):
             file.seek(0)
             content = file.read()
             whole = content[: content.rfind(b"\n") + 1]

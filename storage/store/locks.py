@@ -23,6 +23,29 @@ HELD = {errno.EACCES, errno.EAGAIN}
 
 
 @contextlib.contextmanager
+def run_lock(path: Path, remedy: str) -> Iterator[None]:
+    """Hold a lock for a whole run: whoever comes second is refused at once, not kept waiting for hours.
+
+    Args:
+        path: The lock's file, which stays behind, empty.
+        remedy: What the second one can do.
+
+    Raises:
+        IndexscopeError: Another process holds it.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if not _try(descriptor):
+            raise IndexscopeError(path.parent, "is being written by another run", remedy)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
 def file_lock(path: Path) -> Iterator[None]:
     """Hold an exclusive lock between threads and processes of this machine; wait for it if need be.
 
@@ -44,15 +67,17 @@ def file_lock(path: Path) -> Iterator[None]:
 
 def _acquire(descriptor: int, path: Path) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in HELD:
-                return  # some network filesystems have no locks; what remains is protected by checksums
-        else:
-            return
+    while not _try(descriptor):
         if time.monotonic() > deadline:
             reason = f"has been locked by another process for {WAIT_SECONDS:.0f} s"
             raise IndexscopeError(path, reason, "end that process if it is stopped, and run the study again")
         time.sleep(POLL_SECONDS)
+
+
+def _try(descriptor: int) -> bool:
+    """Whether the lock is ours now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in HELD  # some network filesystems have no locks; checksums protect what remains
+    return True

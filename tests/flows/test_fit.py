@@ -26,6 +26,7 @@ from indexscope.flows.study.load import load_study
 from indexscope.flows.study.plan import make_plan as make_study_plan
 from indexscope.storage.inputs.checkpoints import load_model
 from indexscope.storage.inputs.fitted import load_fitted
+from indexscope.storage.store.locks import run_lock
 from indexscope.tasks.common.fitting import STATE, fitted_of, train_indexers
 from tests.flows.conftest import run_command
 from tests.tiny import save_model
@@ -253,3 +254,12 @@ def test_a_damaged_indexer_is_refused_in_one_line(finished: Path, tmp_path: Path
     refused("holds no fitted indexer")
     shutil.rmtree(folder)
     refused("does not exist")
+
+
+def test_two_fits_do_not_write_into_one_folder(tmp_path: Path) -> None:
+    file = made(tmp_path)
+    (tmp_path / "fitted").mkdir()
+    with run_lock(tmp_path / "fitted" / ".lock", "-"):
+        run = run_command("fit", str(file))
+    assert run.code == 2 and len(run.err) == 1 and "is being written by another run" in run.err[0], run.err
+    assert [path.name for path in (tmp_path / "fitted").iterdir()] == [".lock"]
