@@ -112,33 +112,28 @@ def layer_widths(chunk: AttentionChunk, modules: Mapping[int, nn.Module]) -> dic
 
 
 def _add_indexers(seen: Mapping[int, dict[str, object]], modules: Mapping[int, nn.Module], most: int | None) -> None:
-    """Heads, width and k of each layer's selection; a layer that shares has the k of the one before it."""
-    topk = None
+    """Heads, width, k and stages of each layer's selection; a layer that shares has the k of the one before it."""
+    topk: object = None
     for layer in sorted(seen):
-        heads, dim, own = _own_indexer(modules[layer]) if layer in modules else (None, None, most)
+        own = _own_indexer(modules[layer]) if layer in modules else (None, None, most, None, None)
         if seen[layer]["selects"]:
-            topk = own or topk
-        seen[layer] |= {
-            "indexer_heads": heads,
-            "indexer_dim": dim,
-            "index_topk": topk if seen[layer]["selects"] else None,
-            **dict(zip(("scored_block", "scored_keys"), _stages(modules.get(layer)), strict=True)),
-        }
+            topk = own[2] or topk
+        seen[layer] |= dict(zip(_INDEXER, own, strict=True))
+        seen[layer]["index_topk"] = topk if seen[layer]["selects"] else None
 
 
-def _stages(attention: nn.Module | None) -> tuple[int | None, int | None]:
-    """Keys of a block, and of all kept blocks, where blocks are scored before keys."""
-    laid = None if attention is None else selector_of(attention)
-    return (None, None) if laid is None else laid.stages
+#: What `_own_indexer` tells.
+_INDEXER = ("indexer_heads", "indexer_dim", "index_topk", "scored_block", "scored_keys")
 
 
-def _own_indexer(attention: nn.Module) -> tuple[int | None, int | None, int | None]:
-    """Heads, width and k of what selects in an attention module."""
+def _own_indexer(attention: nn.Module) -> tuple[int | None, ...]:
+    """Heads, width, k, and keys of a block and of all kept blocks, of what selects in an attention module."""
     laid = selector_of(attention)
-    found = next((module for module in attention.modules() if is_indexer(module)), None)
     if laid is not None:
-        return laid.heads, laid.dim, laid.topk
-    return (None, None, None) if found is None else (index_heads(found), index_dim(found), index_topk(found))
+        return (laid.heads, laid.dim, laid.topk, *laid.stages)
+    found = next((module for module in attention.modules() if is_indexer(module)), None)
+    known = (None,) * 3 if found is None else (index_heads(found), index_dim(found), index_topk(found))
+    return (*known, None, None)
 
 
 def _declared(config: object, names: Sequence[str]) -> int | None:

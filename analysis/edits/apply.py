@@ -7,12 +7,14 @@ from contextlib import ExitStack, contextmanager
 
 from transformers import PreTrainedModel
 
+from indexscope.analysis.capture.families import Family, family_of
 from indexscope.analysis.capture.indexer import index_dim, index_heads
 from indexscope.analysis.capture.selecting import SELECTOR
 from indexscope.analysis.edits.check import check_edit
 from indexscope.analysis.edits.edit import SCORING, Block, Edit, Learned, Oracle, Random, Recent, TwoStage
 from indexscope.analysis.edits.heads import keep_heads
 from indexscope.analysis.edits.places import Place, places_of
+from indexscope.analysis.edits.putting import put
 from indexscope.analysis.edits.scoring import ROUNDED, mark_precision, watch_scoring
 from indexscope.analysis.edits.selectors import (
     BestBlocks,
@@ -23,8 +25,8 @@ from indexscope.analysis.edits.selectors import (
     RecentKeys,
     Shared,
 )
-from indexscope.analysis.edits.sharing import NoSelection, SharedSelection, remember_selections, replace_indexer
-from indexscope.analysis.fitting.selector import SCORER
+from indexscope.analysis.edits.sharing import SharedSelection, remember_selections
+from indexscope.analysis.fitting.selector import SCORER, EmptySelection
 
 
 def apply_edit(model: PreTrainedModel, edit: Edit) -> None:
@@ -63,7 +65,7 @@ def _change(model: PreTrainedModel, edit: Edit, undo: ExitStack) -> None:
     if isinstance(kind, Learned):
         _share(places, edit, undo)
     else:
-        _lay_over(places, edit, undo)
+        _lay_over(places, family_of(model), edit, undo)
 
 
 def _change_indexer(place: Place, edit: Edit, undo: ExitStack) -> None:
@@ -72,22 +74,17 @@ def _change_indexer(place: Place, edit: Edit, undo: ExitStack) -> None:
     if place.fitted is not None:
         scorer = place.fitted.scorer
         if topk is not None:
-            _set(place.fitted, "topk", topk, undo)
+            put(place.fitted, "topk", topk, undo)
         if edit.precision is not None:
-            _set(scorer, "rounding", ROUNDED[edit.precision], undo)
+            put(scorer, "rounding", ROUNDED[edit.precision], undo)
             mark_precision(scorer, edit.precision, undo)
         if asked:
-            _set(place.fitted, "hands_on", True, undo)
+            put(place.fitted, "hands_on", True, undo)
     elif place.indexer is not None:
         if topk is not None:
-            _set(place.indexer, "index_topk", topk, undo)
+            put(place.indexer, "index_topk", topk, undo)
         if edit.precision is not None or asked:
             watch_scoring(place.indexer, edit.precision, undo)
-
-
-def _set(of: object, name: str, value: object, undo: ExitStack) -> None:
-    undo.callback(setattr, of, name, getattr(of, name))
-    setattr(of, name, value)
 
 
 def _lay(place: Place, selector: LaidOver, undo: ExitStack, keeps: bool = False) -> None:
@@ -96,7 +93,7 @@ def _lay(place: Place, selector: LaidOver, undo: ExitStack, keeps: bool = False)
         undo.callback(delattr, place.attention, SELECTOR)
         setattr(place.attention, SELECTOR, selector)
         return
-    _set(place.attention, SELECTOR, selector, undo)
+    put(place.attention, SELECTOR, selector, undo)
     if not keeps:
         undo.callback(place.attention.add_module, SCORER, place.fitted.scorer)
         delattr(place.attention, SCORER)
@@ -116,10 +113,10 @@ def _share(places: dict[int, Place], edit: Edit, undo: ExitStack) -> None:
         if place.fitted is not None:
             _lay(place, Shared(layer=layer, topk=own.topk or 0, source=source), undo)
         else:
-            replace_indexer(place.attention, SharedSelection(own.indexer), undo)
+            put(place.attention, "indexer", SharedSelection(own.indexer), undo)
 
 
-def _lay_over(places: dict[int, Place], edit: Edit, undo: ExitStack) -> None:
+def _lay_over(places: dict[int, Place], family: Family, edit: Edit, undo: ExitStack) -> None:
     """Lay a selector over every layer; indexers whose scores it does not ask are not run."""
     asks, sources = edit.selector.name in SCORING, edit.sources(places)
     topk, last = 0, 0
@@ -129,7 +126,7 @@ def _lay_over(places: dict[int, Place], edit: Edit, undo: ExitStack) -> None:
         topk, last = (_topk(place, edit) or topk, layer) if selects else (topk, last)
         selector = _selector(place, edit, topk) if selects else Shared(layer=layer, topk=topk, source=last)
         if place.indexer is not None and place.fitted is None and not (asks and selects):
-            replace_indexer(place.attention, NoSelection(), undo)
+            put(place.attention, "indexer", EmptySelection(place.indexer, family), undo)
         _lay(place, selector, undo, keeps=asks and selects)
 
 

@@ -8,6 +8,8 @@ from contextlib import ExitStack
 import torch
 from torch import nn
 
+from indexscope.analysis.edits.putting import put
+
 
 def keep_heads(indexer: nn.Module, heads: Sequence[int], undo: ExitStack) -> None:
     """Leave an indexer these heads, in place.
@@ -31,10 +33,10 @@ def keep_heads(indexer: nn.Module, heads: Sequence[int], undo: ExitStack) -> Non
                     continue
                 rows = kept.to(parameter.device)
                 by_head = parameter.view(count, -1, *parameter.shape[1:]).index_select(0, rows).flatten(0, 1)
-                _replace(module, name, nn.Parameter(by_head, requires_grad=parameter.requires_grad), undo)
+                put(module, name, nn.Parameter(by_head, requires_grad=parameter.requires_grad), undo)
             if isinstance(module, nn.Linear) and module.out_features != module.weight.shape[0]:
-                _set(module, "out_features", module.weight.shape[0], undo)
-    _set(indexer, "n_heads", len(heads), undo)
+                put(module, "out_features", module.weight.shape[0], undo)
+    put(indexer, "n_heads", len(heads), undo)
 
 
 def _by_head(module: nn.Module, name: str, parameter: nn.Parameter, indexer: nn.Module, count: int) -> bool:
@@ -47,13 +49,3 @@ def _by_head(module: nn.Module, name: str, parameter: nn.Parameter, indexer: nn.
         return False
     rows = parameter.shape[0]
     return rows in (count, count * int(indexer.head_dim))  # type: ignore[arg-type]
-
-
-def _replace(module: nn.Module, name: str, parameter: nn.Parameter, undo: ExitStack) -> None:
-    undo.callback(setattr, module, name, getattr(module, name))
-    setattr(module, name, parameter)
-
-
-def _set(module: nn.Module, name: str, value: int, undo: ExitStack) -> None:
-    undo.callback(setattr, module, name, getattr(module, name))
-    setattr(module, name, value)

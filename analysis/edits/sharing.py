@@ -41,20 +41,6 @@ class SharedSelection(nn.Module):
         return _latest.of[self.source[0]]
 
 
-class NoSelection(nn.Module):
-    """Stands where an indexer stood whose layer selects in another way: it computes and selects nothing."""
-
-    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """No keys, [batch, queries, 0]."""
-        return hidden_states.new_zeros((*hidden_states.shape[:2], 0), dtype=torch.int32)
-
-
-def replace_indexer(attention: nn.Module, stand_in: nn.Module, undo: ExitStack) -> None:
-    """Put a module where an attention's indexer is."""
-    undo.callback(setattr, attention, "indexer", attention.indexer)
-    attention.indexer = stand_in
-
-
 def remember_selections(indexer: nn.Module, undo: ExitStack) -> None:
     """Keep what an indexer selects until it runs again, for the layers that take it over."""
     undo.callback(indexer.register_forward_hook(_remember).remove)

@@ -177,8 +177,8 @@ def lift(model: nn.Module) -> None:
             delattr(module, SCORER)
 
 
-class _Nothing(nn.Module):
-    """Stands where an indexer was: selects nothing, at no cost.
+class EmptySelection(nn.Module):
+    """Stands where an indexer was: selects nothing, at no cost. Its name is no indexer's, or it would be taken for one.
 
     Args:
         indexer: What was there.
@@ -204,4 +204,4 @@ def replace_indexers(model: PreTrainedModel, places: Places) -> None:
     for module in places.modules.values():
         for name, child in list(module.named_children()):
             if is_indexer(child):
-                setattr(module, name, _Nothing(child, family))
+                setattr(module, name, EmptySelection(child, family))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from indexscope import IndexscopeError
 from indexscope.flows.fitting.config import Fit
 from indexscope.foreign import parse_json, read_file
-from indexscope.storage.inputs.checkpoints import CheckpointInfo, describe, fingerprint, load_tokenizer, resolve
+from indexscope.storage.inputs.checkpoints import CheckpointInfo, describe, find_tokenizer, fingerprint, resolve
 from indexscope.storage.inputs.dataset_settings import DatasetSettings
 from indexscope.storage.inputs.datasets import Part, load_samples
 from indexscope.storage.inputs.samples import Sample, dataset_fingerprint
@@ -121,7 +121,7 @@ def make_plan(fit: Fit) -> FitPlan:
     if info.max_positions is not None and fit.length > info.max_positions:
         reason = f"is {fit.length}, but the model's positions end at {info.max_positions}"
         raise IndexscopeError("dataset.max_length", reason, f"set it to {info.max_positions} or less")
-    tokenizer = _tokenizer(folder)
+    tokenizer = find_tokenizer(folder)
     vocabulary = info.vocab_size or len(tokenizer or ()) or 2**31
     training = fit.dataset
     held_out = training.model_copy(update={"samples": fit.held_out.samples})
@@ -136,15 +136,6 @@ def make_plan(fit: Fit) -> FitPlan:
         _sequences(training, tokenizer, vocabulary, "train" if apart else "all", "dataset"),
         _sequences(held_out, tokenizer, vocabulary, "held_out" if apart else "all", "held_out"),
     )
-
-
-def _tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
-    try:
-        return load_tokenizer(folder)
-    except IndexscopeError as error:
-        if error.reason == "has no tokenizer":  # which token ids do not need
-            return None
-        raise
 
 
 def _sequences(

@@ -19,7 +19,7 @@ from indexscope.flows.study.lengths import Cut, cut, effect_warnings
 from indexscope.flows.study.models import planned
 from indexscope.flows.study.provenance import cover, settled
 from indexscope.plugins import read
-from indexscope.storage.inputs.checkpoints import CheckpointInfo, load_tokenizer, resolve_device
+from indexscope.storage.inputs.checkpoints import CheckpointInfo, find_tokenizer, resolve_device
 from indexscope.storage.inputs.datasets import dataset_fingerprint, load_samples, shard
 from indexscope.storage.inputs.samples import Sample
 from indexscope.storage.inputs.vocabulary import vocabulary_fingerprint
@@ -169,14 +169,7 @@ def _samples(
 
 
 def _tokenizer(folder: Path | None) -> PreTrainedTokenizerBase | None:
-    if folder is None:
-        return None
-    try:
-        return load_tokenizer(folder)
-    except IndexscopeError as error:
-        if error.reason == "has no tokenizer":
-            return None  # token ids in the data need none; text without one is refused where it is read
-        raise
+    return None if folder is None else find_tokenizer(folder)
 
 
 def _same_tokenizer(first: Path | None, second: Path | None) -> bool:

@@ -26,6 +26,7 @@ __all__ = [
     "CheckpointFolder",
     "CheckpointInfo",
     "describe",
+    "find_tokenizer",
     "fingerprint",
     "load_model",
     "load_tokenizer",
@@ -196,6 +197,20 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     if largest > LARGEST_ID:
         raise IndexscopeError(path, f"has a tokenizer that gives a token the id {largest}", remedy)
     return tokenizer
+
+
+def find_tokenizer(path: Path) -> PreTrainedTokenizerBase | None:
+    """The tokenizer of a checkpoint folder, None where it has none, which token ids do not need.
+
+    Raises:
+        IndexscopeError: The folder has one that transformers does not know.
+    """
+    try:
+        return load_tokenizer(path)
+    except IndexscopeError as error:
+        if error.reason == "has no tokenizer":
+            return None
+        raise
 
 
 def _builtin(text: str) -> Path:

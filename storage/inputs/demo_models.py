@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from indexscope.storage.inputs.model_saving import save_weights
 from indexscope.storage.inputs.quiet import quiet
 from indexscope.storage.inputs.stdlib import Document
 
@@ -51,9 +52,7 @@ def save_body(work: Path, key: str, body: Mapping[str, torch.Tensor]) -> None:
 def save_checkpoint(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
     """Write a model in bfloat16 safetensors with its tokenizer and its card."""
     folder.mkdir(parents=True, exist_ok=True)
+    save_weights(model.to(torch.bfloat16), folder)
     with quiet():
-        model.to(torch.bfloat16).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    for weights in folder.glob("*.safetensors"):
-        weights.chmod(0o644)  # safetensors writes for the owner alone, but a package is read by everyone
     (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")

@@ -43,10 +43,7 @@ def save_model(model: PreTrainedModel, folder: Path, source: Path | None = None,
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as name:
         made = Path(name) / folder.name
-        with quiet():
-            model.save_pretrained(made)
-        for weights in made.glob("*.safetensors"):
-            weights.chmod(0o644)  # safetensors writes for the owner alone
+        save_weights(model, made)
         for file in {file for pattern in BESIDE for file in source.glob(pattern)} if source is not None else ():
             shutil.copyfile(file, made / file.name)
         if card is not None:
@@ -54,6 +51,14 @@ def save_model(model: PreTrainedModel, folder: Path, source: Path | None = None,
         if folder.is_dir():
             folder.rmdir()
         made.replace(folder)
+
+
+def save_weights(model: PreTrainedModel, folder: Path) -> None:
+    """Write config.json and safetensors, which everybody may read."""
+    with quiet():
+        model.save_pretrained(folder)
+    for weights in folder.glob("*.safetensors"):
+        weights.chmod(0o644)  # safetensors writes for the owner alone
 
 
 def refuse_taken(folder: Path) -> None:

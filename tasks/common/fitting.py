@@ -37,6 +37,7 @@ from indexscope.storage.inputs.fitted import (
     save_state,
 )
 from indexscope.storage.inputs.model_loading import Dtype
+from indexscope.storage.inputs.model_saving import save_weights
 from indexscope.storage.inputs.quiet import quiet
 from indexscope.storage.store.files import open_store
 from indexscope.storage.store.parquet import decode, encode
@@ -244,12 +245,10 @@ def _save_checkpoint(job: Job, model: PreTrainedModel, fitted: FittedIndexer, fo
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    save_weights(deepseek_v32(model, fitted, middle(job.topk)), folder)
     with quiet():
-        deepseek_v32(model, fitted, middle(job.topk)).save_pretrained(folder)
         if any((job.folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
             load_tokenizer(job.folder).save_pretrained(folder)
-    for weights in folder.glob("*.safetensors"):
-        weights.chmod(0o644)
 
 
 def parts_of(job: Job, fitted: FittedIndexer) -> FittedParts:
