@@ -18,6 +18,11 @@ def _increasing(values: tuple[float, ...]) -> tuple[float, ...]:
     return values
 
 
+def _share(samples: int, every: int, least: int, most: int) -> int:
+    """One of every so many, between two bounds."""
+    return min(max(samples // every, least), most)
+
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Length = Annotated[int, Field(ge=1)]
 Lengths = Annotated[tuple[Length, ...], Field(min_length=1), AfterValidator(_increasing)]
@@ -59,8 +64,11 @@ class ExtractSettings(Frozen):
     local_window: int = Field(default=32, ge=1, description="Keys, the query's own included, that count as local.")
     sink_keys: int = Field(default=4, ge=1, description="First keys of a sequence that count as the sink.")
     top_k: int = Field(default=64, ge=1, description="Concentration budget (keys) of models without an indexer.")
-    dense_reference: bool = Field(
-        default=True, description="Run a second forward with every key selected, for dense_nll."
+    dense_reference: bool | Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default="auto",
+        description="Samples of a model with an indexer that run once more with every key selected, for dense_nll: a "
+        "number of them, spread evenly over the dataset, true for all, false for none. auto: a quarter, at least 32 (of "
+        "fewer than 29 nothing is called equivalent) and at most 256.",
     )
     query_every: int = Field(
         default=1,
@@ -79,6 +87,17 @@ class ExtractSettings(Frozen):
         default=5, ge=1, description="Timed repeats at each length, at most: fewer where three hardly differ."
     )
 
+    def dense_samples(self, samples: int) -> int:
+        """How many of so many samples have a dense reference.
+
+        >>> [ExtractSettings().dense_samples(samples) for samples in (4, 64, 200, 5000)]
+        [4, 32, 50, 256]
+        """
+        if isinstance(self.dense_reference, bool):
+            return samples if self.dense_reference else 0
+        wanted = _share(samples, 4, 32, 256) if self.dense_reference == "auto" else self.dense_reference
+        return min(wanted, samples)
+
 
 class CloseupSettings(Frozen):
     """How many samples and queries are looked at closely: indexer heads, other selections, other precisions."""
@@ -87,16 +106,15 @@ class CloseupSettings(Frozen):
         default=64, description="Samples that are looked at, spread evenly over the dataset; null: all."
     )
     queries: int = Field(default=32, ge=1, le=4096, description="Queries of each sample that are looked at.")
-    rerun_samples: int = Field(
-        default=4,
-        ge=0,
-        description="Samples of the close-up that run again with other chunks, tie-breaks and precisions (8 runs).",
+    rerun_samples: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        default="auto",
+        description="Samples of the close-up that run again with other chunks, tie-breaks and precisions (8 runs). "
+        "auto: one of every 32, at least 1 and at most 4.",
     )
-    removal_samples: int = Field(
-        default=16,
-        ge=0,
+    removal_samples: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        default="auto",
         description="Samples of the close-up, at most three quarters, that judge what is lost without indexer heads; "
-        "the others choose which heads go first.",
+        "the others choose which heads go first. auto: one of every 8, at least 4 and at most 16.",
     )
     top_logits: int = Field(
         default=4096,
@@ -108,6 +126,14 @@ class CloseupSettings(Frozen):
         description="Most attended keys of each sampled query whose attention is stored; 0 stores none. "
         "auto: four times as many as are selected, at most 4,096.",
     )
+
+    def rerun_of(self, samples: int) -> int:
+        """How many of so many samples of the close-up run again under other conditions, at most."""
+        return _share(samples, 32, 1, 4) if self.rerun_samples == "auto" else self.rerun_samples
+
+    def removal_of(self, samples: int) -> int:
+        """How many of so many samples of the close-up judge what is lost without indexer heads, at most."""
+        return _share(samples, 8, 4, 16) if self.removal_samples == "auto" else self.removal_samples
 
 
 class ComparisonSettings(BootstrapSettings):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from indexscope.storage.inputs.samples import Sample, spread
 from indexscope.storage.store.store import JSON, Store
 from indexscope.tasks.common.declared import Given, Job, Made, Step
 from indexscope.tasks.common.declared_version import version_of
@@ -22,6 +25,10 @@ def _settings(given: Given) -> dict[str, JSON]:
     return {**run_on(given, settings), "shard_size": given.shard_size, "features": list(MEASURED)}
 
 
+def _with_dense_reference(samples: Sequence[Sample], given: Given) -> Sequence[Sample]:
+    return spread(samples, given.extract.dense_samples(len(samples)))
+
+
 def _compute(job: Job, _: Store) -> Made:
     from indexscope.analysis.features import extract_samples
 
@@ -30,7 +37,9 @@ def _compute(job: Job, _: Store) -> Made:
             journal.note(note)
         look = None if job.along is None else CloseLook(job.along)
         beside = {} if look is None else {"beside": look}
-        tables = extract_samples(source, job.samples.value, job.given.extract, journal, job.workers, **beside)
+        tables = extract_samples(
+            source, job.samples.value, job.given.extract, journal, job.workers, dense=set(job.chosen.value), **beside
+        )
         return Made(tables, facts(), along=None if look is None else look.made(tables, chunks_of(journal)))
 
 
@@ -41,6 +50,7 @@ STEP = Step(
     _compute,
     runs_model=True,
     sharded=True,
+    chooses=_with_dense_reference,
     settings=_settings,
     version=version_of("indexscope.analysis.features.extract", "FEATURES_VERSION"),
     declares=("indexscope.analysis.features.columns:FEATURES",),

@@ -150,13 +150,3 @@ class Collected:
 def collected() -> list[Collected]:
     """What all questions take from the close-up."""
     return questions.declared("collect", Collected)
-
-
-def evenly(samples: int, count: int) -> list[int]:
-    """Places of at most so many samples, evenly spaced.
-
-    >>> evenly(10, 4), evenly(2, 3)
-    ([1, 3, 6, 8], [0, 1])
-    """
-    count = min(count, samples)
-    return [(2 * place + 1) * samples // (2 * count) for place in range(count)]

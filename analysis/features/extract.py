@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
 
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from indexscope import IndexscopeError
@@ -21,7 +22,7 @@ from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.features.buckets import BucketSums, bucket_count, bucket_of
 from indexscope.analysis.features.cache import KeyCaches
 from indexscope.analysis.features.columns import PER_TOKEN, SAMPLES
-from indexscope.analysis.features.intake import Beside, Finite, TokenSequence, called, check_samples
+from indexscope.analysis.features.intake import Beside, Finite, TokenSequence, called, check_samples, evenly
 from indexscope.analysis.features.layer import LayerFeatures
 from indexscope.analysis.features.metrics.quality import next_token_quality
 from indexscope.analysis.features.sampling import measured_parts
@@ -49,6 +50,7 @@ def extract_samples(
     journal: Journal | None = None,
     workers: int = 1,
     beside: Callable[[TokenSequence], Beside | None] = lambda sample: None,
+    dense: Container[int] | None = None,
 ) -> dict[str, pl.DataFrame]:
     """Run the model over samples and return its feature tables.
 
@@ -66,12 +68,14 @@ def extract_samples(
         beside: Gives what else looks at a sample while it runs, again if it has to run again with a smaller chunk. Only
             samples that are a batch of their own are looked at (`settings.batch` of 1), with the scores of single
             indexer heads.
+        dense: Indices of the samples that have a dense reference; by default as many of these as the settings say,
+            spread evenly.
 
     Returns:
         Tables samples, attention, heads, positions and tokens; with an indexer also indexer, recalls, scores
         and selections; and those of all that looked at samples beside it.
         Values are per sample, so that shards add up to the same tables however samples are cut into them. dense_nll is
-        null where the source has no dense reference.
+        null where a sample or the source has no dense reference.
 
     Raises:
         IndexscopeError: The model cannot be captured, a sample does not fit its vocabulary or positions, something
@@ -81,9 +85,11 @@ def extract_samples(
     source = as_source(model)
     check_samples(source, samples)
     attempt, alarm = Attempt(source, settings, journal, workers), Alarm(source.family, journal)
+    if dense is None:
+        dense = {samples[place].index for place in evenly(len(samples), settings.dense_samples(len(samples)))}
     parts = attempt.gathered(
         batches(samples, settings.batch),
-        lambda batch, chunk: _extract_batch(source, batch, settings, chunk, alarm, _also(batch, beside)),
+        lambda batch, chunk: _extract_batch(source, batch, settings, chunk, alarm, dense, _also(batch, beside)),
     )
     return {name: pl.concat(frames) for name, frames in parts.items()}
 
@@ -106,6 +112,7 @@ def _extract_batch(
     settings: ExtractSettings,
     chunk_size: int,
     alarm: Alarm,
+    referred: Container[int],
     also: Beside | None,
 ) -> dict[str, pl.DataFrame]:
     device = source.device
@@ -143,21 +150,24 @@ def _extract_batch(
                 also.predicted(start, logits)
             yield start, logits
 
-    def predicted(chunks: Iterable[tuple[int, torch.Tensor]]) -> BucketSums:
-        sums = BucketSums(_PREDICTED, (len(batch),), bucket_count(length))
+    def predicted(chunks: Iterable[tuple[int, torch.Tensor]], of: torch.Tensor) -> BucketSums:
+        sums = BucketSums(_PREDICTED, (len(of),), bucket_count(length))
         for start, logits in chunks:
             finite.check(logits)
             if not logits.shape[-1]:  # a source that predicts nothing
                 continue
             positions = torch.arange(start, start + logits.shape[1], device=device)
-            sums.add(next_token_quality(logits, input_ids, start), bucket_of(positions))
+            sums.add(next_token_quality(logits, of, start), bucket_of(positions))
         return sums
 
-    quality = predicted(run())
-    dense = predicted(())
-    if settings.dense_reference and source.has_indexer:
+    quality = predicted(run(), input_ids)
+    dense_nll = np.full((len(batch), bucket_count(length)), np.nan)
+    rows = [row for row, sample in enumerate(batch) if source.has_indexer and sample.index in referred]
+    if rows:
+        ids = input_ids[rows]
         with suppress(NotImplementedError):  # a source without a dense reference says so
-            dense = predicted(source.run(input_ids, capture_dense, chunk_size, select=False))
+            reference = predicted(source.run(ids, capture_dense, chunk_size, select=False), ids)
+            dense_nll[rows] = reference.means()["nll"]
     tables = {
         "samples": pl.DataFrame(
             {"sample": index, "name": [sample.name for sample in batch], "tokens": [length] * len(batch)},
@@ -166,7 +176,7 @@ def _extract_batch(
         "attention": attention_table(index, layers),
         "heads": heads_table(index, layers, settings.sink_keys),
         "positions": positions_table(index, layers),
-        "tokens": _tokens_table(index, quality, dense),
+        "tokens": _tokens_table(index, quality, dense_nll),
     }
     if any(layer.has_selection for layer in layers.values()):
         tables["indexer"] = indexer_table(index, layers)
@@ -180,16 +190,16 @@ def _extract_batch(
     return tables if also is None else tables | also.tables()
 
 
-def _tokens_table(index: list[int], quality: BucketSums, dense: BucketSums) -> pl.DataFrame:
+def _tokens_table(index: list[int], quality: BucketSums, dense_nll: NDArray[np.float64]) -> pl.DataFrame:
     batch, buckets = quality.counts.shape[1:]
-    means, dense_means = quality.means(), dense.means()
+    means = quality.means()
     frame = pl.DataFrame(
         {
             "sample": np.repeat(np.asarray(index, dtype=np.int32), buckets),
             "bucket": np.tile(np.arange(buckets, dtype=np.int8), batch),
             "tokens": quality.counts[0].ravel().astype(np.int32),
             **{name: means[name].ravel() for name in _PREDICTED},
-            "dense_nll": dense_means["nll"].ravel(),
+            "dense_nll": dense_nll.ravel(),
         }
     )
     return frame.filter(pl.col("tokens") > 0).with_columns(pl.col(pl.Float64).fill_nan(None))

@@ -103,3 +103,13 @@ class Finite:
                 remedy = "use dtype float32 (or bfloat16), and check the weights"
                 raise IndexscopeError(self.where, f"{what} are NaN or infinite", remedy)
         self._seen.clear()
+
+
+def evenly(samples: int, count: int) -> list[int]:
+    """Places of at most so many samples, evenly spaced.
+
+    >>> evenly(10, 4), evenly(2, 3)
+    ([1, 3, 6, 8], [0, 1])
+    """
+    count = min(count, samples)
+    return [(2 * place + 1) * samples // (2 * count) for place in range(count)]

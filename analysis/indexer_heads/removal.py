@@ -16,10 +16,11 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from indexscope.analysis.closeup.collect import Again, CloseupSample, Maker, Tables, evenly
+from indexscope.analysis.closeup.collect import Again, CloseupSample, Maker, Tables
 from indexscope.analysis.closeup.looking import collect_samples
 from indexscope.analysis.closeup.rows import CloseupRows
 from indexscope.analysis.closeup.stacked import by_layer
+from indexscope.analysis.features.intake import evenly
 from indexscope.analysis.indexer_heads.block import head_blocks
 from indexscope.analysis.indexer_heads.tables import PRUNING
 
@@ -37,7 +38,7 @@ def remove_heads(again: Again) -> Tables:
     Tables:
         indexer_pruning: See `pruning_collector`; empty where no layer shows scores of single heads.
     """
-    judged, pilot = divided(len(again.samples), again.settings.removal_samples)
+    judged, pilot = divided(len(again.samples), again.settings.removal_of(len(again.samples)))
     own = pl.col("sample").is_in([again.samples[place].index for place in pilot])
     order = removal_order(again.looked["indexer_heads"].filter(own))
     if not judged or not order:

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from indexscope.analysis.capture.protocol import TracedModel
 from indexscope.analysis.capture.source import Source
-from indexscope.analysis.closeup.collect import Again, Tables, evenly
+from indexscope.analysis.closeup.collect import Again, Tables
 from indexscope.analysis.closeup.rows import closeup_queries
 from indexscope.analysis.closeup.weighted import Groups, Queries, array, grouped
 from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.features.buckets import bucket_of
-from indexscope.analysis.features.intake import TokenSequence
+from indexscope.analysis.features.intake import TokenSequence, evenly
 from indexscope.analysis.stability.reselect import LayerSelection, Run, run
 from indexscope.analysis.stability.rounding import ROUNDINGS, TIES
 from indexscope.analysis.stability.tables import OUTPUT_STABILITY, SELECTION_RERUN
@@ -39,7 +39,7 @@ _WHOLE = (
 
 def rerun_some(again: Again) -> Tables:
     """`rerun_stability` of as many samples as the settings say, spread evenly."""
-    source, samples, count = again.source, again.samples, again.settings.rerun_samples
+    source, samples, count = again.source, again.samples, again.settings.rerun_of(len(again.samples))
     if count and source.has_indexer and isinstance(source, TracedModel):
         again.attempt.journal.note(f"{source.family}: {_WHOLE}")
     chosen = [samples[place] for place in evenly(len(samples), count)]

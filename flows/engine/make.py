@@ -216,13 +216,15 @@ class Engine:
         )
 
     def _samples_of(self, node: Node, unit: str) -> tuple[Sequence[Sample], Sequence[int]]:
-        """The samples of a unit, and the indices of those of all units where the step chooses among them."""
-        if node.step.samples is None:
-            return (self.shards[unit] if node.step.sharded else ()), ()
-        if node not in self._chosen:
-            self._chosen[node] = {one.index: one for one in node.step.samples(self._samples, node.given)}
-        chosen = self._chosen[node]
-        own = [one for one in self.shards[unit] if one.index in chosen] if node.step.sharded else list(chosen.values())
+        """The samples of a unit, and the indices of those of all units that the step chooses."""
+        step = node.step
+        choose = step.chooses or step.samples
+        if choose is not None and node not in self._chosen:
+            self._chosen[node] = {one.index: one for one in choose(self._samples, node.given)}
+        chosen = self._chosen.get(node, {})
+        if step.samples is None:
+            return (self.shards[unit] if step.sharded else ()), list(chosen)
+        own = [one for one in self.shards[unit] if one.index in chosen] if step.sharded else list(chosen.values())
         return own, list(chosen)
 
     @cached_property

@@ -110,7 +110,7 @@ class Job:
         checkpoint: The model, for what is made of a dump the baseline; None for what is made without a model.
         dumps: The dump that it is of, and the baseline's where it is a dump too, with the records of the samples.
         samples: The unit's samples, for a step that runs the model.
-        chosen: Indices of the samples of all units, for a step that chooses some of the study's.
+        chosen: Indices, over all units, of the samples that the step chose of the study's.
         along: The same unit of a step that this job makes as well.
         workers: How many jobs share the cores.
         tokenizer: Folder of the tokenizer that made the samples; None where they came as ids.
@@ -185,6 +185,7 @@ class Step:
         place: Where it stands among the steps of its command, in tables, reports and narration: in the order in which a
             reader asks.
         samples: Which samples a step is given: by default all if it is sharded, else none.
+        chooses: Which samples it does more with than with the others; by default those that `samples` names.
         settings: What its bytes depend on besides its sources, as JSON.
         version: Raise it when the same inputs would give other bytes.
         wanted: Whether a study has it.
@@ -207,6 +208,7 @@ class Step:
     first: bool = False
     place: int = 100
     samples: Callable[[Sequence[Sample], Given], Sequence[Sample]] | None = None
+    chooses: Callable[[Sequence[Sample], Given], Sequence[Sample]] | None = None
     settings: Callable[[Given], Mapping[str, JSON]] = lambda given: {}
     version: Callable[[], int] = lambda: 1
     wanted: Callable[[Given], bool] = lambda given: True

@@ -81,12 +81,14 @@ FAMILY = FeatureFamily(
         of_tokens(
             "dense_nll",
             "nats",
-            "The same model's negative log-likelihood when every eligible key is selected; null unless asked for.",
+            "The same model's negative log-likelihood when every eligible key is selected; null for samples "
+            "without a dense reference.",
             "nll of a second run with S_t = E_t in every layer",
             better="lower",
             range="≥ 0",
             misleads="A model trained with its selection has not seen dense attention and may predict worse with it, "
-            "so that this is no upper bound of its quality. Null if extract.dense_reference is off.",
+            "so that this is no upper bound of its quality. Measured on some of the samples (extract.dense_reference): "
+            "the loss to put beside it is that on the same samples, as sparsity_cost does.",
             label="next-token loss with every key",
             margin_of="nll",
         ),
@@ -100,7 +102,8 @@ FAMILY = FeatureFamily(
             per_layer=False,
             range="any real number",
             misleads="Averages over queries before in effect, where it is exactly or nearly 0: with a small in_effect "
-            "the cost looks small whatever the indexer does. Read it by context length.",
+            "the cost looks small whatever the indexer does. Read it by context length. Its interval is that of the "
+            "samples with a dense reference, by default a quarter of them (extract.dense_reference).",
             headline=True,
             margin_of="nll",
             repeats=("nll",),

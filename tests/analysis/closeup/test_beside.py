@@ -102,7 +102,7 @@ def test_samples_that_judge_had_no_part_in_the_choice(count: int, asked: int) ->
 
 def test_the_order_of_removal_is_learned_on_the_samples_that_do_not_judge() -> None:
     tables = closeup_samples(tiny_dsa(), MANY, CLOSE.model_copy(update={"rerun_samples": 0}), SETTINGS, Journal())
-    judged, pilot = divided(len(MANY), CLOSE.removal_samples)
+    judged, pilot = divided(len(MANY), CLOSE.removal_of(len(MANY)))
     assert (judged, pilot) == ([0, 2, 3], [1])
     pruning = tables["indexer_pruning"]
     assert pruning["sample"].unique(maintain_order=True).to_list() == judged

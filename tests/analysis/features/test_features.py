@@ -4,6 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from indexscope.analysis.features import extract_samples
@@ -243,3 +245,37 @@ def test_quality_is_the_models_own_likelihood() -> None:
     assert (table["nll"] * table["tokens"]).sum() / 32 == pytest.approx(float(loss), rel=1e-4)
     assert (table["accuracy"] * table["tokens"]).sum() / 32 == pytest.approx(float(right))
     assert table["dense_nll"].is_null().all(), "a dense model needs no dense reference"
+
+
+def test_the_dense_reference_is_taken_of_as_many_samples_as_asked_for_and_is_the_same_there() -> None:
+    model, some = tiny_dsa(), samples(40, 40, 40, 40, 33)
+
+    def nll(settings: ExtractSettings, **more: object) -> pl.DataFrame:
+        tokens = extract_samples(model, some, settings, **more)["tokens"]  # type: ignore[arg-type]
+        return tokens.select("sample", "bucket", "nll", "dense_nll")
+
+    def settings(**own: object) -> ExtractSettings:
+        return SETTINGS.model_copy(update=own)
+
+    every, batched = nll(settings(dense_reference=True)), settings(batch=4)
+    assert not every["dense_nll"].has_nulls()
+    cases = [
+        ({1, 3}, nll(settings(batch=4, dense_reference=2))),
+        ({0, 4}, nll(batched, dense={0, 4})),
+        ({0, 1, 2, 3, 4}, nll(batched)),
+        (set(), nll(settings(dense_reference=False))),
+    ]
+    for chosen, found in cases:
+        own = pl.col("sample").is_in(list(chosen))
+        assert found.filter(~own)["dense_nll"].is_null().all()
+        assert_frame_equal(found.filter(own), every.filter(own), rel_tol=1e-5)
+        assert_frame_equal(found.drop("dense_nll"), every.drop("dense_nll"), rel_tol=1e-5)
+
+
+@given(st.integers(0, 3000), st.integers(1, 300))
+def test_a_quarter_of_the_samples_has_a_dense_reference_unless_told_otherwise(count: int, wanted: int) -> None:
+    found = ExtractSettings().dense_samples(count)
+    assert found == min(count, max(32, min(256, count // 4)))
+    assert ExtractSettings(dense_reference=wanted).dense_samples(count) == min(wanted, count)
+    assert ExtractSettings(dense_reference=True).dense_samples(count) == count
+    assert ExtractSettings(dense_reference=False).dense_samples(count) == 0

@@ -131,3 +131,20 @@ def test_what_was_waited_for_begins_at_once_and_not_after_what_is_under_way(
     order = made(House(two, fake.made), "extract")
     places = [order.index(f"extract and look light {FIRST}"), order.index("again base")]
     assert places == [2, 3] and order[4] == f"extract and look light {SECOND}"
+
+
+def test_a_step_learns_which_samples_it_chose_of_all_units_and_still_gets_every_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def seen(job: Job, store: Store) -> Made:
+        return Made(table(100 * len(job.samples.value) + sum(job.chosen.value)))
+
+    declared = [
+        step("extract", "extract", runs_model=True, sharded=True, compute=seen, chooses=lambda every, _: every[1:3])
+    ]
+    fake = house(monkeypatch, str(tmp_path), declared)
+    made(fake, "extract")
+    second, third = [one.index for part in fake.engine.shards.values() for one in part][1:3]
+    tokens = [sum(sum(one.input_ids) for one in part) for part in fake.engine.shards.values()]  # the fake adds them
+    parts = [100 * len(part) + second + third for part in fake.engine.shards.values()]
+    assert values(fake, "extract") == [own + more for own, more in zip(parts, tokens, strict=True)]
