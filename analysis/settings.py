@@ -67,8 +67,8 @@ class ExtractSettings(Frozen):
     dense_reference: bool | Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         default="auto",
         description="Samples of a model with an indexer that run once more with every key selected, for dense_nll: a "
-        "number of them, spread evenly over the dataset, true for all, false for none. auto: a quarter, at least 32 (of "
-        "fewer than 29 nothing is called equivalent) and at most 256.",
+        "number of them, spread evenly over the dataset, true for all, false for none. auto: a quarter, at least 32 "
+        "(of fewer than 29 nothing is called equivalent) and at most 256.",
     )
     query_every: int = Field(
         default=1,

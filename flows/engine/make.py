@@ -247,8 +247,7 @@ class Engine:
         if record is None:
             return "its files are not as committed" if self.store.unit_status(key, unit) == "damaged" else ""
         try:
-            for table in record.tables:
-                self.store.read(key, table, [unit])
+            self.store.check(key, record)
         except DamagedUnit as damage:
             return described(self.store, damage)
         return ""

@@ -325,6 +325,15 @@ class Store:
         data, where = self._bytes(key, record, table)
         yield from parquet.decode_parts(data, where)
 
+    def check(self, key: StepKey, record: UnitRecord) -> None:
+        """Read every byte of a unit, without making frames of them.
+
+        Raises:
+            DamagedUnit: A file is not what was committed.
+        """
+        for table in record.tables:
+            self._bytes(key, record, table)
+
     def read_all(self, key: StepKey) -> dict[str, pl.DataFrame]:
         """Read every table of a step's committed units."""
         return {table: self.read(key, table) for table in self.tables(key)}

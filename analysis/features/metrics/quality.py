@@ -103,7 +103,7 @@ FAMILY = FeatureFamily(
             range="any real number",
             misleads="Averages over queries before in effect, where it is exactly or nearly 0: with a small in_effect "
             "the cost looks small whatever the indexer does. Read it by context length. Its interval is that of the "
-            "samples with a dense reference, by default a quarter of them (extract.dense_reference).",
+            "samples with a dense reference, by default 32 or a quarter of them (extract.dense_reference).",
             headline=True,
             margin_of="nll",
             repeats=("nll",),
