@@ -37,7 +37,7 @@ from indexscope.analysis.features.tables import (
 )
 from indexscope.analysis.settings import ExtractSettings
 
-FEATURES_VERSION = 4
+FEATURES_VERSION = 5
 """Part of every features key: raise it when any number in these tables would change."""
 #: Features of a token in one run of the model; dense_nll is of another.
 _PREDICTED = tuple(name for name in PER_TOKEN if name != "dense_nll")
