@@ -83,16 +83,18 @@ def run_flow(name: str, file: str | None, overrides: list[str], refresh: list[st
     from indexscope.flows.local_server import temporary_server
 
     with temporary_server() as server:
+        from indexscope.flows.engine import forks
         from indexscope.flows.study.load import load_study
-        from indexscope.flows.study.preflight import check_folders, check_prefect, check_store
+        from indexscope.flows.study.preflight import check_folders, check_prefect, check_store, has_much_to_make
         from indexscope.flows.study.refresh import chosen
 
         study = load_study(file, overrides)
         steps = chosen(refresh or [], name)
         check_folders(study, name)
         check_prefect()
+        if has_much_to_make(study, name):
+            forks.prepare()
         server.settle()
-        from indexscope.flows.engine import workers
         from indexscope.flows.study.flows import FLOWS
         from indexscope.flows.study.outcome import Outcome
         from indexscope.flows.study.plan import prepare_plan
@@ -101,7 +103,7 @@ def run_flow(name: str, file: str | None, overrides: list[str], refresh: list[st
         plan = prepare_plan(study, steps)
         check_store(plan, name)
         if needs_processes(plan, name):
-            workers.prepare()
+            forks.prepare()
         server.ready()
         as_usual()
         state: Any = FLOWS[name](file=file, overrides=overrides, refresh=refresh, return_state=True)

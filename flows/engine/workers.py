@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
-import sys
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from multiprocessing import forkserver, resource_tracker
 from typing import Self
 
 from prefect.task_runners import ProcessPoolTaskRunner
 
-PRELOAD = "indexscope.flows.engine.preload"
-#: Systems' libraries elsewhere start threads of their own, which no fork takes along.
-FORKS = sys.platform == "linux" and "forkserver" in multiprocessing.get_all_start_methods()
+from indexscope.flows.engine.forks import FORKS, no_interrupt, prepare
 
 
 class WorkerPool(ProcessPoolTaskRunner):
@@ -30,51 +23,6 @@ class WorkerPool(ProcessPoolTaskRunner):
             context = multiprocessing.get_context("forkserver")
             self._executor = ProcessPoolExecutor(self._max_workers, context, made._initializer, made._initargs)
         elif made is not None:
-            with _no_interrupt():
+            with no_interrupt():
                 made.submit(os.getpid)
         return self
-
-
-def prepare() -> None:
-    """Start what worker processes come from; where they are forks the server begins to import, which takes seconds.
-
-    Harmless where it runs already.
-    """
-    with _environment(PYTHONWARNINGS=_warnings()):
-        resource_tracker.ensure_running()  # without its word on what a kill left
-    if FORKS:
-        # It finds no modules in the working directory, and numpy starts no threads: the workers share the cores anyway.
-        with _no_interrupt(), _environment(PYTHONSAFEPATH="1", OPENBLAS_NUM_THREADS="1"):
-            forkserver.set_forkserver_preload([PRELOAD])
-            forkserver.ensure_running()
-
-
-@contextmanager
-def _no_interrupt() -> Iterator[None]:
-    """Hold Ctrl-C back from what is started: each process would tell of it, at length, until `start_worker` has run."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # of this thread, and of what it starts
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
-
-
-def _warnings() -> str:
-    return ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker:UserWarning"]))
-
-
-@contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    """The environment of processes that are started in the block."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            del os.environ[name]
-            if value is not None:
-                os.environ[name] = value

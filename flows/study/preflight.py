@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 #: Seconds that a server has to connect, and again to answer.
 PATIENCE = 2.5
 URL = "PREFECT_API_URL"
+#: Tokens of a dataset that are worth a second process, whatever the model.
+MUCH = 8192
 
 
 def check_folders(study: Study, command: str) -> None:
@@ -50,6 +52,20 @@ def check_store(plan: Plan, command: str) -> None:
     except IndexscopeError:
         if not is_complete(plan, command):
             raise
+
+
+def has_much_to_make(study: Study, command: str) -> bool:
+    """Whether a command surely has enough to make for worker processes, as far as its settings alone can tell.
+
+    What it really has is known once the plan is made, which takes as long as such a process needs to start.
+    """
+    if command not in ("study", "extract") or "://" in study.store or not study.models:
+        return False
+    wanted, data = study.runner, study.dataset
+    alone = wanted.kind == "threads" or wanted.workers == 1 or study.extract.device.startswith("cuda")
+    new = not os.path.isdir(study.store) or not os.listdir(study.store)
+    few = data.samples is not None and isinstance(data.max_length, int) and data.samples * data.max_length < MUCH
+    return new and not alone and not few
 
 
 def check_prefect() -> None:

@@ -20,7 +20,7 @@ from prefect.settings import (
 
 from indexscope import IndexscopeError
 from indexscope.flows import local_server
-from indexscope.flows.engine.workers import FORKS
+from indexscope.flows.engine.forks import FORKS
 
 ROOT = Path(__file__).parents[2]
 KEPT = "what is finished is kept; to resume, run the same command again"
@@ -267,7 +267,7 @@ def test_what_workers_are_forks_of_ends_with_a_study_even_while_it_imports(
     start: Start, tmp_path: Path, number: signal.Signals
 ) -> None:
     (tmp_path / "torch.py").write_text("import os, time; print(os.getpid(), flush=True); time.sleep(1)")
-    process = start("from indexscope.flows.engine.workers import prepare\nprepare()\ntime.sleep(LONG)")
+    process = start("from indexscope.flows.engine.forks import prepare\nprepare()\ntime.sleep(LONG)")
     server = int(process.stdout.readline())
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
     process.wait(SOON)

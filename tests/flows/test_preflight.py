@@ -23,7 +23,8 @@ from prefect.settings import (
 from prefect.settings.profiles import Profile, ProfilesCollection
 
 from indexscope import IndexscopeError
-from indexscope.flows.study.preflight import check_prefect
+from indexscope.flows.study.load import load_study
+from indexscope.flows.study.preflight import check_prefect, has_much_to_make
 from indexscope.storage.store.writable import refuse_unwritable
 from tests.flows.conftest import run_command
 
@@ -204,3 +205,25 @@ def test_settings_of_prefect_that_cannot_be_read_are_one_line(folder: Path, tmp_
     ended = subprocess.run(command, env=wrong, capture_output=True, text=True)
     (line,) = ended.stderr.splitlines()
     assert (ended.returncode, line.partition(" (")[0]) == (2, "error: Prefect's settings: cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("command", "changed", "much"),
+    [
+        ("study", [], True),
+        ("extract", ["extract.device=cpu"], True),
+        ("study", ["dataset.samples=4", "dataset.max_length=64"], False),
+        ("study", ["runner.kind=threads"], False),
+        ("study", ["runner.workers=1"], False),
+        ("study", ["extract.device=cuda"], False),
+        ("study", ["store=s3://bucket/store"], False),
+        ("report", [], False),
+    ],
+)
+def test_worker_processes_are_begun_ahead_only_where_settings_promise_work(
+    tmp_path: Path, command: str, changed: list[str], much: bool
+) -> None:
+    study = load_study(None, [f"store={tmp_path / 'store'}", *changed])
+    assert has_much_to_make(study, command) is much
+    (tmp_path / "store" / "features").mkdir(parents=True)
+    assert not has_much_to_make(study, command), "what is there may be all"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from indexscope.flows.engine.forks import FORKS, prepare
 from indexscope.flows.engine.settings import Spread
 from indexscope.flows.engine.units import pool, started
-from indexscope.flows.engine.workers import FORKS, prepare
 
 TWO = Spread(kind="processes", workers=2)
 
