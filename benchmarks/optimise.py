@@ -97,7 +97,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         told = f"{100 * mean(costs):.1f} % ({100 * min(costs):.1f} to {100 * max(costs):.1f})"
         lost = f"{mean(held):+.4f}" if held else ""
         evaluations, edits = mean(row["evaluations"] for row in own), mean(row["edits"] for row in own)
-        none = sum("cost" not in row for row in own)
+        none = sum(not row.get("edit") for row in own)
         lines.append(f"| {name} | {len(own)} | {evaluations:.1f} | {edits:.0f} | {told} | {none} | {lost} |")
     return "\n".join(lines)
 

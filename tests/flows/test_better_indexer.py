@@ -31,4 +31,11 @@ def test_the_example_of_a_fit_ends_in_a_study(tmp_path: Path) -> None:
     assert run.code == 0, run.err
     plan = make_plan(load_study(tmp_path / "fitted" / "study.yaml"))
     fitted = ["h2-d32 k32", "h2-d32 k64", "h1-d32 k32", "h1-d32 k64"]
-    assert [model.name for model in plan.models] == ["model", *fitted, "oracle k64", "window k64", "random k64"]
+    assert [model.name for model in plan.models] == [
+        "model",
+        *fitted,
+        "oracle k32",
+        "oracle k64",
+        "window k64",
+        "random k64",
+    ]
