@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from indexscope.analysis.candidates.key_figures import key_differences
-from indexscope.analysis.candidates.sweep_figures import sweep
+from indexscope.analysis.candidates.sweep_figures import beyond, sweep
 from indexscope.analysis.candidates.tradeoff_figures import quality_against_cost
 from indexscope.analysis.candidates.trend_figures import key_trends
+from indexscope.analysis.names import plain
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.kinds import kinds
-from indexscope.analysis.report.numbers import percent
+from indexscope.analysis.report.numbers import number, percent
 from indexscope.analysis.report.overlaid import left_out, looks
 from indexscope.analysis.report.panel import Drawn, Panel
 
@@ -31,9 +32,13 @@ def _sweep(report: ReportInput) -> Drawn | None:
         f"{report.interval}. Colour: the fitted indexer. Shape: how its layers select; edited means heads, keys by "
         "layer, sharing or precision. Numbers: keys of a query. Dotted: the best choice of as many keys, whose cost "
         "counts no indexer; no real model has it. Dashed: the Pareto front of the others by the estimates; hollow "
-        "models are beaten in both. Arrows: beyond the axis."
+        "models are beaten in both."
     )
-    return None if figure is None else Drawn("sweep", "Quality against cost", caption, figure, overlaid=False)
+    if figure is None:
+        return None
+    told = ", ".join(f"{plain(name)} ({number(value, signed=True)})" for name, value in beyond(figure))
+    caption += f" Arrows, beyond the axis: {told}." if told else ""
+    return Drawn("sweep", "Quality against cost", caption, figure, overlaid=False)
 
 
 def _key_numbers(report: ReportInput) -> Drawn:

@@ -7,13 +7,12 @@ from typing import Any
 
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from indexscope.analysis.candidates.tradeoff_figures import paid_and_got
 from indexscope.analysis.comparison.fronts import COST, model_front
 from indexscope.analysis.metrics.registry import REGISTRY, label
-from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.drawing import Drawing, note
 from indexscope.analysis.plots.labels import label_points
 from indexscope.analysis.plots.style import INK, MUTED, WIDTH, legend_above, look, new_figure, short_labels, styled
 from indexscope.analysis.report.kinds import Kind
@@ -31,7 +30,7 @@ def sweep(
     kinds: Mapping[str, Kind],
     baseline: str,
     void: Collection[str] = (),
-) -> Figure | None:
+) -> Drawing | None:
     """Candidates as points: relative cost across, the difference of quality from the baseline up.
 
     Colour is the fitted indexer, shape how its layers select, the number beside a point its keys. The oracle of each
@@ -76,6 +75,13 @@ def sweep(
     label_points(axes, at, _labels(points), (WIDTH - 0.8, _HEIGHT - 1.2))
     legend_above(figure, [axes], 5)
     return figure
+
+
+def beyond(figure: Drawing) -> list[tuple[str, float]]:
+    """Models that lie outside the axis, and their differences."""
+    low, high = figure.axes[0].get_ylim()
+    rows = figure.data.filter((pl.col("difference") < low) | (pl.col("difference") > high))
+    return list(rows.select("model", "difference").iter_rows())
 
 
 def _told(row: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
