@@ -53,8 +53,9 @@ def sampled(space: Space, arm: Arm, sampler: Any) -> Tried | None:
 
     def objective(trial: Any) -> Any:
         found = arm.race(space.edit(_suggested(space, trial)), type(sampler).__name__)
-        over = max(0.0, found.loss.mean - arm.goal.max_loss)
-        return (found.cost, found.loss.mean) if both else found.cost + min(over / arm.goal.max_loss, 100.0)
+        lost = found.loss.bound(arm.goal.confidence)  # the end of the interval that counts
+        over = max(0.0, lost - arm.goal.max_loss)
+        return (found.cost, lost) if both else found.cost + min(over / arm.goal.max_loss, 100.0)
 
     try:
         for _ in range(TRIALS):

@@ -66,7 +66,7 @@ def candidate(plan: FitPlan, size: str, k: int) -> dict[str, Any]:
 
 
 def _study(plan: FitPlan, finds: Mapping[str, Finds]) -> str:
-    base = {"name": "model", "path": str(plan.folder)}
+    base = {"name": "dense" if plan.info.index_topk is None else "model", "path": str(plan.folder)}
     fitted, found, told = list(_fitted(plan)), list[dict[str, Any]](), list[str]()
     for size, one in finds.items():
         k = middle(plan.fit.topk)
