@@ -24,8 +24,8 @@ held_out: {samples: 8, queries: 32}
 indexers: [{heads: 2, dim: 16}, {heads: 1, dim: 8}]
 topk: [4, 8]
 share: [1, 2]
-optimise: {max_loss: 0.5, budget: 6, samples: 6}
-stages: {dense: 8, sparse: 2}
+optimise: {max_loss: 0.5, budget: 4, samples: 4}
+stages: {dense: 4, sparse: 2}
 training: {evaluate_every: 10, queries: 16, chunk: 16}
 """
 FITTED = ["h2-d16 k4", "h2-d16 k4 every 2nd", "h2-d16 k8", "h2-d16 k8 every 2nd"]
@@ -101,7 +101,7 @@ def test_no_sample_is_both_learned_from_or_searched_on_and_measured(finished: tu
     trained, calibrated, held_out = (
         {sample.input_ids for sample in samples} for samples in (plan.training, plan.calibration, plan.held_out)
     )
-    assert (len(trained), len(calibrated), len(held_out)) == (24, 6, 8)
+    assert (len(trained), len(calibrated), len(held_out)) == (24, 4, 8)
     assert not held_out & trained and not held_out & calibrated and not trained & calibrated
     study = make_study_plan(load_study(folder / "fitted" / "study.yaml"))
     assert {sample.input_ids for sample in study.samples} == held_out
@@ -135,11 +135,11 @@ def test_a_search_that_was_cut_off_goes_on_from_what_it_ran(finished: tuple[Path
     (searched / "search.json").unlink()
     (runs,) = (searched / ".work").glob("*.jsonl")
     whole = runs.read_text().splitlines()
-    runs.write_text("\n".join(whole[:20]) + "\n")
+    runs.write_text("\n".join(whole[:9]) + "\n")
     run = run_command("fit", folder / "fit.yaml")
     assert run.code == 0, run.err
     assert "going on: " in "\n".join(run.out) and not any(line.startswith("step ") for line in run.out)
-    assert runs.read_text().splitlines()[:20] == whole[:20]
+    assert runs.read_text().splitlines()[:9] == whole[:9]
     assert (searched / "front.parquet").read_bytes() == (
         finished[0] / "fitted" / "optimised" / "h1-d8" / "front.parquet"
     ).read_bytes()
@@ -199,7 +199,7 @@ def test_one_report_has_them_all_with_limits_and_a_sentence_each(finished: tuple
         ("optimise.loss=bleu", "optimise.loss"),
         ("optimise.seeds=1", "unknown key; did you mean 'seed'?"),
         ("optimise.indexers=[h9-d9]", "has no indexer h9-d9 that optimise.indexers names; choose of h2-d16, h1-d8"),
-        ("held_out.samples=2", "optimise: calibrates on 6 sequences and tests on 2; give data and held_out.samples"),
+        ("held_out.samples=2", "optimise: calibrates on 4 sequences and tests on 2; give data and held_out.samples"),
         ("held_out.source=data.jsonl", "sequences of what is trained on, among 8; give other text"),
     ],
 )
@@ -214,7 +214,7 @@ def test_what_is_wrong_with_a_sweep_is_said_in_one_line_before_anything_is_fitte
 
 def test_a_dry_run_says_what_would_be_searched(tmp_path: Path) -> None:
     run = run_command("fit", made(tmp_path), "--dry-run")
-    assert "then cheaper edits of h2-d16, h1-d8 are searched, calibrated on 6 other sequences" in run.out
+    assert "then cheaper edits of h2-d16, h1-d8 are searched, calibrated on 4 other sequences" in run.out
 
 
 def test_a_fitted_indexer_of_a_study_is_searched_by_name_and_stands_beside_the_others(
