@@ -109,7 +109,6 @@ COMMAND = Command(
     place=62,
     examples=(
         "indexscope optimise study.yaml --max-loss 0.005",
-        "indexscope optimise study.yaml --loss output_kl --cost indexer --budget 10min",
         'indexscope optimise fitted/study.yaml --model "h4-d64 k64" --calibration fitted/calibration.jsonl',
     ),
 )
