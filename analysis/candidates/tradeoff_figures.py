@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,11 @@ from matplotlib.ticker import MaxNLocator
 from indexscope.analysis.candidates.key_figures import HALF
 from indexscope.analysis.comparison.fronts import COST, model_front
 from indexscope.analysis.metrics.registry import REGISTRY, label
-from indexscope.analysis.plots.drawing import Array, note
+from indexscope.analysis.plots.drawing import note
+from indexscope.analysis.plots.labels import label_points
 from indexscope.analysis.plots.style import INK, MUTED, Look, new_figure, short_labels, styled
 
 _QUALITY = ("nll", "selection_recall")
-_SIZE = 7.5
-_WIDE, _HIGH = 0.58, 1.25
-"""Of a letter and of a line, in font sizes."""
-
-Box = tuple[float, float, float, float]
 
 
 @styled
@@ -42,14 +38,7 @@ def quality_against_cost(
     Returns:
         The figure, or None where fewer than two models have both.
     """
-    rows = comparisons.filter(pl.col("layer").is_null())
-    paid = rows.filter((pl.col("metric") == COST) & pl.col("value").is_finite())
-    for metric in _QUALITY:
-        found = rows.filter((pl.col("metric") == metric) & pl.col("difference").is_finite()).join(
-            paid.select("candidate", cost="value", base="baseline"), on="candidate", maintain_order="left"
-        )
-        if found.height:
-            break
+    metric, found = paid_and_got(comparisons)
     points = _with_baseline(found, looks)
     if points.height < 2:
         return None
@@ -72,8 +61,23 @@ def quality_against_cost(
     axes.margins(y=0.14)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
-    _named(axes, at, looks)
+    named = short_labels([name for name in at if name in looks], 22)
+    labels = {name: (text, looks[name].colour) for name, text in named.items()}
+    label_points(axes, at, labels, (HALF - 0.8, 2.9 - 0.6))
     return figure
+
+
+def paid_and_got(comparisons: pl.DataFrame) -> tuple[str, pl.DataFrame]:
+    """The quality that the candidates have, and their rows of it with `cost` and, of the baseline's, `base`."""
+    rows = comparisons.filter(pl.col("layer").is_null())
+    paid = rows.filter((pl.col("metric") == COST) & pl.col("value").is_finite())
+    for metric in _QUALITY:
+        found = rows.filter((pl.col("metric") == metric) & pl.col("difference").is_finite()).join(
+            paid.select("candidate", cost="value", base="baseline"), on="candidate", maintain_order="left"
+        )
+        if found.height:
+            break
+    return metric, found
 
 
 def _with_baseline(found: pl.DataFrame, looks: Mapping[str, Look]) -> pl.DataFrame:
@@ -106,46 +110,3 @@ def _point(axes: Axes, point: tuple[float, ...], style: Look | None, front: bool
         elinewidth=0.7 if style is None else 1.3,
         markerfacecolor=colour if front else "white",
     )
-
-
-def _named(axes: Axes, at: Mapping[str, tuple[float, ...]], looks: Mapping[str, Look]) -> None:
-    """Names beside their points, where they hide neither a point nor another name."""
-    low, high = axes.get_xlim(), axes.get_ylim()
-    room = np.array([(HALF - 0.8) * 72, (2.9 - 0.6) * 72])  # of the panel, in points; a little less is no harm
-    start, size = np.array([low[0], high[0]]), np.array([low[1] - low[0], high[1] - high[0]])
-    spots = {name: (np.array(point[:2]) - start) / size * room for name, point in at.items()}
-    taken: list[Box] = [(x - 4, y - 4, x + 4, y + 4) for x, y in spots.values()]
-    for name, point in at.items():
-        x, ends = spots[name][0], (np.array(point[2:]) - start[1]) / size[1] * room[1]
-        taken.append((x - 1, ends[0], x + 1, ends[1]))
-    for name, text in short_labels([name for name in at if name in looks], 22).items():
-        box, found = _free(spots[name], len(text) * _WIDE * _SIZE, room, taken)
-        if box is None:
-            continue
-        taken.append(box)
-        (x, y), (across, up) = at[name][:2], found
-        axes.annotate(
-            text,
-            (x, y),
-            (7 * across, 6 * up),
-            textcoords="offset points",
-            ha=("right", "center", "left")[across + 1],
-            va=("top", "center", "bottom")[up + 1],
-            fontsize=_SIZE,
-            color=looks[name].colour,
-        )
-
-
-def _free(at: Array, width: float, room: Array, taken: Sequence[Box]) -> tuple[Box | None, tuple[int, int]]:
-    for across, up in ((1, 1), (-1, 1), (1, -1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1)):
-        x = at[0] + 7 * across - width * (1 - across) / 2
-        y = at[1] + 6 * up - _HIGH * _SIZE * (1 - up) / 2
-        box = (x, y, x + width, y + _HIGH * _SIZE)
-        inside = box[0] >= 0 and box[1] >= 0 and box[2] <= room[0] and box[3] <= room[1]
-        if inside and not any(_overlap(box, other) for other in taken):
-            return box, (across, up)
-    return None, (0, 0)
-
-
-def _overlap(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -19,7 +19,7 @@ from indexscope.analysis.capture.layers import layer_facts
 from indexscope.analysis.capture.observers import attend
 from indexscope.analysis.edits.apply import edited
 from indexscope.analysis.edits.edit import Edit
-from indexscope.analysis.edits.places import places_of
+from indexscope.analysis.edits.places import Place, places_of
 from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.features.buckets import bucket_count, bucket_of
 from indexscope.analysis.features.intake import TokenSequence
@@ -202,12 +202,19 @@ def space_of(source: CapturedModel, time_of_indexer: float = 1.0) -> Space:
     layers = []
     for place in own:
         assert place.indexer is not None
-        layers.append(Layer(place.layer, index_heads(place.indexer) or 1, index_topk(place.indexer) or 1))
+        layers.append(Layer(place.layer, index_heads(place.indexer) or 1, _topk(place) or 1))
     depth = int(source.model.config.get_text_config(decoder=True).num_hidden_layers)
     sharing = tuple(place.layer for place in places.values() if place.indexer is None)
     found = Space(depth, tuple(layers), sharing=sharing)
     cheaper = Cost((), (1,), time_of_indexer).cheaper_precisions
     return replace(found, precisions=cheaper)
+
+
+def _topk(place: Place) -> int | None:
+    """Keys that a layer's own indexer selects, or one that is laid over it."""
+    if place.fitted is not None:
+        return place.fitted.topk
+    return None if place.indexer is None else index_topk(place.indexer)
 
 
 def cost_of(source: CapturedModel, lengths: Sequence[int], whole: bool) -> Cost:
@@ -229,7 +236,7 @@ def cost_of(source: CapturedModel, lengths: Sequence[int], whole: bool) -> Cost:
     for row, attention in zip(layers["layer"].to_list(), shaped.attention, strict=True):
         place = places.get(row)
         indexer = None if place is None else place.indexer
-        if indexer is None:
+        if place is None or indexer is None:
             found[row] = CostLayer(attention, topk=shaped.top_k if attention.sparse else None)
             continue
         heads = index_heads(indexer) or 1
@@ -240,7 +247,7 @@ def cost_of(source: CapturedModel, lengths: Sequence[int], whole: bool) -> Cost:
             with edited(source.model, fewer):
                 each = whole_size - sum(parameter.numel() for parameter in indexer.parameters())
         shared = 2.0 * (whole_size - heads * each)
-        found[row] = CostLayer(attention, heads, index_dim(indexer) or 0, index_topk(indexer), shared, 2.0 * each)
+        found[row] = CostLayer(attention, heads, index_dim(indexer) or 0, _topk(place), shared, 2.0 * each)
     # Layers without an attention map cost what they cost, whatever is edited.
     depth = max(found) + 1
     empty = CostLayer(replace(shaped.attention[0], pair=0.0, latent=None, sparse=False, window=1))

@@ -12,13 +12,13 @@ from indexscope.analysis.report.numbers import digits, known, percent
 from indexscope.analysis.report.ranking import advised
 from indexscope.analysis.report.spoken import Row, share
 
-#: Sentences are for a handful; the table of the ranking has the numbers of all.
-MOST = 12
+#: As many as a sweep has; the table of the ranking has the numbers of all.
+MOST = 24
 ROUNDING = 1e-5
 
 
 def quotes(report: ReportInput) -> tuple[str, ...]:
-    """A sentence for each measured candidate that selects, the best ranked first, twelve at most."""
+    """A sentence for each measured candidate that selects, the best ranked first, so many at most."""
     pages = {page.name: page for page in report.candidates}
     found = (_quote(report, pages[name]) for name in advised(report) if name in pages)
     return tuple(sentence for sentence in found if sentence)[:MOST]

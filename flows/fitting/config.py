@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from indexscope import IndexscopeError
 from indexscope.analysis.fitting.settings import IndexerSize, Stages, StepSettings, TrainingSettings
+from indexscope.flows.optimise.settings import BaselineName, CostName, LossName, budget_of
 from indexscope.flows.study.config import Text
 from indexscope.settings import Frozen
 from indexscope.storage.inputs.dataset_settings import DatasetSettings
@@ -40,6 +42,34 @@ class HeldOut(Frozen):
     queries: int = Field(default=64, ge=1, description="Queries of each that are looked at while indexers train.")
 
 
+class Optimise(Frozen):
+    """A search for cheaper edits of the indexers that were fitted."""
+
+    max_loss: float = Field(
+        default=0.005, ge=0, allow_inf_nan=False, description="Loss that an edit may have, upper end of its interval."
+    )
+    loss: LossName = Field(default="nll", description="What is lost: nll, output_kl or skill.")
+    cost: CostName = Field(default="attention", description="What is saved: attention, indexer or latency.")
+    budget: str = Field(
+        default="40", coerce_numbers_to_str=True, description="Runs of all calibration samples, or a time, as in 5min."
+    )
+    samples: int = Field(
+        default=16, ge=4, description="Sequences of training text that it sees, beyond those that indexers learn from."
+    )
+    baselines: tuple[BaselineName, ...] = Field((), description="Searches to compare it with: greedy, even, random.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Another one draws other proposals.")
+    indexers: tuple[str, ...] = Field((), description="Which of the sweep are searched, as in h4-d64; by default all.")
+
+    @field_validator("budget")
+    @classmethod
+    def _budget(cls, budget: str) -> str:
+        try:
+            budget_of(budget, "")
+        except IndexscopeError as error:
+            raise ValueError(f"{error.reason}; {error.remedy}") from None
+        return budget
+
+
 class Fit(Frozen):
     """One fit: a model, data, and the indexers of a sweep."""
 
@@ -52,6 +82,14 @@ class Fit(Frozen):
     topk: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (64,), description="Numbers of keys that are selected in the sparse stage, and measured; ascending."
     )
+    share: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1,),
+        description="In the study that a fit ends in, layers from one that selects to the next, whose selection those "
+        "between take; in 1 every layer selects. Ascending.",
+    )
+    optimise: Optimise | None = Field(
+        None, description="Search cheaper edits of what was fitted, and put them into the same study."
+    )
     stages: Stages = Field(Stages(), description="Steps of the two stages.")
     training: Training = Field(Training(), description="How a step is made.")
     out: Text = Field("fitted", description="Folder in which a folder for each indexer is made.")
@@ -60,6 +98,13 @@ class Fit(Frozen):
     def length(self) -> int:
         """Tokens of a sequence."""
         return LENGTH if self.dataset.max_length == "auto" else self.dataset.max_length
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """Names of the indexers of which cheaper edits are searched."""
+        if self.optimise is None:
+            return ()
+        return self.optimise.indexers or tuple(indexer.name for indexer in self.indexers)
 
     @property
     def steps(self) -> int:
@@ -72,14 +117,14 @@ class Fit(Frozen):
         told = self.training.model_dump(include=set(StepSettings.model_fields))
         return TrainingSettings(**told, **self.stages.model_dump())
 
-    @field_validator("topk")
+    @field_validator("topk", "share")
     @classmethod
-    def _ascending(cls, topk: tuple[int, ...]) -> tuple[int, ...]:
-        if not topk:
-            raise ValueError("is empty; give at least one number of keys")
-        if any(later <= earlier for earlier, later in pairwise(topk)):
+    def _ascending(cls, numbers: tuple[int, ...]) -> tuple[int, ...]:
+        if not numbers:
+            raise ValueError("is empty; give at least one number")
+        if any(later <= earlier for earlier, later in pairwise(numbers)):
             raise ValueError("the numbers must increase; write each once, the smallest first")
-        return topk
+        return numbers
 
     @field_validator("indexers")
     @classmethod
@@ -96,6 +141,10 @@ class Fit(Frozen):
     def _some_steps(self) -> Fit:
         if not self.steps:
             raise ValueError("has no steps in stages; give stages.dense or stages.sparse a number above 0")
+        names = [indexer.name for indexer in self.indexers]
+        unknown = next((name for name in self.searched if name not in names), None)
+        if unknown is not None:
+            raise ValueError(f"has no indexer {unknown} that optimise.indexers names; choose of {', '.join(names)}")
         if self.topk[-1] >= self.length:
             reason = f"has a topk of {self.topk[-1]} in sequences of {self.length} tokens, which would select every key"
             raise ValueError(f"{reason}; lower topk, or raise dataset.max_length")

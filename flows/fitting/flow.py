@@ -19,7 +19,9 @@ from indexscope.analysis.fitting.summary import summarised
 from indexscope.flows.engine.narrate import say, short
 from indexscope.flows.engine.progress import REFUSALS
 from indexscope.flows.fitting.plan import FitPlan
-from indexscope.flows.fitting.sweep import write_sweep
+from indexscope.flows.fitting.searches import searches
+from indexscope.flows.fitting.sweep import STUDY, write_sweep, write_texts
+from indexscope.flows.optimise.written import Finds
 from indexscope.storage.store.files import make_folders
 from indexscope.storage.store.locks import run_lock
 from indexscope.tasks.common.fitting import (
@@ -30,6 +32,7 @@ from indexscope.tasks.common.fitting import (
     train_indexers,
     write_indexers,
 )
+from indexscope.tasks.common.models import release
 
 #: Key of the artifact with the numbers on held-out text, of which each look makes a version.
 ARTIFACT = "fit-held-out"
@@ -70,14 +73,19 @@ _ready: dict[str, FitPlan] = {}
 
 
 def fit_indexers(plan: FitPlan) -> None:
-    """Train, measure and write the indexers of a sweep; an interrupted run goes on from its last checkpoint."""
+    """Train, measure and write the indexers of a sweep, search cheaper edits of them, and write the study of all.
+
+    An interrupted run goes on from its last checkpoint, or from the last edit that was run.
+    """
     _ready[plan.key] = plan
     make_folders(plan.out)
     lock = plan.out / ".lock"
     try:
         with run_lock(lock, "wait until it ends, or choose another `out`"):
             try:
-                fit_flow(plan.fit.model, plan.fit.out, [size.name for size in plan.fit.indexers], plan.key)
+                if not plan.is_finished():
+                    fit_flow(plan.fit.model, plan.fit.out, [size.name for size in plan.fit.indexers], plan.key)
+                sweep_flow(plan.fit.model, plan.fit.out, plan.key)
             finally:
                 if list(plan.out.iterdir()) == [lock]:  # it failed before it wrote anything
                     lock.unlink()
@@ -107,14 +115,42 @@ def fit_flow(model: str, out: str, indexers: Sequence[str], key: str) -> None:
         trained = train_indexers(job, plan.begin, _trained(progress), _show)
         final = measure_indexers(job, trained, _measured(progress))
     write_indexers(job, trained, final)
-    study = write_sweep(plan)
     plan.begin(finished=True)
     shutil.rmtree(plan.out / WORK, ignore_errors=True)
     _publish(final)
     for line in told_of(final):
         say(line)
-    say(f"compare them: indexscope study {short(study)}")
     say(f"fitted: {', '.join(short(str(plan.out / size.name)) for size in plan.fit.indexers)}")
+
+
+@flow(name="fit-sweep", validate_parameters=False)
+def sweep_flow(model: str, out: str, key: str) -> None:
+    """Search cheaper edits of what was fitted, and write the study of all.
+
+    Args:
+        model: What was fitted to, for whoever looks at the run.
+        out: Where results go.
+        key: Of the plan that `fit_indexers` was given.
+    """
+    plan, found = _ready[key], dict[str, Finds]()
+    write_texts(plan)
+    for search in searches(plan):
+        found[search.indexer] = search.run()
+    release()
+    write_sweep(plan, found)
+    say(f"compare them: indexscope study {short(str(plan.out / STUDY))}")
+
+
+def in_order(plan: FitPlan) -> bool:
+    """Whether a finished fit has its searches finished and its study written; runs no model, mends what is small."""
+    write_texts(plan)
+    found = {search.indexer: search.finds() for search in searches(plan)}
+    whole = {name: finds for name, finds in found.items() if finds is not None}
+    if len(whole) < len(plan.fit.searched):
+        return False
+    if write_sweep(plan, whole):
+        say(f"written anew: {short(str(plan.out / STUDY))}")
+    return True
 
 
 def _trained(progress: Progress) -> Callable[[int, int, float, float | None], None]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from indexscope import IndexscopeError
 from indexscope.flows.fitting.config import Fit
+from indexscope.flows.optimise.split import FEWEST
 from indexscope.foreign import parse_json, read_file
 from indexscope.storage.inputs.checkpoints import CheckpointInfo, describe, find_tokenizer, fingerprint, resolve
 from indexscope.storage.inputs.dataset_settings import DatasetSettings
@@ -26,7 +27,7 @@ RECORD = "fit.json"
 #: Raise it when the same settings and data would give other weights.
 FIT_VERSION = 1
 #: Settings that change no weight and no number.
-BESIDE = ("out", "model", "dataset")
+BESIDE = ("out", "model", "dataset", "share", "optimise")
 BESIDE_IN_TRAINING = ("checkpoint_every", "device")
 
 
@@ -41,6 +42,7 @@ class FitPlan:
         fingerprint: Of the model.
         training: Sequences to fit to.
         held_out: Sequences to measure on.
+        calibration: Sequences of training text that searches see; none where nothing is searched.
     """
 
     fit: Fit
@@ -49,6 +51,7 @@ class FitPlan:
     fingerprint: str
     training: tuple[Sample, ...]
     held_out: tuple[Sample, ...]
+    calibration: tuple[Sample, ...] = ()
 
     @property
     def out(self) -> Path:
@@ -121,21 +124,46 @@ def make_plan(fit: Fit) -> FitPlan:
     if info.max_positions is not None and fit.length > info.max_positions:
         reason = f"is {fit.length}, but the model's positions end at {info.max_positions}"
         raise IndexscopeError("dataset.max_length", reason, f"set it to {info.max_positions} or less")
+    if info.layers and fit.share[-1] > info.layers:
+        raise IndexscopeError("share", f"is {fit.share[-1]}, but the model has {info.layers} layers", "lower it")
     tokenizer = find_tokenizer(folder)
     vocabulary = info.vocab_size or len(tokenizer or ()) or 2**31
-    training = fit.dataset
-    held_out = training.model_copy(update={"samples": fit.held_out.samples})
+    held_out = fit.dataset.model_copy(update={"samples": fit.held_out.samples})
     if fit.held_out.source:
         held_out = held_out.model_copy(update={"source": fit.held_out.source})
     apart = not fit.held_out.source
-    return FitPlan(
-        fit,
-        folder,
-        info,
-        fingerprint(folder),
-        _sequences(training, tokenizer, vocabulary, "train" if apart else "all", "dataset"),
-        _sequences(held_out, tokenizer, vocabulary, "held_out" if apart else "all", "held_out"),
-    )
+    seen = _sequences(_with_more(fit), tokenizer, vocabulary, "train" if apart else "all", "dataset")
+    measured = _sequences(held_out, tokenizer, vocabulary, "held_out" if apart else "all", "held_out")
+    if not apart:
+        _refuse_seen(fit, seen, measured)
+    trained, calibration = _parted(fit, seen)
+    if fit.optimise is not None and min(len(calibration), len(measured)) < FEWEST // 2:
+        reason = f"calibrates on {len(calibration)} sequences and tests on {len(measured)}"
+        raise IndexscopeError("optimise", reason, f"give data and held_out.samples for {FEWEST // 2} of each at least")
+    return FitPlan(fit, folder, info, fingerprint(folder), trained, measured, calibration)
+
+
+def _with_more(fit: Fit) -> DatasetSettings:
+    """The training data, with the sequences on which a search is calibrated behind those that are trained on."""
+    if fit.optimise is None or fit.dataset.samples is None:
+        return fit.dataset
+    return fit.dataset.model_copy(update={"samples": fit.dataset.samples + fit.optimise.samples})
+
+
+def _parted(fit: Fit, seen: tuple[Sample, ...]) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """What is trained on, as without a search, and what calibrates: the last, not trained on where there is enough."""
+    trained = tuple(sample for sample in seen if fit.dataset.samples is None or sample.index < fit.dataset.samples)
+    if fit.optimise is None:
+        return trained, ()
+    return trained, (seen[len(trained) :] or seen)[-fit.optimise.samples :]
+
+
+def _refuse_seen(fit: Fit, seen: tuple[Sample, ...], measured: tuple[Sample, ...]) -> None:
+    known = {sample.input_ids for sample in seen}
+    both = sum(sample.input_ids in known for sample in measured)
+    if both:
+        reason = f"holds {both} sequences of what is trained on, among {len(measured)}"
+        raise IndexscopeError(f"held_out: {fit.held_out.source}", reason, "give other text")
 
 
 def _sequences(

@@ -6,7 +6,7 @@ from indexscope.flows import prefect_setup  # isort: skip - before anything of p
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from json import dumps
 from pathlib import Path
@@ -23,13 +23,16 @@ from indexscope.flows.engine.narrate import say
 from indexscope.flows.optimise.kept import Kept, kept
 from indexscope.flows.optimise.settings import Asked
 from indexscope.flows.optimise.shown import Shown, shown
-from indexscope.flows.optimise.split import Split, divided
-from indexscope.flows.optimise.written import finished, write
+from indexscope.flows.optimise.split import Split, apart, divided
+from indexscope.flows.optimise.written import finished, write, write_study
 from indexscope.flows.study.config import Study
 from indexscope.flows.study.load import load_study
 from indexscope.flows.study.outcome import Outcome, concluded
-from indexscope.flows.study.plan import Plan, take_plan
+from indexscope.flows.study.plan import UNKNOWN_VOCABULARY, Plan, take_plan
 from indexscope.flows.study.provenance import machine
+from indexscope.storage.inputs.checkpoints import find_tokenizer
+from indexscope.storage.inputs.datasets import load_samples
+from indexscope.storage.inputs.samples import Sample, dataset_fingerprint
 from indexscope.tasks.common.models import borrow, share_cores
 from indexscope.tasks.common.versions import versions
 
@@ -46,18 +49,44 @@ EVALUATION_VERSION = 1
 WORK = ".work"
 
 
-def only_baseline(study: Study, where: str) -> Study:
-    """The study without candidates, which a search does not look at.
+def alone(study: Study, where: str, model: str = "") -> Study:
+    """The model that is searched as the study's only one, since a search looks at no other.
+
+    Args:
+        study: The study.
+        where: What an error names.
+        model: Its name; "" is the baseline.
 
     Raises:
-        IndexscopeError: The baseline is a dump of selections.
+        IndexscopeError: There is none such, or it cannot be edited.
     """
-    if study.baseline.selections:
-        raise IndexscopeError(f"{where}: baseline", "is a dump of selections, which cannot be edited", "give a model")
-    if study.baseline.edit is not None:
+    named = f"--model {model}" if model else f"{where}: baseline"
+    chosen = next((one for one in study.models if one.name == model), None) if model else study.baseline
+    if chosen is None:
+        raise IndexscopeError(named, f"is no model of {where}", _choose(study) or "give a model's name")
+    if chosen.selections:
+        raise IndexscopeError(named, "is a dump of selections, which cannot be edited", "give a model")
+    if chosen.edit is not None:
         reason = "is an edit itself; a search starts from a model as it is"
-        raise IndexscopeError(f"{where}: baseline", reason, "give the model without its edit")
-    return study.model_copy(update={"candidates": (), "gates": (), "plugins": ()})
+        raise IndexscopeError(named, reason, "give the model without its edit")
+    return study.model_copy(update={"baseline": chosen, "candidates": (), "gates": (), "plugins": ()})
+
+
+def _choose(study: Study) -> str:
+    names = [model.name for model in study.models if not model.selections and model.edit is None]
+    fitted = [model.name for model in study.models if model.indexer and model.name in names]
+    return f"choose one with --model: {', '.join(fitted or names)}" if names else ""
+
+
+def refuse_dense(study: Study, plan: Plan) -> None:
+    """Refuse to search a model without an indexer where the study has fitted ones, before it is loaded.
+
+    Raises:
+        IndexscopeError: It says which to choose.
+    """
+    model, fitted = plan.models[0], any(one.indexer and one.edit is None for one in study.candidates)
+    if fitted and not plan.study.baseline.indexer and model.info.index_topk is None:
+        raise IndexscopeError(model.name, "has no indexer that could be edited", _choose(study))
 
 
 def run_name() -> str:
@@ -68,7 +97,7 @@ def run_name() -> str:
 
 @flow(name="indexscope-optimise", flow_run_name=run_name, persist_result=False)
 def optimise_flow(file: str | None, overrides: list[str], asked: dict[str, Any], out: str) -> State[Outcome]:
-    """Search a cheaper edit of a study's baseline.
+    """Search a cheaper edit of a study's baseline, or of another of its models.
 
     Args:
         file: The study file; none is the built-in study.
@@ -78,13 +107,57 @@ def optimise_flow(file: str | None, overrides: list[str], asked: dict[str, Any],
     """
 
     def work() -> Outcome:
-        study = only_baseline(load_study(file, overrides), file or "built-in study")
-        plan = take_plan(study)
+        wanted, title = Asked.model_validate(asked), file or "built-in study"
+        study = load_study(file, overrides)
+        plan = take_plan(alone(study, title, wanted.model))
         for note in plan.notes:
             say(note)
-        return searched(plan, Asked.model_validate(asked), Path(out))
+        told = searched(plan, wanted, Path(out))
+        held_out = material(plan, wanted).held_out
+        write_study(Path(out), study, wanted.model, held_out)
+        return Outcome(folder=out, told=told)
 
     return concluded(work)
+
+
+@dataclass(frozen=True)
+class Material:
+    """The text of a search.
+
+    Attributes:
+        samples: All, by index.
+        split: Which calibrate, and which test.
+        calibration: Fingerprint of other text that calibrates; "" where a part of the study's does.
+    """
+
+    samples: Mapping[int, Sample]
+    split: Split
+    calibration: str
+
+    @property
+    def held_out(self) -> list[Sample]:
+        """What tests, in the order of the study."""
+        return [self.samples[index] for index in sorted(self.split.held_out)]
+
+
+def material(plan: Plan, asked: Asked) -> Material:
+    """What a search sees, and what it is tested on.
+
+    Raises:
+        IndexscopeError: There are too few samples, or the other text cannot be read or is the study's own.
+    """
+    known = {sample.index: sample for sample in plan.samples}
+    if not asked.text:
+        return Material(known, divided(plan.samples, asked.calibration, plan.study.name), "")
+    model = plan.models[0]
+    tokenizer = None if model.tokenizer is None else find_tokenizer(model.tokenizer)
+    vocabulary = model.info.vocab_size or len(tokenizer or ()) or UNKNOWN_VOCABULARY
+    settings = plan.study.dataset.model_copy(update={"source": asked.text})
+    other = [
+        replace(sample, index=len(known) + sample.index) for sample in load_samples(settings, tokenizer, vocabulary)
+    ]
+    split = apart(plan.samples, other, f"--calibration {asked.text}")
+    return Material({**known, **{sample.index: sample for sample in other}}, split, dataset_fingerprint(other))
 
 
 @dataclass(frozen=True)
@@ -94,7 +167,7 @@ class _Subject:
     Attributes:
         plan: The study.
         asked: What is looked for.
-        split: Its samples.
+        material: Its text.
         source: The model.
         memory: Evaluations on disk.
         screen: Shows how far it is.
@@ -102,39 +175,59 @@ class _Subject:
 
     plan: Plan
     asked: Asked
-    split: Split
+    material: Material
     source: CapturedModel
     memory: Kept
     screen: Shown
 
 
-def searched(plan: Plan, asked: Asked, out: Path) -> Outcome:
+def known(plan: Plan, asked: Asked, out: Path) -> str | None:
+    """What this very search found, if the folder holds it finished.
+
+    Raises:
+        IndexscopeError: There are too few samples.
+    """
+    return finished(out, _fingerprint(plan, asked, _evaluated(plan, asked, material(plan, asked))))
+
+
+def _fingerprint(plan: Plan, asked: Asked, evaluated: str) -> str:
+    return asked.fingerprint(evaluated, plan.study.model_dump_json(exclude={"runner", "store", "report"}))
+
+
+def searched(plan: Plan, asked: Asked, out: Path) -> str:
     """Search, or find that the folder holds this very search finished.
+
+    Args:
+        plan: Of a study of the one model that is searched.
+        asked: What is looked for.
+        out: Folder of the results.
+
+    Returns:
+        What is to be told of it; nothing where it was finished already.
 
     Raises:
         IndexscopeError: The model cannot be edited, or there are too few samples.
     """
-    split = divided(plan.samples, asked.calibration, plan.study.name)
-    evaluated = _evaluated(plan, asked)
-    fingerprint = asked.fingerprint(evaluated, plan.study.model_dump_json(exclude={"runner", "store", "report"}))
+    text = material(plan, asked)
+    evaluated = _evaluated(plan, asked, text)
+    fingerprint = _fingerprint(plan, asked, evaluated)
     told = finished(out, fingerprint)
     if told is not None:
         say(f"finished already: {told}")
-        return Outcome(folder=str(out))
+        return ""
     share_cores(1)
     source = _model(plan)
     with kept(out / WORK, evaluated) as memory, shown() as screen:
         if memory.losses:
             say(f"going on: {len(memory.losses)} runs of samples are kept")
-        subject = _Subject(plan, asked, split, source, memory, screen)
+        subject = _Subject(plan, asked, text, source, memory, screen)
         with plan.models[0].checkpoint.origin.told():
             found = _found(subject)
-    write(out, found, plan.study, fingerprint, _provenance(subject, evaluated))
+    write(out, found, fingerprint, _provenance(subject, evaluated))
     from indexscope.analysis.optimise.words import describe, sentence
 
     winner = found.winner
-    words = [sentence(found), *([] if winner is None else [describe(found.space, winner.edit)])]
-    return Outcome(folder=str(out), told="\n".join(words))
+    return "\n".join([sentence(found), *([] if winner is None else [describe(found.space, winner.edit)])])
 
 
 def _model(plan: Plan) -> CapturedModel:
@@ -147,7 +240,7 @@ def _model(plan: Plan) -> CapturedModel:
     return source
 
 
-def _evaluated(plan: Plan, asked: Asked) -> str:
+def _evaluated(plan: Plan, asked: Asked, text: Material) -> str:
     """What the loss of an edit on a sample depends on."""
     given = plan.given
     told = {
@@ -157,6 +250,7 @@ def _evaluated(plan: Plan, asked: Asked) -> str:
         "loss": asked.loss,
         "device": given.device,
         "run": given.extract.model_dump(mode="json", include={"dtype", "chunk"}),
+        **({"calibration": text.calibration} if text.calibration else {}),
     }
     return sha256(dumps(told, sort_keys=True).encode()).hexdigest()
 
@@ -170,8 +264,8 @@ def _found(subject: _Subject) -> Found:
     from indexscope.analysis.optimise.validation import candidates, interval_of, validated
     from indexscope.analysis.optimise.words import Found
 
-    plan, asked, split = subject.plan, subject.asked, subject.split
-    samples = {sample.index: sample for sample in plan.samples}
+    plan, asked, split = subject.plan, subject.asked, subject.material.split
+    samples = subject.material.samples
     lengths = [len(sample.input_ids) for sample in plan.samples]
     space = space_of(subject.source)
     cost = cost_of(subject.source, lengths, whole=asked.cost != "indexer")
@@ -191,7 +285,7 @@ def _found(subject: _Subject) -> Found:
         arms[name] = Arm(evaluations, split.calibration, goal, budget, subject.screen.told(name, asked.loss))
         return arms[name]
 
-    Search(space, Proposer(space, cost), arm("search"), asked.seed).run(starts(space, _frames(plan)))
+    Search(space, Proposer(space, cost), arm("search"), asked.seed).run(starts(space, _frames(subject)))
     others: Mapping[str, tuple[str, Callable[[Arm], Tried | None]]] = {
         "greedy": (GREEDY, lambda arm: greedy(space, arm)),
         "even": (EVEN, lambda arm: even(space, arm)),
@@ -258,21 +352,24 @@ def _budget(subject: _Subject, evaluations: Evaluations, trial: Edit) -> float:
     assert subject.asked.seconds is not None
     name = f"{subject.asked.seconds:g} s"
     if name not in subject.memory.budgets:
-        few = subject.split.calibration[:4]
+        few = subject.material.split.calibration[:4]
         evaluations.of(trial, few[:1])  # what is only slow the first time
         start, known = time.perf_counter(), len(subject.memory.losses)
         evaluations.of(trial, few)
         runs = len(subject.memory.losses) - known
         each = (time.perf_counter() - start) / runs if runs else subject.memory.seconds / max(known, 1)
-        holds = subject.asked.seconds / (each * len(subject.split.calibration))
+        holds = subject.asked.seconds / (each * len(subject.material.split.calibration))
         subject.memory.budget(name, round(max(holds, 2.0), 1))
     return subject.memory.budgets[name]
 
 
-def _frames(plan: Plan) -> dict[str, pl.DataFrame]:
-    """Results of the study that starts are made from, as far as the store has them."""
+def _frames(subject: _Subject) -> dict[str, pl.DataFrame]:
+    """Results of the study that starts are made from, as far as the store has them; none where all of it tests."""
     from indexscope.analysis.optimise.starts import READ
 
+    plan = subject.plan
+    if subject.asked.text:
+        return {}
     found: dict[str, pl.DataFrame] = {}
     for name in READ:
         step, _, table = name.partition(".")
@@ -285,13 +382,14 @@ def _frames(plan: Plan) -> dict[str, pl.DataFrame]:
 
 
 def _provenance(subject: _Subject, evaluated: str) -> dict[str, Any]:
-    plan, names = subject.plan, {sample.index: sample.name for sample in subject.plan.samples}
+    plan, split = subject.plan, subject.material.split
+    names = {index: sample.name for index, sample in subject.material.samples.items()}
     return {
         "asked": subject.asked.model_dump(mode="json"),
         "model": {"name": plan.models[0].name, "fingerprint": plan.models[0].checkpoint.fingerprint},
         "dataset": {"source": plan.study.dataset.source, "fingerprint": plan.given.dataset},
-        "calibration": [names[index] for index in subject.split.calibration],
-        "held out": [names[index] for index in subject.split.held_out],
+        "calibration": [names[index] for index in split.calibration],
+        "held out": [names[index] for index in split.held_out],
         "evaluations": f"{WORK}/evaluations-{evaluated[:16]}.jsonl",
         "runs of samples": len(subject.memory.losses),
         "seconds": round(subject.memory.seconds, 1),

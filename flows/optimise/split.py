@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from indexscope import IndexscopeError
-from indexscope.storage.inputs.samples import Sample
+from indexscope.storage.inputs.samples import Sample, document_of
 
 #: Samples that a search needs: fewer than four on a side say nothing of a bound.
 FEWEST = 8
@@ -45,8 +45,7 @@ def divided(samples: Sequence[Sample], share: float, where: str) -> Split:
         raise IndexscopeError(where, reason, "raise dataset.samples, or give more data")
     documents: dict[str, list[int]] = {}
     for sample in samples:
-        document = sample.name.rpartition("@")[0] if sample.name.rpartition("@")[2].isdecimal() else sample.name
-        documents.setdefault(document or sample.name, []).append(sample.index)
+        documents.setdefault(document_of(sample.name), []).append(sample.index)
     calibration: list[int] = []
     held: list[int] = []
     for document in sorted(documents, key=lambda name: sha256(name.encode()).digest()):
@@ -55,3 +54,25 @@ def divided(samples: Sequence[Sample], share: float, where: str) -> Split:
         reason = f"leaves {len(calibration)} samples for calibration and {len(held)} held out, by whole documents"
         raise IndexscopeError(where, reason, "change --calibration, or give more documents")
     return Split(tuple(calibration), tuple(held))
+
+
+def apart(samples: Sequence[Sample], other: Sequence[Sample], where: str) -> Split:
+    """Have other text calibrate and all samples of the study test.
+
+    Args:
+        samples: Of the study.
+        other: The other text, numbered on from them.
+        where: What an error names.
+
+    Raises:
+        IndexscopeError: They have a sequence in common, or either has fewer than four.
+    """
+    known = {sample.input_ids for sample in samples}
+    both = sum(sample.input_ids in known for sample in other)
+    if both:
+        reason = f"holds {both} of the {len(samples)} samples on which the study measures what is found"
+        raise IndexscopeError(where, reason, "give other text")
+    if min(len(samples), len(other)) < FEWEST // 2:
+        reason = f"has {len(other)} samples for calibration, and the study {len(samples)} to test on"
+        raise IndexscopeError(where, reason, f"give {FEWEST // 2} of each at least")
+    return Split(tuple(sample.index for sample in other), tuple(sample.index for sample in samples))

@@ -1,10 +1,12 @@
-"""What a finished search writes: the study of its finds, the table, the figure, engines' keys, words and provenance."""
+"""What a finished search writes: table, figure, engines' keys, words and provenance; and a study of everything."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,10 @@ from indexscope.analysis.edits.edit import Edit
 from indexscope.analysis.optimise.serving import serving
 from indexscope.analysis.optimise.tables import FRONT, front_table
 from indexscope.analysis.optimise.words import COSTS, UNITS, Found, describe, document, sentence
-from indexscope.flows.study.config import Study
+from indexscope.flows.optimise.settings import Asked
+from indexscope.flows.study.config import ModelRef, Study
+from indexscope.foreign import parse_json, read_file, reading
+from indexscope.storage.inputs.samples import Sample, as_rows
 from indexscope.storage.store.files import open_store
 from indexscope.storage.store.parquet import encode
 
@@ -27,7 +32,8 @@ SEARCH, STUDY, TABLE, FIGURE, SERVING, WORDS = (
     "serving.json",
     "optimised.md",
 )
-FILES = (STUDY, TABLE, FIGURE, SERVING, WORDS, SEARCH)
+DATA = "held_out.jsonl"
+FILES = (TABLE, FIGURE, SERVING, WORDS, SEARCH)
 
 
 def finished(folder: Path, fingerprint: str) -> str | None:
@@ -41,7 +47,7 @@ def finished(folder: Path, fingerprint: str) -> str | None:
     return None
 
 
-def write(folder: Path, found: Found, study: Study, fingerprint: str, provenance: Mapping[str, Any]) -> None:
+def write(folder: Path, found: Found, fingerprint: str, provenance: Mapping[str, Any]) -> None:
     """Write all files, the one that says that it is finished last."""
     from indexscope.analysis.optimise.figures import search_figure
     from indexscope.analysis.plots.sized import as_file
@@ -52,7 +58,6 @@ def write(folder: Path, found: Found, study: Study, fingerprint: str, provenance
     holding = [one for one in found.tests if one.holds]
     winner = found.winner
     files = {
-        STUDY: study_of(study, found).encode(),
         TABLE: encode(table, FRONT),
         FIGURE: as_file(figure, "svg", sentence(found), caption),
         SERVING: _json(
@@ -71,6 +76,7 @@ def write(folder: Path, found: Found, study: Study, fingerprint: str, provenance
                 "tests": [
                     {
                         **_told(found, one.edit),
+                        "name": name_of(found, one.edit),
                         "held_out": vars(one.loss),
                         "by_position": {str(bucket): vars(own) for bucket, own in one.by_position.items()},
                         "holds": one.holds,
@@ -94,22 +100,126 @@ def write(folder: Path, found: Found, study: Study, fingerprint: str, provenance
         target.write(name, files[name])
 
 
-def study_of(study: Study, found: Found) -> str:
-    """A study of the baseline and of the edits that hold, the cheapest first; without any, of all that were tested."""
-    chosen = [one.edit for one in reversed(found.tests) if one.holds] or [one.edit for one in reversed(found.tests)]
+@dataclass(frozen=True)
+class Find:
+    """An edit that a finished search found.
+
+    Attributes:
+        name: What a study calls it.
+        edit: The edit as a study file has it.
+        words: What it changes.
+        holds: Whether it was shown on held-out samples to be within the bound.
+    """
+
+    name: str
+    edit: dict[str, Any]
+    words: str
+    holds: bool
+
+
+@dataclass(frozen=True)
+class Finds:
+    """What a finished search has for a study.
+
+    Attributes:
+        sentence: What was found.
+        asked: What was looked for.
+        edits: Those that hold, the cheapest first; where none does, all that were tested.
+    """
+
+    sentence: str
+    asked: Asked
+    edits: tuple[Find, ...]
+
+
+def finds_in(folder: Path) -> Finds:
+    """Read what a finished search found.
+
+    Raises:
+        IndexscopeError: The folder holds none.
+    """
+    remedy = "remove the folder and search again"
+    told = parse_json(read_file(folder / SEARCH, remedy), folder / SEARCH, remedy)
+    with reading(folder / SEARCH, remedy):
+        edits = [
+            Find(one["name"], _by_number(one["edit"]), one["words"], one["holds"]) for one in reversed(told["tests"])
+        ]
+        asked = Asked.model_validate(told["asked"])
+        return Finds(told["found"], asked, tuple([one for one in edits if one.holds] or edits))
+
+
+def candidates_of(finds: Finds, searched: ModelRef, baseline: ModelRef, taken: Iterable[str]) -> list[dict[str, Any]]:
+    """Finds as candidates of a study.
+
+    Args:
+        finds: The finds.
+        searched: The model that was edited.
+        baseline: The study's, which an edit that names no other model is of.
+        taken: Names that other models of the study have.
+    """
+    names, found = set(taken), list[dict[str, Any]]()
+    for one in finds.edits:
+        name = next(name for name in _names(one.name) if name not in names)
+        names.add(name)
+        if searched.indexer:
+            under = searched.model_dump(mode="json", include={"path", "indexer", "topk"}, exclude_none=True)
+            found.append({"name": name, **under, "edit": one.edit})
+        elif searched == baseline:
+            found.append({"name": name, "edit": one.edit})
+        else:
+            found.append({"name": name, "edit": {"of": searched.path, **one.edit}})
+    return found
+
+
+def _names(name: str) -> Iterator[str]:
+    """A name, and what takes its place where it is taken."""
+    yield name
+    yield from (f"{name[:74]} ({number})" for number in count(2))
+
+
+def write_study(folder: Path, study: Study, model: str, held_out: Sequence[Sample]) -> None:
+    """Write a study of everything in one: the models of a study and the finds, on the samples that no search saw.
+
+    Dumps of selections are left out: they are of all samples.
+
+    Args:
+        folder: Of a finished search; the study and its samples go there.
+        study: The study that was searched.
+        model: Which of its models was; "" is the baseline.
+        held_out: The samples.
+    """
+    finds = finds_in(folder)
+    searched = next(one for one in study.models if one.name == (model or study.baseline.name))
     told = study.model_dump(mode="json", exclude_defaults=True)
-    told = {key: value for key, value in told.items() if key not in ("candidates", "gates", "plugins")}
-    told["name"] = f"{study.name[:66]}, optimised"
-    told["candidates"] = [{"name": name_of(found, edit), "edit": _by_number(edit)} for edit in chosen]
-    gate = f"nll.difference <= {found.max_loss:g} on upper"
-    if found.loss == "nll" and found.winner is not None and found.max_loss > 0:
-        told["gates"] = [gate]
-    lines = [
-        f"# {sentence(found)}",
-        *(f"# {name_of(found, edit)}: {describe(found.space, edit)}" for edit in chosen),
+    told = {key: value for key, value in told.items() if key not in ("candidates", "gates", "plugins", "dataset")}
+    kept = [
+        _as_written(one.model_dump(mode="json", exclude_defaults=True))
+        for one in study.candidates
+        if not one.selections
     ]
-    head = {key: told.pop(key) for key in ("name", "baseline", "candidates")}
-    return "\n".join(lines) + "\n" + _yaml({**head, **told})
+    found = candidates_of(finds, searched, study.baseline, [one.name for one in study.models])
+    told["name"] = f"{study.name[:66]}, optimised"
+    told["candidates"] = [*kept, *found]
+    longest = max(len(sample.input_ids) for sample in held_out)
+    told["dataset"] = {"source": DATA, "column": "input_ids", "max_length": longest, "samples": None}
+    if not kept and finds.asked.loss == "nll" and finds.edits[:1] and finds.edits[0].holds and finds.asked.max_loss > 0:
+        told["gates"] = [f"nll.difference <= {finds.asked.max_loss:g} on upper"]
+    lines = [f"# {finds.sentence}", *comments(finds, found)]
+    head = {key: told.pop(key) for key in ("name", "baseline", "candidates", "dataset")}
+    target = open_store(folder)
+    target.write(DATA, as_rows(held_out))
+    target.write(STUDY, ("\n".join(lines) + "\n" + _yaml({**head, **told})).encode())
+
+
+def comments(finds: Finds, candidates: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each of the finds changes, as comments of a study file."""
+    return [f"# {one['name']}: {find.words}" for one, find in zip(candidates, finds.edits, strict=True)]
+
+
+def _as_written(model: dict[str, Any]) -> dict[str, Any]:
+    """A candidate with its name first and layers of its edit as numbers."""
+    edit = {"edit": _by_number(model["edit"])} if model.get("edit") else {}
+    return {"name": model["name"], **model, **edit}
 
 
 def _yaml(told: dict[str, Any]) -> str:
@@ -130,13 +240,13 @@ def _dumped(edit: Edit) -> dict[str, Any]:
     return edit.model_dump(mode="json", exclude_defaults=True)
 
 
-def _by_number(edit: Edit) -> dict[str, Any]:
+def _by_number(edit: dict[str, Any]) -> dict[str, Any]:
     """An edit as a person would write it, with layers as numbers."""
     return {
         key: {int(name) if name.isdecimal() else name: one for name, one in value.items()}
-        if isinstance(value, dict)
+        if isinstance(value, dict) and key != "selector"
         else value
-        for key, value in _dumped(edit).items()
+        for key, value in edit.items()
     }
 
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from indexscope.errors import IndexscopeError
 from indexscope.foreign import reading
 from indexscope.storage.inputs.data_files import DataFile, Format
+from indexscope.storage.inputs.samples import CUT_FROM
 
 PRETOKENIZED = "input_ids"
 #: Rows of Parquet held at once.
@@ -57,7 +58,9 @@ def _jsonl(file: DataFile, column: str) -> Iterator[Document]:
             if not isinstance(row, dict):
                 raise IndexscopeError(where, "is not a JSON object", "write one JSON object a line")
             name = column_in(list(row), column, where)
-            yield from _document(row[name], name, where)
+            known = row.get(CUT_FROM)
+            for document in _document(row[name], name, where):
+                yield Document(known, document.content) if isinstance(known, str) and known else document
 
 
 def _parquet(file: DataFile, column: str) -> Iterator[Document]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +36,26 @@ def dataset_fingerprint(samples: Sequence[Sample]) -> str:
         digest.update(len(ids).to_bytes(8, "little"))
         digest.update(ids.tobytes())
     return digest.hexdigest()
+
+
+#: Key of a row of token ids that says which document it was cut from.
+CUT_FROM = "cut_from"
+
+
+def as_rows(samples: Sequence[Sample]) -> bytes:
+    """Samples as a JSONL file that a study or a fit can read (column input_ids), each with where it was cut from."""
+    rows = ({CUT_FROM: sample.name, "input_ids": list(sample.input_ids)} for sample in samples)
+    return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+
+
+def document_of(name: str) -> str:
+    """Name of the document that a sample was cut from.
+
+    >>> document_of("lib/ast.py@1024"), document_of("lib/ast.py")
+    ('lib/ast.py', 'lib/ast.py')
+    """
+    document, _, place = name.rpartition("@")
+    return document if document and place.isdecimal() else name
 
 
 def spread(samples: Sequence[Sample], count: int | None) -> list[Sample]:

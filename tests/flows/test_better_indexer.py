@@ -25,10 +25,19 @@ def test_the_example_of_edits_runs_and_each_costs_what_is_left_of_it(tmp_path: P
 
 
 def test_the_example_of_a_fit_ends_in_a_study(tmp_path: Path) -> None:
-    less = ["dataset.samples=6", "dataset.max_length=96", "stages.dense=2", "stages.sparse=1", "held_out.samples=2"]
+    less = [
+        "dataset.samples=6",
+        "dataset.max_length=96",
+        "stages.dense=2",
+        "stages.sparse=1",
+        "held_out.samples=4",
+        "optimise=null",
+    ]
     less += [f"out={tmp_path / 'fitted'}"]
     run = run_command("fit", str(EXAMPLES / "fit.yaml"), *(word for one in less for word in ("--set", one)))
     assert run.code == 0, run.err
     plan = make_plan(load_study(tmp_path / "fitted" / "study.yaml"))
-    fitted = ["h2-d32 k32", "h2-d32 k64", "h1-d32 k32", "h1-d32 k64"]
-    assert [model.name for model in plan.models] == ["model", *fitted, "oracle k64", "window k64", "random k64"]
+    sizes, shared = ("h2-d32", "h1-d32"), ("", " every 2nd")
+    fitted = [f"{size} k{k}{how}" for size in sizes for k in (32, 64) for how in shared]
+    names = [model.name for model in plan.models]
+    assert names == ["model", *fitted, "oracle k32", "oracle k64", "window k64", "random k64"]

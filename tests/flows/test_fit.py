@@ -59,7 +59,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = made(tmp_path_factory.mktemp("fit"))
     run = run_command("fit", str(file))
     assert run.code == 0, run.err
-    assert run.out[-1].startswith("fitted: ")
+    assert run.out[-2].startswith("fitted: ")
+    assert run.out[-1] == f"compare them: indexscope study {file.parent / 'fitted' / 'study.yaml'}"
     assert sum("; recall " in line for line in run.out) == 4
     assert sum(line.startswith("step 16: ") for line in run.out) == 4
     return file.parent
@@ -85,9 +86,9 @@ def test_a_finished_fit_holds_indexers_curves_and_cards(finished: Path) -> None:
 def test_a_fit_ends_in_a_study_of_the_sweep_and_what_bounds_it_on_the_held_out_text(finished: Path) -> None:
     fit = make_plan(load_fit(finished / "fit.yaml"))
     study = make_study_plan(load_study(finished / "fitted" / "study.yaml"))
-    names = ["h2-d16 k4", "h2-d16 k8", "h1-d8 k4", "h1-d8 k8", "oracle k8", "window k8", "random k8"]
+    names = ["h2-d16 k4", "h2-d16 k8", "h1-d8 k4", "h1-d8 k8", "oracle k4", "oracle k8", "window k8", "random k8"]
     assert [model.name for model in study.models] == ["model", *names]
-    assert [model.info.index_topk for model in study.models] == [8, 4, 8, 4, 8, 8, 8, 8]
+    assert [model.info.index_topk for model in study.models] == [8, 4, 8, 4, 8, 4, 8, 8, 8]
     ids = [sorted(sample.input_ids for sample in samples) for samples in (study.samples, fit.held_out)]
     assert ids[0] == ids[1]
 

@@ -17,6 +17,7 @@ import pytest
 from indexscope.flows.optimise.split import divided
 from indexscope.flows.optimise.written import FILES
 from indexscope.flows.study.load import load_study
+from indexscope.flows.study.plan import make_plan
 from indexscope.storage.inputs.samples import Sample
 from tests.flows.conftest import Run, run_command
 
@@ -73,11 +74,23 @@ def test_the_study_that_it_writes_can_be_run(searched: tuple[Path, Run]) -> None
     told = json.loads((folder / OUT / "search.json").read_text())
     study = load_study(folder / OUT / "optimised.yaml")
     chosen = [one for one in told["tests"] if one["holds"]] or told["tests"]
-    assert len(study.candidates) == len(chosen)
-    for candidate, one in zip(study.candidates, reversed(chosen), strict=True):
+    assert study.candidates[0].name == "light"
+    for candidate, one in zip(study.candidates[1:], reversed(chosen), strict=True):
         assert candidate.edit is not None
         assert candidate.edit.model_dump(mode="json", exclude_defaults=True) == one["edit"]
     assert run_command("study", folder / OUT / "optimised.yaml", "--dry-run").code == 0
+
+
+def test_the_study_that_it_writes_measures_no_sample_that_the_search_saw(searched: tuple[Path, Run]) -> None:
+    folder, _ = searched
+    told = json.loads((folder / OUT / "search.json").read_text())
+    rows = [json.loads(row)["input_ids"] for row in (folder / "data.jsonl").read_text().splitlines()]
+    sides = {
+        side: {tuple(rows[int(name.rpartition(":")[2]) - 1]) for name in told[side]}
+        for side in ("calibration", "held out")
+    }
+    measured = {sample.input_ids for sample in make_plan(load_study(folder / OUT / "optimised.yaml")).samples}
+    assert measured == sides["held out"] and not measured & sides["calibration"]
 
 
 def test_a_finished_search_is_not_made_again(searched: tuple[Path, Run], no_model: None) -> None:
@@ -137,6 +150,12 @@ def test_a_killed_search_resumes_to_the_same_end(folder: Path) -> None:
         (["--budget", "much"], "error: --budget much: is no budget; give evaluations, as in 40, or a time, as in 5min"),
         (["--budget", "0.5"], "error: --budget 0.5: is too little to search with; give 2 evaluations or more"),
         (["--calibration", 2], "error: --calibration 2: is no share; give a number between 0 and 1"),
+        (
+            ["--calibration", "./none.jsonl"],
+            "error: --calibration ./none.jsonl: is no share, and there is no such file",
+        ),
+        (["--model", "dark"], "is no model of"),
+        (["--model", "dark"], "choose one with --model: base, light"),
         (["--baselines", "best"], "error: --baselines best: is not known; choose greedy, even, random"),
         (["--seed", -1], "error: --seed -1: is out of range; give 0 to 4294967295"),
         (["--out", "s3://bucket/there"], "error: s3://bucket/there: is an address"),

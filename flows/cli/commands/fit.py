@@ -23,7 +23,8 @@ def fit(
 ) -> None:
     """Fit lightning indexers to a checkpoint of any architecture, for studies to lay over it.
 
-    The body stays as it is. An interrupted fit goes on where it stopped; one that is finished is not made again.
+    The body stays as it is. It ends in a study of all that was fitted and, if the file asks for a search, of cheaper
+    edits of it. An interrupted fit goes on where it stopped; one that is finished is not made again.
     """
     from indexscope.flows.fitting.load import load_fit
     from indexscope.storage.store.writable import refuse_unwritable
@@ -42,7 +43,7 @@ def fit(
         from indexscope.flows.study.preflight import check_prefect
 
         plan = make_plan(read)
-        if plan.is_finished():
+        if plan.is_finished() and _in_order(plan):
             server.stop()
             print(f"nothing to do: {read.out} holds this fit")
             return
@@ -53,6 +54,12 @@ def fit(
         fit_indexers(plan)
 
 
+def _in_order(plan: FitPlan) -> bool:
+    from indexscope.flows.fitting.flow import in_order
+
+    return in_order(plan)
+
+
 def _show(plan: FitPlan, finished: bool) -> None:
     fit = plan.fit
     names = ", ".join(indexer.name for indexer in fit.indexers)
@@ -60,6 +67,11 @@ def _show(plan: FitPlan, finished: bool) -> None:
     print(f"{len(plan.training)} sequences of {fit.length} tokens, {len(plan.held_out)} held out")
     stages = f"{fit.stages.dense} dense, {fit.stages.sparse} sparse for each indexer"
     print(f"{fit.steps} steps of {fit.training.batch} ({stages}); {', '.join(map(str, fit.topk))} keys")
+    if fit.optimise is not None:
+        trained = {sample.input_ids for sample in plan.training}
+        both = sum(sample.input_ids in trained for sample in plan.calibration)
+        text = f"{len(plan.calibration)} other sequences" if not both else f"{both} of the sequences, for want of more"
+        print(f"then cheaper edits of {', '.join(fit.searched)} are searched, calibrated on {text}")
     print(f"nothing to do: {fit.out} holds this fit" if finished else f"results would go to {fit.out}")
 
 

@@ -1,4 +1,4 @@
-"""The command optimise: a cheaper edit of the baseline, found by running edits and tested on held-out samples."""
+"""The command optimise: a cheaper edit of a model, found by running edits and tested on held-out samples."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from indexscope.flows.cli.studies import File, Overrides
 
 def optimise(
     file: File = None,
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="The study's model that is edited; without, the baseline.")
+    ] = "",
     max_loss: Annotated[float, typer.Option(help="Loss that an edit may have, upper end of its interval.")] = 0.005,
     loss: Annotated[
         str, typer.Option(help="What is lost: nll (nats per token), output_kl (nats) or skill of the selection.")
@@ -25,8 +28,12 @@ def optimise(
         str, typer.Option(metavar="N|TIME", help="Runs of all calibration samples, or a time: 40, 5min, 1h.")
     ] = "40",
     calibration: Annotated[
-        float, typer.Option(metavar="SHARE", help="Share of the samples that the search sees; the others test it.")
-    ] = 0.5,
+        str,
+        typer.Option(
+            metavar="SHARE|FILE",
+            help="Share of the samples that the search sees, the others test it; or other text, which it sees instead.",
+        ),
+    ] = "0.5",
     baselines: Annotated[
         str,
         typer.Option(metavar="NAMES", help="Searches to beat on the same budget: greedy, even, random, none."),
@@ -37,14 +44,15 @@ def optimise(
     seed: Annotated[int, typer.Option(help="Another seed draws other proposals.")] = 0,
     overrides: Overrides = None,
 ) -> None:
-    """Search heads, k by layer, sharing and precision for the cheapest edit of the baseline within a bound on the loss.
+    """Search heads, k by layer, sharing and precision for the cheapest edit of a model within a bound on the loss.
 
     Edits are run on calibration samples; the finds are tested on held-out ones. It resumes where it was stopped. The
-    last line on stdout is the folder, which holds optimised.yaml, a study of the finds, and optimised.md.
+    last line on stdout is the folder, which holds optimised.md and optimised.yaml: the study and the finds in one, on
+    the held-out samples.
     """
     from indexscope.flows.optimise.settings import asked
 
-    wanted = asked(max_loss, loss, cost, budget, calibration, baselines, seed)
+    wanted = asked(max_loss, loss, cost, budget, calibration, baselines, seed, model)
     outcome = _run(None if file is None else str(file), list(overrides or []), wanted, out)
     from indexscope.flows.errors import complain
 
@@ -78,13 +86,13 @@ def _run(file: str | None, overrides: list[str], wanted: Any, out: str | None) -
         refuse_unwritable(folder, "--out")
         check_prefect()
         server.settle()
-        from indexscope.flows.optimise.flow import only_baseline, optimise_flow
-        from indexscope.flows.optimise.split import divided
+        from indexscope.flows.optimise.flow import alone, material, optimise_flow, refuse_dense
         from indexscope.flows.study.outcome import Outcome
         from indexscope.flows.study.plan import prepare_plan
 
-        plan = prepare_plan(only_baseline(study, title))
-        divided(plan.samples, wanted.calibration, title)
+        plan = prepare_plan(alone(study, title, wanted.model))
+        refuse_dense(study, plan)
+        material(plan, wanted)
         server.ready()
         told = wanted.model_dump(mode="json")
         where = str(Path(folder).resolve())
@@ -101,6 +109,6 @@ COMMAND = Command(
     place=62,
     examples=(
         "indexscope optimise study.yaml --max-loss 0.005",
-        "indexscope optimise study.yaml --loss output_kl --cost indexer --budget 10min",
+        'indexscope optimise fitted/study.yaml --model "h4-d64 k64" --calibration fitted/calibration.jsonl',
     ),
 )

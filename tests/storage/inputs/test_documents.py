@@ -14,7 +14,9 @@ import pytest
 from indexscope.errors import IndexscopeError
 from indexscope.storage.inputs import documents as documents_module
 from indexscope.storage.inputs.data_files import data_files
+from indexscope.storage.inputs.datasets import DatasetSettings, load_samples
 from indexscope.storage.inputs.documents import Document, documents
+from indexscope.storage.inputs.samples import Sample, as_rows, document_of
 
 
 def read(source: object, column: str = "text", split: str = "train") -> list[tuple[str, object]]:
@@ -205,3 +207,12 @@ def test_reading_is_a_stream(tmp_path: Path) -> None:
     file.write_text('{"text": "one"}\n{')
     stream = documents(data_files(str(file), "train"), "text")
     assert next(stream) == Document("a.jsonl:1", "one")
+
+
+def test_rows_of_samples_remember_the_documents_that_they_were_cut_from(tmp_path: Path) -> None:
+    samples = [Sample(0, "lib/ast.py@64", (1, 2, 3)), Sample(1, "topics/lambda", (4, 5))]
+    (tmp_path / "rows.jsonl").write_bytes(as_rows(samples))
+    settings = DatasetSettings(source=str(tmp_path / "rows.jsonl"), column="input_ids", samples=None)
+    found = load_samples(settings, None, 10)
+    assert {(one.name, one.input_ids) for one in found} == {(one.name, one.input_ids) for one in samples}
+    assert {document_of(one.name) for one in found} == {"lib/ast.py", "topics/lambda"}
