@@ -137,8 +137,8 @@ def _extract_batch(
         sampler.add(chunk)
         return output
 
-    def run() -> Iterator[tuple[int, torch.Tensor]]:
-        for start, logits in source.run(input_ids, observe, chunk_size, head_scores=also is not None):
+    def looking(chunks: Iterable[tuple[int, torch.Tensor]]) -> Iterator[tuple[int, torch.Tensor]]:
+        for start, logits in chunks:
             if also is not None:
                 also.predicted(start, logits)
             yield start, logits
@@ -153,11 +153,15 @@ def _extract_batch(
             sums.add(next_token_quality(logits, input_ids, start), bucket_of(positions))
         return sums
 
-    quality = predicted(run())
+    # Both are asked for before either runs: a streamed model takes them through each layer together.
+    sparse, dense_run = source.run(input_ids, observe, chunk_size, head_scores=also is not None), None
+    with suppress(NotImplementedError):  # a source without a dense reference says so
+        if settings.dense_reference and source.has_indexer:
+            dense_run = source.run(input_ids, capture_dense, chunk_size, select=False)
+    quality = predicted(looking(sparse))
     dense = predicted(())
-    if settings.dense_reference and source.has_indexer:
-        with suppress(NotImplementedError):  # a source without a dense reference says so
-            dense = predicted(source.run(input_ids, capture_dense, chunk_size, select=False))
+    with suppress(NotImplementedError):
+        dense = predicted(dense_run or ())
     tables = {
         "samples": pl.DataFrame(
             {"sample": index, "name": [sample.name for sample in batch], "tokens": [length] * len(batch)},

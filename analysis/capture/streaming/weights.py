@@ -1,0 +1,141 @@
+"""The parts of a model whose weights come and go, and how they are called for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from indexscope.analysis.capture.streaming.replay import now_playing
+
+
+class LayerWeights(Protocol):
+    """A model that has its modules and the buffers that are computed, and its weights part by part."""
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model, in eval mode; weights that are not loaded are on the meta device."""
+        ...
+
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        """Its decoder layers, in the order in which they run."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        ...
+
+    def load(self, part: nn.Module) -> None:
+        """Put the weights of a module, and of all within it, in their places."""
+        ...
+
+    def drop(self, part: nn.Module) -> None:
+        """Let go of them."""
+        ...
+
+    def ahead(self, part: nn.Module) -> None:
+        """Begin to read what will be loaded next, if that helps; returns at once."""
+        ...
+
+
+class Parts:
+    """Loads what is about to run, and lets go of it when nobody holds it any more.
+
+    Layers, the embedding and the output head are there while they run; other modules stay, once they have run.
+
+    Args:
+        weights: Of the model.
+    """
+
+    def __init__(self, weights: LayerWeights) -> None:
+        self.weights = weights
+        self._lock = threading.RLock()
+        self._holders: dict[nn.Module, int] = {}
+        model = weights.model
+        self.embedding: nn.Module = model.get_input_embeddings()
+        self.head: nn.Module | None = model.get_output_embeddings()
+        if self.head is self.embedding:
+            self.head = None
+        for index, layer in enumerate(weights.layers):
+            self._stand_in(layer, self._layer(index, layer))
+        self._stand_in(self.embedding, self._embedding())
+        coming = [*weights.layers, self.embedding]
+        if self.head is not None:
+            self._stand_in(self.head, self._passing(self.head))
+            coming.append(self.head)
+        inside = {module for part in coming for module in part.modules()}
+        for module in model.modules():
+            if module not in inside and any(True for _ in module.parameters(recurse=False)):
+                self._stand_in(module, self._staying(module))
+
+    @contextmanager
+    def held(self, part: nn.Module) -> Iterator[None]:
+        """A part's weights, within the block."""
+        self.hold(part)
+        try:
+            yield
+        finally:
+            self.release(part)
+
+    def hold(self, part: nn.Module) -> None:
+        """Have a part's weights there until as many releases."""
+        with self._lock:
+            if not self._holders.get(part):
+                self.weights.load(part)
+            self._holders[part] = self._holders.get(part, 0) + 1
+
+    def release(self, part: nn.Module) -> None:
+        """The other end of a hold."""
+        with self._lock:
+            self._holders[part] -= 1
+            if not self._holders[part]:
+                self.weights.drop(part)
+
+    def _layer(self, index: int, layer: nn.Module) -> Callable[..., Any]:
+        own, passing = layer.forward, self._passing(layer)
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            replay = now_playing()
+            return passing(*args, **kwargs) if replay is None else replay.called(index, own, args, kwargs)
+
+        return forward
+
+    def _embedding(self) -> Callable[..., Any]:
+        passing = self._passing(self.embedding)
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            replay = now_playing()
+            return passing(*args, **kwargs) if replay is None else replay.embedded(passing, args, kwargs)
+
+        return forward
+
+    def _passing(self, part: nn.Module) -> Callable[..., Any]:
+        own = part.forward
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            with self.held(part):
+                return own(*args, **kwargs)
+
+        return forward
+
+    def _staying(self, part: nn.Module) -> Callable[..., Any]:
+        own = part.forward
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            with self._lock:
+                if not self._holders.get(part):
+                    self.hold(part)
+            return own(*args, **kwargs)
+
+        return forward
+
+    @staticmethod
+    def _stand_in(part: nn.Module, forward: Callable[..., Any]) -> None:
+        part.forward = forward
