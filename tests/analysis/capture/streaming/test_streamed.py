@@ -17,7 +17,9 @@ from indexscope.analysis.capture.layers import layer_facts
 from indexscope.analysis.capture.source import Source
 from indexscope.analysis.capture.streaming.model import StreamedModel
 from indexscope.analysis.features import extract_samples
+from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.settings import ExtractSettings
+from indexscope.analysis.stability.rerun import rerun_stability
 from tests.analysis.capture.streaming.in_parts import InParts
 from tests.analysis.capture.tiny_architectures import tiny
 from tests.analysis.capture.tiny_families import FAMILIES, deepseek_v32, tokens
@@ -86,6 +88,19 @@ def test_features_of_many_samples_are_those_of_the_model_in_memory_in_one_sweep(
     for table, frame in expected.items():
         assert_frame_equal(found[table], frame, check_exact=True)
     assert set(parts.loads.values()) == {1}, "sparse and dense runs of all samples go through a layer together"
+
+
+@pytest.mark.parametrize("name", ["deepseek_v32", "glm_moe_dsa"])
+def test_reruns_under_other_selections_are_those_of_the_model_in_memory(name: str) -> None:
+    """A layer that shares a selection gets what was put in place of the other layer's, chunk by chunk."""
+    settings, parts = ExtractSettings(chunk=16), InParts(built(name))
+    streamed, whole = StreamedModel(parts), CapturedModel(built(name))
+    found = rerun_stability(streamed, samples(40, 40), 12, Attempt(streamed, settings, Journal()))
+    expected = rerun_stability(whole, samples(40, 40), 12, Attempt(whole, settings, Journal()))
+    assert expected["selection_rerun"]["changed"].max() > 0  # type: ignore[operator]
+    for table, frame in expected.items():
+        assert_frame_equal(found[table], frame, check_exact=True)
+    assert set(parts.loads.values()) == {1}, "all reruns go through a layer together"
 
 
 def test_facts_and_layers_of_a_streamed_model_are_read_off_one_glance() -> None:
