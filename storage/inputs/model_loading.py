@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -52,21 +53,25 @@ def load_model(path: Path, dtype: Dtype = "float32", device: str = "auto") -> Pr
     if not stored:
         raise IndexscopeError(path, "holds no weights", "save the model with save_pretrained")
     model, info = _from_pretrained(path, config["model_type"], DTYPES[dtype])
-    _check_loading(path, info, model)
+    check_loading(path, info, model)
     try:
         torch.nn.Module.to(model, target)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise _too_large(path, target) from error
+        raise too_large(path, target) from error
     check_finite(model, path)
     model.train(False)
     model.requires_grad_(False)
     return model
 
 
-def load_skeleton(path: Path) -> PreTrainedModel:
+def load_skeleton(path: Path, dtype: Dtype | None = None) -> PreTrainedModel:
     """A checkpoint's model without its weights, on the meta device: it has its modules and their shapes.
+
+    Args:
+        path: Folder with config.json.
+        dtype: Type that its weights would have; None for the configuration's.
 
     Raises:
         IndexscopeError: The folder is no checkpoint, or transformers cannot make its model.
@@ -77,7 +82,9 @@ def load_skeleton(path: Path) -> PreTrainedModel:
     check_config(path, config)
     try:
         with quiet(), torch.device("meta"):
-            made: PreTrainedModel = _loader(config["model_type"]).from_config(AutoConfig.from_pretrained(path))
+            given = {} if dtype is None else {"dtype": DTYPES[dtype]}
+            parsed = AutoConfig.from_pretrained(path)
+            made: PreTrainedModel = _loader(config["model_type"]).from_config(parsed, **given)
     # A foreign configuration can fail anywhere inside transformers; the reason is in its own words.
     except Exception as error:
         raise _unloadable(path, error) from error
@@ -106,17 +113,23 @@ def resolve_device(device: str) -> str:
 
 
 def check_finite(model: torch.nn.Module, where: object) -> None:
-    """Refuse a model with a weight, or a stored buffer, that is NaN or infinite.
+    """Refuse a model with a weight, or a stored buffer, that is NaN or infinite; see `refuse_infinite`."""
+    parameters = dict(model.named_parameters())
+    stored = model.state_dict()  # holds the buffers that are saved, such as routing biases, and no scratch ones
+    found = {**parameters, **{name: stored[name] for name in stored.keys() - parameters.keys()}}
+    refuse_infinite({name: tensor for name, tensor in found.items() if isinstance(tensor, torch.Tensor)}, where)
 
-    Reads every weight once where it lies, at the speed of memory (25 GB/s on one core of a desktop machine).
+
+def refuse_infinite(weights: Mapping[str, torch.Tensor], where: object) -> None:
+    """Refuse weights that are NaN or infinite.
+
+    Reads every one once where it lies, at the speed of memory (25 GB/s on one core of a desktop machine).
 
     Raises:
         IndexscopeError: It names the first such weight and how many of its elements are not finite.
     """
-    parameters = dict(model.named_parameters())
-    stored = model.state_dict()  # holds the buffers that are saved, such as routing biases, and no scratch ones
-    for name, tensor in {**parameters, **{name: stored[name] for name in stored.keys() - parameters.keys()}}.items():
-        if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
+    for name, tensor in weights.items():
+        if not tensor.is_floating_point():
             continue
         pieces = torch.split(tensor.detach().flatten(), CHECKED_AT_ONCE)
         if all(map(_is_finite, pieces)):
@@ -134,7 +147,8 @@ def _is_finite(piece: torch.Tensor) -> bool:
     return bool(torch.isfinite(low) & torch.isfinite(high))
 
 
-def _too_large(path: Path, device: str) -> IndexscopeError:
+def too_large(path: Path, device: str) -> IndexscopeError:
+    """The error for weights that a device has no room for."""
     remedy = "use dtype bfloat16, another device, or a smaller model"
     return IndexscopeError(path, f"does not fit into the memory of {device}", remedy)
 
@@ -161,7 +175,7 @@ def _from_pretrained(path: Path, family: str, dtype: torch.dtype) -> tuple[PreTr
                 trust_remote_code=False,
                 local_files_only=True,
                 output_loading_info=True,
-                # Reported by _check_loading, in one line.
+                # Reported by check_loading, in one line.
                 ignore_mismatched_sizes=True,
             )
     except SafetensorError as error:
@@ -169,7 +183,7 @@ def _from_pretrained(path: Path, family: str, dtype: torch.dtype) -> tuple[PreTr
     # A foreign configuration can fail anywhere inside transformers; the reason is in its own words.
     except Exception as error:
         if is_out_of_memory(error):
-            raise _too_large(path, "cpu") from error
+            raise too_large(path, "cpu") from error
         raise _unloadable(path, error) from error
     model, info = loaded
     return model, info
@@ -180,7 +194,17 @@ def _unloadable(path: Path, error: Exception) -> IndexscopeError:
     return IndexscopeError(path, f"cannot be loaded ({words(error)})", remedy)
 
 
-def _check_loading(path: Path, info: dict[str, Any], model: torch.nn.Module) -> None:
+def check_loading(path: Path, info: dict[str, Any], model: torch.nn.Module) -> None:
+    """Refuse a checkpoint that is not what its configuration says.
+
+    Args:
+        path: Its folder.
+        info: What transformers says of loading it: keys that are missing, unexpected or of another shape, and errors.
+        model: The model.
+
+    Raises:
+        IndexscopeError: It names the first such weight.
+    """
     remedy = "save the whole model again; a weight that is not in the file would be random"
     missing = sorted(info["missing_keys"])
     if missing:

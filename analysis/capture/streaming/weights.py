@@ -32,8 +32,8 @@ class LayerWeights(Protocol):
         """Where it computes."""
         ...
 
-    def load(self, part: nn.Module) -> None:
-        """Put the weights of a module, and of all within it, in their places."""
+    def load(self, part: nn.Module, deep: bool = True) -> None:
+        """Put the weights of a module in their places, and of all modules within it if ``deep``."""
         ...
 
     def drop(self, part: nn.Module) -> None:
@@ -58,6 +58,7 @@ class Parts:
         self.weights = weights
         self._lock = threading.RLock()
         self._holders: dict[nn.Module, int] = {}
+        self._staying_there: set[nn.Module] = set()
         model = weights.model
         self.embedding: nn.Module = model.get_input_embeddings()
         self.head: nn.Module | None = model.get_output_embeddings()
@@ -72,7 +73,8 @@ class Parts:
             coming.append(self.head)
         inside = {module for part in coming for module in part.modules()}
         for module in model.modules():
-            if module not in inside and any(True for _ in module.parameters(recurse=False)):
+            stored = {*module._parameters, *module._buffers} - module._non_persistent_buffers_set
+            if module not in inside and stored:
                 self._stand_in(module, self._staying(module))
 
     @contextmanager
@@ -130,8 +132,9 @@ class Parts:
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             with self._lock:
-                if not self._holders.get(part):
-                    self.hold(part)
+                if part not in self._staying_there:
+                    self.weights.load(part, deep=False)
+                    self._staying_there.add(part)
             return own(*args, **kwargs)
 
         return forward
