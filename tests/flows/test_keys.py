@@ -57,6 +57,7 @@ OTHER: dict[str, Any] = {
     "extract.chunk": 8,
     "extract.batch": 2,
     "extract.dtype": "bfloat16",
+    "extract.placement": "stream",
     "extract.sparsity_threshold": 0.02,
     "extract.local_window": 16,
     "extract.sink_keys": 2,

@@ -36,12 +36,13 @@ class _Request:
     Attributes:
         fed: What is run.
         worker: Whose it is; None for a run that is alone.
+        watched: Whether its attention is captured.
         replay: Its way through the layers; None before the sweep.
         error: What ended it on its way.
     """
 
-    def __init__(self, fed: Prefill, worker: Worker[object] | None) -> None:
-        self.fed, self.worker = fed, worker
+    def __init__(self, fed: Prefill, worker: Worker[object] | None = None, watched: bool = True) -> None:
+        self.fed, self.worker, self.watched = fed, worker, watched
         self.replay: Replay | None = None
         self.error: Exception | None = None
 
@@ -117,6 +118,20 @@ class StreamedModel(CapturedModel):
             observer(part if head_scores else dataclasses.replace(part, head_scores=None, head_weights=None))
         yield 0, self._glanced[1]
 
+    def plain(self, sequences: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Logits [batch, S, vocabulary] of whole sequences [batch, S] with the attention that the model now has.
+
+        One sweep serves all. Call it within `own_attention`; nobody looks on.
+        """
+        asked = []
+        for ids in sequences:
+            fed = Prefill(ids, capture_sparse, ((0, ids.shape[1]),), ids.shape[1])
+            asked.append(_Request(fed, watched=False))
+        self._sweep(asked)
+        with self._parts.held(self._head):
+            for request in asked:
+                yield torch.cat([logits for _, logits in self._served(request)], 1)
+
     @property
     def attentions(self) -> dict[int, nn.Module]:
         """The module of each layer whose attention map is seen."""
@@ -134,7 +149,7 @@ class StreamedModel(CapturedModel):
             return capture_sparse(part)
 
         ids = torch.zeros((1, 2), dtype=torch.int64, device=self.device)
-        request = _Request(self.prefill(ids, observe, 2, head_scores=True), None)
+        request = _Request(self.prefill(ids, observe, 2, head_scores=True))
         logits = torch.cat([logits for _, logits in self._served(request)], 1)
         return parts, logits, modules
 
@@ -173,6 +188,11 @@ class StreamedModel(CapturedModel):
                 request.replay.discard()
 
     @property
+    def loading_seconds(self) -> float:
+        """What loading weights has taken so far."""
+        return self._parts.seconds
+
+    @property
     def _head(self) -> nn.Module:
         return self._parts.head or self._parts.embedding
 
@@ -180,7 +200,7 @@ class StreamedModel(CapturedModel):
         layers = self._weights.layers
         going = list(requests)
         for request in going:
-            request.replay = Replay(self, request.fed, self._states, len(layers))
+            request.replay = Replay(self, request.fed, self._states, len(layers), request.watched)
         with self._alone:
             try:
                 self._parts.hold(self._parts.embedding)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import UserDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from indexscope import IndexscopeError
+from indexscope.analysis.capture.interface import Running
 from indexscope.analysis.capture.model import CapturedModel, Prefill
 from indexscope.analysis.capture.streaming.lengths import Answer, LayerCache
 from indexscope.analysis.capture.streaming.nested import found, mapped
@@ -41,14 +42,15 @@ class Replay:
         fed: The sequences.
         states: Where outputs of layers lie meanwhile.
         layers: How many the model has.
+        watched: Whether its attention is captured; else it is the model's own, on sequences without padding.
 
     Attributes:
         seen: Whether any layer's attention was seen.
     """
 
-    def __init__(self, source: CapturedModel, fed: Prefill, states: States, layers: int) -> None:
+    def __init__(self, source: CapturedModel, fed: Prefill, states: States, layers: int, watched: bool = True) -> None:
         self.source, self.fed, self._states, self._layers = source, fed, states, layers
-        self.seen = False
+        self.watched, self.seen = watched, not watched
         self._outputs: list[list[_Output]] = []
         self._embedded: list[list[tuple[torch.Size, torch.dtype]]] = [[] for _ in fed.pieces]
         self._asked: list[list[Answer]] = []
@@ -63,19 +65,18 @@ class Replay:
         """Take all pieces through one layer, whose weights are there."""
         self._outputs.append([])
         self._needed = set()
-        cache = self.source.cache()
-        assert cache is None or isinstance(cache, LayerCache)
+        cache = self._fresh_cache()
         with torch.inference_mode(), _as_it_was(module):
             for piece, (start, end) in enumerate(self.fed.pieces):
                 self._begin(layer, piece, cache)
-                with self.source.watching(self.fed, start, end) as running, playing(self):
+                with self._watching(start, end) as running, playing(self):
                     try:
                         self._forward(start, end)
                     except Reached:
                         pass
                     else:
                         raise self._refused(f"never calls its layer {layer}")
-                    self.seen |= bool(running.layers)
+                    self.seen = self.seen or (running is not None and bool(running.layers))
                 self._end(start, end)
         for before in self._outputs[:layer]:
             for leaf in _leaves(before):
@@ -86,12 +87,11 @@ class Replay:
         """What the model makes of the last layer's outputs, in chunks as `CapturedModel.run` yields them."""
         if not self.seen:
             raise self.source.unreached()
-        cache = self.source.cache()
-        assert cache is None or isinstance(cache, LayerCache)
+        cache = self._fresh_cache()
         for piece, (start, end) in enumerate(self.fed.pieces):
             self._begin(self._layers, piece, cache)
             with torch.inference_mode():
-                with self.source.watching(self.fed, start, end), playing(self):
+                with self._watching(start, end), playing(self):
                     logits = self._forward(start, end)
                 if logits.is_meta:
                     raise self._refused("computes its logits from more than its last layer's output")
@@ -103,6 +103,14 @@ class Replay:
         for outputs in self._outputs:
             for leaf in _leaves(outputs):
                 leaf.drop()
+
+    def _watching(self, start: int, end: int) -> AbstractContextManager[Running | None]:
+        return self.source.watching(self.fed, start, end) if self.watched else nullcontext()
+
+    def _fresh_cache(self) -> LayerCache | None:
+        cache = self.source.cache() if self.watched else None
+        assert cache is None or isinstance(cache, LayerCache)
+        return cache
 
     def _begin(self, stage: int, piece: int, cache: LayerCache | None) -> None:
         self._stage, self._piece, self._next, self._embeddings = stage, piece, 0, 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -52,10 +53,13 @@ class Parts:
 
     Args:
         weights: Of the model.
+
+    Attributes:
+        seconds: What loading has taken.
     """
 
     def __init__(self, weights: LayerWeights) -> None:
-        self.weights = weights
+        self.weights, self.seconds = weights, 0.0
         self._lock = threading.RLock()
         self._holders: dict[nn.Module, int] = {}
         self._staying_there: set[nn.Module] = set()
@@ -90,7 +94,7 @@ class Parts:
         """Have a part's weights there until as many releases."""
         with self._lock:
             if not self._holders.get(part):
-                self.weights.load(part)
+                self._load(part)
             self._holders[part] = self._holders.get(part, 0) + 1
 
     def release(self, part: nn.Module) -> None:
@@ -99,6 +103,11 @@ class Parts:
             self._holders[part] -= 1
             if not self._holders[part]:
                 self.weights.drop(part)
+
+    def _load(self, part: nn.Module, deep: bool = True) -> None:
+        began = time.perf_counter()
+        self.weights.load(part, deep)
+        self.seconds += time.perf_counter() - began
 
     def _layer(self, index: int, layer: nn.Module) -> Callable[..., Any]:
         own, passing = layer.forward, self._passing(layer)
@@ -133,7 +142,7 @@ class Parts:
         def forward(*args: Any, **kwargs: Any) -> Any:
             with self._lock:
                 if part not in self._staying_there:
-                    self.weights.load(part, deep=False)
+                    self._load(part, deep=False)
                     self._staying_there.add(part)
             return own(*args, **kwargs)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -42,10 +42,8 @@ from indexscope.storage.inputs.model_loading import (
 )
 from indexscope.storage.inputs.quiet import quiet
 from indexscope.storage.inputs.safetensors_header import STORED_TYPES, TensorEntry, read_header
+from indexscope.storage.inputs.streamed.layers import decoder_layers
 from indexscope.storage.inputs.weight_files import weight_files
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 #: Bytes that a page cache is asked to read ahead at once.
 AHEAD = 64 << 20
@@ -90,7 +88,6 @@ class StreamedWeights:
             for name, tensor in self.model.state_dict(keep_vars=True).items()
             if isinstance(tensor, torch.Tensor)
         }
-        self._finite: set[str] = set()
         self.model.train(False)
         self.model.requires_grad_(False)
 
@@ -111,10 +108,8 @@ class StreamedWeights:
                 self._put(name, self._tensor(source))
         for name in beside:
             self._put(name, self._blank[name])
-        for name in wanted:
-            if name not in self._finite:
-                refuse_infinite({name: self._tensor(name)}, self._path)
-                self._finite.add(name)
+        # Looked at each time: that also reads what is only mapped, before anybody computes with it.
+        refuse_infinite({name: self._tensor(name) for name in wanted}, self._path)
 
     def drop(self, part: nn.Module) -> None:
         """Let go of the weights of a module and of all within it."""
@@ -264,25 +259,6 @@ class StreamedWeights:
                         for start in range(entry.start, entry.stop, AHEAD):
                             size = min(AHEAD, entry.stop - start)
                             os.posix_fadvise(opened.fileno(), start, size, os.POSIX_FADV_WILLNEED)
-
-
-def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The decoder layers of a language model, in the order in which they run.
-
-    Raises:
-        IndexscopeError: It has no list of as many layers as its configuration says.
-    """
-    config = model.config.get_text_config(decoder=True)
-    decoder = model.get_decoder()
-    lists = [
-        module
-        for module in decoder.modules()
-        if isinstance(module, nn.ModuleList) and len(module) == config.num_hidden_layers
-    ]
-    if not lists:
-        reason = f"cannot be streamed: it has no list of {config.num_hidden_layers} decoder layers"
-        raise IndexscopeError(config.model_type, reason, "use extract.placement whole")
-    return max(lists, key=lambda one: sum(parameter.numel() for parameter in one.parameters()))
 
 
 def _type_of(path: Path, entry: TensorEntry) -> torch.dtype:

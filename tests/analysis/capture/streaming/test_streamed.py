@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -11,9 +12,11 @@ from transformers import PreTrainedModel
 
 from indexscope import IndexscopeError
 from indexscope.analysis.capture import AttentionChunk, CapturedModel, capture_dense, capture_sparse, own_attention
+from indexscope.analysis.capture.audit import audit_causality
 from indexscope.analysis.capture.facts import model_facts
 from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.capture.layers import layer_facts
+from indexscope.analysis.capture.profile import profile_model
 from indexscope.analysis.capture.source import Source
 from indexscope.analysis.capture.streaming.model import StreamedModel
 from indexscope.analysis.features import extract_samples
@@ -184,3 +187,33 @@ def test_the_layers_must_run_in_their_order() -> None:
     model.model.layers = torch.nn.ModuleList(reversed(list(model.model.layers)))
     with pytest.raises(IndexscopeError, match="calls layer 1 where layer 0 is the next"):
         list(streamed.run(tokens(), capture_sparse, 64))
+
+
+def test_the_audit_of_a_streamed_model_is_that_of_the_model_in_memory() -> None:
+    sequences = [list(range(40)), list(range(1, 30))]
+    for name in ("deepseek_v32", "glm_moe_dsa", "gpt2"):
+        parts = InParts(built(name))
+        found, expected = audit_causality(StreamedModel(parts), sequences), audit_causality(built(name), sequences)
+        assert_frame_equal(found, expected, check_exact=True)
+        assert parts.loads[0] == 3 * len(sequences), "as it is, watched, and with other tokens after every position"
+
+
+def test_a_streamed_model_is_timed_without_the_reading_and_counted_as_it_is() -> None:
+    settings, journal = ExtractSettings(profile_lengths=(16, 40)), Journal()
+    parts = InParts(deepseek_v32())
+    load = parts.load
+
+    def slow(part: torch.nn.Module, deep: bool = True) -> None:
+        time.sleep(0.2)
+        load(part, deep)
+
+    parts.load = slow  # type: ignore[method-assign]
+    found = profile_model(StreamedModel(parts), settings, journal)
+    expected = profile_model(deepseek_v32(), settings)
+    columns = ["component", "length", "flops_formula", "flops_executed", "flops_counted"]
+    assert_frame_equal(found.select(columns), expected.select(columns))
+    assert found["repeats"].max() == 1
+    assert found["milliseconds"].max() < 200  # type: ignore[operator]  # three layers alone are read in 600
+    assert [note for note in journal.notes if "timed" in note] == [
+        "its weights are read anew for every forward, so that each length is timed once, without the reading"
+    ]
