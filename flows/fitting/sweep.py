@@ -51,7 +51,7 @@ def _bounds(plan: FitPlan) -> Iterator[dict[str, Any]]:
     """Selectors of the middle number of keys, where the model takes them."""
     from indexscope.analysis.edits.check import check_edit
     from indexscope.analysis.edits.places import places_of
-    from indexscope.storage.inputs.model_loading import load_skeleton
+    from indexscope.storage.inputs.model_skeleton import load_skeleton
 
     k = middle(plan.fit.topk)
     sinks = min(SINKS, k // 4)

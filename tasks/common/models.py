@@ -15,7 +15,7 @@ from indexscope.storage.inputs.fingerprints import FingerprintMode
 if TYPE_CHECKING:
     from indexscope.analysis.capture.source import Source
     from indexscope.storage.inputs.checkpoints import CheckpointInfo
-    from indexscope.storage.inputs.model_loading import Dtype
+    from indexscope.storage.inputs.model_skeleton import Dtype
 
 
 class Origin(Protocol):

@@ -172,7 +172,7 @@ def _stored_parameters(folder: str) -> int:
 
 
 def _itemsize(settings: ExtractSettings) -> int:
-    from indexscope.storage.inputs.model_loading import DTYPES
+    from indexscope.storage.inputs.model_skeleton import DTYPES
 
     return DTYPES[settings.dtype].itemsize
 
@@ -184,7 +184,7 @@ def _rate(settings: ExtractSettings) -> float:
     import torch
 
     from indexscope.storage.inputs.checkpoints import resolve_device
-    from indexscope.storage.inputs.model_loading import DTYPES
+    from indexscope.storage.inputs.model_skeleton import DTYPES
 
     target = torch.device(resolve_device(settings.device))
     one = torch.ones((1024, 1024), dtype=DTYPES[settings.dtype], device=target)

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from indexscope.errors import IndexscopeError
-from indexscope.storage.inputs.model_loading import DTYPES, Dtype, load_skeleton
+from indexscope.storage.inputs.model_skeleton import DTYPES, Dtype, load_skeleton
 from indexscope.storage.inputs.streamed.layers import decoder_layers
 from indexscope.storage.inputs.weight_files import weight_files
 

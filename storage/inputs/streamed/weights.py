@@ -31,19 +31,13 @@ from transformers.modeling_utils import LoadStateDictConfig
 
 from indexscope.errors import IndexscopeError, is_out_of_memory
 from indexscope.foreign import COPY_AGAIN, words
-from indexscope.storage.inputs.model_loading import (
-    DTYPES,
-    Dtype,
-    check_loading,
-    load_skeleton,
-    refuse_infinite,
-    resolve_device,
-    too_large,
-)
+from indexscope.storage.inputs.block_scaled import WantedTypes, block_scaled, multiplied_out
+from indexscope.storage.inputs.model_skeleton import DTYPES, Dtype, load_skeleton, resolve_device, too_large
 from indexscope.storage.inputs.quiet import quiet
 from indexscope.storage.inputs.safetensors_header import STORED_TYPES, TensorEntry, read_header
 from indexscope.storage.inputs.streamed.layers import decoder_layers
-from indexscope.storage.inputs.weight_files import weight_files
+from indexscope.storage.inputs.weight_checks import check_loading, refuse_infinite
+from indexscope.storage.inputs.weight_files import read_config, weight_files
 
 #: Bytes that a page cache is asked to read ahead at once.
 AHEAD = 64 << 20
@@ -74,6 +68,8 @@ class StreamedWeights:
         }
         self.bytes_read = 0
         self.model = load_skeleton(path, dtype)
+        told = block_scaled(read_config(path))
+        self._scaled = None if told is None else multiplied_out(told, WantedTypes(self.model, self._dtype))
         self._paths = {module: name for name, module in self.model.named_modules()}
         self.layers: Sequence[nn.Module] = list(decoder_layers(self.model))
         self._tied = self._fitted()
@@ -199,7 +195,7 @@ class StreamedWeights:
         return made
 
     def _mapping(self) -> list[Any]:
-        mapping: list[Any] = deepcopy(get_model_conversion_mapping(self.model, None, None))
+        mapping: list[Any] = deepcopy(get_model_conversion_mapping(self.model, None, self._scaled))
         return mapping
 
     def _config(self, device: str | torch.device) -> Any:
@@ -208,6 +204,7 @@ class StreamedWeights:
             dtype=self._dtype,
             dtype_plan=self.model._get_dtype_plan(self._dtype),
             weight_mapping=self._mapping(),
+            hf_quantizer=self._scaled,
         )
 
     def _convert(self, tensors: Mapping[str, Any], device: str | torch.device) -> Any:

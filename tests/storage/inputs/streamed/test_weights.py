@@ -12,7 +12,7 @@ from indexscope import IndexscopeError
 from indexscope.analysis.capture import CapturedModel, capture_sparse
 from indexscope.analysis.capture.streaming.model import StreamedModel
 from indexscope.storage.inputs.checkpoints import load_model
-from indexscope.storage.inputs.model_loading import Dtype
+from indexscope.storage.inputs.model_skeleton import Dtype
 from indexscope.storage.inputs.streamed.spilled import SpilledStates
 from indexscope.storage.inputs.streamed.weights import StreamedWeights
 from tests.analysis.capture.tiny_architectures import tiny
