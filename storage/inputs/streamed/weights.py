@@ -8,11 +8,13 @@ what fits where without reading a weight.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,7 @@ class StreamedWeights:
         """Let go of the weights of a module and of all within it."""
         for name in self._names(part, deep=True):
             self._put(name, self._blank[name])
+        _give_back()
 
     def ahead(self, part: nn.Module) -> None:
         """Have the system read what loading a part will need, while this program does something else."""
@@ -256,6 +259,19 @@ class StreamedWeights:
                         for start in range(entry.start, entry.stop, AHEAD):
                             size = min(AHEAD, entry.stop - start)
                             os.posix_fadvise(opened.fileno(), start, size, os.POSIX_FADV_WILLNEED)
+
+
+@lru_cache(maxsize=1)
+def _trim() -> Callable[[int], int] | None:
+    found: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    return found
+
+
+def _give_back() -> None:
+    """Have glibc return what it keeps of freed tensors: what it fused one layer from does not fit the next exactly."""
+    trim = _trim()
+    if trim is not None:
+        trim(0)
 
 
 def _type_of(path: Path, entry: TensorEntry) -> torch.dtype:
