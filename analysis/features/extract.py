@@ -133,6 +133,8 @@ def _extract_batch(
             output = capture_sparse(chunk)
             for part in measured_parts(chunk, length, settings.query_every):
                 layer.add(part, input_ids)
+        if chunk.start + chunk.query.shape[2] == length:
+            layer.settle()
         finite.look(chunk, output)
         sampler.add(chunk)
         return output
