@@ -33,7 +33,7 @@ LAYERS, HIDDEN, EXPERT, VOCABULARY, ROUTED = 48, 1024, 512, 8192, 2
 #: Bytes of an expert: three matrices in bfloat16.
 BYTES_OF_EXPERT = 3 * HIDDEN * EXPERT * 2
 #: Bytes of a file: a mapped one counts whole towards the limit.
-SHARD = 256 << 20
+SHARD = 128 << 20
 
 
 def make(folder: Path, size: float) -> None:

@@ -106,6 +106,9 @@ class StreamedWeights:
                 self._put(name, self._tensor(source))
         for name in beside:
             self._put(name, self._blank[name])
+        if not deep:
+            for name in wanted:  # which stay: as a view they would keep a whole file mapped
+                self._put(name, self._tensor(name).clone())
         # Looked at each time: that also reads what is only mapped, before anybody computes with it.
         refuse_infinite({name: self._tensor(name) for name in wanted}, self._path)
 
