@@ -19,28 +19,7 @@ from transformers.integrations.finegrained_fp8 import Fp8Dequantize
 from transformers.quantizers.quantizer_finegrained_fp8 import FineGrainedFP8HfQuantizer
 from transformers.utils.quantization_config import FineGrainedFP8Config
 
-METHOD, KEY = "fp8", "quantization_config"
-
-
-def block_scaled(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What a configuration says of its block-scaled weights; None where they are stored otherwise.
-
-    Args:
-        config: The content of config.json.
-    """
-    text = config.get("text_config")
-    for part in (config, text if isinstance(text, dict) else {}):
-        told = part.get(KEY)
-        if isinstance(told, dict) and told.get("quant_method") == METHOD and _blocks(told) is not None:
-            return told if str(told.get("fmt", "e4m3")) == "e4m3" else None
-    return None
-
-
-def _blocks(told: Mapping[str, Any]) -> tuple[int, int] | None:
-    size = told.get("weight_block_size", (128, 128))
-    if not isinstance(size, (list, tuple)) or len(size) != 2 or not all(type(one) is int and one > 0 for one in size):
-        return None
-    return size[0], size[1]
+from indexscope.storage.inputs.block_config import blocks_of
 
 
 def multiplied_out(told: Mapping[str, Any], dtypes: WantedTypes) -> FineGrainedFP8HfQuantizer:
@@ -50,7 +29,7 @@ def multiplied_out(told: Mapping[str, Any], dtypes: WantedTypes) -> FineGrainedF
         told: As `block_scaled` gives it.
         dtypes: Of the model's weights in memory.
     """
-    blocks = _blocks(told)
+    blocks = blocks_of(told)
     assert blocks is not None
     return _Quantizer(blocks, dtypes)
 

@@ -11,7 +11,7 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from indexscope.errors import IndexscopeError
 from indexscope.foreign import reading, words
-from indexscope.storage.inputs.block_scaled import block_scaled
+from indexscope.storage.inputs.block_config import block_scaled
 from indexscope.storage.inputs.quiet import quiet
 
 #: Keys that count something, of whatever family; a model has at least one of each.

@@ -10,12 +10,11 @@ from safetensors import SafetensorError
 
 from indexscope.errors import IndexscopeError, is_out_of_memory
 from indexscope.foreign import COPY_AGAIN, words
-from indexscope.storage.inputs.block_scaled import block_scaled
+from indexscope.storage.inputs.block_config import block_scaled
 from indexscope.storage.inputs.model_config import check_config
 from indexscope.storage.inputs.model_skeleton import DTYPES, Dtype, loader_of, resolve_device, too_large, unloadable
 from indexscope.storage.inputs.quiet import quiet
 from indexscope.storage.inputs.safetensors_header import read_header
-from indexscope.storage.inputs.streamed.weights import StreamedWeights
 from indexscope.storage.inputs.weight_checks import check_finite, check_loading
 from indexscope.storage.inputs.weight_files import read_config, weight_files
 
@@ -46,6 +45,8 @@ def load_model(path: Path, dtype: Dtype = "float32", device: str = "auto") -> Pr
     if not stored:
         raise IndexscopeError(path, "holds no weights", "save the model with save_pretrained")
     if block_scaled(config) is not None:
+        from indexscope.storage.inputs.streamed.weights import StreamedWeights
+
         weights = StreamedWeights(path, dtype, target)
         weights.load(weights.model)
         return weights.model

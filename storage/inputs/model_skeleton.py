@@ -9,8 +9,8 @@ import torch
 
 from indexscope.errors import IndexscopeError
 from indexscope.foreign import words
-from indexscope.storage.inputs.block_scaled import KEY as QUANTIZED
-from indexscope.storage.inputs.block_scaled import block_scaled
+from indexscope.storage.inputs.block_config import KEY as QUANTIZED
+from indexscope.storage.inputs.block_config import block_scaled
 from indexscope.storage.inputs.model_config import check_config
 from indexscope.storage.inputs.quiet import quiet
 from indexscope.storage.inputs.weight_files import read_config

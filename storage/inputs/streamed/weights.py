@@ -33,7 +33,8 @@ from transformers.modeling_utils import LoadStateDictConfig
 
 from indexscope.errors import IndexscopeError, is_out_of_memory
 from indexscope.foreign import COPY_AGAIN, words
-from indexscope.storage.inputs.block_scaled import WantedTypes, block_scaled, multiplied_out
+from indexscope.storage.inputs.block_config import block_scaled
+from indexscope.storage.inputs.block_scaled import WantedTypes, multiplied_out
 from indexscope.storage.inputs.model_skeleton import DTYPES, Dtype, load_skeleton, resolve_device, too_large
 from indexscope.storage.inputs.quiet import quiet
 from indexscope.storage.inputs.safetensors_header import STORED_TYPES, TensorEntry, read_header
