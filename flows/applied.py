@@ -9,7 +9,7 @@ from indexscope import IndexscopeError
 from indexscope.analysis.edits.edit import Edit
 from indexscope.flows.study.config import ModelEdit, ModelRef, Study
 from indexscope.storage.inputs.checkpoints import describe, resolve
-from indexscope.storage.inputs.model_loading import Dtype
+from indexscope.storage.inputs.model_skeleton import Dtype
 
 #: What the headers of weight files call the types that a model can be loaded in.
 STORED: dict[str, Dtype] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
@@ -63,8 +63,9 @@ def write_edited(made: Wanted, out: Path) -> None:
     from indexscope.analysis.edits.check import check_edit
     from indexscope.analysis.edits.configured import configured
     from indexscope.analysis.edits.places import places_of
-    from indexscope.storage.inputs.model_loading import load_model, load_skeleton
+    from indexscope.storage.inputs.model_loading import load_model
     from indexscope.storage.inputs.model_saving import refuse_taken, save_model
+    from indexscope.storage.inputs.model_skeleton import load_skeleton
 
     refuse_taken(out)
     skeleton = load_skeleton(made.of)

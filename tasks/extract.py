@@ -13,7 +13,7 @@ from indexscope.tasks.common.running import chunks_of, run_on, running
 
 
 def _settings(given: Given) -> dict[str, JSON]:
-    """Latency settings do not touch features.
+    """Neither latency settings nor where the weights are touch features.
 
     The chunk counts as it was set: results depend on it by rounding (and by what topk makes of ties) only, so that
     with "auto" the memory of a machine is no part of the address. Which features there are counts, so that one more
@@ -21,7 +21,9 @@ def _settings(given: Given) -> dict[str, JSON]:
     """
     from indexscope.analysis.features.columns import MEASURED
 
-    settings = given.extract.model_dump(mode="json", exclude={"device", "profile_lengths", "profile_repeats"})
+    settings = given.extract.model_dump(
+        mode="json", exclude={"device", "placement", "profile_lengths", "profile_repeats"}
+    )
     return {**run_on(given, settings), "shard_size": given.shard_size, "features": list(MEASURED)}
 
 

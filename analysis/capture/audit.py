@@ -18,6 +18,7 @@ from indexscope.analysis.capture.model import CapturedModel, most_selected, own_
 from indexscope.analysis.capture.observers import capture_sparse
 from indexscope.analysis.capture.protocol import Traceable, TracedModel
 from indexscope.analysis.capture.source import Source
+from indexscope.analysis.capture.streaming.model import StreamedModel
 from indexscope.analysis.capture.tables import AUDIT
 from indexscope.analysis.capture.trace import LayerTrace, eligible_keys, selection_mask
 
@@ -66,8 +67,8 @@ def audit_causality(model: nn.Module | Traceable | Source, sequences: Sequence[S
             logits = _finite(subject.seen(ids, future))
             scale = max(scale, float(logits.abs().max()))
             with subject.own():
-                for t in positions:
-                    moved = _finite(subject.logits(_with_other_future(ids, t, subject.vocabulary, random)))
+                others = [_with_other_future(ids, t, subject.vocabulary, random) for t in positions]
+                for t, moved in zip(positions, map(_finite, subject.several(others)), strict=True):
                     change = max(change, float((moved[:, : t + 1] - logits[:, : t + 1]).abs().max()))
                     checked += 1
     tolerance = RELATIVE_TOLERANCE.get(subject.dtype, 1e-5) * scale
@@ -108,34 +109,43 @@ class _Count:
 class _Captured:
     """A model of transformers under audit."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        # Tensors are shared, modules and configuration are not.
-        shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-        self.model = copy.deepcopy(model, shared)
+    def __init__(self, model: PreTrainedModel, streamed: StreamedModel | None = None) -> None:
+        self.streamed, self.model, device = streamed, model, model.device
+        if streamed is not None:
+            device = streamed.device  # its layers are where its weights are read to: there is no other
+        else:
+            # Tensors are shared, modules and configuration are not.
+            shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+            self.model = copy.deepcopy(model, shared)
         self.k = most_selected(model) or BRIEF // 2
         self.vocabulary: int = model.config.get_text_config().vocab_size
-        self.device, self.dtype = model.device, model.dtype
+        self.device, self.dtype = device, model.dtype
 
     @contextmanager
     def own(self) -> Iterator[None]:
         with own_attention(self.model):
             yield
 
-    def logits(self, ids: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.model(input_ids=ids, use_cache=False).logits
-        return logits
+    def several(self, sequences: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """The logits of each; the model is its own (`own`)."""
+        if self.streamed is not None:
+            yield from self.streamed.plain(sequences)
+            return
+        for ids in sequences:
+            yield self.model(input_ids=ids, use_cache=False).logits
 
     def seen(self, ids: torch.Tensor, count: _Count) -> torch.Tensor:
         """The logits; what the layers attend to is counted in a capture, whose attention is not the model's own."""
         with self.own():
-            logits = self.logits(ids)
+            (logits,) = self.several([ids])
 
         def observe(chunk: AttentionChunk) -> torch.Tensor:
             _count_chunk(chunk, count)
             return capture_sparse(chunk)
 
         try:
-            for _ in CapturedModel(self.model).run(ids, observe, ids.shape[1]):
+            source = self.streamed or CapturedModel(self.model)
+            for _ in source.run(ids, observe, ids.shape[1]):
                 pass
         except IndexscopeError:
             count.seen = False  # extraction tells why it cannot be captured
@@ -157,8 +167,9 @@ class _Traced:
     def own(self) -> Iterator[None]:
         yield
 
-    def logits(self, ids: torch.Tensor) -> torch.Tensor:
-        return self.model.trace(ids, refuse_leaks=False).logits
+    def several(self, sequences: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        for ids in sequences:
+            yield self.model.trace(ids, refuse_leaks=False).logits
 
     def seen(self, ids: torch.Tensor, count: _Count) -> torch.Tensor:
         """The logits of a trace, in which what the layers attend to is counted."""
@@ -170,7 +181,7 @@ class _Traced:
 
 def _subject(model: nn.Module | Traceable | Source) -> _Captured | _Traced:
     if isinstance(model, CapturedModel):
-        return _Captured(model.model)
+        return _Captured(model.model, model if isinstance(model, StreamedModel) else None)
     if isinstance(model, TracedModel):
         return _Traced(model)
     if isinstance(model, PreTrainedModel) and not isinstance(model, Traceable):

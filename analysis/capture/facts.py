@@ -11,7 +11,7 @@ from torch import nn
 from indexscope.analysis.capture.anatomy import Anatomy, anatomy_of
 from indexscope.analysis.capture.chunk import AttentionChunk
 from indexscope.analysis.capture.layers import attention_modules, layer_widths
-from indexscope.analysis.capture.look import look_ids
+from indexscope.analysis.capture.look import look_ids, looked
 from indexscope.analysis.capture.observers import capture_sparse
 from indexscope.analysis.capture.protocol import Traceable, as_source
 from indexscope.analysis.capture.source import Source
@@ -47,8 +47,7 @@ def model_facts(model: nn.Module | Traceable | Source, found: Anatomy | None = N
         return capture_sparse(chunk)
 
     ids = look_ids(source)
-    for _ in source.run(ids, observe, ids.shape[1], head_scores=True):
-        pass
+    looked(source, ids, observe, ids.shape[1], head_scores=True)
     first = widths[min(widths)]
     fitted, weights = found.indexers, iter(()) if found.whole is None else found.whole.parameters()
     dtype = next((str(each.dtype).removeprefix("torch.") for each in weights if each.is_floating_point()), None)

@@ -10,7 +10,7 @@ from torch import nn
 
 from indexscope.analysis.capture.chunk import AttentionChunk
 from indexscope.analysis.capture.indexer import index_dim, index_heads, index_topk, is_indexer
-from indexscope.analysis.capture.look import look_ids
+from indexscope.analysis.capture.look import look_ids, looked
 from indexscope.analysis.capture.model import CapturedModel
 from indexscope.analysis.capture.observers import capture_sparse
 from indexscope.analysis.capture.protocol import Traceable, as_source
@@ -68,8 +68,7 @@ def layer_facts(model: nn.Module | Traceable | Source) -> pl.DataFrame:
     ids = torch.zeros((1, length), dtype=torch.int64, device=source.device)
     if not isinstance(source, CapturedModel):
         ids = look_ids(source, OTHER_LOOK)
-    for _ in source.run(ids, observe, _CHUNK):
-        pass
+    looked(source, ids, observe, _CHUNK)
     for layer, facts in seen.items():
         kind = kinds[layer] if layer < len(kinds) else ("" if kinds else "sliding")
         believed = (

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
+from typing import Protocol, runtime_checkable
 
 import torch
 
+from indexscope.analysis.capture.chunk import Observer
 from indexscope.analysis.capture.model import CapturedModel
 from indexscope.analysis.capture.protocol import TracedModel
 from indexscope.analysis.capture.source import Source
@@ -16,6 +19,32 @@ from indexscope.analysis.capture.watching.module import WatchedModule, random_id
 SHORT = 129
 LONGEST = 1025
 _LENGTHS = (SHORT, 33, 7, 2)
+
+
+@runtime_checkable
+class Glancing(Protocol):
+    """A source for which a run is dear: what two tokens show is kept for all who look at them."""
+
+    def glance(
+        self, input_ids: torch.Tensor, observer: Observer, chunk: int, head_scores: bool = False
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """As `Source.run`, for an observer that attends as the model does."""
+        ...
+
+
+def looked(source: Source, input_ids: torch.Tensor, observer: Observer, chunk: int, head_scores: bool = False) -> None:
+    """Show a short run to an observer that attends as the model does, to see what the model is made of.
+
+    Args:
+        source: The model.
+        input_ids: [1, S].
+        observer: Called for every layer of every chunk.
+        chunk: Queries a chunk.
+        head_scores: Also show the scores of the single indexer heads.
+    """
+    run = source.glance if isinstance(source, Glancing) else source.run
+    for _ in run(input_ids, observer, chunk, head_scores=head_scores):
+        pass
 
 
 def look_ids(source: Source, wanted: int = SHORT) -> torch.Tensor:

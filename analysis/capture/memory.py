@@ -163,13 +163,13 @@ def control_group(groups_file: Path = Path("/proc/self/cgroup"), mount: Path = P
 
 
 def _own_limit() -> int | None:
+    """What limits of the process itself leave: of addresses, and of memory that it allocates or maps for writing."""
     import resource
 
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if soft == resource.RLIM_INFINITY:
-        return None
-    pages = int(_text("/proc/self/statm").split()[0])
-    return soft - pages * resource.getpagesize()
+    taken = [int(pages) * resource.getpagesize() for pages in _text("/proc/self/statm").split()]
+    limits = ((resource.RLIMIT_AS, taken[0]), (resource.RLIMIT_DATA, taken[5]))
+    found = [(resource.getrlimit(kind)[0], used) for kind, used in limits]
+    return min((soft - used for soft, used in found if soft != resource.RLIM_INFINITY), default=None)
 
 
 def _text(path: Path | str) -> str:

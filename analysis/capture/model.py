@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +20,7 @@ from indexscope import IndexscopeError
 from indexscope.analysis.capture.chunk import AttentionChunk, Observer
 from indexscope.analysis.capture.families import family_of
 from indexscope.analysis.capture.indexer import Seen, WatchTopk, arguments_of, index_topk, indexers
-from indexscope.analysis.capture.interface import ADDITIVE, NAME, layer_of, running
+from indexscope.analysis.capture.interface import ADDITIVE, NAME, Running, layer_of, running
 from indexscope.analysis.capture.observers import capture_sparse
 from indexscope.analysis.capture.selecting import Carried, selectors
 from indexscope.analysis.capture.whole import continues, in_chunks
@@ -67,6 +68,45 @@ def _selecting(model: PreTrainedModel) -> Iterator[None]:
     finally:
         vars(running).clear()
         vars(running).update(before)
+
+
+@dataclass(frozen=True)
+class Prefill:
+    """Sequences of equal length that are fed to a model, piece by piece.
+
+    Attributes:
+        input_ids: [batch, sequence].
+        observer: Called for every layer of every piece.
+        pieces: First and last + 1 position of each piece.
+        wanted: Queries of a chunk of logits at most.
+        select: Whether the selection is wanted.
+        head_scores: Whether head scores are wanted.
+        padding: True for tokens, [batch, sequence]; None without padding.
+        carried: What selectors laid over the model hand on, through all pieces.
+    """
+
+    input_ids: torch.Tensor
+    observer: Observer
+    pieces: tuple[tuple[int, int], ...]
+    wanted: int
+    select: bool = True
+    head_scores: bool = False
+    padding: torch.Tensor | None = None
+    carried: Carried = field(default_factory=dict)
+
+    def tokens(self, end: int) -> torch.Tensor | None:
+        """True for tokens among the first ``end`` positions; None without padding."""
+        return None if self.padding is None else self.padding[:, :end]
+
+    def arguments(self, start: int, end: int) -> dict[str, Any]:
+        """What the model is called with for one piece, but for its cache."""
+        here = self.tokens(end)
+        return {"input_ids": self.input_ids[:, start:end], "attention_mask": None if here is None else here.long()}
+
+    def cut(self, start: int, logits: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+        """Logits of a piece in chunks as they were asked for, each with the index of its first query."""
+        for first in range(0, logits.shape[1], self.wanted):
+            yield start + first, logits[:, first : first + self.wanted]
 
 
 class CapturedModel:
@@ -174,6 +214,63 @@ class CapturedModel:
             "carried": {},
         }  # fmt: skip
 
+    def prefill(
+        self,
+        input_ids: torch.Tensor,
+        observer: Observer,
+        chunk: int,
+        select: bool = True,
+        attention_mask: torch.Tensor | None = None,
+        head_scores: bool = False,
+    ) -> Prefill:
+        """What `run` feeds: the pieces of these sequences, and who looks at them."""
+        padding = _padding(attention_mask)
+        length, wanted = input_ids.shape[1], chunk
+        if not self._continues:
+            observer, chunk = in_chunks(observer, chunk), length
+        if padding is not None and self.captured.uniform_blanks and not bool(padding[:, 0].all()):
+            chunk = length
+        pieces = tuple(_pieces(length, chunk, padding is not None))
+        return Prefill(input_ids, observer, pieces, wanted, select, head_scores, padding)
+
+    def cache(self) -> DynamicCache | None:
+        """An empty cache, as the pieces of a sequence go on from; None for a model that takes its sequence at once."""
+        return DynamicCache(config=self.model.config) if self._continues else None
+
+    def forward(self, fed: Prefill, start: int, end: int, cache: DynamicCache | None) -> torch.Tensor:
+        """The model's own forward of one piece, watched.
+
+        Returns:
+            Logits, [batch, end - start, vocabulary].
+
+        Raises:
+            IndexscopeError: None of the model's layers reached the attention interface.
+        """
+        with self.watching(fed, start, end) as running:
+            logits: torch.Tensor = self.model(
+                **fed.arguments(start, end), past_key_values=cache, use_cache=cache is not None
+            ).logits
+            if not running.layers:
+                raise self.unreached()
+        return logits
+
+    @contextmanager
+    def watching(self, fed: Prefill, start: int, end: int) -> Iterator[Running]:
+        """The capture of one piece of a sequence, within the block, in the calling thread."""
+        before = dict(vars(running))
+        vars(running).update(self.capture(fed.observer, fed.select, fed.head_scores))
+        vars(running).update(start=start, padding=fed.tokens(end), carried=fed.carried)
+        try:
+            yield running
+        finally:
+            vars(running).clear()
+            vars(running).update(before)
+
+    def unreached(self) -> IndexscopeError:
+        """The error for a model none of whose layers can be seen."""
+        reason = "none of its layers calls transformers' attention interface"
+        return IndexscopeError(self.family, reason, "use another model")
+
     @torch.inference_mode()
     def run(
         self,
@@ -203,38 +300,10 @@ class CapturedModel:
             IndexscopeError: The attention mask has holes, or a layer does not follow its family's shape, which names
                 the module.
         """
-        padding = _padding(attention_mask)
-        length, wanted = input_ids.shape[1], chunk
-        carried: Carried = {}
-        cache = None
-        if self._continues:
-            cache = DynamicCache(config=self.model.config)
-        else:
-            observer, chunk = in_chunks(observer, chunk), length
-        if padding is not None and self.captured.uniform_blanks and not bool(padding[:, 0].all()):
-            chunk = length
-        for start, end in _pieces(length, chunk, padding is not None):
-            ids = input_ids[:, start:end]
-            here = None if padding is None else padding[:, :end]
-            before = dict(vars(running))
-            vars(running).update(self.capture(observer, select, head_scores))
-            vars(running).update(start=start, padding=here, carried=carried)
-            try:
-                logits = self.model(
-                    input_ids=ids,
-                    attention_mask=None if here is None else here.long(),
-                    past_key_values=cache,
-                    use_cache=cache is not None,
-                ).logits
-                if not running.layers:
-                    raise IndexscopeError(
-                        self.family, "none of its layers calls transformers' attention interface", "use another model"
-                    )
-            finally:
-                vars(running).clear()
-                vars(running).update(before)
-            for first in range(0, end - start, wanted):
-                yield start + first, logits[:, first : first + wanted]
+        fed = self.prefill(input_ids, observer, chunk, select, attention_mask, head_scores)
+        cache = self.cache()
+        for start, end in fed.pieces:
+            yield from fed.cut(start, self.forward(fed, start, end, cache))
 
 
 def _pieces(length: int, chunk: int, padded: bool) -> Iterator[tuple[int, int]]:

@@ -27,6 +27,7 @@ from indexscope.analysis.capture.protocol import Traceable, as_source
 from indexscope.analysis.capture.repeats import ENOUGH, LONGEST, SHARE, Repeats, own_lengths
 from indexscope.analysis.capture.source import Source
 from indexscope.analysis.capture.spans import SELECTION, Parts, Totals, spans, synchronise
+from indexscope.analysis.capture.streaming.model import StreamedModel
 from indexscope.analysis.capture.tables import PROFILE
 from indexscope.analysis.capture.watching.calls import WithinTables
 from indexscope.analysis.capture.watching.held import plain_torch
@@ -127,7 +128,13 @@ def profile_model(
         projections = token_flops(source.model, parts) if isinstance(source, CapturedModel) else None
         subject = _Subject(parts["model"][0], source, parts, told, layers, projections, journal)
         lengths = settings.profile_lengths or own_lengths(tokens or (LONGEST,))
-        repeats = Repeats.within(settings.profile_repeats, lengths, tokens)
+        wanted = settings.profile_repeats
+        if isinstance(source, StreamedModel):
+            wanted = 1
+            journal.note(
+                "its weights are read anew for every forward, so that each length is timed once, without the reading"
+            )
+        repeats = Repeats.within(wanted, lengths, tokens)
         for length in lengths:
             if source.max_length is not None and length > source.max_length:
                 journal.note(f"no latency at {length} tokens: the model's positions end at {source.max_length}")
@@ -148,7 +155,7 @@ def profile_model(
                 continue
             let_go(source.device)
     # With fewer than ENOUGH there is no telling how far a median is off.
-    if repeats.most < ENOUGH and any(row["cut"] for row in rows):
+    if repeats.most < min(ENOUGH, repeats.wanted) and any(row["cut"] for row in rows):
         journal.note(
             f"forwards timed at each length: {repeats.most}, not {repeats.wanted}, which would run more than "
             f"{SHARE:.0%} of the study's {sum(tokens or ())} tokens (dataset.samples; extract.profile_lengths)"
@@ -233,7 +240,8 @@ def _times(subject: _Subject, ids: torch.Tensor, repeats: Repeats) -> dict[str, 
     """Seconds of each repeat by component; components that the model lacks have none."""
     found: dict[str, list[float]] = defaultdict(list)
     while not repeats.enough(found["model"]):
-        for name, seconds in clocked(subject.parts, lambda: subject.run(ids), ids.device).items():
+        away = _loading(subject.source)
+        for name, seconds in clocked(subject.parts, lambda: subject.run(ids), ids.device, away).items():
             found[name].append(seconds)
     for name in ("indexer", "attention"):
         if subject.parts[name] and name not in found:
@@ -242,12 +250,19 @@ def _times(subject: _Subject, ids: torch.Tensor, repeats: Repeats) -> dict[str, 
     return dict(found)
 
 
-def clocked(parts: Parts, forward: Callable[[], None], device: torch.device) -> dict[str, float]:
-    """The seconds that the parts' calls take."""
+def _loading(source: Source) -> Callable[[], float]:
+    """Seconds that reading weights has taken so far."""
+    return (lambda: source.loading_seconds) if isinstance(source, StreamedModel) else lambda: 0.0
+
+
+def clocked(
+    parts: Parts, forward: Callable[[], None], device: torch.device, away: Callable[[], float] = lambda: 0.0
+) -> dict[str, float]:
+    """The seconds that the parts' calls take, but for those that ``away`` counts."""
 
     def now() -> float:
         synchronise(device)
-        return time.perf_counter()
+        return time.perf_counter() - away()
 
     totals = Totals(now)
     with spans(parts, totals.start, totals.stop):

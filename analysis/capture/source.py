@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 
 from indexscope.analysis.capture.chunk import Observer
+
+T = TypeVar("T")
 
 
 class Source(Protocol):
@@ -71,3 +73,21 @@ class Source(Protocol):
             (index of the first query, logits [batch, queries, vocabulary]) of each chunk.
         """
         ...
+
+
+@runtime_checkable
+class ServesTogether(Protocol):
+    """A source whose runs cost less if many wait for it at once."""
+
+    def side_by_side(self, works: Sequence[Callable[[], T]]) -> list[T]:
+        """Do pieces of work that run it; their results, in order."""
+        ...
+
+
+def served_together(source: Source, works: Sequence[Callable[[], T]]) -> list[T]:
+    """Do pieces of work that run a model: one after another, or so that its runs are served together.
+
+    Raises:
+        Exception: What the first work that failed raised.
+    """
+    return source.side_by_side(works) if isinstance(source, ServesTogether) else [work() for work in works]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from indexscope.analysis.capture.chunk import AttentionChunk
-from indexscope.analysis.capture.look import look_ids
+from indexscope.analysis.capture.look import look_ids, looked
 from indexscope.analysis.capture.memory import Widths
 from indexscope.analysis.capture.observers import capture_sparse
 from indexscope.analysis.capture.source import Source
@@ -30,8 +30,7 @@ def widths_of(source: Source) -> Widths:
         return capture_sparse(chunk)
 
     ids = look_ids(source)
-    for _ in source.run(ids, observe, ids.shape[1], head_scores=True):
-        pass
+    looked(source, ids, observe, ids.shape[1], head_scores=True)
     heads = max((layer[0] for layer in layers.values()), default=1)
     if source.has_indexer and not indexer_heads:
         config = getattr(getattr(source, "model", None), "config", None)

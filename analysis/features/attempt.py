@@ -11,7 +11,7 @@ import polars as pl
 from indexscope import IndexscopeError
 from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.capture.memory import Widths, available_bytes, choose_chunk, halved, let_go
-from indexscope.analysis.capture.source import Source
+from indexscope.analysis.capture.source import Source, served_together
 from indexscope.analysis.capture.widths import widths_of
 from indexscope.analysis.features.intake import TokenSequence, called
 from indexscope.analysis.settings import ExtractSettings
@@ -67,11 +67,13 @@ class Attempt:
     ) -> dict[str, list[pl.DataFrame]]:
         """The tables that work(batch, chunk) makes of one batch of equal lengths after another, by name; see `run`."""
         parts: dict[str, list[pl.DataFrame]] = {}
-        for batch in batches:
-            length = len(batch[0].input_ids)
-            for name, table in self.run(partial(work, batch), len(batch), length, called(batch)).items():
+        for tables in served_together(self.source, [partial(self._one, batch, work) for batch in batches]):
+            for name, table in tables.items():
                 parts.setdefault(name, []).append(table)
         return parts
+
+    def _one(self, batch: list[TokenSequence], work: Callable[[list[TokenSequence], int], Tables]) -> Tables:
+        return self.run(partial(work, batch), len(batch), len(batch[0].input_ids), called(batch))
 
     def chunk(self, batch: int, length: int) -> int:
         """The chunk to begin with."""

@@ -140,12 +140,14 @@ def _extract_batch(
             output = capture_sparse(chunk)
             for part in measured_parts(chunk, length, settings.query_every):
                 layer.add(part, input_ids)
+        if chunk.start + chunk.query.shape[2] == length:
+            layer.settle()
         finite.look(chunk, output)
         sampler.add(chunk)
         return output
 
-    def run() -> Iterator[tuple[int, torch.Tensor]]:
-        for start, logits in source.run(input_ids, observe, chunk_size, head_scores=also is not None):
+    def looking(chunks: Iterable[tuple[int, torch.Tensor]]) -> Iterator[tuple[int, torch.Tensor]]:
+        for start, logits in chunks:
             if also is not None:
                 also.predicted(start, logits)
             yield start, logits
@@ -160,14 +162,17 @@ def _extract_batch(
             sums.add(next_token_quality(logits, of, start), bucket_of(positions))
         return sums
 
-    quality = predicted(run(), input_ids)
-    dense_nll = np.full((len(batch), bucket_count(length)), np.nan)
     rows = [row for row, sample in enumerate(batch) if source.has_indexer and sample.index in referred]
-    if rows:
-        ids = input_ids[rows]
-        with suppress(NotImplementedError):  # a source without a dense reference says so
-            reference = predicted(source.run(ids, capture_dense, chunk_size, select=False), ids)
-            dense_nll[rows] = reference.means()["nll"]
+    # Both are asked for before either runs: a streamed model takes them through each layer together.
+    sparse, reference = source.run(input_ids, observe, chunk_size, head_scores=also is not None), None
+    with suppress(NotImplementedError):  # a source without a dense reference says so
+        if rows:
+            reference = source.run(input_ids[rows], capture_dense, chunk_size, select=False)
+    quality = predicted(looking(sparse), input_ids)
+    dense_nll = np.full((len(batch), bucket_count(length)), np.nan)
+    with suppress(NotImplementedError):
+        if reference is not None:
+            dense_nll[rows] = predicted(reference, input_ids[rows]).means()["nll"]
     tables = {
         "samples": pl.DataFrame(
             {"sample": index, "name": [sample.name for sample in batch], "tokens": [length] * len(batch)},

@@ -113,6 +113,13 @@ class LayerFeatures:
         outputs = [self._add_rows(seen) for seen in self._seen(chunk, input_ids)]
         return torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]
 
+    def settle(self) -> None:
+        """Take less memory, once the sequences' last chunk was added: nothing else is."""
+        for sketches in self.sketches:
+            for sketch in sketches.values():
+                sketch.pack()
+        self.histogram = np.empty((0, len(GROUPS), 0), dtype=np.int64)
+
     def _seen(self, chunk: AttentionChunk, input_ids: torch.Tensor) -> Iterator[Seen]:
         """The chunk, a few queries at a time."""
         queries = chunk.query.shape[2]

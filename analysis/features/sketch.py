@@ -35,7 +35,8 @@ class ScoreSketch:
         minimum: Smallest score.
         maximum: Largest score.
         zeros: Scores of exactly zero.
-        histogram: Scores by their leading bits, [BINS].
+        histogram: Scores by their leading bits, [BINS]; of the filled bins alone, once they are known.
+        filled: Bins that hold something; None while scores are added.
     """
 
     count: int = 0
@@ -45,6 +46,7 @@ class ScoreSketch:
     maximum: float = -np.inf
     zeros: int = 0
     histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, dtype=np.int64))
+    filled: NDArray[np.int64] | None = None
 
     def add(self, moments: NDArray[np.float64], centre: float) -> None:
         """Add scores known by their moments; merged as in Chan et al. 1979.
@@ -65,10 +67,17 @@ class ScoreSketch:
         self.minimum, self.maximum = min(self.minimum, minimum), max(self.maximum, maximum)
         self.zeros += int(zeros)
 
+    def pack(self) -> None:
+        """Keep the bins that hold something, once nothing is added any more: few do, of the 128 thousand."""
+        self.filled = np.flatnonzero(self.histogram)
+        self.histogram = self.histogram[self.filled]
+
     def serialize(self) -> bytes:
         """The scores as a serialised ``datasketches.tdigest_float``."""
-        filled = np.flatnonzero(self.histogram)
-        return self.digest(bin_values(filled), self.histogram[filled])
+        if self.filled is None:
+            self.pack()
+        assert self.filled is not None
+        return self.digest(bin_values(self.filled), self.histogram)
 
     def digest(self, values: NDArray[np.float64], counts: NDArray[np.int64]) -> bytes:
         """Counted values of a group with these extremes, as ``serialize`` writes them."""

@@ -22,7 +22,7 @@ from indexscope.analysis.closeup.weighted import Groups, Queries, array, grouped
 from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.features.buckets import bucket_of
 from indexscope.analysis.features.intake import TokenSequence, evenly
-from indexscope.analysis.stability.reselect import LayerSelection, Run, run
+from indexscope.analysis.stability.reselect import LayerSelection, Run, begun
 from indexscope.analysis.stability.rounding import ROUNDINGS, TIES
 from indexscope.analysis.stability.tables import OUTPUT_STABILITY, SELECTION_RERUN
 
@@ -85,10 +85,15 @@ def _compare(source: Source, sample: TokenSequence, queries: int, chunk: int) ->
     ids = torch.tensor([list(sample.input_ids)], dtype=torch.int64)
     places, weights = closeup_queries(ids.shape[1], queries, sample.index)
     sizes = other_chunks(chunk, ids.shape[1])
-    reference = run(source, ids, places, chunk)
+    asked = begun(source, ids, places, chunk)
+    others = {
+        variant: begun(source, ids, places, sizes.get(variant, chunk), None if variant in CHUNKS else variant)
+        for variant in RERUNS
+    }
+    reference = asked()
     outputs, selections = [], []
     for variant in RERUNS:
-        other = run(source, ids, places, sizes.get(variant, chunk), None if variant in CHUNKS else variant)
+        other = others.pop(variant)()
         if variant in CHUNKS or other.replaced:
             found = output_change(reference, other, ids[0], places)
             values = {"weight": array(weights), **{name: array(value) for name, value in found.items()}}

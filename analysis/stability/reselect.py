@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import torch
 
@@ -12,6 +13,8 @@ from indexscope.analysis.capture.observers import capture_sparse
 from indexscope.analysis.capture.source import Source
 from indexscope.analysis.closeup.order import Choice, choice, own_priority, top
 from indexscope.analysis.stability.rounding import ROUNDINGS, TIES, latest
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -45,14 +48,24 @@ class Run:
 
 
 def run(source: Source, ids: torch.Tensor, places: torch.Tensor, chunk: int, variant: str | None = None) -> Run:
-    """Run one sequence [1, length] and keep what the sampled queries show.
+    """Run one sequence [1, length] and keep what the sampled queries show; see `begun`."""
+    return begun(source, ids, places, chunk, variant)()
+
+
+def begun(
+    source: Source, ids: torch.Tensor, places: torch.Tensor, chunk: int, variant: str | None = None
+) -> Callable[[], Run]:
+    """Ask a model for a run of one sequence [1, length], to keep what the sampled queries show.
 
     Args:
-        source: The model.
+        source: The model. A streamed one serves all runs together that are begun before the first is finished.
         ids: Its tokens.
         places: Positions of the sampled queries, ascending, on the CPU.
         chunk: Queries a chunk.
         variant: ``ties`` or a rounding, which chooses every selection; None leaves the model's own.
+
+    Returns:
+        Finishes the run.
     """
     swap = Swap(variant) if variant else None
     keep = _Keep(places, ids.shape[1])
@@ -62,31 +75,49 @@ def run(source: Source, ids: torch.Tensor, places: torch.Tensor, chunk: int, var
         keep(now)
         return capture_sparse(now)
 
-    logits = []
-    for start, values in source.run(ids.to(source.device), observe, chunk, head_scores=variant == "fp8"):
-        here = (places >= start) & (places < start + values.shape[1])
-        logits.append(values[0, (places[here] - start).to(values.device)].float().cpu())
-    return Run(torch.cat(logits), keep.layers(), swap is not None and swap.replaced)
+    asked = source.run(ids.to(source.device), observe, chunk, head_scores=variant == "fp8")
+
+    def finish() -> Run:
+        logits = []
+        for start, values in asked:
+            here = (places >= start) & (places < start + values.shape[1])
+            logits.append(values[0, (places[here] - start).to(values.device)].float().cpu())
+        return Run(torch.cat(logits), keep.layers(), swap is not None and swap.replaced)
+
+    return finish
+
+
+class _ByStart(Generic[T]):
+    """Something for each chunk of a sequence, whether all its layers come in turn or all chunks of each layer."""
+
+    def __init__(self, fresh: Callable[[], T]) -> None:
+        self._fresh, self._layer = fresh, -1
+        self._held: dict[int, T] = {}
+
+    def of(self, chunk: AttentionChunk) -> T:
+        """What is held for a chunk; nothing of the chunks before it once they have been through all layers."""
+        if chunk.layer < self._layer:
+            self._held.clear()
+        self._layer = chunk.layer
+        return self._held.setdefault(chunk.start, self._fresh())
 
 
 class Swap:
     """Replaces the selection of every layer that has token scores, and of layers that reuse such a selection."""
 
     def __init__(self, variant: str) -> None:
-        self.variant, self.replaced, self.start = variant, False, -1
-        self.pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.variant, self.replaced = variant, False
+        self._pairs = _ByStart[list[tuple[torch.Tensor, torch.Tensor]]](list)
 
     def __call__(self, chunk: AttentionChunk) -> AttentionChunk:
         """The chunk with the selection that the variant makes."""
-        if chunk.start != self.start:
-            self.start, self.pairs = chunk.start, []
-        before = chunk.selected
+        pairs, before = self._pairs.of(chunk), chunk.selected
         if before is None or before.shape[1] != 1:
             return chunk
-        after = self._chosen(chunk, before) if _own_scores(chunk) is not None else self._reused(before)
+        after = self._chosen(chunk, before) if _own_scores(chunk) is not None else _reused(pairs, before)
         if after is None:
             return chunk
-        self.pairs.append((before, after))
+        pairs.append((before, after))
         self.replaced = True
         return replace(chunk, selected=after)
 
@@ -105,8 +136,9 @@ class Swap:
             now = top(rounded, up, k, own_priority(choice(scores, up, k), own))
         return (now | (before[0, 0] & ~up))[None, None]
 
-    def _reused(self, before: torch.Tensor) -> torch.Tensor | None:
-        return next((after for first, after in reversed(self.pairs) if _equal(first, before)), None)
+
+def _reused(pairs: list[tuple[torch.Tensor, torch.Tensor]], before: torch.Tensor) -> torch.Tensor | None:
+    return next((after for first, after in reversed(pairs) if _equal(first, before)), None)
 
 
 def _own_scores(chunk: AttentionChunk) -> torch.Tensor | None:
@@ -123,13 +155,12 @@ class _Keep:
     """Gathers the selections at the sampled queries, chunk by chunk."""
 
     def __init__(self, places: torch.Tensor, length: int) -> None:
-        self.places, self.length, self.start = places, length, -1
+        self.places, self.length = places, length
         self.parts: dict[int, list[tuple[torch.Tensor, LayerSelection]]] = {}
-        self.latest: LayerSelection | None = None
+        self._latest = _ByStart[list[LayerSelection]](list)
 
     def __call__(self, chunk: AttentionChunk) -> None:
-        if chunk.start != self.start:
-            self.start, self.latest = chunk.start, None
+        before = self._latest.of(chunk)
         last = chunk.start + chunk.query.shape[2]
         here = (self.places >= chunk.start) & (self.places < last)
         selected = chunk.selected
@@ -138,18 +169,22 @@ class _Keep:
             return
         rows = (self.places[here] - chunk.start).to(selected.device)
         eligible, own = chunk.eligible[0, 0, rows], selected[0, 0, rows]
-        found = LayerSelection(self._wide(own), eligible.sum(-1).cpu(), self._exact(chunk, rows, eligible, own))
+        found = LayerSelection(self._wide(own), eligible.sum(-1).cpu(), self._exact(chunk, rows, eligible, own, before))
         self.parts.setdefault(chunk.layer, []).append((here, found))
-        self.latest = found
+        before[:] = [found]
 
     def _exact(
-        self, chunk: AttentionChunk, rows: torch.Tensor, eligible: torch.Tensor, own: torch.Tensor
+        self,
+        chunk: AttentionChunk,
+        rows: torch.Tensor,
+        eligible: torch.Tensor,
+        own: torch.Tensor,
+        before: list[LayerSelection],
     ) -> Choice | None:
         """What topk may choose; a layer that reuses the selection before it may choose what that one may."""
         scores = _own_scores(chunk)
         if scores is None:
-            before = self.latest
-            return before.exact if before is not None and _equal(before.selected, self._wide(own)) else None
+            return next((one.exact for one in before if _equal(one.selected, self._wide(own))), None)
         up = eligible & (scores[rows] > -torch.inf)
         found = choice(scores[rows], up, (own & up).sum(-1))
         return Choice(found.k.cpu(), self._wide(found.sure), self._wide(found.tied), found.room.cpu())

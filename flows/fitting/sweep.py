@@ -102,7 +102,7 @@ def _shared(plan: FitPlan, size: IndexerSize) -> dict[int, str]:
     """Letters of `share`, by layers from one that selects to the next, where that leaves any to share."""
     from indexscope.analysis.edits.places import places_of
     from indexscope.storage.inputs.fitted import describe_fitted
-    from indexscope.storage.inputs.model_loading import load_skeleton
+    from indexscope.storage.inputs.model_skeleton import load_skeleton
 
     periods = [period for period in plan.fit.share if period > 1]
     if not periods:
@@ -138,7 +138,7 @@ def _bounds(plan: FitPlan) -> Iterator[dict[str, Any]]:
     """The best choice of every number of keys, and the plainest ones of the middle one, where the model takes them."""
     from indexscope.analysis.edits.check import check_edit
     from indexscope.analysis.edits.places import places_of
-    from indexscope.storage.inputs.model_loading import load_skeleton
+    from indexscope.storage.inputs.model_skeleton import load_skeleton
 
     k = middle(plan.fit.topk)
     sinks = min(SINKS, k // 4)

@@ -77,7 +77,7 @@ def _edited_model(study: Study, model: ModelRef, edit: ModelEdit) -> ModelRef:
 
 @lru_cache(maxsize=2)
 def _skeleton(folder: str) -> PreTrainedModel:
-    from indexscope.storage.inputs.model_loading import load_skeleton
+    from indexscope.storage.inputs.model_skeleton import load_skeleton
 
     return load_skeleton(Path(folder))
 

@@ -14,18 +14,19 @@ from indexscope.flows.engine.make import Engine
 from indexscope.flows.engine.settings import Spread, spread
 from indexscope.flows.study.config import ModelRef, Study
 from indexscope.flows.study.dumps import dumped
-from indexscope.flows.study.inputs import Inputs
+from indexscope.flows.study.inputs import Inputs, ModelPlan
 from indexscope.flows.study.lengths import Cut, cut, effect_warnings
 from indexscope.flows.study.models import planned
 from indexscope.flows.study.provenance import cover, settled
 from indexscope.plugins import read
-from indexscope.storage.inputs.checkpoints import CheckpointInfo, find_tokenizer, resolve_device
+from indexscope.storage.inputs.checkpoints import CheckpointFolder, CheckpointInfo, find_tokenizer, resolve_device
 from indexscope.storage.inputs.datasets import dataset_fingerprint, load_samples, shard
 from indexscope.storage.inputs.samples import Sample
 from indexscope.storage.inputs.vocabulary import vocabulary_fingerprint
 from indexscope.storage.store.store import JSON
 from indexscope.tasks.common.declared import COMMANDS, Given, Step
 from indexscope.tasks.common.models import cores
+from indexscope.tasks.common.placing import placement, streaming_plan
 from indexscope.tasks.common.plugins import with_plugins
 from indexscope.tasks.common.registry import STEPS
 
@@ -43,10 +44,12 @@ class Plan(Inputs):
     Attributes:
         refresh: Steps to compute even if the store has them.
         notes: What was decided for the user, and what is known already to make the study's numbers weak.
+        streams: Names of the models that are read layer by layer.
     """
 
     refresh: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    streams: tuple[str, ...] = ()
 
     @cached_property
     def graph(self) -> Graph:
@@ -67,13 +70,19 @@ class Plan(Inputs):
         return self.graph.some(COMMANDS if command == "study" else (command,))
 
     def spread(self) -> Spread:
-        """The runner that suits this machine; reads its free memory."""
+        """The runner that suits this machine; reads its free memory.
+
+        Of a model that is read layer by layer, workers would each read all of it: by itself it gets one.
+        """
         from torch import device
 
         from indexscope.analysis.capture.memory import available_bytes
 
+        runner = self.study.runner
+        if self.streams and runner.workers == "auto":
+            runner = runner.model_copy(update={"workers": 1})
         return spread(
-            self.study.runner,
+            runner,
             self.given.device,
             sum(len(sample.input_ids) for sample in self.samples),
             [(model.info.parameters, model.info.bytes) for model in self.models],
@@ -131,10 +140,29 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
         words,
         plugins,
     )
-    notes = (*data.notes, *effect_warnings({model.name: model.info for model in models}, samples), *unmatched)
-    tokens = None if words is None else str(folders[0])
     shards = tuple(shard(samples, study.shard_size))
-    return Plan(study, given, shards, models, tokens, files, dumps=dumps, refresh=refresh, notes=notes)
+    weak = effect_warnings({model.name: model.info for model in models}, samples)
+    streams = _streams(study, models, shards)
+    notes = (*data.notes, *weak, *unmatched, *streams.values())
+    tokens = None if words is None else str(folders[0])
+    return Plan(
+        study, given, shards, models, tokens, files, dumps=dumps, refresh=refresh, notes=notes, streams=tuple(streams)
+    )
+
+
+def _streams(
+    study: Study, models: Sequence[ModelPlan], shards: Sequence[tuple[str, Sequence[Sample]]]
+) -> dict[str, str]:
+    """What is said of each model that is read layer by layer, by its name."""
+    told = {}
+    for model in models:
+        origin = model.checkpoint.origin
+        chosen = placement(origin, study.extract)
+        if chosen.kind == "stream" and isinstance(origin, CheckpointFolder):
+            units = [sum(len(sample.input_ids) for sample in samples) for _, samples in shards]
+            plan = streaming_plan(Path(origin.folder), study.extract, sum(units), max(units))
+            told[model.name] = f"{model.name} is {chosen.why or 'read layer by layer'}; {plan}"
+    return told
 
 
 def without(plan: Plan, missing: Mapping[str, str]) -> Plan:

@@ -14,7 +14,8 @@ from indexscope.foreign import reading
 from indexscope.storage.inputs.fingerprints import FingerprintMode, fingerprint
 from indexscope.storage.inputs.hub import download_model, is_hub_name
 from indexscope.storage.inputs.model_config import check_config
-from indexscope.storage.inputs.model_loading import Dtype, load_model, resolve_device
+from indexscope.storage.inputs.model_loading import load_model
+from indexscope.storage.inputs.model_skeleton import Dtype, resolve_device
 from indexscope.storage.inputs.quiet import quiet
 from indexscope.storage.inputs.safetensors_header import read_header
 from indexscope.storage.inputs.weight_files import read_config, read_object, weight_files

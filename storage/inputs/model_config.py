@@ -11,6 +11,7 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from indexscope.errors import IndexscopeError
 from indexscope.foreign import reading, words
+from indexscope.storage.inputs.block_config import block_scaled
 from indexscope.storage.inputs.quiet import quiet
 
 #: Keys that count something, of whatever family; a model has at least one of each.
@@ -54,7 +55,8 @@ def check_config(path: Path, config: dict[str, Any]) -> None:
             _check_counts(file, prefix, part)
             _check_quantization(file, prefix, part.get("quantization_config"))
     parsed = _parsed(file, family, config)
-    if any(isinstance(part, dict) and part.get("quantization_config") for part in parts.values()):
+    quantised = any(isinstance(part, dict) and part.get("quantization_config") for part in parts.values())
+    if quantised and block_scaled(config) is None:
         _check_quantizer(file, parsed)
 
 

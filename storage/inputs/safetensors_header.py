@@ -16,6 +16,12 @@ from indexscope.foreign import COPY_AGAIN, parse_json, reading
 
 #: The format's own limit.
 LONGEST_HEADER = 100_000_000
+#: What the format calls torch's types.
+STORED_TYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
+    "I16": "int16", "I8": "int8", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64", "BOOL": "bool",
+    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu", "C64": "complex64",
+}  # fmt: skip
 UNREADABLE = "has an unreadable safetensors header"
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from indexscope.storage.inputs.checkpoints import CheckpointInfo
-    from indexscope.storage.inputs.model_loading import Dtype
+    from indexscope.storage.inputs.model_skeleton import Dtype
 
 #: Raise it when an edit makes another model than before.
 EDITS_VERSION = 1

@@ -36,8 +36,8 @@ from indexscope.storage.inputs.fitted import (
     save_fitted,
     save_state,
 )
-from indexscope.storage.inputs.model_loading import Dtype
 from indexscope.storage.inputs.model_saving import save_weights
+from indexscope.storage.inputs.model_skeleton import Dtype
 from indexscope.storage.inputs.quiet import quiet
 from indexscope.storage.store.files import open_store
 from indexscope.storage.store.parquet import decode, encode

@@ -26,7 +26,7 @@ from indexscope.tasks.common.edited import EditedModel
 from indexscope.tasks.common.models import Checkpoint
 
 if TYPE_CHECKING:
-    from indexscope.storage.inputs.model_loading import Dtype
+    from indexscope.storage.inputs.model_skeleton import Dtype
 
 #: Raise it when a fitted indexer selects otherwise than before.
 LAID_OVER_VERSION = 1

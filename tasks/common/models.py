@@ -15,7 +15,7 @@ from indexscope.storage.inputs.fingerprints import FingerprintMode
 if TYPE_CHECKING:
     from indexscope.analysis.capture.source import Source
     from indexscope.storage.inputs.checkpoints import CheckpointInfo
-    from indexscope.storage.inputs.model_loading import Dtype
+    from indexscope.storage.inputs.model_skeleton import Dtype
 
 
 class Origin(Protocol):
@@ -45,7 +45,7 @@ class Checkpoint:
 
 _lock = threading.Lock()
 #: The last model asked for, or why it could not be loaded. Models are worked on one after another, so one is enough.
-_held: tuple[tuple[str, str, str], Source | IndexscopeError] | None = None
+_held: tuple[tuple[str, str, str, str], Source | IndexscopeError] | None = None
 
 
 def borrow(checkpoint: Checkpoint, settings: ExtractSettings) -> Source:
@@ -55,7 +55,7 @@ def borrow(checkpoint: Checkpoint, settings: ExtractSettings) -> Source:
         IndexscopeError: It cannot be loaded or captured. A second job gets the same answer without a second try.
     """
     global _held
-    wanted = (checkpoint.fingerprint, settings.dtype, settings.device)
+    wanted = (checkpoint.fingerprint, settings.dtype, settings.device, settings.placement)
     with _lock:
         if _held is None or _held[0] != wanted:
             _held = None  # let go of the old model before the new one needs its memory
@@ -103,11 +103,21 @@ def _load(checkpoint: Checkpoint, settings: ExtractSettings) -> Source | Indexsc
     from indexscope.analysis.capture.protocol import as_source
 
     try:
-        model = checkpoint.origin.load(settings.dtype, settings.device)
+        model = _placed(checkpoint.origin, settings)
         with checkpoint.origin.told():
             return as_source(model)  # type: ignore[arg-type]  # which says what it takes
     except IndexscopeError as error:
         return error
+
+
+def _placed(origin: Origin, settings: ExtractSettings) -> object:
+    from indexscope.storage.inputs.checkpoints import CheckpointFolder
+    from indexscope.tasks.common.placing import placed, placement
+
+    kind = placement(origin, settings).kind
+    if isinstance(origin, CheckpointFolder):
+        return placed(origin, settings, kind)
+    return origin.load(settings.dtype, settings.device)
 
 
 def share_cores(workers: int) -> None:

@@ -16,7 +16,7 @@ from indexscope.analysis.capture.profile import profile_model
 from indexscope.analysis.closeup.run import closeup_samples
 from indexscope.analysis.features import extract_samples
 from indexscope.analysis.settings import CloseupSettings, ExtractSettings
-from indexscope.storage.inputs.model_loading import resolve_device
+from indexscope.storage.inputs.model_skeleton import resolve_device
 from tests.analysis.capture.tiny_families import FAMILIES
 from tests.analysis.conftest import tiny_dsa, tiny_llama
 from tests.analysis.pretended_cuda import CUDA, FREE, OnCuda, moved, pretended

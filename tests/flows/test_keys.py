@@ -57,6 +57,7 @@ OTHER: dict[str, Any] = {
     "extract.chunk": 8,
     "extract.batch": 2,
     "extract.dtype": "bfloat16",
+    "extract.placement": "stream",
     "extract.sparsity_threshold": 0.02,
     "extract.local_window": 16,
     "extract.sink_keys": 2,
@@ -405,20 +406,22 @@ def test_what_the_features_key_leaves_out_changes_no_byte_of_them(inputs: Path) 
     from indexscope.analysis.features import extract_samples
     from indexscope.analysis.features.columns import FEATURES
     from indexscope.analysis.settings import ExtractSettings
-    from indexscope.storage.inputs.model_loading import load_model
+    from indexscope.storage.inputs.checkpoints import CheckpointFolder
     from indexscope.storage.store.parquet import encode
+    from indexscope.tasks.common.placing import placed, placement
 
     left_out = {name.removeprefix("extract.") for name, steps in documented().items() if "extract" not in steps}
     left_out &= set(ExtractSettings.model_fields)
-    assert left_out == {"profile_lengths", "profile_repeats"}
+    assert left_out == {"placement", "profile_lengths", "profile_repeats"}
     plan = make_plan(load_study(inputs / "study.yaml"))
-    model = load_model(inputs / "models" / "base", "float32", "cpu")
+    origin = CheckpointFolder(str(inputs / "models" / "base"))
     settings = plan.study.extract
     made = []
     for chosen in (settings, settings.model_copy(update={name: OTHER[f"extract.{name}"] for name in left_out})):
-        tables = extract_samples(model, plan.samples[:3], chosen)
+        model = placed(origin, chosen, placement(origin, chosen).kind)
+        tables = extract_samples(model, plan.samples[:3], chosen)  # type: ignore[arg-type]
         made.append({name: encode(frame, FEATURES[name]) for name, frame in tables.items()})
     assert made[0] == made[1]
     torch.manual_seed(5)  # nor does the state of a random generator
-    tables = extract_samples(model, plan.samples[:3], settings)
+    tables = extract_samples(model, plan.samples[:3], settings)  # type: ignore[arg-type]
     assert {name: encode(frame, FEATURES[name]) for name, frame in tables.items()} == made[0]

@@ -18,10 +18,11 @@ from torch import nn
 from indexscope.errors import IndexscopeError, is_out_of_memory
 from indexscope.foreign import words
 from indexscope.storage.inputs.fingerprints import FingerprintMode, content_fingerprint
-from indexscope.storage.inputs.model_loading import DTYPES, Dtype, check_finite, resolve_device
+from indexscope.storage.inputs.model_skeleton import DTYPES, Dtype, resolve_device
 from indexscope.storage.inputs.own.code import OwnCode, read_code
 from indexscope.storage.inputs.own.importing import main_module
 from indexscope.storage.inputs.quiet import quiet
+from indexscope.storage.inputs.weight_checks import check_finite
 from indexscope.storage.store.json_types import canonical_json
 
 WANTED = (

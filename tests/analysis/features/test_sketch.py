@@ -83,3 +83,12 @@ def test_weights_beyond_32_bits_become_several_centroids() -> None:
     digest = datasketches.tdigest_float.deserialize(tdigest_bytes(np.array([0.0, 1.0, 2.0]), weights, 0.0, 2.0))
     assert digest.get_total_weight() == weights.sum()
     assert digest.get_quantile(0.5) == 1.0
+
+
+def test_a_packed_sketch_is_written_as_one_that_is_not() -> None:
+    whole, packed = ScoreSketch(minimum=0.5, maximum=2.0), ScoreSketch(minimum=0.5, maximum=2.0)
+    for sketch in (whole, packed):
+        sketch.histogram[[8192, 8200, 8300]] = 3, 1, 7
+    packed.pack()
+    assert packed.histogram.tolist() == [3, 1, 7]
+    assert packed.serialize() == whole.serialize()

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from indexscope.errors import IndexscopeError
-from indexscope.storage.inputs import model_loading
+from indexscope.storage.inputs import weight_checks
 from indexscope.storage.inputs.checkpoints import load_model, resolve_device
 
 Weights = dict[str, torch.Tensor]
@@ -129,14 +129,14 @@ def test_a_stored_buffer_that_is_not_finite_is_refused(checkpoint: Callable[...,
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn])
 def test_the_last_element_of_any_type_is_looked_at(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_loading, "CHECKED_AT_ONCE", 4)
+    monkeypatch.setattr(weight_checks, "CHECKED_AT_ONCE", 4)
     model = torch.nn.Module()
     model.empty = torch.nn.Parameter(torch.zeros(0))
     model.weight = torch.nn.Parameter(torch.ones(9).to(dtype), requires_grad=False)
-    model_loading.check_finite(model, "here")
+    weight_checks.check_finite(model, "here")
     model.weight[-1] = float("nan")
     with pytest.raises(IndexscopeError, match="here: weight weight has 1 of 9 elements"):
-        model_loading.check_finite(model, "here")
+        weight_checks.check_finite(model, "here")
 
 
 def test_weights_that_a_layer_would_not_use_are_refused(checkpoint: Callable[..., Path]) -> None:

@@ -1,0 +1,232 @@
+"""A transformers model whose weights are read layer by layer, as a `Source`."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from typing import TypeVar
+
+import torch
+from torch import nn
+from transformers import DynamicCache
+
+from indexscope import IndexscopeError
+from indexscope.analysis.capture.chunk import AttentionChunk, Observer
+from indexscope.analysis.capture.interface import running
+from indexscope.analysis.capture.model import CapturedModel, Prefill
+from indexscope.analysis.capture.observers import capture_sparse
+from indexscope.analysis.capture.selecting import selectors
+from indexscope.analysis.capture.streaming.lengths import LayerCache
+from indexscope.analysis.capture.streaming.replay import REMEDY, Replay
+from indexscope.analysis.capture.streaming.states import InMemory, States
+from indexscope.analysis.capture.streaming.together import Worker, side_by_side, this_worker
+from indexscope.analysis.capture.streaming.weights import LayerWeights, Parts
+
+T = TypeVar("T")
+#: Told of every layer that a sweep has come to: its number from 1, how many there are, sequences taken through.
+Progress = Callable[[int, int, int], None]
+
+
+class _Request:
+    """A run that waits for a sweep, or has been taken through one.
+
+    Attributes:
+        fed: What is run.
+        worker: Whose it is; None for a run that is alone.
+        watched: Whether its attention is captured.
+        replay: Its way through the layers; None before the sweep.
+        error: What ended it on its way.
+    """
+
+    def __init__(self, fed: Prefill, worker: Worker[object] | None = None, watched: bool = True) -> None:
+        self.fed, self.worker, self.watched = fed, worker, watched
+        self.replay: Replay | None = None
+        self.error: Exception | None = None
+
+    @property
+    def swept(self) -> bool:
+        return self.replay is not None
+
+
+class StreamedModel(CapturedModel):
+    """A model that is never in memory whole.
+
+    A run is served by a sweep: each layer is read once, and all runs that wait are taken through it before the next. A
+    run by itself is a sweep by itself; `side_by_side` has many wait together. Whatever else calls the model's forward
+    gets right numbers too, each layer being read as it is called.
+
+    Args:
+        weights: Of the model, by part.
+        states: Where the outputs of layers lie in a sweep.
+        progress: Is told how far a sweep has come.
+
+    Raises:
+        IndexscopeError: The architecture cannot be captured.
+    """
+
+    def __init__(
+        self, weights: LayerWeights, states: States | None = None, progress: Progress = lambda *told: None
+    ) -> None:
+        super().__init__(weights.model)
+        self._weights, self._parts = weights, Parts(weights)
+        self._states, self._progress = states or InMemory(), progress
+        self._alone = threading.RLock()
+        self._waiting: dict[Worker[object], list[_Request]] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self._weights.device
+
+    def cache(self) -> DynamicCache | None:
+        """An empty cache that tells lengths of layers that are not filled."""
+        return LayerCache(config=self.model.config) if self._continues else None
+
+    def run(
+        self,
+        input_ids: torch.Tensor,
+        observer: Observer,
+        chunk: int,
+        select: bool = True,
+        attention_mask: torch.Tensor | None = None,
+        head_scores: bool = False,
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """As `CapturedModel.run`, but that a layer's chunks all come before the next layer's.
+
+        Within `side_by_side` the run waits from this call on; otherwise from when the first logits are asked for.
+        """
+        if selectors(self.model):
+            raise IndexscopeError(self.family, "cannot be streamed with an indexer or edit laid over it", REMEDY)
+        fed = self.prefill(input_ids, observer, chunk, select, attention_mask, head_scores)
+        request = _Request(fed, this_worker())
+        if request.worker is not None:
+            self._waiting.setdefault(request.worker, []).append(request)
+        return self._served(request)
+
+    def glance(
+        self, input_ids: torch.Tensor, observer: Observer, chunk: int, head_scores: bool = False
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """As `run`, for observers that attend as the model does: two tokens are run once for all who look at them."""
+        ids = input_ids.tolist()
+        if ids != [[0, 0]]:
+            yield from self.run(input_ids, observer, chunk, head_scores=head_scores)
+            return
+        for part in self._glanced[0]:
+            observer(part if head_scores else dataclasses.replace(part, head_scores=None, head_weights=None))
+        yield 0, self._glanced[1]
+
+    def plain(self, sequences: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Logits [batch, S, vocabulary] of whole sequences [batch, S] with the attention that the model now has.
+
+        One sweep serves all. Call it within `own_attention`; nobody looks on.
+        """
+        asked = []
+        for ids in sequences:
+            fed = Prefill(ids, capture_sparse, ((0, ids.shape[1]),), ids.shape[1])
+            asked.append(_Request(fed, watched=False))
+        self._sweep(asked)
+        with self._parts.held(self._head):
+            for request in asked:
+                yield torch.cat([logits for _, logits in self._served(request)], 1)
+
+    @property
+    def attentions(self) -> dict[int, nn.Module]:
+        """The module of each layer whose attention map is seen."""
+        return self._glanced[2]
+
+    @cached_property
+    def _glanced(self) -> tuple[list[AttentionChunk], torch.Tensor, dict[int, nn.Module]]:
+        """What two tokens show: chunks, logits, and the module of each layer that attends."""
+        parts: list[AttentionChunk] = []
+        modules: dict[int, nn.Module] = {}
+
+        def observe(part: AttentionChunk) -> torch.Tensor:
+            parts.append(part)
+            modules[part.layer] = running.layers[part.layer]
+            return capture_sparse(part)
+
+        ids = torch.zeros((1, 2), dtype=torch.int64, device=self.device)
+        request = _Request(self.prefill(ids, observe, 2, head_scores=True))
+        logits = torch.cat([logits for _, logits in self._served(request)], 1)
+        return parts, logits, modules
+
+    def side_by_side(self, works: Sequence[Callable[[], T]]) -> list[T]:
+        """Do pieces of work that run this model so that a sweep serves all of them, whenever all of them wait.
+
+        Each works in a thread of its own, one at a time.
+        """
+        with ExitStack() as after:
+
+            def serve() -> None:
+                after.close()
+                # Whoever has ended or tries again asks for nothing of before.
+                waiting = [one for worker, asked in self._waiting.items() if not worker.ended for one in asked]
+                self._waiting.clear()
+                self._sweep([request for request in waiting if not request.swept])
+                after.enter_context(self._parts.held(self._head))  # for all that now go on to their logits
+
+            return side_by_side(works, serve)
+
+    @torch.inference_mode()
+    def _served(self, request: _Request) -> Iterator[tuple[int, torch.Tensor]]:
+        try:
+            if not request.swept:
+                if request.worker is None:
+                    self._sweep([request])
+                else:
+                    request.worker.park()
+            if request.error is not None:
+                raise request.error
+            assert request.replay is not None
+            with self._parts.held(self._head):
+                yield from request.replay.logits()
+        finally:
+            if request.replay is not None:
+                request.replay.discard()
+
+    @property
+    def loading_seconds(self) -> float:
+        """What loading weights has taken so far."""
+        return self._parts.seconds
+
+    @property
+    def _head(self) -> nn.Module:
+        return self._parts.head or self._parts.embedding
+
+    def _sweep(self, requests: Sequence[_Request]) -> None:
+        layers = self._weights.layers
+        going = list(requests)
+        for request in going:
+            request.replay = Replay(self, request.fed, self._states, len(layers), request.watched)
+        with self._alone:
+            try:
+                self._parts.hold(self._parts.embedding)
+                for index, layer in enumerate(layers):
+                    if not going:
+                        break
+                    with self._parts.held(layer):
+                        if index + 1 < len(layers):
+                            self._weights.ahead(layers[index + 1])
+                        for request in list(going):
+                            self._through(request, index, layer, going)
+                    if not index:
+                        self._parts.release(self._parts.embedding)
+                    self._progress(index + 1, len(layers), len(going))
+            except BaseException:
+                for request in requests:
+                    if request.replay is not None:
+                        request.replay.discard()
+                raise
+
+    @staticmethod
+    def _through(request: _Request, index: int, layer: nn.Module, going: list[_Request]) -> None:
+        assert request.replay is not None
+        try:
+            request.replay.through(index, layer)
+        except Exception as error:  # of whoever looks on, or of memory: this run's alone, raised where it is waited for
+            request.error = error.with_traceback(None)
+            request.replay.discard()
+            going.remove(request)

@@ -1,0 +1,72 @@
+"""Where the outputs of layers lie until the layers after them have run."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+
+class Kept(Protocol):
+    """One tensor that was put away."""
+
+    def get(self) -> torch.Tensor:
+        """Its values, laid out as they were."""
+        ...
+
+    def free(self) -> None:
+        """Let go of it; it is not asked for again."""
+        ...
+
+
+class States(Protocol):
+    """A place for tensors between two layers."""
+
+    def put(self, tensor: torch.Tensor) -> Kept:
+        """Put a tensor away; nobody changes it afterwards."""
+        ...
+
+
+class _InMemory:
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor: torch.Tensor | None = tensor
+
+    def get(self) -> torch.Tensor:
+        assert self._tensor is not None
+        return self._tensor
+
+    def free(self) -> None:
+        self._tensor = None
+
+
+class InMemory:
+    """Keeps tensors where they are."""
+
+    def put(self, tensor: torch.Tensor) -> Kept:
+        """Keep a tensor."""
+        return _InMemory(tensor)
+
+
+class Leaf:
+    """A tensor that a layer returned: kept until nothing needs it, after that a shape.
+
+    Args:
+        tensor: What was returned.
+        states: Where it is put.
+    """
+
+    def __init__(self, tensor: torch.Tensor, states: States) -> None:
+        self._shape, self._dtype = tensor.shape, tensor.dtype
+        self._kept: Kept | None = states.put(tensor)
+
+    def value(self) -> torch.Tensor:
+        """The tensor; one without values once it was dropped, so that whoever needs it after all cannot miss it."""
+        if self._kept is None:
+            return torch.empty(self._shape, dtype=self._dtype, device="meta")
+        return self._kept.get()
+
+    def drop(self) -> None:
+        """Let go of the values."""
+        if self._kept is not None:
+            self._kept.free()
+            self._kept = None

@@ -1,0 +1,153 @@
+"""The parts of a model whose weights come and go, and how they are called for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from indexscope.analysis.capture.streaming.replay import now_playing
+
+
+class LayerWeights(Protocol):
+    """A model that has its modules and the buffers that are computed, and its weights part by part."""
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model, in eval mode; weights that are not loaded are on the meta device."""
+        ...
+
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        """Its decoder layers, in the order in which they run."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        ...
+
+    def load(self, part: nn.Module, deep: bool = True) -> None:
+        """Put the weights of a module in their places, and of all modules within it if ``deep``."""
+        ...
+
+    def drop(self, part: nn.Module) -> None:
+        """Let go of them."""
+        ...
+
+    def ahead(self, part: nn.Module) -> None:
+        """Begin to read what will be loaded next, if that helps; returns at once."""
+        ...
+
+
+class Parts:
+    """Loads what is about to run, and lets go of it when nobody holds it any more.
+
+    Layers, the embedding and the output head are there while they run; other modules stay, once they have run.
+
+    Args:
+        weights: Of the model.
+
+    Attributes:
+        seconds: What loading has taken.
+    """
+
+    def __init__(self, weights: LayerWeights) -> None:
+        self.weights, self.seconds = weights, 0.0
+        self._lock = threading.RLock()
+        self._holders: dict[nn.Module, int] = {}
+        self._staying_there: set[nn.Module] = set()
+        model = weights.model
+        self.embedding: nn.Module = model.get_input_embeddings()
+        self.head: nn.Module | None = model.get_output_embeddings()
+        if self.head is self.embedding:
+            self.head = None
+        for index, layer in enumerate(weights.layers):
+            self._stand_in(layer, self._layer(index, layer))
+        self._stand_in(self.embedding, self._embedding())
+        coming = [*weights.layers, self.embedding]
+        if self.head is not None:
+            self._stand_in(self.head, self._passing(self.head))
+            coming.append(self.head)
+        inside = {module for part in coming for module in part.modules()}
+        for module in model.modules():
+            stored = {*module._parameters, *module._buffers} - module._non_persistent_buffers_set
+            if module not in inside and stored:
+                self._stand_in(module, self._staying(module))
+
+    @contextmanager
+    def held(self, part: nn.Module) -> Iterator[None]:
+        """A part's weights, within the block."""
+        self.hold(part)
+        try:
+            yield
+        finally:
+            self.release(part)
+
+    def hold(self, part: nn.Module) -> None:
+        """Have a part's weights there until as many releases."""
+        with self._lock:
+            if not self._holders.get(part):
+                self._load(part)
+            self._holders[part] = self._holders.get(part, 0) + 1
+
+    def release(self, part: nn.Module) -> None:
+        """The other end of a hold."""
+        with self._lock:
+            self._holders[part] -= 1
+            if not self._holders[part]:
+                self.weights.drop(part)
+
+    def _load(self, part: nn.Module, deep: bool = True) -> None:
+        began = time.perf_counter()
+        self.weights.load(part, deep)
+        self.seconds += time.perf_counter() - began
+
+    def _layer(self, index: int, layer: nn.Module) -> Callable[..., Any]:
+        own, passing = layer.forward, self._passing(layer)
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            replay = now_playing()
+            return passing(*args, **kwargs) if replay is None else replay.called(index, own, args, kwargs)
+
+        return forward
+
+    def _embedding(self) -> Callable[..., Any]:
+        passing = self._passing(self.embedding)
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            replay = now_playing()
+            return passing(*args, **kwargs) if replay is None else replay.embedded(passing, args, kwargs)
+
+        return forward
+
+    def _passing(self, part: nn.Module) -> Callable[..., Any]:
+        own = part.forward
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            with self.held(part):
+                return own(*args, **kwargs)
+
+        return forward
+
+    def _staying(self, part: nn.Module) -> Callable[..., Any]:
+        own = part.forward
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            with self._lock:
+                if part not in self._staying_there:
+                    self._load(part, deep=False)
+                    self._staying_there.add(part)
+            return own(*args, **kwargs)
+
+        return forward
+
+    @staticmethod
+    def _stand_in(part: nn.Module, forward: Callable[..., Any]) -> None:
+        part.forward = forward

@@ -1,0 +1,192 @@
+"""A checkpoint larger than the memory that it is studied in.
+
+    python benchmarks/streamed.py FOLDER [--size 30] [--limit 4] [--samples 8] [--length 1024] [--whole]
+
+Makes a random DeepSeek-V3.2 with experts in bfloat16 of so many GiB in FOLDER, unless it is there, stored as such
+checkpoints are published (every expert for itself). Then extracts features in a process that may take --limit GiB of
+memory: RLIMIT_DATA, which counts what a process allocates and maps for writing, and not what the system keeps of
+files. *anonymous* is the peak of that memory that was in use, *resident* of all, mapped pages of files included.
+*reading once* is one pass over the files by itself, after the system has let go of them. --whole runs the same samples
+with the weights in memory, without a limit, and compares all tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+# The package of the same name as a file here must come before it.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+LAYERS, HIDDEN, EXPERT, VOCABULARY, ROUTED = 48, 1024, 512, 8192, 2
+#: Bytes of an expert: three matrices in bfloat16.
+BYTES_OF_EXPERT = 3 * HIDDEN * EXPERT * 2
+#: Bytes of a file: a mapped one counts whole towards the limit.
+SHARD = 128 << 20
+
+
+def make(folder: Path, size: float) -> None:
+    """Write the checkpoint, a file at a time."""
+    from safetensors.torch import save_file
+    from transformers import DeepseekV32Config, DeepseekV32ForCausalLM
+    from transformers.core_model_loading import revert_weight_conversion
+
+    experts = max(2 * ROUTED, round(size * 2**30 / LAYERS / BYTES_OF_EXPERT))
+    config = DeepseekV32Config(
+        vocab_size=VOCABULARY, hidden_size=HIDDEN, intermediate_size=4 * EXPERT, moe_intermediate_size=EXPERT,
+        num_hidden_layers=LAYERS, first_k_dense_replace=1, num_attention_heads=16, num_key_value_heads=16,
+        q_lora_rank=512, kv_lora_rank=256, qk_nope_head_dim=64, qk_rope_head_dim=32, v_head_dim=64,
+        n_routed_experts=experts, n_shared_experts=1, num_experts_per_tok=ROUTED, n_group=1, topk_group=1,
+        max_position_embeddings=16384, index_topk=256, index_n_heads=16, index_head_dim=64, dtype="bfloat16",
+        pad_token_id=None, bos_token_id=None, eos_token_id=None,
+    )  # fmt: skip
+    with torch.device("meta"):
+        skeleton = DeepseekV32ForCausalLM(config).to(torch.bfloat16)
+    random, places, part = torch.Generator().manual_seed(0), {}, {}
+    folder.mkdir(parents=True, exist_ok=True)
+    names = revert_weight_conversion(skeleton, skeleton.state_dict())
+
+    def write() -> None:
+        file = f"model-{len(set(places.values())) + 1:05d}.safetensors"
+        save_file(part, folder / file, metadata={"format": "pt"})
+        places.update(dict.fromkeys(part, file))
+        part.clear()
+
+    for name, like in names.items():
+        if like.ndim == 1:
+            made = torch.zeros(like.shape) if "bias" in name else torch.ones(like.shape)
+        else:
+            made = torch.randn(like.shape, generator=random) * like.shape[-1] ** -0.5
+        part[name] = made.to(torch.float32 if "e_score" in name else torch.bfloat16).contiguous()
+        if sum(tensor.nbytes for tensor in part.values()) >= SHARD:
+            write()
+    write()
+    config.architectures = ["DeepseekV32ForCausalLM"]
+    config.save_pretrained(folder)
+    index = {"metadata": {}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def read_once(folder: Path) -> float:
+    """Seconds that reading all files takes, none of them being in memory."""
+    files = sorted(folder.glob("*.safetensors"))
+    for file in files:
+        with file.open("rb") as opened:
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    began = time.perf_counter()
+    for file in files:
+        with file.open("rb", buffering=0) as opened:
+            while opened.read(8 << 20):
+                pass
+    return time.perf_counter() - began
+
+
+class Peak(threading.Thread):
+    """The most of a process' own memory that was in use, looked at 50 times a second."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.anonymous = self.resident = 0
+
+    def run(self) -> None:
+        """Look until the process ends."""
+        while True:
+            told = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+            self.anonymous = max(self.anonymous, int(told["RssAnon"].split()[0]) << 10)
+            self.resident = max(self.resident, int(told["VmRSS"].split()[0]) << 10)
+            time.sleep(0.02)
+
+
+def study(folder: Path, placement: str, limit: float, samples: int, length: int) -> dict[str, Any]:
+    """Extract features in this process, and say what that took."""
+    if limit:
+        resource.setrlimit(resource.RLIMIT_DATA, (int(limit * 2**30), resource.RLIM_INFINITY))
+    peak = Peak()
+    peak.start()
+    from indexscope.analysis.features import extract_samples
+    from indexscope.analysis.settings import ExtractSettings
+    from indexscope.storage.inputs.checkpoints import CheckpointFolder
+    from indexscope.storage.inputs.samples import Sample
+    from indexscope.storage.store.parquet import encode
+    from indexscope.tasks.common import placing
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    random = torch.Generator().manual_seed(1)
+    given = [
+        Sample(index, f"s{index}", tuple(torch.randint(VOCABULARY, (length,), generator=random).tolist()))
+        for index in range(samples)
+    ]
+    origin, began = CheckpointFolder(str(folder)), time.perf_counter()
+    settings = ExtractSettings(dtype="bfloat16", device="cpu", placement=placement, chunk=128)  # type: ignore[arg-type]
+    chosen = placing.placement(origin, settings)
+    source: Any = placing.placed(origin, settings, chosen.kind)
+    loaded = time.perf_counter() - began
+    tables = extract_samples(source, given, settings)
+    seconds = time.perf_counter() - began
+    from indexscope.analysis.features.columns import FEATURES
+
+    content = b"".join(encode(tables[name], FEATURES[name]) for name in sorted(tables))
+    weights = getattr(source, "_weights", None)
+    return {
+        "placement": chosen.kind,
+        "why": chosen.why,
+        "seconds": round(seconds, 1),
+        "of them fitting or loading": round(loaded, 1),
+        "of them reading in a sweep": round(getattr(source, "loading_seconds", 0.0), 1),
+        "GiB read": round(getattr(weights, "bytes_read", 0) / 2**30, 2),
+        "anonymous GiB": round(peak.anonymous / 2**30, 2),
+        "resident GiB": round(peak.resident / 2**30, 2),
+        "tables": hashlib.sha256(content).hexdigest()[:16],
+    }
+
+
+def apart(*arguments: object) -> dict[str, Any]:
+    """The same in a process of its own."""
+    command = [sys.executable, __file__, *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"the study ended with {done.returncode}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    """Make, read, study, compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--size", type=float, default=30.0, help="GiB of the checkpoint")
+    parser.add_argument("--limit", type=float, default=4.0, help="GiB that the study may take; 0 for no limit")
+    parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--length", type=int, default=1024)
+    parser.add_argument("--whole", action="store_true", help="also run it with the weights in memory, and compare")
+    parser.add_argument("--only", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.only:
+        print(json.dumps(study(given.folder, given.only, given.limit, given.samples, given.length)))
+        return
+    if not (given.folder / "config.json").exists():
+        make(given.folder, given.size)
+    stored = sum(file.stat().st_size for file in given.folder.glob("*.safetensors"))
+    print(f"{stored / 2**30:.1f} GiB in {given.folder}; reading once takes {read_once(given.folder):.1f} s")
+    shape = ("--samples", given.samples, "--length", given.length)
+    streamed = apart(given.folder, "--only", "auto" if given.limit else "stream", "--limit", given.limit, *shape)
+    print(f"limit {given.limit:g} GiB:" if given.limit else "no limit:", json.dumps(streamed, indent=1))
+    if given.whole:
+        whole = apart(given.folder, "--only", "whole", "--limit", 0, *shape)
+        print("whole:", json.dumps(whole, indent=1))
+        print("equal byte by byte" if whole["tables"] == streamed["tables"] else "the tables DIFFER")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""Where a checkpoint's weights are while it runs: all in memory, or read layer by layer."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from indexscope import IndexscopeError
+from indexscope.analysis.settings import ExtractSettings
+from indexscope.storage.inputs.checkpoints import CheckpointFolder
+
+if TYPE_CHECKING:
+    from indexscope.analysis.capture.source import Source
+    from indexscope.storage.inputs.streamed.sizes import Sizes
+
+Kind = Literal["whole", "stream"]
+#: Of the free memory, what weights may take: attention, features and the estimate's error need the rest.
+SHARE = 0.75
+#: Of the free memory beside a streamed model's weights, what hidden states may take before they go to a file.
+STATES = 0.25
+NO_STREAM = (
+    "is read layer by layer only as it is: not edited, with no indexer laid over it, and from a checkpoint folder"
+)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the weights are, and why.
+
+    Attributes:
+        kind: As `extract.placement` names it.
+        why: For the user; "" where there was nothing to decide.
+    """
+
+    kind: Kind
+    why: str = ""
+
+
+def placement(origin: object, settings: ExtractSettings) -> Placement:
+    """Decide where a model's weights are to be; reads the free memory of this machine.
+
+    Args:
+        origin: Where the model comes from.
+        settings: The placement that was asked for, precision and device.
+
+    Raises:
+        IndexscopeError: What was asked for cannot be had.
+    """
+    wanted = settings.placement
+    if not isinstance(origin, CheckpointFolder):
+        if wanted == "stream":
+            raise IndexscopeError("extract.placement", f"stream: a model {NO_STREAM}", "use placement auto or whole")
+        return Placement("whole")
+    if wanted != "auto":
+        return Placement(wanted)
+    from torch import device
+
+    from indexscope.analysis.capture.memory import available_bytes
+    from indexscope.storage.inputs.checkpoints import resolve_device
+
+    target = device(resolve_device(settings.device))
+    stored = _stored_parameters(origin.folder) * _itemsize(settings)
+    rooms = [available_bytes(device("cpu"))]
+    rooms += [available_bytes(target)] if target.type != "cpu" else []
+    if stored <= SHARE * min(rooms):
+        return Placement("whole")
+    told = f"{size_of(stored)} of weights in {settings.dtype} do not fit into {size_of(min(rooms))} of free memory"
+    return Placement("stream", f"read layer by layer: {told}")
+
+
+def placed(origin: CheckpointFolder, settings: ExtractSettings, kind: Kind) -> object:
+    """Load a checkpoint so.
+
+    Raises:
+        IndexscopeError: It cannot be loaded, or not so.
+    """
+    if kind == "stream":
+        return _streamed(Path(origin.folder), settings)
+    return origin.load(settings.dtype, settings.device)
+
+
+def streaming_plan(folder: Path, settings: ExtractSettings, tokens: int, unit: int) -> str:
+    """What streaming a checkpoint will read, hold and take, in a line.
+
+    Args:
+        folder: The checkpoint.
+        settings: Precision, device and whether there is a dense reference.
+        tokens: Of all samples.
+        unit: Tokens of the largest shard, which goes through the layers together.
+    """
+    from indexscope.storage.inputs.checkpoints import describe
+    from indexscope.storage.inputs.streamed.sizes import reading_speed
+
+    info, found = describe(folder), _sizes(str(folder), settings.dtype)
+    runs = 2 if settings.dense_reference and info.indexer_heads else 1
+    states = 2 * found.state * unit * runs
+    parts = [
+        f"a pass over a shard's samples reads {size_of(info.bytes)}",
+        f"holds {size_of(found.streamed)} of weights at most",
+        f"and {size_of(states)} of hidden states ({_place_of_states(found, states, settings)})",
+    ]
+    speed = reading_speed(folder)
+    if speed:
+        computing = 2 * found.token * tokens * runs / _rate(settings)
+        passes = max(1, round(tokens / unit)) + 1
+        minutes = (passes * info.bytes / speed + computing) / 60
+        parts.append(
+            f"about {_minutes(minutes)} for the features: {passes} passes at {speed / 1e9:.1f} GB/s and the products"
+        )
+    return ", ".join(parts)
+
+
+def size_of(amount: float) -> str:
+    """Bytes in words.
+
+    >>> size_of(3 << 30), size_of(5 << 20)
+    ('3.0 GiB', '5 MiB')
+    """
+    return f"{amount / 2**30:.1f} GiB" if amount >= 2**30 else f"{amount / 2**20:.0f} MiB"
+
+
+def tell_layer(layer: int, layers: int, runs: int) -> None:
+    """Say in Prefect's log how far a sweep has come."""
+    from prefect.exceptions import MissingContextError
+    from prefect.logging import get_run_logger
+
+    with suppress(MissingContextError):
+        get_run_logger().info("layer %d of %d: %d sequences", layer, layers, runs)
+
+
+def _streamed(folder: Path, settings: ExtractSettings) -> Source:
+    from torch import device
+
+    from indexscope.analysis.capture.memory import available_bytes
+    from indexscope.analysis.capture.streaming.model import StreamedModel
+    from indexscope.storage.inputs.streamed.spilled import SpilledStates
+    from indexscope.storage.inputs.streamed.weights import StreamedWeights
+
+    weights = StreamedWeights(folder, settings.dtype, settings.device)
+    room = available_bytes(device("cpu")) - _sizes(str(folder), settings.dtype).streamed
+    return StreamedModel(weights, SpilledStates(max(0, int(STATES * room))), tell_layer)
+
+
+def _place_of_states(found: Sizes, states: int, settings: ExtractSettings) -> str:
+    from torch import device
+
+    from indexscope.analysis.capture.memory import available_bytes
+
+    room = STATES * (available_bytes(device("cpu")) - found.streamed)
+    return "in memory" if states <= room else f"{size_of(max(0.0, room))} in memory, the rest in a temporary file"
+
+
+def _minutes(minutes: float) -> str:
+    return f"{minutes / 60:.1f} hours" if minutes >= 90 else f"{max(1, round(minutes))} min"
+
+
+@lru_cache(maxsize=4)
+def _sizes(folder: str, dtype: Literal["float32", "bfloat16", "float16"]) -> Sizes:
+    from indexscope.storage.inputs.streamed.sizes import sizes
+
+    return sizes(Path(folder), dtype)
+
+
+@lru_cache(maxsize=8)
+def _stored_parameters(folder: str) -> int:
+    from indexscope.storage.inputs.checkpoints import describe
+
+    return describe(Path(folder)).parameters
+
+
+def _itemsize(settings: ExtractSettings) -> int:
+    from indexscope.storage.inputs.model_skeleton import DTYPES
+
+    return DTYPES[settings.dtype].itemsize
+
+
+def _rate(settings: ExtractSettings) -> float:
+    """Operations a second of a product of the size of a layer's, in the study's precision and on its device."""
+    import time
+
+    import torch
+
+    from indexscope.storage.inputs.checkpoints import resolve_device
+    from indexscope.storage.inputs.model_skeleton import DTYPES
+
+    target = torch.device(resolve_device(settings.device))
+    one = torch.ones((1024, 1024), dtype=DTYPES[settings.dtype], device=target)
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        float((one @ one)[0, 0])
+        seconds.append(time.perf_counter() - began)
+    return 2 * 1024.0**3 / min(seconds)
