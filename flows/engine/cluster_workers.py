@@ -33,15 +33,23 @@ class Setting:
 
 
 def settle_in(setting: Setting) -> None:
-    """Set up the process of a worker, once."""
-    global _settled
+    """Set up the process of a worker, once.
+
+    Ray ends processes that are idle for a second, beyond one for each core of a node, and with them the model that was
+    loaded. It spares a process that owns an object.
+    """
+    global _settled, _owned
     if _settled != setting:
+        import ray
+
+        _owned = _owned or ray.put(b"")
         start_worker(setting.logging == "WARNING", watched=False)  # Ray ends it
         away_from_home(setting.cores, setting.fingerprint)
         _settled = setting
 
 
 _settled: Setting | None = None
+_owned: object = None
 
 
 def tell_versions() -> Callable[[], Versions]:
@@ -65,10 +73,11 @@ def tell_versions() -> Callable[[], Versions]:
     return versions
 
 
-def look(store: str, token: str, server: str) -> IndexscopeError | None:
-    """What a worker lacks: the store, in which there is a token, or Prefect's server at an address."""
+def look(setting: Setting, store: str, token: str, server: str) -> IndexscopeError | None:
+    """What a worker lacks: the store, in which there is a token, or Prefect's server; an empty address is not tried."""
     import httpx
 
+    settle_in(setting)
     here = socket.gethostname()
     try:
         if store and not open_store(store).exists(token):

@@ -115,7 +115,8 @@ class RayPool(RayTaskRunner[Any]):
         self._cluster, self._wanted = spread.cluster, spread.workers
         self._places: list[_Place] = []
         self._numbers, self._connected, self._neighbours = 0, False, 1
-        setting = Setting(self._cluster.cpus, self._cluster.fingerprint, os.environ.get("PREFECT_LOGGING_LEVEL", ""))
+        level = os.environ.get("PREFECT_LOGGING_LEVEL", "")
+        self._setting = setting = Setting(self._cluster.cpus, self._cluster.fingerprint, level)
         run = RayTaskRunner._run_prefect_task
 
         def unit(*references: Any, **named: Any) -> Any:
@@ -183,7 +184,6 @@ class RayPool(RayTaskRunner[Any]):
 
     def _options(self, place: _Place) -> dict[str, Any]:
         """How Ray runs a unit in a place; whatever is lost is counted and sent elsewhere by the engine."""
-        # The job's working directory is of the driver's machine, and so no part of it.
         variables = {"INDEXSCOPE_PLACE": str(place.number), "OMP_NUM_THREADS": str(self._cluster.cpus)}
         return {
             "num_cpus": self._cluster.cpus,
@@ -226,7 +226,7 @@ class RayPool(RayTaskRunner[Any]):
                     reason = f"has {package} {found[package]}, and this machine has {version}"
                     raise IndexscopeError(f"{NAME}: {node}", reason, "install the same versions on every machine")
         with _token(self._cluster.store) as token, reading(NAME, "see `ray status`", "lost a worker at the start"):
-            answers = self._ask(places, look, self._cluster.store, token, PREFECT_API_URL.value() or "")
+            answers = self._ask(places, look, self._setting, self._cluster.store, token, PREFECT_API_URL.value() or "")
         for problem in answers:
             if problem is not None:
                 raise problem
