@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from indexscope import IndexscopeError
@@ -14,6 +14,8 @@ from indexscope.tasks.common.step import start_worker
 
 #: Seconds that Prefect's server has to answer a worker.
 PATIENCE = 10.0
+#: What messages call the cluster.
+NAME = "ray cluster"
 Versions = tuple[str, dict[str, str]]
 
 
@@ -24,11 +26,13 @@ class Setting:
     Attributes:
         cores: Cores that are its own.
         fingerprint: How much of a checkpoint it hashes before it loads it.
+        versions: Versions of the driver, by package.
         logging: PREFECT_LOGGING_LEVEL of the driver.
     """
 
     cores: int
     fingerprint: FingerprintMode
+    versions: Mapping[str, str]
     logging: str = ""
 
 
@@ -37,12 +41,16 @@ def settle_in(setting: Setting) -> None:
 
     Ray ends processes that are idle for a second, beyond one for each core of a node, and with them the model that was
     loaded. It spares a process that owns an object.
+
+    Raises:
+        IndexscopeError: Something is installed in another version here; a node may have joined the cluster late.
     """
     global _settled, _owned
     if _settled != setting:
         import ray
 
         _owned = _owned or ray.put(b"")
+        refuse_others(tell_versions()(), setting.versions)
         start_worker(setting.logging == "WARNING", watched=False)  # Ray ends it
         away_from_home(setting.cores, setting.fingerprint)
         _settled = setting
@@ -71,6 +79,19 @@ def tell_versions() -> Callable[[], Versions]:
         return socket.gethostname(), found
 
     return versions
+
+
+def refuse_others(told: Versions, expected: Mapping[str, str]) -> None:
+    """Refuse a machine with other versions than those of the driver.
+
+    Raises:
+        IndexscopeError: It names the first.
+    """
+    machine, found = told
+    for package, version in expected.items():
+        if found.get(package) != version:
+            reason = f"has {package} {found.get(package)}, and the machine that started the study has {version}"
+            raise IndexscopeError(f"{NAME}: {machine}", reason, "install the same versions on every machine")
 
 
 def look(setting: Setting, store: str, token: str, server: str) -> IndexscopeError | None:

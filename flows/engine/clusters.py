@@ -29,7 +29,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from indexscope import IndexscopeError
 from indexscope.errors import one_line, shortened
-from indexscope.flows.engine.cluster_workers import Setting, look, settle_in, tell_versions
+from indexscope.flows.engine.cluster_workers import NAME, Setting, look, refuse_others, settle_in, tell_versions
 from indexscope.flows.engine.narrate import say
 from indexscope.flows.engine.settings import Cluster, Spread
 from indexscope.flows.engine.workers import LostWorker
@@ -49,7 +49,8 @@ PAUSE = 0.1
 AT_ONCE = 10
 #: Seconds that the first call of all workers may take, in which their processes start.
 FIRST = 300
-NAME = "ray cluster"
+#: Seconds between two looks whether nodes live that units wait for.
+WATCH = 5
 
 
 @dataclass(eq=False)
@@ -60,17 +61,26 @@ class _Place:
         number: Tells it from others.
         group: Its cores and GPUs, once Ray has found them.
         held: What runs there, or ran last.
+        found: Whether Ray had found it.
         lost: Whether that was lost, and with it perhaps the node.
     """
 
     number: int
     group: PlacementGroup
     held: Any = None
+    found: bool = False
     lost: bool = False
 
     @property
-    def is_there(self) -> bool:
+    def stands(self) -> bool:
+        """Whether it is on a node that lives, as Ray knows it now."""
         return bool(placement_group_table(self.group)["state"] == "CREATED")
+
+    @property
+    def is_there(self) -> bool:
+        """Whether units may be sent there, as far as is known."""
+        self.found = self.found or self.stands
+        return self.found and not self.lost
 
     @property
     def node(self) -> str:
@@ -100,6 +110,8 @@ class _Unit(PrefectRayFuture[Any]):
         except GONE as error:
             self.place.lost = True
             raise LostWorker(f"its worker is gone ({_first_line(error)})") from error
+        except exceptions.RayTaskError as error:  # before Prefect's task began, which catches what is raised in it
+            raise error.cause from None
 
 
 class RayPool(RayTaskRunner[Any]):
@@ -114,9 +126,10 @@ class RayPool(RayTaskRunner[Any]):
         super().__init__()
         self._cluster, self._wanted = spread.cluster, spread.workers
         self._places: list[_Place] = []
-        self._numbers, self._connected, self._neighbours = 0, False, 1
+        self._numbers, self._connected, self._neighbours, self._over = 0, False, 1, threading.Event()
         level = os.environ.get("PREFECT_LOGGING_LEVEL", "")
-        self._setting = setting = Setting(self._cluster.cpus, self._cluster.fingerprint, level)
+        _, expected = tell_versions()()
+        self._setting = setting = Setting(self._cluster.cpus, self._cluster.fingerprint, expected, level)
         run = RayTaskRunner._run_prefect_task
 
         def unit(*references: Any, **named: Any) -> Any:
@@ -146,6 +159,7 @@ class RayPool(RayTaskRunner[Any]):
             self._check(there)
             nodes = Counter(place.node for place in there)
             self._neighbours = 1 if self._cluster.gpus else max(nodes.values())
+            threading.Thread(target=self._watch, name="places", daemon=True).start()
         except BaseException:
             self._leave()
             raise
@@ -214,17 +228,24 @@ class RayPool(RayTaskRunner[Any]):
                 return there
             time.sleep(PAUSE)
 
+    def _watch(self) -> None:
+        """Give up places of nodes that died: Ray lets what was sent there wait until it finds them others, or for ever.
+
+        What waits there is lost then, and goes elsewhere.
+        """
+        while not self._over.wait(WATCH):
+            with suppress(Exception):  # of a cluster that does not answer now
+                for place in [place for place in self._places if place.found and not place.lost]:
+                    if not place.stands:
+                        place.lost = True
+                        _remove(place)
+
     def _check(self, places: Sequence[_Place]) -> None:
         """Ask workers for their versions, and whether they see the store and Prefect."""
         with reading(NAME, "see `ray status` and the logs of the cluster", "cannot start workers"):
-            asked = tell_versions()
-            told = self._ask(places, asked)
-        expected = asked()[1]
-        for node, found in told:
-            for package, version in expected.items():
-                if found[package] != version:
-                    reason = f"has {package} {found[package]}, and this machine has {version}"
-                    raise IndexscopeError(f"{NAME}: {node}", reason, "install the same versions on every machine")
+            told = self._ask(places, tell_versions())
+        for found in told:
+            refuse_others(found, self._setting.versions)
         with _token(self._cluster.store) as token, reading(NAME, "see `ray status`", "lost a worker at the start"):
             answers = self._ask(places, look, self._setting, self._cluster.store, token, PREFECT_API_URL.value() or "")
         for problem in answers:
@@ -244,6 +265,7 @@ class RayPool(RayTaskRunner[Any]):
         return IndexscopeError(NAME, f"has no room for a worker of {of} (it has {there})", remedy)
 
     def _leave(self) -> None:
+        self._over.set()
         for place in self._places:
             _remove(place)
         self._places = []

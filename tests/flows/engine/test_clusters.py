@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from indexscope import IndexscopeError
+from indexscope.flows.engine import side_by_side
 from indexscope.flows.engine.graph import expand
 from indexscope.flows.engine.make import Engine
 from indexscope.flows.engine.settings import Cluster as Wanted
@@ -162,8 +163,8 @@ def test_a_study_has_the_bytes_that_threads_give_and_each_worker_loads_a_model_o
     ran = run_command("extract", folder / "study.yaml", *(word for one in on_two for word in ("--set", one)))
     assert ran.code == 0, ran.err
     loads = Counter((folder / "loads").read_text().split())
-    asked = loads.pop(str(os.getpid()))  # what it is, before there is a plan
-    assert asked == 1 and 1 <= len(loads) <= 2 and set(loads.values()) == {1}
+    asked = loads.pop(str(os.getpid()), 0)  # what it is, once, if the process does not know
+    assert asked <= 1 and 1 <= len(loads) <= 2 and set(loads.values()) == {1}
 
     def tables(store: str) -> dict[str, bytes]:
         found = [path for path in (folder / store).rglob("*.parquet") if "profiles" not in path.parts]
@@ -205,6 +206,7 @@ def test_a_unit_that_lost_its_worker_runs_on_another_and_one_that_kills_all_is_t
             os.kill(os.getpid(), signal.SIGKILL)
         return made
 
+    monkeypatch.setattr(side_by_side, "ELSEWHERE", 1)
     one = engine(monkeypatch, tmp_path / "store", compute, on_ray(tmp_path / "store", 2), 6)
     with pytest.raises(ModelsFailed) as failed:
         make(one)
@@ -213,19 +215,20 @@ def test_a_unit_that_lost_its_worker_runs_on_another_and_one_that_kills_all_is_t
     assert "\n" not in lost.line
     assert committed(one) == 5
     begun = Counter(unit for unit, _, _ in notes(log))
-    assert begun == {**dict.fromkeys(one.shards, 1), "shard-00001": 2, "shard-00005": 3}
+    assert begun == {**dict.fromkeys(one.shards, 1), "shard-00001": 2, "shard-00005": 2}
 
 
 def test_another_version_on_a_worker_is_refused_by_name(nodes: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, driver = clusters.tell_versions(), os.getpid()
+    real = clusters.tell_versions
 
-    def versions() -> tuple[str, dict[str, str]]:
-        machine, found = real()
-        return machine, {**found, "torch": "0.1"} if os.getpid() == driver else found
+    def other() -> tuple[str, dict[str, str]]:
+        machine, found = real()()
+        return machine, {**found, "torch": "0.1"}
 
-    monkeypatch.setattr(clusters, "tell_versions", lambda: versions)
-    with pytest.raises(IndexscopeError, match=rf"ray cluster: {socket.gethostname()}: has torch 2.*, and .* has 0.1"):
-        pool(on_ray(workers=1)).__enter__()
+    runner = pool(on_ray(workers=1))
+    monkeypatch.setattr(clusters, "tell_versions", lambda: other)
+    with pytest.raises(IndexscopeError, match=rf"ray cluster: {socket.gethostname()}: has torch 0.1, and .* has 2"):
+        runner.__enter__()
     assert free_again(3)
 
 
@@ -277,7 +280,7 @@ def test_a_node_that_dies_costs_only_what_it_was_working_on(
     nodes: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: Path
 ) -> None:
     one = engine(monkeypatch, tmp_path / "store", noted(log, 1.0), on_ray(tmp_path / "store", patience=5), 15)
-    last = nodes.list_all_nodes[-1]
+    last = next(iter(nodes.worker_nodes))
 
     def kill_a_node_at_work() -> None:
         limit = time.monotonic() + LONG
