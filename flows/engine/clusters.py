@@ -12,6 +12,7 @@ import secrets
 import signal
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -287,7 +288,9 @@ def _connect(cluster: Cluster, workers: int) -> None:
         options["address"] = cluster.address
     where = f"{NAME} {cluster.address}".rstrip()
     remedy = "check runner.address; `ray status` on the head node tells whether it runs"
-    with _own_signals(), reading(where, remedy, "cannot be reached" if cluster.address else "cannot be started"):
+    reason = "cannot be reached" if cluster.address else "cannot be started"
+    with _own_signals(), warnings.catch_warnings(), reading(where, remedy, reason):
+        warnings.simplefilter("ignore")  # Ray's client warns of what it then raises
         ray.init(**options)
 
 

@@ -35,9 +35,8 @@ class RunnerSettings(Frozen):
         description="Units worked on at once; the cores are shared out among them. "
         "Auto takes up to 4 where the models, the samples, the cores and the memory make several worthwhile.",
     )
-    address: str = Field(
-        default="",
-        max_length=300,
+    address: Annotated[str, Field(max_length=300)] | None = Field(
+        default=None,
         description="Of ray: auto for the cluster that this machine belongs to, or ray://HOST:10001; "
         "by default one is started on this machine.",
     )
@@ -70,7 +69,7 @@ class Cluster(Frozen):
     """Where a study's workers are, and what they are to find there.
 
     Attributes:
-        address: As `RunnerSettings` has it.
+        address: As `RunnerSettings` has it; "" for one on this machine.
         cpus: Cores of a worker.
         gpus: GPUs of a worker.
         patience: Seconds to wait for room.
@@ -141,7 +140,7 @@ def spread(
 def cluster(wanted: RunnerSettings, store: str = "", fingerprint: FingerprintMode = "sampled") -> Cluster:
     """The cluster that settings name."""
     return Cluster(
-        address=wanted.address,
+        address=wanted.address or "",
         cpus=wanted.cpus_per_worker,
         gpus=wanted.gpus_per_worker,
         patience=wanted.patience,
