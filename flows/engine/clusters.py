@@ -279,6 +279,7 @@ class RayPool(RayTaskRunner[Any]):
 def _connect(cluster: Cluster, workers: int) -> None:
     """Connect to a cluster, or start one on this machine that ends with this process."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # or it repeats for seconds what is then raised
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of what it will do one day
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL", "namespace": "indexscope"}
     if not cluster.address:
