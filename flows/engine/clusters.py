@@ -7,6 +7,8 @@ would send each to any process that is idle, and end those of GPUs after one uni
 
 from __future__ import annotations
 
+from indexscope.flows.engine import ray_setup  # isort: skip - before ray
+
 import os
 import secrets
 import signal
@@ -37,6 +39,8 @@ from indexscope.flows.engine.workers import LostWorker
 from indexscope.foreign import reading
 from indexscope.storage.store.files import TEMPORARY, open_store
 from indexscope.tasks.common.declared import Job
+
+__all__ = ["RayPool", "ray_setup"]
 
 #: What Ray raises where not the unit failed but what it ran on.
 GONE = (
@@ -278,9 +282,6 @@ class RayPool(RayTaskRunner[Any]):
 
 def _connect(cluster: Cluster, workers: int) -> None:
     """Connect to a cluster, or start one on this machine that ends with this process."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # or it repeats for seconds what is then raised
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of what it will do one day
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL", "namespace": "indexscope"}
     if not cluster.address:
         own = {"address": "local", "num_cpus": workers * cluster.cpus, "include_dashboard": False}
