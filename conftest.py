@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from types import ModuleType
 
 import pytest
@@ -19,6 +20,8 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
+#: What imports an extra that may be missing.
+collect_ignore = [] if find_spec("prefect_ray") else ["indexscope/flows/engine/clusters.py"]
 ROOMS = ("analysis", "flows", "storage", "tasks")
 
 

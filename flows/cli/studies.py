@@ -85,12 +85,19 @@ def run_flow(name: str, file: str | None, overrides: list[str], refresh: list[st
     with temporary_server() as server:
         from indexscope.flows.engine import forks
         from indexscope.flows.study.load import load_study
-        from indexscope.flows.study.preflight import check_folders, check_prefect, check_store, has_much_to_make
+        from indexscope.flows.study.preflight import (
+            check_folders,
+            check_prefect,
+            check_runner,
+            check_store,
+            has_much_to_make,
+        )
         from indexscope.flows.study.refresh import chosen
 
         study = load_study(file, overrides)
         steps = chosen(refresh or [], name)
         check_folders(study, name)
+        check_runner(study)
         check_prefect()
         if has_much_to_make(study, name):
             forks.prepare()

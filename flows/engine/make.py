@@ -140,7 +140,7 @@ class Engine:
                 with bars.aside():
                     self.mend(damage)
 
-            later = self._later(nodes) if spread.kind == "processes" else []
+            later = self._later(nodes) if spread.kind != "threads" else []
             for node, jobs, results in SideBySide(nodes, spread, failed, announced, bars, mend).run():
                 if later:  # the workers are busy by now, and this process waits
                     in_background(later)

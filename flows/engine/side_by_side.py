@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence, Set
 from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack
@@ -17,11 +17,14 @@ from indexscope.flows.engine.narrate import Bars
 from indexscope.flows.engine.progress import progress_artifact
 from indexscope.flows.engine.settings import Spread
 from indexscope.flows.engine.units import Failure, checked, pool, result_of, started
+from indexscope.flows.engine.workers import LostWorker
 from indexscope.storage.store.store import DamagedUnit
 from indexscope.tasks.common.declared import Job
 from indexscope.tasks.common.step import task_of
 from indexscope.tasks.common.unit import StepRecord
 
+#: Times that a unit which lost its worker on a cluster is given to another.
+ELSEWHERE = 2
 Begun = tuple[Sequence[Job], Mapping[int, StepRecord]]
 
 
@@ -51,7 +54,7 @@ class SideBySide:
     one that failed is left out, and all else of the model of one that failed. One that is timed runs alone. Threads
     share one model, so they work on one after the other. A unit that meets a damaged one runs again once that is made
     anew. If worker processes die, nobody knows of which unit: all that were lost run again one by one on a new runner,
-    and what loses its worker then has failed.
+    and what loses its worker then has failed. A cluster knows of which: that one alone runs again on another worker.
 
     Args:
         nodes: The results, in the order in which they begin where all may.
@@ -80,6 +83,7 @@ class SideBySide:
         self._begun: list[_Begun] = []
         self._flying: dict[PrefectFuture[Any], tuple[_Begun, int]] = {}
         self._suspects: deque[tuple[_Begun, int]] = deque()
+        self._elsewhere: Counter[tuple[_Begun, int]] = Counter()
         self._alone = False
 
     def run(self) -> Iterator[tuple[Node, Sequence[Job], list[StepRecord | Failure]]]:
@@ -175,7 +179,10 @@ class SideBySide:
     def _land(self) -> bool:
         """Take what became of the next unit that is through; whether the runner's processes died."""
         future = next(as_completed(list(self._flying)))
-        landed = {self._flying.pop(future): (first := result_of(future))}
+        landed = {(unit := self._flying.pop(future)): (first := result_of(future))}
+        if isinstance(first, LostWorker):
+            self._sent_elsewhere(unit, first)
+            return False
         if isinstance(first, BrokenExecutor):  # so all others are through as well
             landed |= {unit: result_of(other) for other, unit in self._flying.items()}
             self._flying = {}
@@ -186,6 +193,15 @@ class SideBySide:
             if unit not in self._suspects:
                 self._take(unit, result)
         return bool(lost)
+
+    def _sent_elsewhere(self, unit: tuple[_Begun, int], lost: LostWorker) -> None:
+        """Have another worker take a unit that lost its own, unless it has lost several."""
+        one, number = unit
+        self._elsewhere[unit] += 1
+        if self._elsewhere[unit] > ELSEWHERE:
+            self._take(unit, lost)
+        else:
+            one.queue.appendleft(number)
 
     def _take(self, unit: tuple[_Begun, int], result: StepRecord | BaseException) -> None:
         one, number = unit

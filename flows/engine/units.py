@@ -125,6 +125,10 @@ def pool(spread: Spread) -> TaskRunner[Any]:
     if spread.kind == "processes":
         quiet = os.environ.get("PREFECT_LOGGING_LEVEL") == "WARNING"
         return WorkerPool(max_workers=spread.workers, initializer=start_worker, initargs=(quiet,))
+    if spread.kind == "ray":
+        from indexscope.flows.engine.clusters import RayPool  # an extra, which other runners do without
+
+        return RayPool(spread)
     return threads(spread.workers)
 
 
@@ -136,8 +140,8 @@ def started(runner: TaskRunner[Any]) -> Iterator[TaskRunner[Any]]:
         yield runner
     except (KeyboardInterrupt, TerminationSignal):  # the latter is what Prefect makes of SIGTERM while a flow runs
         settle()
-        if isinstance(runner, WorkerPool):  # of threads nobody may wait: they cannot be stopped
-            for child in multiprocessing.active_children():
+        if not isinstance(runner, ThreadPoolTaskRunner):  # for threads nobody may wait: they cannot be stopped
+            for child in multiprocessing.active_children() if isinstance(runner, WorkerPool) else ():
                 child.terminate()
             runner.__exit__(*sys.exc_info())
         raise

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from typing import Self
 
 from prefect.task_runners import ProcessPoolTaskRunner
 
 from indexscope.flows.engine.forks import FORKS, no_interrupt, prepare
+
+
+class LostWorker(BrokenExecutor):
+    """The worker of one unit is gone; those of others are not, and another may take the unit."""
 
 
 class WorkerPool(ProcessPoolTaskRunner):

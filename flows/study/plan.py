@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from indexscope import IndexscopeError
 from indexscope.flows.engine.graph import Graph, Node, expand
 from indexscope.flows.engine.make import Engine
-from indexscope.flows.engine.settings import Spread, spread
+from indexscope.flows.engine.settings import Spread, cluster, spread
 from indexscope.flows.study.config import ModelRef, Study
 from indexscope.flows.study.dumps import dumped
 from indexscope.flows.study.inputs import Inputs, ModelPlan
@@ -81,7 +81,7 @@ class Plan(Inputs):
         runner = self.study.runner
         if self.streams and runner.workers == "auto":
             runner = runner.model_copy(update={"workers": 1})
-        return spread(
+        found = spread(
             runner,
             self.given.device,
             sum(len(sample.input_ids) for sample in self.samples),
@@ -90,6 +90,10 @@ class Plan(Inputs):
             cores(),
             available_bytes(device("cpu")),
         )
+        if found.kind != "ray":
+            return found
+        where = cluster(self.study.runner, self.study.store, self.study.fingerprint)
+        return found.model_copy(update={"cluster": where})
 
     @property
     def engine(self) -> Engine:
@@ -119,7 +123,7 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     files = tuple(read(file) for file in study.plugins)
     with with_plugins(files) as found:
         plugins = found
-    device = resolve_device(study.extract.device).partition(":")[0]
+    device = _device(study)
     models = planned(study)
     infos = [model.info for model in models]
     folders = [model.tokenizer for model in models]
@@ -130,7 +134,7 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     dumps, unmatched = dumped(study, samples, next(iter(infos), None))
     words = None if tokenizer is None else vocabulary_fingerprint(tokenizer)
     given = Given(
-        study.extract,
+        study.extract if study.runner.kind != "ray" else study.extract.model_copy(update={"device": device}),
         study.closeup,
         study.analyses,
         study.comparison,
@@ -194,6 +198,18 @@ def _samples(
         if tokenizer is not None and folder is not None and not _same_tokenizer(folders[0], folder):
             _check_tokens(study, model, data, _tokenizer(folder), vocabulary)
     return data
+
+
+def _device(study: Study) -> str:
+    """Type of the device that models run on: of a cluster that of its workers, whatever this machine has."""
+    wanted, runner = study.extract.device, study.runner
+    if runner.kind != "ray":
+        return resolve_device(wanted).partition(":")[0]
+    if wanted not in ("auto", runner.device):
+        has = f"workers of {runner.gpus_per_worker} GPUs"
+        remedy = "leave it at auto, and set runner.gpus_per_worker to 1 for GPUs or to 0 for CPUs"
+        raise IndexscopeError("extract.device", f"is {wanted}, but the cluster gives {has}", remedy)
+    return runner.device
 
 
 def _tokenizer(folder: Path | None) -> PreTrainedTokenizerBase | None:

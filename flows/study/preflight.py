@@ -6,6 +6,7 @@ import io
 import os
 import warnings
 from contextlib import redirect_stderr
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from indexscope import IndexscopeError
@@ -62,10 +63,25 @@ def has_much_to_make(study: Study, command: str) -> bool:
     if command not in ("study", "extract") or "://" in study.store or not study.models:
         return False
     wanted, data = study.runner, study.dataset
-    alone = wanted.kind == "threads" or wanted.workers == 1 or study.extract.device.startswith("cuda")
+    alone = wanted.kind in ("threads", "ray") or wanted.workers == 1 or study.extract.device.startswith("cuda")
     new = not os.path.isdir(study.store) or not os.listdir(study.store)
     few = data.samples is not None and isinstance(data.max_length, int) and data.samples * data.max_length < MUCH
     return new and not alone and not few
+
+
+def check_runner(study: Study) -> None:
+    """Refuse a cluster that could not be spoken to, or whose workers would not find the store.
+
+    Raises:
+        IndexscopeError: Packages are missing, or the store is this process's memory.
+    """
+    if study.runner.kind != "ray":
+        return
+    if not all(find_spec(package) for package in ("ray", "prefect_ray")):
+        raise IndexscopeError("runner.kind", "ray needs packages that are missing", "pip install 'indexscope[ray]'")
+    if study.store.startswith("memory:"):
+        remedy = "give a bucket, or a folder that all machines have in common (docs/clusters.md)"
+        raise IndexscopeError(study.store, "is this process's memory, which no worker of a cluster sees", remedy)
 
 
 def check_prefect() -> None:

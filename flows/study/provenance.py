@@ -151,7 +151,8 @@ def machine(device: str) -> dict[str, JSON]:
     if device == "cuda":
         import torch
 
-        found["accelerator"] = torch.cuda.get_device_name()
+        if torch.cuda.is_available():  # where a cluster has run the models it may not be
+            found["accelerator"] = torch.cuda.get_device_name()
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -46,6 +47,28 @@ class Checkpoint:
 _lock = threading.Lock()
 #: The last model asked for, or why it could not be loaded. Models are worked on one after another, so one is enough.
 _held: tuple[tuple[str, str, str, str], Source | IndexscopeError] | None = None
+
+
+@dataclass(frozen=True)
+class _Elsewhere:
+    """What holds for a process on a machine where the study was not planned."""
+
+    cores: int
+    fingerprint: FingerprintMode
+
+
+_elsewhere: _Elsewhere | None = None
+
+
+def away_from_home(cores: int, fingerprint: FingerprintMode) -> None:
+    """Say that this process has cores of its own, on a machine whose checkpoints nobody has looked at.
+
+    Args:
+        cores: How many; nobody shares them.
+        fingerprint: How much of a checkpoint is hashed before it is loaded.
+    """
+    global _elsewhere
+    _elsewhere = _Elsewhere(cores, fingerprint)
 
 
 def borrow(checkpoint: Checkpoint, settings: ExtractSettings) -> Source:
@@ -103,6 +126,8 @@ def _load(checkpoint: Checkpoint, settings: ExtractSettings) -> Source | Indexsc
     from indexscope.analysis.capture.protocol import as_source
 
     try:
+        if _elsewhere is not None:
+            _check_same(checkpoint, _elsewhere.fingerprint)
         model = _placed(checkpoint.origin, settings)
         with checkpoint.origin.told():
             return as_source(model)  # type: ignore[arg-type]  # which says what it takes
@@ -120,11 +145,25 @@ def _placed(origin: Origin, settings: ExtractSettings) -> object:
     return origin.load(settings.dtype, settings.device)
 
 
+def _check_same(checkpoint: Checkpoint, mode: FingerprintMode) -> None:
+    """Refuse a model that is another one here than where the study was planned."""
+    here = f"{checkpoint.name} on {socket.gethostname()}"
+    remedy = "bring the same files to every machine, under one path (docs/clusters.md)"
+    try:
+        found = checkpoint.origin.fingerprint(mode)
+    except IndexscopeError as error:
+        raise IndexscopeError(f"{here}: {error.where}", error.reason, remedy) from error
+    if found != checkpoint.fingerprint:
+        reason = f"is another model than the study names (fingerprint {found[:12]}, not {checkpoint.fingerprint[:12]})"
+        raise IndexscopeError(here, reason, remedy)
+
+
 def share_cores(workers: int) -> None:
     """Give the calling worker its share of the cores, so that workers together do not fight over them."""
     import torch
 
-    torch.set_num_threads(max(1, cores() // max(1, workers)))
+    own = cores() // max(1, workers) if _elsewhere is None else _elsewhere.cores
+    torch.set_num_threads(max(1, own))
 
 
 def cores() -> int:

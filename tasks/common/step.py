@@ -64,9 +64,15 @@ def task_of(job: Job) -> Task[Any, Any]:
     return make_unit.with_options(name=job.step)
 
 
-def start_worker(quiet: bool) -> None:
-    """Set up a worker process: it ends with its parent, and its logs go to Prefect rather than the terminal."""
-    end_with_parent()
+def start_worker(quiet: bool, watched: bool = True) -> None:
+    """Set up a worker process: it ends with its parent, and its logs go to Prefect rather than the terminal.
+
+    Args:
+        quiet: Whether its logs go to Prefect alone.
+        watched: Whether it is this process that sees to its end.
+    """
+    if watched:
+        end_with_parent()
     share_certificates()
     if quiet:
         for name in ("prefect.flow_runs", "prefect.task_runs"):

@@ -130,7 +130,13 @@ OTHER: dict[str, Any] = {
     "report": "elsewhere",
     "runner.kind": "processes",
     "runner.workers": 2,
+    "runner.address": "auto",
+    "runner.cpus_per_worker": 2,
+    "runner.gpus_per_worker": 1,
+    "runner.patience": 5,
 }
+#: What only a cluster has.
+ON_A_CLUSTER = ("runner.address", "runner.cpus_per_worker", "runner.gpus_per_worker", "runner.patience")
 #: What has tests of its own below, since what counts is what lies there or what it comes to.
 BY_CONTENT = {"dataset.source", "dataset.column", "extract.device", "plugins"} | {
     f"{model}.{key}"
@@ -227,7 +233,8 @@ def test_every_setting_is_documented_and_tested() -> None:
 @pytest.mark.parametrize("name", sorted(OTHER))
 def test_a_setting_is_part_of_exactly_the_documented_keys(name: str, inputs: Path, before: dict[str, Any]) -> None:
     key, value = name.replace("candidates.", "candidates.0."), json.dumps(OTHER[name])
-    after = addresses(load_study(inputs / "study.yaml", [f"{key}={value}"]))
+    others = ["runner={kind: ray, workers: 2}"] if name in ON_A_CLUSTER else []
+    after = addresses(load_study(inputs / "study.yaml", [*others, f"{key}={value}"]))
     expected = frozenset({"report"}) if name in WITHOUT_EFFECT else documented()[name]
     assert changed(before, after) == expected
 

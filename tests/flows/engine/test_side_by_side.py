@@ -153,6 +153,9 @@ BUILT_IN = [(3_000_000, 12_000_000)] * 2
         ({"kind": "threads", "workers": 5}, {}, ("threads", 5)),
         ({"kind": "processes"}, {"tokens": 256}, ("processes", 2)),
         ({"kind": "processes", "workers": 1}, {}, ("processes", 1)),
+        ({"kind": "ray"}, {"cores": 3}, ("ray", 3)),
+        ({"kind": "ray", "cpus_per_worker": 2}, {"cores": 3}, ("ray", 1)),
+        ({"kind": "ray", "address": "auto", "workers": 40, "gpus_per_worker": 1}, {"device": "cuda"}, ("ray", 40)),
     ],
 )
 def test_the_runner_suits_the_work_and_the_machine(
