@@ -267,16 +267,16 @@ def test_what_others_raise_over_bad_input_is_one_whole_line(
 def test_a_way_of_storing_weights_that_needs_what_is_not_here_is_told_by_the_loader_itself(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from transformers.quantizers.quantizer_finegrained_fp8 import FineGrainedFP8HfQuantizer
+    from transformers.quantizers.quantizer_fbgemm_fp8 import FbgemmFp8HfQuantizer
 
     def lacking(*_: Any, **__: Any) -> None:
         raise ImportError("Loading an FP8 quantized model requires accelerate")
 
-    monkeypatch.setattr(FineGrainedFP8HfQuantizer, "validate_environment", lacking)
-    in_config(quantization_config={"quant_method": "fp8"})(folder)
+    monkeypatch.setattr(FbgemmFp8HfQuantizer, "validate_environment", lacking)
+    in_config(quantization_config={"quant_method": "fbgemm_fp8"})(folder)
     run = run_command("study", folder / "study.yaml", "--dry-run")
     assert_one_line(run, r"quantization_config: cannot be read by this installation \(.* requires accelerate\); save")
-    assert "fp8" not in run.err[0].partition(STORED)[2].split(", ")
+    assert "fbgemm_fp8" not in run.err[0].partition(STORED)[2].split(", ")
 
 
 @pytest.mark.parametrize("command", ["extract", "study"])

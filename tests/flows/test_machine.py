@@ -26,6 +26,9 @@ def test_a_processor_is_told_by_its_name(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_an_accelerator_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Card 1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "accelerator" not in machine("cuda"), "a cluster may have run the models"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert machine("cuda")["accelerator"] == "Card 1"
     assert "accelerator" not in machine("cpu") and machine("cpu")["cores"] == 1
