@@ -21,7 +21,7 @@ from indexscope.analysis.capture.executed import executed_flops, token_flops
 from indexscope.analysis.capture.facts import model_facts
 from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.capture.layers import layer_facts
-from indexscope.analysis.capture.memory import available_bytes, let_go, plain_bytes
+from indexscope.analysis.capture.memory import let_go, plain_bytes
 from indexscope.analysis.capture.model import CapturedModel
 from indexscope.analysis.capture.protocol import Traceable, as_source
 from indexscope.analysis.capture.repeats import ENOUGH, LONGEST, SHARE, Repeats, own_lengths
@@ -34,6 +34,7 @@ from indexscope.analysis.capture.watching.held import plain_torch
 from indexscope.analysis.capture.widths import widths_of
 from indexscope.analysis.conventions import EXPANDED
 from indexscope.analysis.flops import flops, shape
+from indexscope.analysis.free_memory import available_bytes
 from indexscope.analysis.settings import ExtractSettings
 from indexscope.errors import is_out_of_memory
 

@@ -10,10 +10,11 @@ import polars as pl
 
 from indexscope import IndexscopeError
 from indexscope.analysis.capture.journal import Journal
-from indexscope.analysis.capture.memory import Widths, available_bytes, choose_chunk, halved, let_go
+from indexscope.analysis.capture.memory import Widths, choose_chunk, halved, let_go
 from indexscope.analysis.capture.source import Source, served_together
 from indexscope.analysis.capture.widths import widths_of
 from indexscope.analysis.features.intake import TokenSequence, called
+from indexscope.analysis.free_memory import available_bytes
 from indexscope.analysis.settings import ExtractSettings
 from indexscope.errors import is_out_of_memory
 

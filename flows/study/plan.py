@@ -76,7 +76,7 @@ class Plan(Inputs):
         """
         from torch import device
 
-        from indexscope.analysis.capture.memory import available_bytes
+        from indexscope.analysis.free_memory import available_bytes
 
         runner = self.study.runner
         if self.streams and runner.workers == "auto":

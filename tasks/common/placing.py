@@ -58,7 +58,7 @@ def placement(origin: object, settings: ExtractSettings) -> Placement:
         return Placement(wanted)
     from torch import device
 
-    from indexscope.analysis.capture.memory import available_bytes
+    from indexscope.analysis.free_memory import available_bytes
     from indexscope.storage.inputs.checkpoints import resolve_device
 
     target = device(resolve_device(settings.device))
@@ -134,8 +134,8 @@ def tell_layer(layer: int, layers: int, runs: int) -> None:
 def _streamed(folder: Path, settings: ExtractSettings) -> Source:
     from torch import device
 
-    from indexscope.analysis.capture.memory import available_bytes
     from indexscope.analysis.capture.streaming.model import StreamedModel
+    from indexscope.analysis.free_memory import available_bytes
     from indexscope.storage.inputs.streamed.spilled import SpilledStates
     from indexscope.storage.inputs.streamed.weights import StreamedWeights
 
@@ -147,7 +147,7 @@ def _streamed(folder: Path, settings: ExtractSettings) -> Source:
 def _place_of_states(found: Sizes, states: int, settings: ExtractSettings) -> str:
     from torch import device
 
-    from indexscope.analysis.capture.memory import available_bytes
+    from indexscope.analysis.free_memory import available_bytes
 
     room = STATES * (available_bytes(device("cpu")) - found.streamed)
     return "in memory" if states <= room else f"{size_of(max(0.0, room))} in memory, the rest in a temporary file"

@@ -11,10 +11,10 @@ from polars.testing import assert_frame_equal
 
 from indexscope.analysis.capture.audit import audit_causality
 from indexscope.analysis.capture.journal import Journal
-from indexscope.analysis.capture.memory import available_bytes
 from indexscope.analysis.capture.profile import profile_model
 from indexscope.analysis.closeup.run import closeup_samples
 from indexscope.analysis.features import extract_samples
+from indexscope.analysis.free_memory import available_bytes
 from indexscope.analysis.settings import CloseupSettings, ExtractSettings
 from indexscope.storage.inputs.model_skeleton import resolve_device
 from tests.analysis.capture.tiny_families import FAMILIES

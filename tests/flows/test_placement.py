@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,7 +62,7 @@ def test_a_dry_run_says_what_streaming_reads_holds_and_takes(folder: Path) -> No
 def test_auto_streams_what_does_not_fit_and_says_why(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     origin = CheckpointFolder(str(folder / "models" / "base"))
     assert placement(origin, ExtractSettings()) == Placement("whole")
-    monkeypatch.setattr("indexscope.analysis.capture.memory.available_bytes", lambda device: 100_000)
+    monkeypatch.setattr("indexscope.analysis.free_memory.available_bytes", lambda device: 100_000)
     found = placement(origin, ExtractSettings())
     assert found.kind == "stream"
     assert found.why == "read layer by layer: 0 MiB of weights in float32 do not fit into 0 MiB of free memory"
@@ -88,3 +90,16 @@ def test_a_checkpoint_that_cannot_be_streamed_is_one_line(folder: Path) -> None:
     source = borrow(Checkpoint("zamba", origin, "f"), ExtractSettings(placement="stream"))
     with pytest.raises(IndexscopeError, match=r"zamba2: cannot be streamed: .*; use extract.placement whole"):
         source.notes  # noqa: B018  # which looks at the layers
+
+
+def test_choosing_a_placement_imports_nothing_that_runs_a_model() -> None:
+    code = (
+        "import sys\n"
+        "from indexscope.analysis.settings import ExtractSettings\n"
+        "from indexscope.storage.inputs.checkpoints import CheckpointFolder, resolve\n"
+        "from indexscope.tasks.common.placing import placement\n"
+        "assert placement(CheckpointFolder(str(resolve('builtin:light'))), ExtractSettings()).kind\n"
+        "print(*(name for name in ('indexscope.analysis.capture', 'transformers.modeling_utils') if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -13,14 +13,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexscope.analysis.capture import CapturedModel, memory
+from indexscope.analysis.capture import CapturedModel
 from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.capture.memory import (
     LARGEST,
     SHARE,
     SMALLEST,
     Widths,
-    available_bytes,
     choose_chunk,
     fixed_bytes,
     halved,
@@ -29,6 +28,7 @@ from indexscope.analysis.capture.memory import (
 )
 from indexscope.analysis.capture.profile import profile_model
 from indexscope.analysis.capture.widths import widths_of
+from indexscope.analysis.free_memory import available_bytes, control_group
 from indexscope.analysis.settings import ExtractSettings
 from indexscope.errors import is_out_of_memory
 
@@ -90,6 +90,7 @@ from indexscope.analysis.capture import CapturedModel, own_attention
 from indexscope.analysis.capture.memory import fixed_bytes, plain_bytes, query_bytes
 from indexscope.analysis.capture.widths import widths_of
 from indexscope.analysis.features import extract_samples
+from indexscope.analysis.free_memory import available_bytes, control_group
 from indexscope.analysis.settings import ExtractSettings
 from indexscope.storage.inputs.samples import Sample
 torch.set_num_threads(1)
@@ -176,9 +177,9 @@ def test_a_container_s_limit_counts_and_its_file_cache_does_not(
     (folder / "memory.stat").write_text(f"anon 5\n{cache} 200\n")
     groups = tmp_path / "groups"
     groups.write_text("4:memory:/box/inner\n1:cpu:/\n" if version == 1 else "0::/box/inner\n")
-    assert memory.control_group(groups, tmp_path) == 500
+    assert control_group(groups, tmp_path) == 500
     (folder / limit).write_text("max\n" if version == 2 else "9223372036854771712\n")
-    unlimited = memory.control_group(groups, tmp_path)
+    unlimited = control_group(groups, tmp_path)
     assert unlimited is None or unlimited > 1 << 60
 
 

@@ -104,7 +104,7 @@ def test_auto_takes_what_fits_and_does_not_change_the_numbers(monkeypatch: pytes
 REAL = """
 import resource
 import torch
-from indexscope.analysis.capture import memory
+from indexscope.analysis import free_memory
 from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.features import extract_samples
 from indexscope.analysis.features.kernels import block
@@ -125,7 +125,7 @@ def limited(megabytes):
     limit = pages * resource.getpagesize() + megabytes * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
     try:
-        assert memory.available_bytes(torch.device("cpu")) <= megabytes * 2**20
+        assert free_memory.available_bytes(torch.device("cpu")) <= megabytes * 2**20
         extract_samples(model, [SAMPLE], ExtractSettings(chunk=256, dense_reference=False), journal)
         outcome = ["done", *journal.notes]
     except Exception as error:
