@@ -1,4 +1,4 @@
-"""How much memory this process can still take; light to import, since plans ask for it."""
+"""How much memory this process can still take, and amounts in words; light to import, since plans ask for it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,15 @@ def available_bytes(device: torch.device) -> int:
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     found = [amount for read in (_machine, control_group, _own_limit) if (amount := _try(read)) is not None]
     return max(0, min(found, default=1 << 30))
+
+
+def size_of(amount: float) -> str:
+    """Bytes in words.
+
+    >>> size_of(3 << 30), size_of(5 << 20)
+    ('3.0 GiB', '5 MiB')
+    """
+    return f"{amount / 2**30:.1f} GiB" if amount >= 2**30 else f"{amount / 2**20:.0f} MiB"
 
 
 def _try(read: Callable[[], int | None]) -> int | None:

@@ -1,7 +1,9 @@
-"""A random DeepSeek-V3.2 checkpoint that takes no time."""
+"""A random DeepSeek-V3.2 checkpoint that takes no time, and data to fit an indexer on."""
 
 from __future__ import annotations
 
+import json
+import random
 from pathlib import Path
 
 import torch
@@ -38,3 +40,12 @@ def save_model(folder: Path, heads: int, seed: int) -> None:
         pad_token_id=0,
     )
     DeepseekV32ForCausalLM(config).save_pretrained(folder)
+
+
+def save_fit(folder: Path, text: str, sequences: int) -> Path:
+    """Write `fit.yaml` with a text, and random sequences of 32 tokens beside it as `data.jsonl`; returns the file."""
+    draw = random.Random(0)
+    rows = [{"input_ids": [draw.randrange(1, 300) for _ in range(32)]} for _ in range(sequences)]
+    (folder / "data.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (folder / "fit.yaml").write_text(text)
+    return folder / "fit.yaml"

@@ -34,7 +34,7 @@ from indexscope.analysis.capture.watching.held import plain_torch
 from indexscope.analysis.capture.widths import widths_of
 from indexscope.analysis.conventions import EXPANDED
 from indexscope.analysis.flops import flops, shape
-from indexscope.analysis.free_memory import available_bytes
+from indexscope.analysis.free_memory import available_bytes, size_of
 from indexscope.analysis.settings import ExtractSettings
 from indexscope.errors import is_out_of_memory
 
@@ -142,7 +142,7 @@ def profile_model(
                 continue
             needed, available = plain_bytes(widths, length, found.fused), available_bytes(source.device)
             if needed > available:
-                journal.note(f"no latency at {length} tokens: it would take {_size(needed)} of {_size(available)}")
+                journal.note(f"no latency at {length} tokens: it would take {size_of(needed)} of {size_of(available)}")
                 continue
             try:
                 rows += _profile(subject, length, repeats)
@@ -162,10 +162,6 @@ def profile_model(
             f"{SHARE:.0%} of the study's {sum(tokens or ())} tokens (dataset.samples; extract.profile_lengths)"
         )
     return pl.DataFrame(rows, schema=PROFILE.schema)
-
-
-def _size(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 
 def _profile(subject: _Subject, length: int, repeats: Repeats) -> list[dict[str, object]]:

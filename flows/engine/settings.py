@@ -112,7 +112,7 @@ def spread(
     cores: int,
     memory: int,
 ) -> Spread:
-    """The runner that settings come to for some work on some machine.
+    """The runner that settings come to for some work on some machine; `cluster` adds where that of "ray" is.
 
     Args:
         wanted: The settings.
@@ -124,7 +124,7 @@ def spread(
         memory: Free memory in bytes.
     """
     if wanted.kind == "ray":
-        return Spread(kind="ray", workers=_on_cluster(wanted, cores, shards), cluster=cluster(wanted))
+        return Spread(kind="ray", workers=_on_cluster(wanted, cores, shards))
     workers = wanted.workers if wanted.workers != "auto" else 1
     if wanted.workers == "auto" and wanted.kind != "threads" and device == "cpu":
         known = list(models)
@@ -137,8 +137,8 @@ def spread(
     return Spread(kind="processes" if workers > 1 and device == "cpu" else "threads", workers=workers)
 
 
-def cluster(wanted: RunnerSettings, store: str = "", fingerprint: FingerprintMode = "sampled") -> Cluster:
-    """The cluster that settings name."""
+def cluster(wanted: RunnerSettings, store: str, fingerprint: FingerprintMode) -> Cluster:
+    """The cluster that settings name, and what its workers are to find there."""
     return Cluster(
         address=wanted.address or "",
         cpus=wanted.cpus_per_worker,

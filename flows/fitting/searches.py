@@ -58,10 +58,11 @@ class Search:
             IndexscopeError: The model cannot be edited.
         """
         from indexscope.flows.engine.narrate import say
-        from indexscope.flows.optimise.flow import searched
+        from indexscope.flows.optimise.flow import material, searched
 
         say(f"searching cheaper edits of {self.asked.model}")
-        told = searched(self.plan(), self.asked, self.out)
+        plan = self.plan()
+        told = searched(plan, self.asked, material(plan, self.asked), self.out)
         for line in told.splitlines():
             say(line)
         return finds_in(self.out)

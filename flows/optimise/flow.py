@@ -112,9 +112,9 @@ def optimise_flow(file: str | None, overrides: list[str], asked: dict[str, Any],
         plan = take_plan(alone(study, title, wanted.model))
         for note in plan.notes:
             say(note)
-        told = searched(plan, wanted, Path(out))
-        held_out = material(plan, wanted).held_out
-        write_study(Path(out), study, wanted.model, held_out)
+        text = material(plan, wanted)
+        told = searched(plan, wanted, text, Path(out))
+        write_study(Path(out), study, wanted.model, text.held_out)
         return Outcome(folder=out, told=told)
 
     return concluded(work)
@@ -194,21 +194,21 @@ def _fingerprint(plan: Plan, asked: Asked, evaluated: str) -> str:
     return asked.fingerprint(evaluated, plan.study.model_dump_json(exclude={"runner", "store", "report"}))
 
 
-def searched(plan: Plan, asked: Asked, out: Path) -> str:
+def searched(plan: Plan, asked: Asked, text: Material, out: Path) -> str:
     """Search, or find that the folder holds this very search finished.
 
     Args:
         plan: Of a study of the one model that is searched.
         asked: What is looked for.
+        text: What it sees, and what it is tested on, as `material` gives it.
         out: Folder of the results.
 
     Returns:
         What is to be told of it; nothing where it was finished already.
 
     Raises:
-        IndexscopeError: The model cannot be edited, or there are too few samples.
+        IndexscopeError: The model cannot be edited.
     """
-    text = material(plan, asked)
     evaluated = _evaluated(plan, asked, text)
     fingerprint = _fingerprint(plan, asked, evaluated)
     told = finished(out, fingerprint)

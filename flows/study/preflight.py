@@ -60,7 +60,7 @@ def has_much_to_make(study: Study, command: str) -> bool:
 
     What it really has is known once the plan is made, which takes as long as such a process needs to start.
     """
-    if command not in ("study", "extract") or "://" in study.store or not study.models:
+    if command not in ("study", "extract") or "://" in study.store or not study.measured:
         return False
     wanted, data = study.runner, study.dataset
     alone = wanted.kind in ("threads", "ray") or wanted.workers == 1 or study.extract.device.startswith("cuda")

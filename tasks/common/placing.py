@@ -58,7 +58,7 @@ def placement(origin: object, settings: ExtractSettings) -> Placement:
         return Placement(wanted)
     from torch import device
 
-    from indexscope.analysis.free_memory import available_bytes
+    from indexscope.analysis.free_memory import available_bytes, size_of
     from indexscope.storage.inputs.checkpoints import resolve_device
 
     target = device(resolve_device(settings.device))
@@ -91,6 +91,7 @@ def streaming_plan(folder: Path, settings: ExtractSettings, tokens: int, unit: i
         tokens: Of all samples.
         unit: Tokens of the largest shard, which goes through the layers together.
     """
+    from indexscope.analysis.free_memory import size_of
     from indexscope.storage.inputs.checkpoints import describe
     from indexscope.storage.inputs.streamed.sizes import reading_speed
 
@@ -100,7 +101,7 @@ def streaming_plan(folder: Path, settings: ExtractSettings, tokens: int, unit: i
     parts = [
         f"a pass over a shard's samples reads {size_of(info.bytes)}",
         f"holds {size_of(found.streamed)} of weights at most",
-        f"and {size_of(states)} of hidden states ({_place_of_states(found, states, settings)})",
+        f"and {size_of(states)} of hidden states ({_place_of_states(found, states)})",
     ]
     speed = reading_speed(folder)
     if speed:
@@ -113,15 +114,6 @@ def streaming_plan(folder: Path, settings: ExtractSettings, tokens: int, unit: i
     return ", ".join(parts)
 
 
-def size_of(amount: float) -> str:
-    """Bytes in words.
-
-    >>> size_of(3 << 30), size_of(5 << 20)
-    ('3.0 GiB', '5 MiB')
-    """
-    return f"{amount / 2**30:.1f} GiB" if amount >= 2**30 else f"{amount / 2**20:.0f} MiB"
-
-
 def tell_layer(layer: int, layers: int, runs: int) -> None:
     """Say in Prefect's log how far a sweep has come."""
     from prefect.exceptions import MissingContextError
@@ -132,25 +124,29 @@ def tell_layer(layer: int, layers: int, runs: int) -> None:
 
 
 def _streamed(folder: Path, settings: ExtractSettings) -> Source:
-    from torch import device
-
     from indexscope.analysis.capture.streaming.model import StreamedModel
-    from indexscope.analysis.free_memory import available_bytes
     from indexscope.storage.inputs.streamed.spilled import SpilledStates
     from indexscope.storage.inputs.streamed.weights import StreamedWeights
 
     weights = StreamedWeights(folder, settings.dtype, settings.device)
-    room = available_bytes(device("cpu")) - _sizes(str(folder), settings.dtype).streamed
-    return StreamedModel(weights, SpilledStates(max(0, int(STATES * room))), tell_layer)
+    room = _room_for_states(_sizes(str(folder), settings.dtype))
+    return StreamedModel(weights, SpilledStates(int(room)), tell_layer)
 
 
-def _place_of_states(found: Sizes, states: int, settings: ExtractSettings) -> str:
+def _place_of_states(found: Sizes, states: int) -> str:
+    from indexscope.analysis.free_memory import size_of
+
+    room = _room_for_states(found)
+    return "in memory" if states <= room else f"{size_of(room)} in memory, the rest in a temporary file"
+
+
+def _room_for_states(found: Sizes) -> float:
+    """Bytes of hidden states that may stay in memory."""
     from torch import device
 
     from indexscope.analysis.free_memory import available_bytes
 
-    room = STATES * (available_bytes(device("cpu")) - found.streamed)
-    return "in memory" if states <= room else f"{size_of(max(0.0, room))} in memory, the rest in a temporary file"
+    return max(0.0, STATES * (available_bytes(device("cpu")) - found.streamed))
 
 
 def _minutes(minutes: float) -> str:

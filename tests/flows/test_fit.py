@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 import signal
 import subprocess
@@ -29,7 +28,7 @@ from indexscope.storage.inputs.fitted import load_fitted
 from indexscope.storage.store.locks import run_lock
 from indexscope.tasks.common.fitting import STATE, fitted_of, train_indexers
 from tests.flows.conftest import run_command
-from tests.tiny import save_model
+from tests.tiny import save_fit, save_model
 
 FILE = """\
 model: model
@@ -46,11 +45,7 @@ RESULTS += ("curves.parquet", "held_out.parquet", "h2-d16/checkpoint/model.safet
 
 def made(folder: Path) -> Path:
     save_model(folder / "model", 2, 1)
-    draw = random.Random(0)
-    rows = [{"input_ids": [draw.randrange(1, 300) for _ in range(32)]} for _ in range(80)]
-    (folder / "data.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    (folder / "fit.yaml").write_text(FILE)
-    return folder / "fit.yaml"
+    return save_fit(folder, FILE, sequences=80)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from indexscope.flows.fitting.plan import make_plan
 from indexscope.flows.study.load import load_study
 from indexscope.flows.study.plan import make_plan as make_study_plan
 from tests.flows.conftest import Run, run_command
+from tests.tiny import save_fit
 
 FILE = """\
 model: model
@@ -41,11 +41,7 @@ def made(folder: Path) -> Path:
     )  # fmt: skip
     torch.manual_seed(0)
     LlamaForCausalLM(config).save_pretrained(folder / "model")
-    draw = random.Random(0)
-    rows = [{"input_ids": [draw.randrange(1, 300) for _ in range(32)]} for _ in range(140)]
-    (folder / "data.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    (folder / "fit.yaml").write_text(FILE)
-    return folder / "fit.yaml"
+    return save_fit(folder, FILE, sequences=140)
 
 
 @pytest.fixture(scope="module")
