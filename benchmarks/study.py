@@ -56,7 +56,7 @@ def timed(command: list[str], environment: Mapping[str, str]) -> tuple[float, st
     """Seconds of a command, and what it says."""
     start = time.perf_counter()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
+    if done.returncode and "gate failed" not in done.stderr:  # with a gate that fails, the study is whole
         sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
     return time.perf_counter() - start, done.stdout
 

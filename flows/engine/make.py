@@ -141,8 +141,10 @@ class Engine:
                     self.mend(damage)
 
             later = self._later(nodes) if spread.kind != "threads" else []
+            timed = {node for node in nodes if node.step.timed}  # nothing runs beside them, not even an import
             for node, jobs, results in SideBySide(nodes, spread, failed, announced, bars, mend).run():
-                if later:  # the workers are busy by now, and this process waits
+                timed.discard(node)
+                if later and not timed:  # the workers are busy by now, and this process waits
                     in_background(later)
                     later = []
                 if failures := [one for one in results if isinstance(one, Failure)]:

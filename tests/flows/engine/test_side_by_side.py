@@ -195,3 +195,26 @@ def test_what_a_later_step_imports_is_imported_while_worker_processes_are_at_wor
     assert called == ["imports"] * ahead
     assert made(House(engine, fake.made), "report") == ["report"]
     assert made(House(engine, fake.made), "extract") == [] and called == ["imports"] * ahead
+
+
+def test_nothing_is_imported_beside_what_is_timed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    in_threads_of_any_model(monkeypatch)
+    order: list[str] = []
+
+    def timed(job: Job, store: Store) -> Made:
+        time.sleep(0.2)
+        order.append(job.title)
+        return nothing(job, store)
+
+    steps = [
+        step("audit", "extract", runs_model=True, first=True),
+        step("profile", "extract", runs_model=True, timed=True, compute=timed),
+        step("extract", "extract", runs_model=True, sharded=True),
+        step("report", "report", Reads("extract"), per="study", ahead=lambda: None),
+    ]
+    fake = house(monkeypatch, str(tmp_path), steps)
+    runner = Spread(kind="processes", workers=2)
+    engine = Engine(fake.engine.graph, fake.engine.store, lambda: runner, fake.engine.shards)
+    monkeypatch.setattr("indexscope.flows.engine.make.in_background", lambda work: order.append("imports"))
+    made(House(engine, fake.made), "extract")
+    assert order == ["profile base", "profile light", "imports"]
