@@ -49,8 +49,8 @@ def why(
         return f"{_first(damaged)} damaged, of {len(node.units)}"
     if committed == len(node.units):
         made_from = contents.made_from(node)
-        records = (store.record(node.key, unit) for unit in node.units) if made_from is not None else ()
-        stale = any(record is not None and is_stale(record, made_from) for record in records)
+        records = store.records(node.key, node.units) if made_from is not None else ()
+        stale = any(is_stale(record, made_from) for record in records)
         return "made from other results than the store has now" if stale else ""
     if committed:
         return f"{len(node.units) - committed} of {len(node.units)} missing"
