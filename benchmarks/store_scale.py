@@ -86,7 +86,7 @@ def _record(key: StepKey, unit: str, files: Sequence[FileRecord]) -> UnitRecord:
     return UnitRecord(key.kind, key.digest, unit, tuple(files), extra)
 
 
-def planned(shards: int) -> tuple[dict[str, list[Sample]], Graph]:
+def planned(shards: int) -> tuple[dict[str, tuple[Sample, ...]], Graph]:
     """The samples of a study of so many shards by shard, and the graph of its results."""
     cut = dict(shard([Sample(number, "text", (1, 2)) for number in range(shards)], 1))
     given = Given(ExtractSettings(), CloseupSettings(), AnalysisSettings(), ComparisonSettings(), 1, "cpu", NAME)

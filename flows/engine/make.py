@@ -293,6 +293,8 @@ class Engine:
         """The units that are to be computed, as far as their markers tell."""
         if node.step.name in self.refresh:
             return set(node.units)
+        if self.store.is_packed(node.key, node.units):
+            return set()
         statuses = self.store.unit_statuses(node.key, node.units)
         return {unit for unit, status in statuses.items() if status != "committed"}
 

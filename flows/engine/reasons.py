@@ -42,9 +42,10 @@ def why(
     """
     if node.step.name in refresh:
         return f"asked for by --refresh {node.step.name}"
-    statuses = store.unit_statuses(node.key, node.units)
+    whole = store.is_packed(node.key, node.units)
+    statuses = {} if whole else store.unit_statuses(node.key, node.units)
     damaged = [unit for unit, status in statuses.items() if status == "damaged"]
-    committed = sum(status == "committed" for status in statuses.values())
+    committed = len(node.units) if whole else list(statuses.values()).count("committed")
     if damaged:
         return f"{_first(damaged)} damaged, of {len(node.units)}"
     if committed == len(node.units):

@@ -215,15 +215,19 @@ class Store:
         """
         self.manifest(key)
         step = self.folder.child(key.path)
-        statuses: dict[str, UnitStatus] = dict.fromkeys(units, "missing")
+        statuses: dict[str, UnitStatus] = {}
         left: list[str] = []
         for run, pack in self._looked_up(key, units):
-            known = run if pack is not None and pack.units == run else set(pack.units if pack else ()).intersection(run)
-            statuses.update(dict.fromkeys(known, "committed"))
-            if known is not run:
-                left += [check_name(unit, "unit") for unit in run if unit not in known]
+            if pack is not None and pack.units == run:
+                statuses.update(dict.fromkeys(run, "committed"))
+                continue
+            known = set(pack.units) if pack else set()
+            for unit in run:
+                statuses[unit] = "committed" if unit in known else "missing"
+            left += [check_name(unit, "unit") for unit in run if unit not in known]
         if len(left) <= packs.FEW and len(left) < len(statuses):
-            return statuses | {unit: status for unit, (status, _) in packs.look_at(step, key.path, left).items()}
+            statuses.update((unit, status) for unit, (status, _) in packs.look_at(step, key.path, left).items())
+            return statuses
         sizes = step.sizes()
         marked = [unit for unit in left if marker_file(unit) in sizes]
         for unit, data in zip(marked, step.read_many([marker_file(unit) for unit in marked]), strict=True):
@@ -232,6 +236,13 @@ class Store:
             record = parse_marker(data, key.path, unit)
             statuses[unit] = "committed" if record is not None and record.matches(sizes) else "damaged"
         return statuses
+
+    def is_packed(self, key: StepKey, units: Sequence[str]) -> bool:
+        """Whether packs tell of all of many units that they are committed, which takes no memory for each."""
+        self.manifest(key)
+        if len(units) < packs.LEAST:
+            return False
+        return all(pack is not None and pack.units == run for run, pack in self._looked_up(key, units))
 
     def compact(self, key: StepKey, units: Sequence[str]) -> int:
         """Write the packs of a step of many units; see `indexscope.storage.store.packs`.

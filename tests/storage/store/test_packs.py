@@ -78,7 +78,9 @@ def there(store: Store) -> list[str]:
 def test_packs_answer_as_markers_do(store: Store) -> None:
     fill(store)
     before = answers(store)
+    assert not store.is_packed(KEY, UNITS)
     assert store.compact(KEY, UNITS) == 2 and there(store) == [FIRST, SECOND]
+    assert store.is_packed(KEY, UNITS) and not store.is_packed(KEY, [*UNITS, "shard-01002"])
     assert answers(store) == before
     assert store.compact(KEY, UNITS) == 0, "they are written once"
 
@@ -256,7 +258,7 @@ def test_two_compactors_and_readers_at_once_see_the_same_all_along(store: Store)
 TURNS = st.lists(st.tuples(st.sampled_from(["discard", "put", "compact"]), st.integers(0, 4)), min_size=1, max_size=4)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(turns=TURNS, places=st.lists(st.integers(1, 12), min_size=4, max_size=4))
 def test_whatever_happens_while_a_pack_is_written_what_is_believed_can_be_read(
     turns: list[tuple[str, int]], places: list[int]
