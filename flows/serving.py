@@ -8,7 +8,7 @@ from pathlib import Path
 from indexscope import IndexscopeError
 from indexscope.flows.local_server import SERVED, scheduling_server
 from indexscope.flows.study.load import load_study
-from indexscope.flows.study.preflight import check_folders, check_prefect
+from indexscope.flows.study.preflight import check_folders, check_run
 
 
 def serve_study(file: Path, cron: str | None, overrides: list[str], name: str | None) -> None:
@@ -21,7 +21,7 @@ def serve_study(file: Path, cron: str | None, overrides: list[str], name: str | 
     """
     study = load_study(file, overrides)
     check_folders(study, "study")
-    check_prefect()
+    check_run(study)
     _check(cron)
     from prefect.types.entrypoint import EntrypointType
 

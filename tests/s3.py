@@ -31,6 +31,17 @@ class Faults:
         return self._app(environ, start_response)
 
 
+def credentials(url: str) -> dict[str, str]:
+    """The environment of whoever uses the endpoint."""
+    return {
+        "AWS_ACCESS_KEY_ID": "planted-id",
+        "AWS_SECRET_ACCESS_KEY": "planted-secret",
+        "AWS_ENDPOINT_URL": url,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[tuple[str, Faults]]:
     from threading import Thread
@@ -46,13 +57,7 @@ def endpoint() -> Iterator[tuple[str, Faults]]:
 
 @pytest.fixture
 def bucket(endpoint: tuple[str, Faults], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "planted-id",
-        "AWS_SECRET_ACCESS_KEY": "planted-secret",
-        "AWS_ENDPOINT_URL": endpoint[0],
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
+    for name, value in credentials(endpoint[0]).items():
         monkeypatch.setenv(name, value)
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     endpoint[1].left.clear()

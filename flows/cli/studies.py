@@ -87,8 +87,7 @@ def run_flow(name: str, file: str | None, overrides: list[str], refresh: list[st
         from indexscope.flows.study.load import load_study
         from indexscope.flows.study.preflight import (
             check_folders,
-            check_prefect,
-            check_runner,
+            check_run,
             check_store,
             has_much_to_make,
         )
@@ -97,8 +96,7 @@ def run_flow(name: str, file: str | None, overrides: list[str], refresh: list[st
         study = load_study(file, overrides)
         steps = chosen(refresh or [], name)
         check_folders(study, name)
-        check_runner(study)
-        check_prefect()
+        check_run(study)
         if has_much_to_make(study, name):
             forks.prepare()
         server.settle()

@@ -164,6 +164,8 @@ def _units(step: Step, given: Given, shards: Mapping[str, Sequence[Sample]]) -> 
     """The units of a step: of one that is sharded the shards that hold samples for it, at least the first."""
     if not step.sharded:
         return (RESULT,)
+    if step.samples is None:
+        return tuple(shards)
     wanted = {sample.index for sample in step.given_of([one for part in shards.values() for one in part], given)}
     found = tuple(name for name, part in shards.items() if any(sample.index in wanted for sample in part))
     return found or tuple(shards)[:1]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, overload
 
+from indexscope import IndexscopeError
 from indexscope.flows.engine.ahead import in_background
 from indexscope.flows.engine.contents import Contents
 from indexscope.flows.engine.graph import Graph, Node
@@ -25,6 +27,34 @@ from indexscope.tasks.common.unit import StepRecord, Target
 Shards = Mapping[str, Sequence[Sample]]
 #: So many results are made in threads, where none of them runs a model.
 FEW = 2
+
+
+class Jobs(Sequence[Job]):
+    """The jobs of units, each made when it is asked for: those of a million shards would not fit into memory.
+
+    Args:
+        units: Names of the units.
+        make: Makes the job of one.
+    """
+
+    def __init__(self, units: Sequence[str], make: Callable[[str], Job]) -> None:
+        self._units, self._make = units, make
+
+    def of(self, unit: str) -> Job:
+        """The job of a unit."""
+        return self._make(unit)
+
+    def __len__(self) -> int:
+        return len(self._units)
+
+    @overload
+    def __getitem__(self, place: int) -> Job: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Job]: ...
+    def __getitem__(self, place: int | slice) -> Job | list[Job]:
+        if isinstance(place, slice):
+            return [self._make(unit) for unit in self._units[place]]
+        return self._make(self._units[place])
 
 
 @dataclass(frozen=True)
@@ -87,7 +117,7 @@ class Engine:
         going_along = {places.get((node.step.along(node.given), node.owner)): node for node in nodes}
         made: dict[Node, dict[str, StepRecord]] = {}
 
-        def jobs_of(node: Node) -> list[Job]:
+        def jobs_of(node: Node) -> Jobs:
             nonlocal contents
             if node in reasons and node not in made:  # again, since something that it reads was made anew
                 contents = Contents(self.store)
@@ -98,8 +128,12 @@ class Engine:
         def begin(node: Node) -> Begun:
             jobs, other, found = jobs_of(node), going_along.get(node), made.get(node, {})
             if other is not None and (both := self._to_make(node) & self._to_make(other)):
-                also = {job.target.unit: job for job in jobs_of(other) if job.target.unit in both}
-                jobs = [replace(job, along=also.get(job.target.unit)) for job in jobs]
+                own, others = jobs.of, jobs_of(other).of
+
+                def with_other(unit: str) -> Job:
+                    return replace(own(unit), along=others(unit) if unit in both else None)
+
+                jobs = Jobs(node.units, with_other)
             return jobs, {place: found[unit] for place, unit in enumerate(node.units) if unit in found}
 
         def through(node: Node, records: Sequence[StepRecord]) -> None:
@@ -111,16 +145,19 @@ class Engine:
                     made.setdefault(going_along[node], {})[record.unit] = record.along
             if node.owner not in failed:
                 known.add(node.key)
+            if node.step.sharded and len(records) == len(node.units):
+                with suppress(IndexscopeError, OSError):  # packs make later plans faster, and nothing else
+                    self.store.compact(node.key, node.units)
 
         self._side_by_side(_one_model_after_the_other(nodes, spread.workers), spread, begin, failed, through)
 
-    def _jobs(self, node: Node, spread: Spread, reason: str, contents: Contents) -> list[Job]:
+    def _jobs(self, node: Node, spread: Spread, reason: str, contents: Contents) -> Jobs:
         """The jobs of all units of a result."""
         if node.step.sharded:
             self.store.prepare(node.key, node.label, node.units)
         workers = 1 if spread is LOOKUP else spread.workers
         made_from = contents.made_from(node)
-        return [self._job(node, unit, reason, made_from, workers=workers) for unit in node.units]
+        return Jobs(node.units, lambda unit: self._job(node, unit, reason, made_from, workers=workers))
 
     def _side_by_side(
         self,
@@ -258,6 +295,8 @@ class Engine:
         """The units that are to be computed, as far as their markers tell."""
         if node.step.name in self.refresh:
             return set(node.units)
+        if self.store.is_packed(node.key, node.units):
+            return set()
         statuses = self.store.unit_statuses(node.key, node.units)
         return {unit for unit, status in statuses.items() if status != "committed"}
 

@@ -42,15 +42,16 @@ def why(
     """
     if node.step.name in refresh:
         return f"asked for by --refresh {node.step.name}"
-    statuses = store.unit_statuses(node.key, node.units)
+    whole = store.is_packed(node.key, node.units)
+    statuses = {} if whole else store.unit_statuses(node.key, node.units)
     damaged = [unit for unit, status in statuses.items() if status == "damaged"]
-    committed = sum(status == "committed" for status in statuses.values())
+    committed = len(node.units) if whole else list(statuses.values()).count("committed")
     if damaged:
         return f"{_first(damaged)} damaged, of {len(node.units)}"
     if committed == len(node.units):
         made_from = contents.made_from(node)
-        records = (store.record(node.key, unit) for unit in node.units) if made_from is not None else ()
-        stale = any(record is not None and is_stale(record, made_from) for record in records)
+        records = store.records(node.key, node.units) if made_from is not None else ()
+        stale = any(is_stale(record, made_from) for record in records)
         return "made from other results than the store has now" if stale else ""
     if committed:
         return f"{len(node.units) - committed} of {len(node.units)} missing"

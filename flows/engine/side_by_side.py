@@ -33,10 +33,15 @@ class _Begun:
     """A result of which units are being made."""
 
     node: Node
-    jobs: list[Job]
+    given: Sequence[Job]
     advance: tuple[Callable[[], None], ...]
     queue: deque[int] = field(default_factory=deque)
     results: dict[int, StepRecord | Failure] = field(default_factory=dict)
+    again: dict[int, Job] = field(default_factory=dict)
+
+    def job(self, number: int) -> Job:
+        """The job of a unit, which is made anew whenever it is asked for, or what took its place."""
+        return self.again.get(number) or self.given[number]
 
     @property
     def failed(self) -> bool:
@@ -103,7 +108,7 @@ class SideBySide:
                     self._begun = [one for one in self._begun if one not in through]
                     self._gone |= {one.node for one in through if one.failed}
                     for one in through:
-                        yield one.node, one.jobs, one.in_order
+                        yield one.node, one.given, one.in_order
                 elif not self._flying:
                     if not self._damaged:
                         return
@@ -122,7 +127,8 @@ class SideBySide:
         """Give every free worker a unit, unless something is through, which others may wait for."""
         while len(self._flying) < self._spread.workers and (found := self._next()) is not None:
             one, number = found
-            self._flying[runner.submit(task_of(one.jobs[number]), {"job": one.jobs[number]})] = found
+            job = one.job(number)
+            self._flying[runner.submit(task_of(job), {"job": job})] = found
 
     def _next(self) -> tuple[_Begun, int] | None:
         """The next unit that may run beside what is in flight."""
@@ -159,8 +165,7 @@ class SideBySide:
         if others or (in_flight and node.step.timed):
             return False
         self._waiting.remove(node)
-        given, made = self._begin(node)
-        jobs = list(given)
+        jobs, made = self._begin(node)
         missing = [number for number in range(len(jobs)) if number not in made]
         advance = (self._bars(node.title, len(missing)), progress_artifact(node.title, len(missing))) if missing else ()
         self._begun.append(_Begun(node, jobs, advance, deque(missing), {**made}))
@@ -211,7 +216,7 @@ class SideBySide:
                 self._met.add(met)
                 self._damaged.append((unit, result))
                 return
-        one.results[number] = found = checked(one.jobs[number], result)
+        one.results[number] = found = checked(one.job(number), result)
         if isinstance(found, Failure) and found.lost_worker:
             one.queue.clear()  # each of them would take its worker, and the time of starting another
         for advance in one.advance:
@@ -223,6 +228,6 @@ class SideBySide:
             self._mend(damage)
         for (one, number), _ in self._damaged:
             jobs, _made = self._begin(one.node)
-            one.jobs[number] = jobs[number]
+            one.again[number] = jobs[number]
             one.queue.append(number)
         self._damaged.clear()

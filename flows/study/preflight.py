@@ -69,12 +69,23 @@ def has_much_to_make(study: Study, command: str) -> bool:
     return new and not alone and not few
 
 
-def check_runner(study: Study) -> None:
-    """Refuse a cluster that could not be spoken to, or whose workers would not find the store.
+def check_run(*studies: Study) -> None:
+    """Refuse to begin what could not be carried through: without the runner that a study names, or without Prefect.
+
+    Every command that runs something asks it, once what it runs is known.
+
+    Args:
+        studies: What is to be run; none where no study is.
 
     Raises:
-        IndexscopeError: Packages are missing, or the store is this process's memory.
+        IndexscopeError: A runner lacks packages, its workers would not find the store, or Prefect cannot be used.
     """
+    for study in studies:
+        _check_runner(study)
+    check_prefect()
+
+
+def _check_runner(study: Study) -> None:
     if study.runner.kind != "ray":
         return
     if not all(find_spec(package) for package in ("ray", "prefect_ray")):

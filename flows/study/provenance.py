@@ -10,7 +10,8 @@ from typing import Any
 
 from indexscope.flows.engine.graph import Graph, Node
 from indexscope.flows.study.inputs import Inputs
-from indexscope.storage.store.store import JSON, UnitRecord
+from indexscope.storage.store.json_types import canonical_json
+from indexscope.storage.store.store import JSON
 from indexscope.tasks.common.models import cores
 from indexscope.tasks.common.reported import Cover, GateRule, ReportedModel
 from indexscope.tasks.common.versions import versions
@@ -100,12 +101,15 @@ def _timings(inputs: Inputs, graph: Graph) -> dict[str, JSON]:
     seconds: dict[str, JSON] = {}
     how: dict[str, JSON] = {}
     for node in graph.some(("extract", "analyze", "compare")):
-        found = [inputs.store.record(node.key, unit) for unit in node.units]
-        records = [record for record in found if record is not None]
-        seconds[node.title] = _seconds(records)
+        told: dict[str, dict[str, JSON]] = {"chunks": {}, "notes": {}}
+        taken = 0.0
+        for record in inputs.store.records(node.key, node.units):
+            taken += _number(record.extra.get("seconds"))
+            for name, values in told.items():
+                values.update((canonical_json(value), value) for value in _list(record.extra.get(name)))
+        seconds[node.title] = round(taken, 3)
         if node.step.runs_model:
-            told = {name: _listed(records, name) for name in ("chunks", "notes")}
-            how |= {f"{node.title} {name}": values for name, values in told.items() if values}
+            how |= {f"{node.title} {name}": list(values.values()) for name, values in told.items() if values}
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(inputs.given.device),
@@ -114,16 +118,12 @@ def _timings(inputs: Inputs, graph: Graph) -> dict[str, JSON]:
     }
 
 
-def _listed(records: Sequence[UnitRecord], name: str) -> list[JSON]:
-    """What units remember as a list, each value once."""
-    found = [record.extra.get(name) for record in records]
-    values = [value for values in found if isinstance(values, list) for value in values]
-    return [value for place, value in enumerate(values) if value not in values[:place]]
+def _list(value: JSON) -> Sequence[JSON]:
+    return value if isinstance(value, list) else []
 
 
-def _seconds(records: Sequence[UnitRecord]) -> float:
-    values = [record.extra.get("seconds") for record in records]
-    return round(sum(value for value in values if isinstance(value, (int, float))), 3)
+def _number(value: JSON) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0
 
 
 def _seeds(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, int]]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One token sequence.
 
@@ -69,7 +69,7 @@ def spread(samples: Sequence[Sample], count: int | None) -> list[Sample]:
     return [samples[(2 * place + 1) * len(samples) // (2 * count)] for place in range(count)]
 
 
-def shard(samples: Sequence[Sample], size: int) -> list[tuple[str, list[Sample]]]:
+def shard(samples: Sequence[Sample], size: int) -> list[tuple[str, tuple[Sample, ...]]]:
     """Cut samples into named shards of a fixed size; the last may be smaller.
 
     >>> [(name, len(part)) for name, part in shard([Sample(i, "", (1, 2)) for i in range(3)], 2)]
@@ -78,4 +78,4 @@ def shard(samples: Sequence[Sample], size: int) -> list[tuple[str, list[Sample]]
     if size < 1:
         raise ValueError(f"shard size {size} is below 1")
     starts = range(0, len(samples), size)
-    return [(f"shard-{number:05d}", list(samples[start : start + size])) for number, start in enumerate(starts)]
+    return [(f"shard-{number:05d}", tuple(samples[start : start + size])) for number, start in enumerate(starts)]

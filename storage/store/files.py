@@ -132,6 +132,16 @@ class Folder:
         sizes = {path[start:]: int(info["size"]) for path, info in found.items() if path[start:]}
         return {inside: size for inside, size in sorted(sizes.items()) if not inside.rpartition("/")[2].startswith(".")}
 
+    def children(self, name: str = "") -> dict[str, bool]:
+        """Names of what lies directly in a folder, and whether each is a folder itself; empty if there is none."""
+        self.fs.invalidate_cache()
+        found: list[dict[str, Any]] = []
+        with self.answers(), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            found = self.fs.ls(self.path(name), detail=True)
+        inside = ((str(info["name"]).rstrip("/"), info["type"] == "directory") for info in found)
+        names = {path.rpartition("/")[2]: is_folder for path, is_folder in inside if path != self.path(name)}
+        return {one: is_folder for one, is_folder in sorted(names.items()) if one and not one.startswith(".")}
+
     def modified(self, name: str) -> datetime | None:
         """When a file was last written, in UTC; None where the filesystem does not say."""
         stamp = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,8 +11,11 @@ from indexscope.errors import IndexscopeError
 from indexscope.foreign import json_object
 from indexscope.storage.store.json_types import JSON, is_sealed, sealed_json
 from indexscope.storage.store.keys import NAME, SCHEMA_VERSION
+from indexscope.storage.store.names import Names
 
 UnitStatus = Literal["committed", "missing", "damaged"]
+#: So many units and more are named in a manifest by runs of names that count up, under this key.
+MANY, RUNS = 1000, "unit_runs"
 
 
 @dataclass(frozen=True)
@@ -90,13 +93,15 @@ class Manifest:
     digest: str
     inputs: Mapping[str, JSON]
     label: str
-    units: tuple[str, ...] | None
+    units: Sequence[str] | None
     schema_version: int = SCHEMA_VERSION
     indexscope_version: str = __version__
 
     def encode(self) -> bytes:
         """The manifest as its file holds it."""
-        units = None if self.units is None else list(self.units)
+        runs = Names.of(self.units or ()).runs
+        # To an older Indexscope nobody has said how many units there will be; it finds those that are there.
+        by_runs = len(self.units or ()) >= MANY > len(runs)
         return sealed_json(
             {
                 "schema_version": self.schema_version,
@@ -104,8 +109,9 @@ class Manifest:
                 "kind": self.kind,
                 "digest": self.digest,
                 "label": self.label,
-                "units": units,
+                "units": None if self.units is None or by_runs else list(self.units),
                 "inputs": self.inputs,
+                **({RUNS: runs} if by_runs else {}),
             }
         )
 
@@ -171,13 +177,14 @@ def parse_manifest(data: bytes, where: str) -> Manifest | None:
     if not is_sealed(content, data):
         return None
     try:
-        units = content["units"]
+        units, runs = content["units"], content.get(RUNS)
+        known = None if units is None else tuple(str(unit) for unit in units)
         return Manifest(
             kind=str(content["kind"]),
             digest=str(content["digest"]),
             inputs=dict(content["inputs"]),
             label=str(content["label"]),
-            units=None if units is None else tuple(str(unit) for unit in units),
+            units=known if runs is None else Names((str(first), int(count)) for first, count in runs),
             schema_version=int(content["schema_version"]),
             indexscope_version=str(content["indexscope_version"]),
         )

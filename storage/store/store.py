@@ -5,6 +5,7 @@ Layout, relative to the store::
     <kind>/<digest>/manifest.json            what was asked for, written at first use
     <kind>/<digest>/<table>/<unit>.parquet   a unit's part of a table
     <kind>/<digest>/_commits/<unit>.json     the unit's marker: written last, names its files with size, rows, checksum
+    <kind>/<digest>/_packs/<units>.json.gz   an index of the markers of a thousand units, in steps of many
 """
 
 from __future__ import annotations
@@ -13,19 +14,22 @@ import contextlib
 import hashlib
 import os
 from collections import deque
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from itertools import islice
 from typing import Any
 
 import polars as pl
 
 from indexscope.columns import Table
 from indexscope.errors import IndexscopeError
-from indexscope.storage.store import parquet
+from indexscope.storage.store import packs, parquet
 from indexscope.storage.store.files import Folder, Staged, open_store
 from indexscope.storage.store.inventory import inventory
 from indexscope.storage.store.json_types import JSON, canonical_json, plain_json
 from indexscope.storage.store.keys import SCHEMA_VERSION, StepKey, check_name, step_key
+from indexscope.storage.store.names import Names, counted
 from indexscope.storage.store.records import (
     FileRecord,
     Manifest,
@@ -118,7 +122,7 @@ class Store:
         Raises:
             IndexscopeError: A newer Indexscope wrote the step, or the store cannot be written.
         """
-        expected = None if units is None else tuple(check_name(unit, "unit") for unit in units)
+        expected = None if units is None else Names.of(check_name(unit, "unit") for unit in units)
         known = self.manifest(key)
         if known is not None and (expected is None or known.units == expected):
             return
@@ -175,12 +179,14 @@ class Store:
             record = UnitRecord(key.kind, key.digest, unit, tuple(files), _mapping(extra or {}))
             staged.append(step.stage(marker, encode_marker(record)))
             with step.lock("_commits/.lock"):
-                existing = self._intact(key, unit)
+                before = self._marker(step, unit)
+                existing = self._whole(key, unit, before)
                 if existing is not None:
                     return existing
                 # A marker over damaged files must not come to vouch for a mixture of old files and new ones.
-                step.remove(marker)
-                with step.refusals():
+                none: AbstractContextManager[None] = contextlib.nullcontext()
+                unmarked = none if before is None else packs.unmarked(step, unit)
+                with unmarked, step.refusals():
                     while staged:
                         staged[0].publish()
                         del staged[0]
@@ -203,12 +209,27 @@ class Store:
         return "damaged" if self._intact(key, unit) is None else "committed"
 
     def unit_statuses(self, key: StepKey, units: Sequence[str]) -> dict[str, UnitStatus]:
-        """The status of many units with one listing, which is what a bucket needs."""
+        """The status of many units with one listing, which is what a bucket needs.
+
+        Units of a pack (`indexscope.storage.store.packs`) are believed until they are read.
+        """
         self.manifest(key)
         step = self.folder.child(key.path)
+        statuses: dict[str, UnitStatus] = {}
+        left: list[str] = []
+        for run, pack in self._looked_up(key, units):
+            if pack is not None and pack.units == run:
+                statuses.update(dict.fromkeys(run, "committed"))
+                continue
+            known = set(pack.units) if pack else set()
+            for unit in run:
+                statuses[unit] = "committed" if unit in known else "missing"
+            left += [check_name(unit, "unit") for unit in run if unit not in known]
+        if len(left) <= packs.FEW and len(left) < len(statuses):
+            statuses.update((unit, status) for unit, (status, _) in packs.look_at(step, key.path, left).items())
+            return statuses
         sizes = step.sizes()
-        marked = [unit for unit in units if marker_file(check_name(unit, "unit")) in sizes]
-        statuses: dict[str, UnitStatus] = dict.fromkeys(units, "missing")
+        marked = [unit for unit in left if marker_file(unit) in sizes]
         for unit, data in zip(marked, step.read_many([marker_file(unit) for unit in marked]), strict=True):
             if data is None:
                 continue
@@ -216,20 +237,52 @@ class Store:
             statuses[unit] = "committed" if record is not None and record.matches(sizes) else "damaged"
         return statuses
 
+    def is_packed(self, key: StepKey, units: Sequence[str]) -> bool:
+        """Whether packs tell of all of many units that they are committed, which takes no memory for each."""
+        self.manifest(key)
+        if len(units) < packs.LEAST:
+            return False
+        return all(pack is not None and pack.units == run for run, pack in self._looked_up(key, units))
+
+    def compact(self, key: StepKey, units: Sequence[str]) -> int:
+        """Write the packs of a step of many units; see `indexscope.storage.store.packs`.
+
+        Args:
+            key: The step.
+            units: All its units, once they are known to be whole.
+
+        Returns:
+            How many packs were written.
+
+        Raises:
+            IndexscopeError: A newer Indexscope wrote the step, or the store cannot be written.
+        """
+        return packs.write_packs(self.folder.child(key.path), key.path, units)
+
+    def records(self, key: StepKey, units: Sequence[str]) -> Iterator[UnitRecord]:
+        """What the markers of units say, in order and few in memory at once; of a missing or damaged one nothing."""
+        self.manifest(key)
+        return (record for _, record, _ in self._each(key, units) if record is not None)
+
     def record(self, key: StepKey, unit: str) -> UnitRecord | None:
         """The record of a committed unit; None if it is missing or damaged."""
         self.manifest(key)
         return self._intact(key, unit)
 
     def units(self, key: StepKey) -> list[str]:
-        """Names of the units that have a marker, sorted."""
+        """Names of the units that have a marker, in order; numbers count as such."""
         names = self.folder.child(key.path).sizes("_commits")
-        return sorted(name.removeprefix("_commits/").removesuffix(".json") for name in names if name.endswith(".json"))
+        units = (name.removeprefix("_commits/").removesuffix(".json") for name in names if name.endswith(".json"))
+        return sorted(units, key=counted)
 
     def tables(self, key: StepKey) -> list[str]:
         """Names of the tables that the committed units of a step hold, sorted."""
         self.manifest(key)
-        return sorted({table for record in self._records(key, None) for table in record.tables})
+        units = self.units(key)
+        if not units:
+            raise self._holds_nothing(key)
+        records = self._believed(key, self._each(key, units))
+        return sorted({table for record in records for table in record.tables})
 
     def read(self, key: StepKey, table: str, units: Sequence[str] | None = None) -> pl.DataFrame:
         """Read one table of a step, with every checksum verified.
@@ -276,18 +329,19 @@ class Store:
             IndexscopeError: A named unit is missing, or a file is damaged.
         """
         self.manifest(key)
-        records = self._records(key, units)
+        names = [check_name(unit, "unit") for unit in units]
+        many = len(names) >= packs.LEAST
+        records = self._believed(key, self._each(key, names)) if many else iter(self._records(key, names))
 
         def read(record: UnitRecord) -> dict[str, pl.DataFrame]:
             return {table: self._frame(key, record, table) for table in tables if table in record.tables}
 
         with ThreadPoolExecutor(AHEAD) as pool:
-            waiting = deque(pool.submit(read, record) for record in records[:AHEAD])
+            waiting = deque(pool.submit(read, record) for record in islice(records, AHEAD))
             try:
-                for following in range(AHEAD, AHEAD + len(records)):
+                while waiting:
                     frames = waiting.popleft().result()
-                    if following < len(records):
-                        waiting.append(pool.submit(read, records[following]))
+                    waiting.extend(pool.submit(read, record) for record in islice(records, 1))
                     yield frames
             finally:
                 for unread in waiting:
@@ -344,9 +398,9 @@ class Store:
         with step.lock("_commits/.lock"):
             data = self._marker(step, unit)
             record = None if data is None else parse_marker(data, key.path, unit)
-            step.remove(marker_file(unit))
-            for name in record.names if record else ():
-                step.remove(name)
+            with packs.unmarked(step, unit):
+                for name in record.names if record else ():
+                    step.remove(name)
 
     def content(self, key: StepKey, units: Sequence[str]) -> str:
         """One checksum over what units hold, from their markers alone: it changes exactly when a table's bytes do.
@@ -354,9 +408,23 @@ class Store:
         Raises:
             IndexscopeError: A unit is missing, or its marker is damaged.
         """
-        found = self._records(key, units)
-        files = [[record.unit, *([file.table, file.sha256] for file in record.files)] for record in found]
-        return hashlib.sha256(canonical_json(files).encode()).hexdigest()
+        digest, before = hashlib.sha256(), "["
+        for text in self._texts(key, units):
+            digest.update(f"{before}{text}".encode())
+            before = ","
+        if before == "[":
+            raise self._holds_nothing(key)
+        digest.update(b"]")
+        return digest.hexdigest()
+
+    def _texts(self, key: StepKey, units: Sequence[str]) -> Iterator[str]:
+        """Canonical JSON of what units hold."""
+        for run, pack in self._looked_up(key, units):
+            if pack is not None and pack.units == run:
+                yield ",".join(pack.texts())
+            else:
+                for record in self._believed(key, self._of_run(key, run, pack)):
+                    yield canonical_json([record.unit, *([file.table, file.sha256] for file in record.files)])
 
     def digests(self, kind: str) -> list[str]:
         """Digests of the steps of a kind, sorted; no file is read."""
@@ -374,22 +442,53 @@ class Store:
     def _records(self, key: StepKey, units: Sequence[str] | None) -> list[UnitRecord]:
         wanted = self.units(key) if units is None else [check_name(unit, "unit") for unit in units]
         if not wanted:
-            raise IndexscopeError(self.location(key), "holds no committed unit", "run the study to compute it")
-        step = self.folder.child(key.path)
-        records = []
-        for unit, data in zip(wanted, step.read_many([marker_file(unit) for unit in wanted]), strict=True):
-            if data is None:
+            raise self._holds_nothing(key)
+        return list(self._believed(key, self._each(key, wanted)))
+
+    def _holds_nothing(self, key: StepKey) -> IndexscopeError:
+        return IndexscopeError(self.location(key), "holds no committed unit", "run the study to compute it")
+
+    def _believed(self, key: StepKey, found: Iterable[tuple[str, UnitRecord | None, bool]]) -> Iterator[UnitRecord]:
+        """The records of units that all have to be there."""
+        for unit, record, there in found:
+            if not there:
                 raise IndexscopeError(self.location(key), f"has no committed {unit}", "run the study to compute it")
-            record = parse_marker(data, key.path, unit)
             if record is None:
                 raise _damaged(f"{self.location(key)}/{marker_file(unit)}", "is not a commit marker", key, unit)
-            records.append(record)
-        return records
+            yield record
+
+    def _each(self, key: StepKey, units: Sequence[str]) -> Iterator[tuple[str, UnitRecord | None, bool]]:
+        """Of each unit its record, None where that cannot be read, and whether it has a marker."""
+        for run, pack in self._looked_up(key, units):
+            yield from self._of_run(key, run, pack)
+
+    def _of_run(
+        self, key: StepKey, run: Sequence[str], pack: packs.Pack | None
+    ) -> Iterator[tuple[str, UnitRecord | None, bool]]:
+        places = {} if pack is None else {unit: place for place, unit in enumerate(pack.units)}
+        loose = [check_name(unit, "unit") for unit in run if unit not in places]
+        read = self.folder.child(key.path).read_many([marker_file(unit) for unit in loose])
+        markers = dict(zip(loose, read, strict=True))
+        for unit in run:
+            if pack is not None and unit in places:
+                yield unit, pack.record(places[unit]), True
+            else:
+                data = markers[unit]
+                yield unit, None if data is None else parse_marker(data, key.path, unit), data is not None
+
+    def _looked_up(self, key: StepKey, units: Sequence[str]) -> Iterator[tuple[Sequence[str], packs.Pack | None]]:
+        """Units, run by run, with the pack that has some of them; a few have none."""
+        if len(units) < packs.LEAST:
+            return iter([(units, None)])
+        return packs.look_up(self.folder.child(key.path), key.path, units)
 
     def _intact(self, key: StepKey, unit: str) -> UnitRecord | None:
+        return self._whole(key, unit, self._marker(self.folder.child(key.path), unit))
+
+    def _whole(self, key: StepKey, unit: str, marker: bytes | None) -> UnitRecord | None:
+        """The record of a unit whose files have the sizes that its marker names."""
         step = self.folder.child(key.path)
-        data = self._marker(step, unit)
-        record = None if data is None else parse_marker(data, key.path, unit)
+        record = None if marker is None else parse_marker(marker, key.path, unit)
         if record is None:
             return None
         return record if record.matches({name: step.size(name) for name in record.names}) else None

@@ -11,9 +11,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from pathlib import Path
 
 from indexscope.errors import IndexscopeError
+from indexscope.storage.store import packs
 from indexscope.storage.store.files import STALE_SECONDS, TEMPORARY, Folder
 from indexscope.storage.store.keys import DIGEST_LENGTH, NAME
 from indexscope.storage.store.records import marker_file, parse_manifest
@@ -22,13 +24,14 @@ from indexscope.storage.studies.choice import named
 from indexscope.storage.studies.history import history_files
 from indexscope.storage.studies.records import ALIVE, Notice, StudyRecord, read_records
 
-MANIFEST, COMMITS, LOCK = "manifest.json", "_commits/", ".lock"
+MANIFEST, COMMITS, PACKS, LOCK = "manifest.json", "_commits/", f"{packs.FOLDER}/", ".lock"
 #: Files deleted between two looks at the clock.
 BATCH = 256
 #: What Indexscope itself writes into a step's folder; nothing else is ever deleted.
 OWN = re.compile(
     rf"(?P<step>(?:{NAME.pattern}/)+[0-9a-f]{{{DIGEST_LENGTH}}})"
-    rf"/(?P<file>manifest\.json|_commits/{NAME.pattern}\.json|{NAME.pattern}/{NAME.pattern}\.parquet)"
+    rf"/(?P<file>manifest\.json|_commits/{NAME.pattern}\.json|{PACKS}{NAME.pattern}\.json\.gz"
+    rf"|{NAME.pattern}/{NAME.pattern}\.parquet)"
 )
 
 
@@ -39,7 +42,7 @@ class Garbage:
     Attributes:
         step: Path of the step.
         label: What people call it; empty if nobody said.
-        files: Names relative to the step, in the order of deletion: markers first, so that a deletion that is cut off
+        files: Names relative to the step, in the order of deletion: packs, then markers, so that one that is cut off
             leaves no unit that seems whole, and the manifest last, so that what is left is found again.
         bytes: Size of the files.
         whole: Whether all of the step is to go; else only files that a crash left behind.
@@ -226,7 +229,12 @@ def _label(step: Folder) -> str | None:
 
 
 def _deletion_order(files: Collection[str]) -> tuple[str, ...]:
-    return tuple(sorted(files, key=lambda name: (name == MANIFEST, not name.startswith(COMMITS), name)))
+    return tuple(sorted(files, key=lambda name: (_stage(name), name)))
+
+
+def _stage(name: str) -> int:
+    """When a file is deleted: packs, then markers, then tables, last the manifest."""
+    return 3 if name == MANIFEST else 0 if name.startswith(PACKS) else 1 if name.startswith(COMMITS) else 2
 
 
 def _uncommitted(step: Folder, files: Collection[str], now: datetime) -> tuple[str, ...]:
@@ -241,11 +249,9 @@ def _marker_of(name: str) -> str:
 
 
 def _delete(step: Folder, part: Garbage, renew: Callable[[], None]) -> None:
-    markers = [name for name in part.files if name.startswith(COMMITS)]
-    tables = [name for name in part.files if name not in markers and name != MANIFEST]
-    last = [name for name in part.files if name == MANIFEST]
     with ThreadPoolExecutor(READERS) as pool:
-        for names in (markers, tables, last):
+        for _, stage in groupby(part.files, _stage):
+            names = list(stage)
             for start in range(0, len(names), BATCH):
                 renew()
                 list(pool.map(step.remove, names[start : start + BATCH]))

@@ -14,6 +14,7 @@ from indexscope.errors import IndexscopeError
 from indexscope.foreign import words
 from indexscope.storage.store.files import Folder
 from indexscope.storage.store.keys import SCHEMA_VERSION, StepKey
+from indexscope.storage.store.packs import unmarked
 from indexscope.storage.store.records import FileRecord, Manifest, UnitRecord, marker_file, parse_marker, table_file
 from indexscope.storage.store.store import READERS, Store
 from indexscope.storage.studies.history import history_files, is_whole
@@ -148,9 +149,9 @@ def _copy(source: Store, target: Store, key: StepKey, unit: str) -> tuple[Fate, 
             existing = target.record(key, unit)
             if existing is not None:
                 return _compared(record, existing), 0
-            here.remove(marker_file(unit))
-            for file in staged:
-                file.publish()
+            with unmarked(here, unit):
+                for file in staged:
+                    file.publish()
     return "copied", record.bytes
 
 

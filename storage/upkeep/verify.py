@@ -13,6 +13,7 @@ from indexscope.errors import IndexscopeError
 from indexscope.foreign import words
 from indexscope.storage.store.files import Folder
 from indexscope.storage.store.keys import SCHEMA_VERSION, step_key
+from indexscope.storage.store.packs import FOLDER, parse_pack
 from indexscope.storage.store.records import FileRecord, Manifest, marker_file, parse_manifest, parse_marker, table_file
 from indexscope.storage.store.store import MANIFEST, READERS, Store
 from indexscope.storage.studies.history import HISTORY, history_files, is_whole
@@ -21,6 +22,8 @@ from indexscope.storage.upkeep.collect import steps_in
 
 #: Bytes of a file in memory at a time; with `READERS` files at once, what a verification needs.
 PIECE = 2**22
+#: What is said of a pack.
+INDEX = "an index of markers, which count without it; --discard removes it"
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,8 @@ def verify(store: Store, report: Callable[[Finding], None] | None = None, watch:
     with watch(len(jobs)) as advance, ThreadPoolExecutor(READERS) as pool:
         results = pool.map(lambda job: _unit(store.folder.child(job[0]), *job), jobs)
         for path, sizes in steps.items():
-            for finding in _step(store.folder.child(path), path):
+            step = store.folder.child(path)
+            for finding in (*_step(step, path), *_packs(step, path, sizes)):
                 tell(finding)
             named: set[str] = set()
             for _ in _units(sizes):
@@ -143,6 +147,40 @@ def is_of(manifest: Manifest, path: str) -> bool:
         return step_key(manifest.kind, manifest.inputs).path == path
     except (TypeError, ValueError):
         return False
+
+
+def _packs(step: Folder, path: str, files: Collection[str]) -> list[Finding]:
+    """What is wrong with a step's packs: each has to tell what the markers of its units tell."""
+    kind, _, digest = path.rpartition("/")
+    found = []
+    for name in sorted(name for name in files if name.startswith(f"{FOLDER}/")):
+        try:
+            problem = _pack_problem(step, path, name)
+        except IndexscopeError as error:
+            problem = error.reason
+        if problem:
+            found.append(Finding(kind, digest, None, name, problem))
+    return found
+
+
+def _pack_problem(step: Folder, path: str, name: str) -> str:
+    while True:
+        try:
+            data = step.read(name)
+        except FileNotFoundError:
+            return ""  # a unit of it was discarded since it was listed
+        pack = parse_pack(data, path, name)
+        if pack is None:
+            return f"is not as it was written ({INDEX})"
+        markers = step.read_many([marker_file(unit) for unit in pack.units])
+        same = all(
+            marker is not None and parse_marker(marker, path, unit) == pack.record(place)
+            for place, (unit, marker) in enumerate(zip(pack.units, markers, strict=True))
+        )
+        if same:
+            return ""
+        if _unchanged(step, name, data):
+            return f"is not what the markers of its units say ({INDEX})"
 
 
 def _unit(step: Folder, path: str, unit: str) -> tuple[tuple[str, ...], int, list[Finding]]:

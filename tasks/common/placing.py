@@ -105,7 +105,7 @@ def streaming_plan(folder: Path, settings: ExtractSettings, tokens: int, unit: i
     ]
     speed = reading_speed(folder)
     if speed:
-        computing = 2 * found.token * tokens * runs / _rate(settings)
+        computing = 2 * found.token * tokens * runs / product_rate(settings)
         passes = max(1, round(tokens / unit)) + 1
         minutes = (passes * info.bytes / speed + computing) / 60
         parts.append(
@@ -173,7 +173,7 @@ def _itemsize(settings: ExtractSettings) -> int:
     return DTYPES[settings.dtype].itemsize
 
 
-def _rate(settings: ExtractSettings) -> float:
+def product_rate(settings: ExtractSettings) -> float:
     """Operations a second of a product of the size of a layer's, in the study's precision and on its device."""
     import time
 

@@ -14,7 +14,7 @@ Tables = Mapping[str, pl.DataFrame]
 MADE_FROM = "made_from"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StepRecord:
     """What became of one unit of a step.
 

@@ -10,9 +10,11 @@ import pytest
 
 from indexscope import IndexscopeError
 from indexscope.flows.study import preflight
+from indexscope.flows.study.config import Study
 from indexscope.flows.study.load import load_study
 from indexscope.flows.study.plan import make_plan
 from tests.flows.conftest import run_command
+from tests.flows.test_sweep import made
 
 
 @pytest.mark.parametrize(
@@ -55,3 +57,31 @@ def test_models_run_on_the_devices_of_the_workers_whatever_the_driver_has(folder
     ]
     with pytest.raises(IndexscopeError, match=r"extract.device: is cuda:1, but the cluster gives workers of 0 GPUs"):
         make_plan(load_study(folder / "study.yaml", ["runner={kind: ray}", "extract.device=cuda:1"]))
+
+
+@pytest.mark.parametrize("command", ["study", "extract", "optimise", "serve"])
+def test_every_command_that_runs_a_study_asks_for_its_runner_first(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(preflight, "find_spec", lambda name: None if name == "ray" else real(name))
+    ran = run_command(command, folder / "study.yaml", "--set", "runner={kind: ray}")
+    assert (ran.code, ran.out) == (2, [])
+    assert ran.err == ["error: runner.kind: ray needs packages that are missing; pip install 'indexscope[ray]'"]
+    assert not (folder / ".indexscope").exists()
+
+
+def test_a_fit_asks_for_the_runner_of_each_of_its_searches_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, asked = made(tmp_path), list[str]()
+
+    def refuse(study: Study) -> None:
+        asked.append(study.baseline.name)
+        raise IndexscopeError("runner.kind", "cannot be had", "take another")
+
+    monkeypatch.setattr(preflight, "_check_runner", refuse)
+    ran = run_command("fit", file)
+    assert (ran.code, ran.err) == (2, ["error: runner.kind: cannot be had; take another"])
+    assert asked == ["h2-d16 k8"]
+    assert not list(tmp_path.rglob("*.safetensors.tmp")) and not (tmp_path / "fitted" / "study.yaml").exists()

@@ -40,14 +40,15 @@ def fit(
     from indexscope.flows.local_server import temporary_server
 
     with temporary_server() as server:
-        from indexscope.flows.study.preflight import check_prefect
+        from indexscope.flows.fitting.searches import searches
+        from indexscope.flows.study.preflight import check_run
 
         plan = make_plan(read)
         if plan.is_finished() and _in_order(plan):
             server.stop()
             print(f"nothing to do: {read.out} holds this fit")
             return
-        check_prefect()
+        check_run(*(search.study for search in searches(plan)))
         server.ready()
         from indexscope.flows.fitting.flow import fit_indexers
 

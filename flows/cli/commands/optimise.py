@@ -73,7 +73,7 @@ def _run(file: str | None, overrides: list[str], wanted: Any, out: str | None) -
         from indexscope import IndexscopeError
         from indexscope.flows.study.config import report_folder
         from indexscope.flows.study.load import load_study
-        from indexscope.flows.study.preflight import check_prefect
+        from indexscope.flows.study.preflight import check_run
         from indexscope.storage.store.writable import refuse_unwritable
 
         title = file or "built-in study"
@@ -84,7 +84,7 @@ def _run(file: str | None, overrides: list[str], wanted: Any, out: str | None) -
                 folder, "is an address; a search keeps its runs in a local folder", "give --out FOLDER"
             )
         refuse_unwritable(folder, "--out")
-        check_prefect()
+        check_run(study)
         server.settle()
         from indexscope.flows.optimise.flow import alone, material, optimise_flow, refuse_dense
         from indexscope.flows.study.outcome import Outcome

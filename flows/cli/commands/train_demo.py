@@ -14,11 +14,11 @@ def train_demo(
     folder: Annotated[Path, typer.Argument(readable=False, help="Where to put the models.")] = Path("demo-models"),
 ) -> None:
     """Train the built-in models from nothing; takes an hour or two."""
-    from indexscope.flows.study.preflight import check_prefect
+    from indexscope.flows.study.preflight import check_run
     from indexscope.storage.store.writable import refuse_unwritable
 
     refuse_unwritable(folder, "FOLDER")
-    check_prefect()
+    check_run()
     from indexscope.flows.local_server import temporary_server
 
     with temporary_server() as server:

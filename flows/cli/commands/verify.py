@@ -23,6 +23,7 @@ def verify_store(
     from indexscope.flows.engine.narrate import progress
     from indexscope.flows.tables import size_text
     from indexscope.storage.store.keys import StepKey
+    from indexscope.storage.store.packs import FOLDER as PACKS
     from indexscope.storage.upkeep.verify import Finding, verify
 
     opened = existing_store(store)
@@ -39,6 +40,9 @@ def verify_store(
     damaged = {(StepKey(found["kind"], found["digest"], {}), found["unit"]) for found in findings if found["unit"]}
     for key, unit in damaged if discard else ():
         opened.discard(key, unit)
+    for found in findings if discard else ():
+        if str(found["file"]).startswith(f"{PACKS}/"):
+            opened.folder.remove("{kind}/{digest}/{file}".format(**found))
     if as_json:
         print(json.dumps({**asdict(summary), "findings": findings}, ensure_ascii=False))
     else:

@@ -27,8 +27,9 @@ from indexscope.flows.engine.units import ModelsFailed, pool
 from indexscope.storage.inputs.samples import Sample
 from indexscope.storage.store.store import Store
 from indexscope.tasks.common.declared import Job, Made
-from tests.flows.conftest import run_command
+from tests.flows.conftest import blank_figures, run_command
 from tests.flows.engine.fakes import BASE, GIVEN, nothing, step
+from tests.s3 import Faults, credentials
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'indexscope[ray]')")
 pytest.importorskip("prefect_ray", reason="prefect-ray is not installed (pip install 'indexscope[ray]')")
@@ -42,10 +43,15 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[Cluster]:
-    """Three nodes of one core on this machine, and one connection, so that worker processes serve all tests."""
+def nodes(endpoint: tuple[str, Faults]) -> Iterator[Cluster]:
+    """Three nodes of one core on this machine, and one connection, so that worker processes serve all tests.
+
+    Credentials of a bucket are in the environment of the nodes, as docs/clusters.md has it.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        for name, value in credentials(endpoint[0]).items():
+            patch.setenv(name, value)
         made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         try:
             for _ in range(2):
@@ -173,6 +179,30 @@ def test_a_study_has_the_bytes_that_threads_give_and_each_worker_loads_a_model_o
     assert len(tables("ray")) > 8 and tables("ray") == tables("threads")
 
 
+#: Steps whose numbers are times or are made from them, and the page, which shows where everything is.
+TIMED = ("profiles/", "analyses/efficiency/", "analyses/recommendations/", "reports/")
+
+
+def test_a_study_on_a_cluster_with_its_store_in_a_bucket_has_the_tables_of_threads_on_a_disk(
+    nodes: Cluster, folder: Path, bucket: str
+) -> None:
+    few = ("candidates=[]", "closeup.samples=2", "closeup.rerun_samples=1", "extract.profile_repeats=1")
+    places = {"runner.kind=threads": str(folder / "here"), "runner={kind: ray, address: auto, workers: 2}": bucket}
+    found: list[dict[str, bytes]] = []
+    for runner, store in places.items():
+        settings = (runner, f"store={store}", f"report={store}/pages", *few)
+        with blank_figures():
+            ran = run_command("study", folder / "study.yaml", *(word for one in settings for word in ("--set", one)))
+        assert ran.code == 0, ran.err
+        inside = Store(store).folder
+        names = [name for name in inside.sizes() if name.endswith(".parquet") and not name.startswith(TIMED)]
+        found.append({name: inside.read(name) for name in names})
+    on_disk, in_bucket = found
+    assert len(on_disk) > 30 and {name.partition("/")[0] for name in on_disk} >= {"features", "closeups", "analyses"}
+    assert in_bucket == on_disk
+    assert not list(folder.rglob("*.tmp")) and b"planted-" not in b"".join(in_bucket.values())
+
+
 def test_errors_come_home_as_the_lines_that_threads_tell(
     nodes: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -256,7 +286,7 @@ import time
 from indexscope.flows import prefect_setup
 from indexscope.flows.engine.settings import Cluster, Spread
 from indexscope.flows.engine.units import pool, started
-with started(pool(Spread(kind="ray", workers=3, cluster=Cluster(address="auto")))):
+with started(pool(Spread(kind="ray", workers=1, cluster=Cluster(address="auto")))):
     print("ready", flush=True)
     time.sleep(300)
 """

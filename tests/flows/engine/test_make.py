@@ -16,6 +16,7 @@ from indexscope.flows.engine.contents import Contents
 from indexscope.flows.engine.make import Engine
 from indexscope.flows.engine.settings import Spread
 from indexscope.flows.engine.units import ModelsFailed, UnitsFailed
+from indexscope.storage.store import packs
 from indexscope.storage.store.store import StepKey, Store, UnitRecord
 from indexscope.tasks.common.declared import Job, Made, Reads, Step
 from tests.flows.engine.fakes import House, house, step
@@ -272,3 +273,15 @@ def test_every_step_says_why_it_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert node is not None
     fake.engine.store.discard(node.key, node.units[1])
     assert why(fake, "extract", "base") == "1 of 2 missing"
+
+
+def test_a_run_packs_what_it_completes_and_packs_hide_no_harm_from_the_next(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(packs, "LEAST", 2)
+    for place, harm in enumerate(HARMS):
+        store = tmp_path / str(place)
+        test_what_is_torn_or_lost_is_made_anew_alone_and_nothing_that_reads_it(monkeypatch, store, harm)
+        assert len(list(store.rglob("_packs/shard-00xxx.json.gz"))) == 2, "one of each model's extraction"
+    met = ("extract", "base", 1), ["extract base shard-00001"]
+    test_what_is_damaged_is_discarded_and_made_anew_and_the_reader_tries_again(monkeypatch, tmp_path / "met", *met)

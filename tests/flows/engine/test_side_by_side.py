@@ -107,7 +107,7 @@ def test_the_unit_that_kills_its_worker_is_found_and_what_ran_beside_it_is_not_b
         """The worker of one unit dies each time, and with it whatever is in flight."""
 
         def _land(self) -> bool:
-            in_flight = [one.jobs[number].title for one, number in self._flying.values()]
+            in_flight = [one.job(number).title for one, number in self._flying.values()]
             dies = "closeup base" in in_flight
             monkeypatch.setattr(side_by_side, "result_of", died if dies else result_of)
             return super()._land()

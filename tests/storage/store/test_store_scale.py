@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from benchmarks import store_scale
+from indexscope.storage.store import packs
 from indexscope.storage.store.store import Store
 
 SHARDS, ROWS = 200, 120
@@ -49,3 +50,28 @@ def test_one_lost_and_one_cut_shard_among_many_are_seen(simulated: Store) -> Non
     finally:
         lost.write_bytes(kept[0])
         cut.write_bytes(kept[1])
+
+
+def test_a_study_of_many_shards_is_planned_alike_from_markers_and_from_packs(
+    simulated: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("ls", "plan", "study")
+    monkeypatch.setattr(packs, "LEAST", 100)
+    before = [store_scale.answer(question, simulated) for question in asked]
+    assert store_scale.answer("compact", simulated) == 1
+    try:
+        assert [store_scale.answer(question, simulated) for question in asked] == before
+    finally:
+        for file in Path(simulated.location(store_scale.KEY), packs.FOLDER).iterdir():
+            file.unlink()
+    told = store_scale.study(simulated, SHARDS)
+    assert ("extract simulated", SHARDS, SHARDS, "") in told
+    assert next(line for line in told if line[1] == SHARDS)[0].endswith("simulated")
+
+
+def test_tables_that_are_links_are_stored_as_others_are(tmp_path: Path) -> None:
+    linked, copied = Store(tmp_path / "linked"), Store(tmp_path / "copied")
+    sizes = [store_scale.simulate(store, 12, ROWS, linked=store is linked) for store in (linked, copied)]
+    assert sizes[0] == sizes[1]
+    assert store_scale.answer("ls", linked) == store_scale.answer("ls", copied) == [(12, 12, 12 * ROWS, "complete")]
+    assert store_scale.answer("polars", linked) == store_scale.answer("polars", copied)
