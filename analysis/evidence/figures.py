@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from indexscope.analysis.evidence.tables import CELLS
 from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.plots.beside import bar_beside
 from indexscope.analysis.plots.drawing import note
@@ -20,6 +21,7 @@ from indexscope.analysis.plots.style import GRID, INK, colours, legend_above, lo
 
 #: What a row of maps shows, from above; all are shares.
 SELECTED, EXACT, DENSE = "evidence_selected", "answer_exact", "dense_answer_exact"
+_ROWS = (SELECTED, EXACT)
 #: Numbers are written into cells where there are at most so many columns of them.
 _WRITTEN = 9
 
@@ -57,15 +59,12 @@ def evidence_maps(cells: Mapping[str, pl.DataFrame], models: Sequence[str]) -> F
     """
     labels = short_labels(list(models), 22)
     shown = [name for name in models if name in cells]
-    rows = [
-        [_Map(labels[name], SELECTED, by_depth(cells[name], SELECTED)) for name in shown],
-        [_Map(labels[name], EXACT, by_depth(cells[name], EXACT)) for name in shown],
-    ]
+    rows = [[_Map(labels[name], metric, by_depth(cells[name], metric)) for name in shown] for metric in _ROWS]
     dense = next((name for name in shown if by_depth(cells[name], DENSE).height), None)
     if dense is not None:
+        rows[0].insert(0, _Map("", SELECTED, CELLS.empty()))
         rows[1].insert(0, _Map(f"{labels[dense]}, every key", DENSE, by_depth(cells[dense], DENSE)))
-    rows = [kept for row in rows if (kept := [one for one in row if one.rows.height])]
-    return _maps(rows) if rows else None
+    return _maps(rows)
 
 
 @styled
@@ -73,12 +72,7 @@ def kind_maps(cells: pl.DataFrame) -> Figure | None:
     """The same maps of one model, a column for each kind of question; None where the data tell no kinds apart."""
     own = cells.filter(pl.col("kind").is_not_null() & pl.col("length").is_not_null() & pl.col("depth").is_not_null())
     kinds = own["kind"].unique(maintain_order=True).to_list()
-    rows = [
-        [_Map(kind.replace("_", " "), metric, part) for kind in kinds if (part := _of(own, metric, kind)).height]
-        for metric in (SELECTED, EXACT)
-    ]
-    rows = [row for row in rows if row]
-    return _maps(rows) if rows else None
+    return _maps([[_Map(kind.replace("_", " "), metric, _of(own, metric, kind)) for kind in kinds] for metric in _ROWS])
 
 
 def _of(cells: pl.DataFrame, metric: str, kind: str) -> pl.DataFrame:
@@ -86,19 +80,27 @@ def _of(cells: pl.DataFrame, metric: str, kind: str) -> pl.DataFrame:
     return cells.filter(of).sort("length", "depth")
 
 
-def _maps(rows: Sequence[Sequence[_Map]]) -> Figure:
-    most = max(map(len, rows))
+def _maps(rows: Sequence[Sequence[_Map]]) -> Figure | None:
+    """Rows of maps of equal length, whose columns belong together; a map without rows is left out."""
+    rows = [row for row in rows if any(one.rows.height for one in row)]
+    if not rows:
+        return None
+    most = len(rows[0])
     every = pl.concat([one.rows.select("length", "depth") for row in rows for one in row])
     lengths, depths = sorted(every["length"].unique()), sorted(every["depth"].unique())
     figure = new_figure(0.6 + 2.5 * len(rows))
     grid = figure.subplots(len(rows), most, squeeze=False)
     for line, row in zip(grid, rows, strict=True):
-        pictures = [_map(axes, one, lengths, depths, most) for axes, one in zip(line, row, strict=False)]
-        for axes in line[len(row) :]:
-            axes.remove()
-        line[0].set_ylabel("evidence begins at")
-        last = line[len(row) - 1]
-        bar_beside(last, pictures[-1], label=f"{label(EXACT if row[0].metric == DENSE else row[0].metric)} (share)")
+        drawn = [
+            (axes, _map(axes, one, lengths, depths, most))
+            for axes, one in zip(line, row, strict=True)
+            if one.rows.height
+        ]
+        for axes, one in zip(line, row, strict=True):
+            if one.rows.is_empty():
+                axes.remove()
+        drawn[0][0].set_ylabel("evidence begins at")
+        bar_beside(*drawn[-1], label=f"{label(row[-1].metric)} (share)")
     return figure
 
 

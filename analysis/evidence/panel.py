@@ -134,7 +134,10 @@ def draw(frames: Frames) -> list[Drawn]:
 
 def across(report: ReportInput) -> list[Drawn]:
     """Depth by length of all models."""
-    figure = evidence_maps(report.frames("evidence", "evidence_cells"), overlaid(report))
+    cells = report.frames("evidence", "evidence_cells")
+    if not cells:
+        return []
+    figure = evidence_maps(cells, overlaid(report))
     caption = (
         "Above, the share of the evidence's tokens that the answers' queries select; below, the share of answers of "
         "which every token is the likeliest, each model with its own selection. By the length of the samples and by "

@@ -108,7 +108,7 @@ NEEDED = table_of(
     "length, share",
     "length share",
     of(pl.Int32, "tokens", length="Length of the samples; null for all."),
-    of(pl.Float64, share="Share of samples and layers."),
+    of(pl.Float64, "share", share="Share of samples and layers."),
     of(pl.Float64, "keys", keys="Keys k that would have kept all evidence in that share of them."),
     interval("keys", whose="the"),
     SAMPLES,
