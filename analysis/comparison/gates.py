@@ -47,7 +47,8 @@ GATES = table_of(
     ordered=False,
 )
 GRAMMAR = (
-    "<metric>[.difference|.value|.ratio] <, <=, > or >= <number>[%] [on lower|on upper] [per layer|at layer <number>]"
+    "<metric>[.difference|.value|.ratio] <, <=, > or >= <number>[%] [on lower|on upper] "
+    "[per layer|at layer <number>|at length <tokens>]"
 )
 _RULE = re.compile(
     r"""\s*(?P<metric>[A-Za-z_][A-Za-z0-9_]*)
@@ -91,6 +92,7 @@ class Rule:
         threshold: The number; 2 % is 0.02.
         bound: "" for the estimate, else the lower or upper confidence bound.
         place: "all" for the number over all layers, "each" for every layer's own, or the index of one layer.
+        length: Length of the samples that it is about, in tokens; None for all.
     """
 
     text: str
@@ -100,6 +102,7 @@ class Rule:
     threshold: float
     bound: Bound
     place: Place = "all"
+    length: int | None = None
 
     @property
     def rows(self) -> pl.Expr:
@@ -116,15 +119,15 @@ class Rule:
 
 
 def parse_rule(text: str, bare: Quantity = "difference") -> Rule:
-    """Parse ``<metric>[.difference|.value|.ratio] <op> <number>[%] [on lower|on upper] [per layer|at layer <number>]``.
+    """Parse a rule as GRAMMAR has it.
 
     Args:
         text: The rule. ``recall`` is short for selection_recall, and so on (see ALIASES).
         bare: What a metric without a quantity means: its difference for ``diff --fail-on``.
 
     Raises:
-        IndexscopeError: The rule does not parse, names no metric, asks for the bound of a ratio, or for layers of a
-            metric that has none.
+        IndexscopeError: The rule does not parse, names no metric, asks for the bound of a ratio, for layers or lengths
+            of a metric that has none, or for a length where only whole studies are compared.
 
     >>> rule = parse_rule("recall < -1% per layer")
     >>> rule.metric, rule.quantity, rule.operator, rule.threshold, rule.place
@@ -141,15 +144,19 @@ def parse_rule(text: str, bare: Quantity = "difference") -> Rule:
     quantity = found["quantity"] or bare
     if quantity not in ("difference", "value", "ratio"):
         raise IndexscopeError(where, f"there is no .{quantity} of a metric", "use .difference, .value or .ratio")
-    bound, place = _tail(found["tail"].split(), where)
+    bound, place, length = _tail(found["tail"].split(), where)
     if quantity == "ratio" and bound:
         raise IndexscopeError(where, "a ratio has no confidence interval", "use .difference, or leave the bound out")
     if place != "all" and not REGISTRY[metric].per_layer:
         raise IndexscopeError(where, f"{metric} is not measured by layer", "leave the layer out")
+    if length is not None and not REGISTRY[metric].per_length:
+        raise IndexscopeError(where, f"{metric} is not measured by length of samples", "leave the length out")
+    if length is not None and bare == "difference":
+        raise IndexscopeError(where, "asks for one length, which reports do not hold", "make it a gate of the study")
     threshold = float(found["number"]) / (100 if found["percent"] else 1)
     if not math.isfinite(threshold):
         raise IndexscopeError(where, f"{found['number']} is out of range", "use a finite number")
-    return Rule(text.strip(), metric, cast(Quantity, quantity), found["op"], threshold, bound, place)
+    return Rule(text.strip(), metric, cast(Quantity, quantity), found["op"], threshold, bound, place, length)
 
 
 def known_metric(name: str, aliases: Mapping[str, str] | None = None) -> str:
@@ -170,25 +177,29 @@ def known_metric(name: str, aliases: Mapping[str, str] | None = None) -> str:
     return metric
 
 
-def _tail(words: list[str], where: str) -> tuple[Bound, Place]:
-    """What follows the number: a bound and a place, each at most once, in either order."""
-    bound, place = "", cast(Place, "all")
+def _tail(words: list[str], where: str) -> tuple[Bound, Place, int | None]:
+    """What follows the number: a bound and a place or a length, each at most once, in either order."""
+    bound, place, length = "", cast(Place, "all"), None
     while words:
         if words[0] == "on" and len(words) > 1 and not bound:
             bound = words[1]
             if bound not in ("lower", "upper"):
                 raise IndexscopeError(where, f"there is no '{bound}' bound", "write 'on lower' or 'on upper'")
             words = words[2:]
-        elif words[:2] == ["per", "layer"] and place == "all":
+        elif words[:2] == ["at", "length"] and len(words) > 2 and place == "all" and length is None:
+            if not words[2].isdecimal() or not 0 < int(words[2]) < 1 << 31:
+                raise IndexscopeError(where, f"there is no length '{words[2]}'", "give it in tokens, such as 8192")
+            length, words = int(words[2]), words[3:]
+        elif words[:2] == ["per", "layer"] and place == "all" and length is None:
             place, words = "each", words[2:]
-        elif words[:2] == ["at", "layer"] and len(words) > 2 and place == "all":
+        elif words[:2] == ["at", "layer"] and len(words) > 2 and place == "all" and length is None:
             # A layer's index is stored in 16 bits.
             if not words[2].isdecimal() or int(words[2]) >= 1 << 15:
                 raise IndexscopeError(where, f"there is no layer '{words[2]}'", "give its index, from 0")
             place, words = int(words[2]), words[3:]
         else:
             raise IndexscopeError(where, "is not a rule", f"write {GRAMMAR}, for example 'nll.difference <= 0.05'")
-    return cast(Bound, bound), place
+    return cast(Bound, bound), place, length
 
 
 def parse_gate(text: str) -> Rule:
@@ -215,6 +226,8 @@ def evaluate(
     missing: Sequence[str] = (),
     leaking: Collection[str] = (),
     dumps: Sequence[str] = (),
+    lengths: pl.DataFrame | None = None,
+    length_differences: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Hold every rule against every candidate.
 
@@ -232,6 +245,9 @@ def evaluate(
         leaking: Names of models that leak (`indexscope.analysis.leaks`).
         dumps: Candidates that are selections from elsewhere. Rules about what is known of such alone are held against
             them, all other rules against the models that were run.
+        lengths: Values by length of samples, of all models: model, metric, length, value, ci_low, ci_high.
+        length_differences: Candidates beside the baseline by length: candidate and metric, length, baseline, value,
+            difference, ci_low, ci_high.
 
     Returns:
         name, rule, candidate, value, passed, layer (the one that the value is of; null over all), reason (one line).
@@ -251,7 +267,8 @@ def evaluate(
             if candidate in missing:
                 value, passed, layer, reason = None, False, None, f"no result: {candidate} is missing"
             else:
-                value, passed, layer, reason = _judged(rule, _values(rule, candidate, comparisons, metrics))
+                frames = (comparisons, metrics) if rule.length is None else (length_differences, lengths)
+                value, passed, layer, reason = _judged(rule, _values(rule, candidate, *frames))
                 if leak := _leak(rule, candidate, metrics, leaking):
                     passed, reason = False, leak
             label = f"{name} ({candidate})" if len(held) + len(missing) > 1 else name
@@ -273,11 +290,15 @@ def _leak(rule: Rule, candidate: str | None, metrics: pl.DataFrame, leaking: Col
 Values = list[tuple[int | None, float | None]]
 
 
-def _values(rule: Rule, candidate: str | None, comparisons: pl.DataFrame, metrics: pl.DataFrame) -> Values:
+def _values(
+    rule: Rule, candidate: str | None, comparisons: pl.DataFrame | None, metrics: pl.DataFrame | None
+) -> Values:
     """What the rule is about, by layer; layer None over all."""
     frame, key = (metrics, "model") if rule.quantity == "value" else (comparisons, "candidate")
-    if frame.is_empty() or candidate is None:
+    if frame is None or frame.is_empty() or candidate is None:
         return []
+    if rule.length is not None:
+        frame = frame.filter(pl.col("length") == rule.length).with_columns(layer=pl.lit(None, pl.Int16))
     rows = frame.filter((pl.col(key) == candidate) & rule.rows).sort("layer", nulls_last=False)
     if rule.quantity == "ratio":
         pairs = rows.select("layer", "value", "baseline").iter_rows()
@@ -291,6 +312,7 @@ def _judged(rule: Rule, values: Values) -> tuple[float | None, bool, int | None,
     wanted = f"{rule.operator} {rule.threshold:.6g}"
     what = f"{rule.quantity} of {rule.metric}" + (f", {rule.bound} bound," if rule.bound else "")
     place = f" in layer {rule.place}" if isinstance(rule.place, int) else ""
+    place += f" at length {rule.length}" if rule.length is not None else ""
     if not values:
         return None, False, None, f"there is no {what.rstrip(',')}{place}"
     unknown = [layer for layer, value in values if value is None or math.isnan(value)]

@@ -22,7 +22,7 @@ from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.features.buckets import BucketSums, bucket_count, bucket_of
 from indexscope.analysis.features.cache import KeyCaches
 from indexscope.analysis.features.columns import PER_TOKEN, SAMPLES
-from indexscope.analysis.features.intake import Beside, Finite, TokenSequence, called, check_samples, evenly
+from indexscope.analysis.features.intake import Beside, Finite, TokenSequence, Watch, called, check_samples, evenly
 from indexscope.analysis.features.layer import LayerFeatures
 from indexscope.analysis.features.metrics.quality import next_token_quality
 from indexscope.analysis.features.sampling import measured_parts
@@ -51,6 +51,7 @@ def extract_samples(
     workers: int = 1,
     beside: Callable[[TokenSequence], Beside | None] = lambda sample: None,
     dense: Container[int] | None = None,
+    watching: Callable[[Sequence[TokenSequence]], Watch | None] = lambda batch: None,
 ) -> dict[str, pl.DataFrame]:
     """Run the model over samples and return its feature tables.
 
@@ -70,10 +71,11 @@ def extract_samples(
             indexer heads.
         dense: Indices of the samples that have a dense reference; by default as many of these as the settings say,
             spread evenly.
+        watching: Gives what else looks at a batch and at its dense reference, anew where it has to run again.
 
     Returns:
         Tables samples, attention, heads, positions and tokens; with an indexer also indexer, recalls, scores
-        and selections; and those of all that looked at samples beside it.
+        and selections; and those of all that looked at samples beside it, and of what watched batches.
         Values are per sample, so that shards add up to the same tables however samples are cut into them. dense_nll is
         null where a sample or the source has no dense reference.
 
@@ -89,7 +91,9 @@ def extract_samples(
         dense = {samples[place].index for place in evenly(len(samples), settings.dense_samples(len(samples)))}
     parts = attempt.gathered(
         batches(samples, settings.batch),
-        lambda batch, chunk: _extract_batch(source, batch, settings, chunk, alarm, dense, _also(batch, beside)),
+        lambda batch, chunk: _extract_batch(
+            source, batch, settings, chunk, alarm, dense, _also(batch, beside), watching(batch)
+        ),
     )
     return {name: pl.concat(frames) for name, frames in parts.items()}
 
@@ -114,6 +118,7 @@ def _extract_batch(
     alarm: Alarm,
     referred: Container[int],
     also: Beside | None,
+    watch: Watch | None,
 ) -> dict[str, pl.DataFrame]:
     device = source.device
     input_ids = torch.tensor([list(sample.input_ids) for sample in batch], dtype=torch.int64, device=device)
@@ -129,6 +134,8 @@ def _extract_batch(
         alarm.look(chunk)
         if also is not None:
             also.observe(chunk)
+        if watch is not None:
+            watch.observe(chunk)
         chunk = caches.followed(chunk)
         layer = layers.get(chunk.layer)
         if layer is None:
@@ -150,6 +157,14 @@ def _extract_batch(
         for start, logits in chunks:
             if also is not None:
                 also.predicted(start, logits)
+            if watch is not None:
+                watch.predicted(start, logits)
+            yield start, logits
+
+    def referring(chunks: Iterable[tuple[int, torch.Tensor]]) -> Iterator[tuple[int, torch.Tensor]]:
+        for start, logits in chunks:
+            if watch is not None:
+                watch.dense(start, logits, rows)
             yield start, logits
 
     def predicted(chunks: Iterable[tuple[int, torch.Tensor]], of: torch.Tensor) -> BucketSums:
@@ -172,7 +187,7 @@ def _extract_batch(
     dense_nll = np.full((len(batch), bucket_count(length)), np.nan)
     with suppress(NotImplementedError):
         if reference is not None:
-            dense_nll[rows] = predicted(reference, input_ids[rows]).means()["nll"]
+            dense_nll[rows] = predicted(referring(reference), input_ids[rows]).means()["nll"]
     tables = {
         "samples": pl.DataFrame(
             {"sample": index, "name": [sample.name for sample in batch], "tokens": [length] * len(batch)},
@@ -192,7 +207,7 @@ def _extract_batch(
         tables["selections"] = selections
     for name, table in tables.items():
         _refuse_infinite(name, table)
-    return tables if also is None else tables | also.tables()
+    return tables | ({} if also is None else also.tables()) | ({} if watch is None else watch.tables())
 
 
 def _tokens_table(index: list[int], quality: BucketSums, dense_nll: NDArray[np.float64]) -> pl.DataFrame:

@@ -40,6 +40,26 @@ class Beside(Protocol):
         ...
 
 
+class Watch(Protocol):
+    """What looks at a batch in its run and in that of its dense reference."""
+
+    def observe(self, chunk: AttentionChunk) -> None:
+        """Take what one layer sees of one chunk."""
+        ...
+
+    def predicted(self, start: int, logits: torch.Tensor) -> None:
+        """Take the logits of one chunk from query start on, [batch, queries, vocabulary]."""
+        ...
+
+    def dense(self, start: int, logits: torch.Tensor, rows: Sequence[int]) -> None:
+        """Take those of some rows of the batch, with every key selected."""
+        ...
+
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """What it saw, by tables of its own names: always all of them, empty ones included."""
+        ...
+
+
 def called(batch: Sequence[TokenSequence]) -> str:
     """What messages call a batch: its first sample, and how many more there are."""
     more = f" and {len(batch) - 1} more" if len(batch) > 1 else ""

@@ -103,6 +103,7 @@ class Metric:
         formula: The definition in the words of the glossary.
         rule: How it is computed from the feature tables.
         per_layer: Whether there is a value for each layer beside the overall one.
+        per_length: Whether there is one for each length of samples, which a gate may ask for.
         source: Paper or report that it comes from, or "".
         range: Values that it can take, e.g. "0 to ln n_t", "≥ 0"; a share is from 0 to 1 where nothing else is said.
         misleads: One or two sentences on what can make it mislead.
@@ -134,6 +135,7 @@ class Metric:
     repeats: tuple[str, ...] = ()
     margin_of: str = ""
     least_margin: float | None = None
+    per_length: bool = False
 
     def __post_init__(self) -> None:
         """Fill in what follows from the rest."""

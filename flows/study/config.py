@@ -155,7 +155,8 @@ class Gate(Frozen):
     """A condition on the comparison that a study must meet."""
 
     rule: Text = Field(
-        description="<metric>[.difference|.value|.ratio] <op> <number>[%] [on lower|on upper] [per layer|at layer N], "
+        description="<metric>[.difference|.value|.ratio] <op> <number>[%] [on lower|on upper] [per layer|at layer N|"
+        "at length N], "
         "e.g. nll.difference <= 0.05 on upper."
     )
     name: Name = Field("", validate_default=False, description="What the report calls it; by default the rule.")

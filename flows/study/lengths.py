@@ -15,7 +15,7 @@ from indexscope.analysis.report.effect import (
     share_in_effect,
 )
 from indexscope.storage.inputs.checkpoints import CheckpointInfo
-from indexscope.storage.inputs.dataset_settings import DatasetSettings
+from indexscope.storage.inputs.dataset_settings import NEEDLE, DatasetSettings
 from indexscope.storage.inputs.samples import Sample
 
 #: Samples that length does not cost a study: with fewer, no interval would say much.
@@ -47,6 +47,9 @@ def cut(settings: DatasetSettings, models: Mapping[str, CheckpointInfo], load: L
     """
     if settings.max_length != "auto":
         return Cut(settings, load(settings))
+    if settings.source == NEEDLE:
+        exact = settings.model_copy(update={"max_length": settings.length})
+        return Cut(exact, load(exact))
     selecting = {name: info.selects_all_of for name, info in models.items() if info.selects_all_of is not None}
     most = max(selecting, key=lambda name: selecting[name], default=None)
     wanted = settings.length if most is None else max(settings.length, length_for(selecting[most]))
@@ -73,6 +76,16 @@ def cut(settings: DatasetSettings, models: Mapping[str, CheckpointInfo], load: L
             f"only {len(samples)} samples"
         )
     return Cut(chosen, found, (f"{note}; set it to choose another",))
+
+
+def answer_warnings(samples: Sequence[Sample], length: int) -> tuple[str, ...]:
+    """What is said of answers that the longest length cuts off; such samples count as those without an answer."""
+    cut_off = [sample for sample in samples if sample.cut_off]
+    if not cut_off:
+        return ()
+    marked = sum(sample.evidence is not None for sample in samples) + len(cut_off)
+    told = f"{len(cut_off)} of {marked} answers end beyond dataset.max_length ({length:,} tokens), first that of"
+    return (f"warning: {told} {cut_off[0].name}; nothing is said of them. Set dataset.max_length to more",)
 
 
 def effect_warnings(models: Mapping[str, CheckpointInfo], samples: Sequence[Sample]) -> tuple[str, ...]:

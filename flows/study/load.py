@@ -176,13 +176,15 @@ def _located(study: Study, folder: Path, title: str) -> Study:
         for model, key in zip(study.models, keys, strict=True)
     ]
     source = place.source(study.dataset.source, "dataset.source", problems, "file, folder or hub name")
+    hay = place.source(study.dataset.needle.haystack, "dataset.needle.haystack", problems, "file or folder of text")
+    needle = study.dataset.needle.model_copy(update={"haystack": hay})
     if problems:
         raise StudyError(problems)
     return study.model_copy(
         update={
             "baseline": models[0],
             "candidates": tuple(models[1:]),
-            "dataset": study.dataset.model_copy(update={"source": source}),
+            "dataset": study.dataset.model_copy(update={"source": source, "needle": needle}),
             "plugins": tuple(str(folder / os.path.expanduser(file)) for file in study.plugins),
             "store": place.target(study.store),
             "report": place.target(study.report),

@@ -15,12 +15,14 @@ from indexscope.flows.engine.settings import Spread, cluster, spread
 from indexscope.flows.study.config import ModelRef, Study
 from indexscope.flows.study.dumps import dumped
 from indexscope.flows.study.inputs import Inputs, ModelPlan
-from indexscope.flows.study.lengths import Cut, cut, effect_warnings
+from indexscope.flows.study.lengths import Cut, answer_warnings, cut, effect_warnings
 from indexscope.flows.study.models import planned
 from indexscope.flows.study.provenance import cover, settled
 from indexscope.plugins import read
 from indexscope.storage.inputs.checkpoints import CheckpointFolder, CheckpointInfo, find_tokenizer, resolve_device
+from indexscope.storage.inputs.dataset_settings import NEEDLE
 from indexscope.storage.inputs.datasets import dataset_fingerprint, load_samples, shard
+from indexscope.storage.inputs.evidence import evidence_fingerprint
 from indexscope.storage.inputs.samples import Sample
 from indexscope.storage.inputs.vocabulary import vocabulary_fingerprint
 from indexscope.storage.store.store import JSON
@@ -143,11 +145,12 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
         dataset_fingerprint(samples),
         words,
         plugins,
+        evidence=evidence_fingerprint(samples),
     )
     shards = tuple(shard(samples, study.shard_size))
     weak = effect_warnings({model.name: model.info for model in models}, samples)
     streams = _streams(study, models, shards)
-    notes = (*data.notes, *weak, *unmatched, *streams.values())
+    notes = (*data.notes, *weak, *answer_warnings(samples, study.dataset.length), *unmatched, *streams.values())
     tokens = None if words is None else str(folders[0])
     return Plan(
         study, given, shards, models, tokens, files, dumps=dumps, refresh=refresh, notes=notes, streams=tuple(streams)
@@ -239,7 +242,9 @@ def _check_lengths(study: Study, samples: Sequence[Sample], infos: Sequence[Chec
     for model, info in zip(study.measured, infos, strict=True):
         if info.max_positions is not None and length > info.max_positions:
             reason = f"was made for {info.max_positions} tokens, and sample {longest.name} has {length}"
-            raise IndexscopeError(model.name, reason, f"set dataset.max_length to {info.max_positions} or less")
+            needles = study.dataset.source == NEEDLE
+            where = "give dataset.needle.lengths of" if needles else "set dataset.max_length to"
+            raise IndexscopeError(model.name, reason, f"{where} {info.max_positions} or less")
 
 
 _ready: dict[tuple[Study, frozenset[str]], Plan] = {}

@@ -10,6 +10,8 @@ The order is defined, and reading stops as soon as there are enough samples:
    long document do not follow each other. The remainder of the packing goes on into the next window.
 4. Windows follow each other. Samples are the first `samples` sequences.
 
+Documents that mark an answer (`evidence`) are samples of their own, whatever is packed.
+
 So a dataset of up to one window is shuffled as a whole, a longer one window by window, and asking for more samples only
 ever adds to the ones before.
 """
@@ -26,8 +28,10 @@ from typing import TYPE_CHECKING, Literal
 from indexscope.errors import IndexscopeError
 from indexscope.foreign import reading
 from indexscope.storage.inputs.data_files import data_files
-from indexscope.storage.inputs.dataset_settings import DatasetSettings
+from indexscope.storage.inputs.dataset_settings import BUILTIN, NEEDLE, STDLIB, DatasetSettings
 from indexscope.storage.inputs.documents import Document, documents
+from indexscope.storage.inputs.evidence import in_tokens, predicted
+from indexscope.storage.inputs.needle.make import needle_documents
 from indexscope.storage.inputs.packing import Packer, Piece, TokenDocument, truncated
 from indexscope.storage.inputs.samples import Sample, dataset_fingerprint, shard
 from indexscope.storage.inputs.stdlib import Split, split_of, stdlib_documents
@@ -39,8 +43,6 @@ __all__ = ["DatasetSettings", "Sample", "dataset_fingerprint", "load_samples", "
 
 Part = Literal["all"] | Split
 
-BUILTIN = "builtin:"
-STDLIB = "builtin:python-stdlib"
 #: Characters or token ids of a window.
 WINDOW = 8 * 2**20
 #: Documents given to the tokenizer together.
@@ -67,7 +69,7 @@ def load_samples(
     # One integer object per id, however often it occurs: a sample then costs eight bytes a token.
     vocabulary = tuple(range(vocab_size))
     samples = [
-        Sample(index, piece.name, _known(piece, vocabulary, settings.source))
+        Sample(index, piece.name, _known(piece, vocabulary, settings.source), piece.evidence, piece.cut_off)
         for index, piece in enumerate(islice(pieces, settings.samples))
     ]
     if not samples:
@@ -77,6 +79,10 @@ def load_samples(
 
 
 def _pieces(settings: DatasetSettings, tokenizer: PreTrainedTokenizerBase | None, part: Part) -> Iterator[Piece]:
+    if settings.source == NEEDLE:
+        for made in needle_documents(settings.needle, _needed(tokenizer, settings), settings.seed, part == "train"):
+            yield from truncated(made, settings.length)
+        return
     separator = getattr(tokenizer, "eos_token_id", None)
     packer = Packer(settings.length, separator if isinstance(separator, int) else None)
     for number, window in enumerate(_windows(_documents(settings, part))):
@@ -95,7 +101,9 @@ def _documents(settings: DatasetSettings, part: Part) -> Iterator[Document]:
         found = stdlib_documents("train" if part == "train" else "held_out")
         return (Document(name, text) for name, text in found)
     if settings.source.startswith(BUILTIN):
-        raise IndexscopeError(settings.source, "is no built-in dataset", f"use {STDLIB} or a dataset of your own")
+        raise IndexscopeError(
+            settings.source, "is no built-in dataset", f"use {STDLIB}, {NEEDLE} or a dataset of your own"
+        )
     files = data_files(settings.source, settings.split)
     every = documents(sorted(files, key=lambda file: _draw(settings.seed, file.name)), settings.column)
     return (document for document in every if part in ("all", split_of(document.name)))
@@ -124,18 +132,37 @@ def _tokenized(
     for start in range(0, len(window), TOKENIZED_AT_ONCE):
         batch = window[start : start + TOKENIZED_AT_ONCE]
         texts = [document.content for document in batch if isinstance(document.content, str)]
-        if texts and tokenizer is None:
-            remedy = (
-                "save one beside the checkpoint, give a loader's model one by tokenizer, or set column to token ids"
-            )
-            raise IndexscopeError(settings.source, "is text, and the baseline has no tokenizer", remedy)
+        encode = _needed(tokenizer, settings) if texts else None
+        marked = any(document.marks is not None for document in batch if isinstance(document.content, str))
+        if marked and not getattr(encode, "is_fast", False):
+            reason = "marks evidence in characters, and this tokenizer does not tell where its tokens lie"
+            remedy = "use a tokenizer with a tokenizer.json, or give token ids with evidence_tokens"
+            raise IndexscopeError(settings.source, reason, remedy)
         with reading(settings.source, "use the tokenizer that belongs to the model", "cannot be cut into tokens"):
-            encoded = iter(tokenizer(texts, verbose=False)["input_ids"] if tokenizer and texts else [])
+            encoded = encode(texts, verbose=False, return_offsets_mapping=marked) if encode else {"input_ids": []}
+        ids = iter(encoded["input_ids"])
+        offsets = iter(encoded["offset_mapping"] if marked else [()] * len(texts))
         for document in batch:
             if isinstance(document.content, str):
-                yield TokenDocument(document.name, tuple(next(encoded)), settings.packing)
+                own = tuple(next(ids))
+                yield _marked(document, own, next(offsets), settings.packing)
             else:
-                yield TokenDocument(document.name, document.content, False)
+                evidence = None if document.marks is None else predicted(document.marks, document.name)
+                yield TokenDocument(document.name, document.content, False, evidence)
+
+
+def _marked(document: Document, ids: tuple[int, ...], offsets: Sequence[tuple[int, int]], joins: bool) -> TokenDocument:
+    """A text in tokens. One with an answer is never joined: it would be asked behind other texts."""
+    if document.marks is None:
+        return TokenDocument(document.name, ids, joins)
+    return TokenDocument(document.name, ids, False, in_tokens(document.marks, offsets, document.name))
+
+
+def _needed(tokenizer: PreTrainedTokenizerBase | None, settings: DatasetSettings) -> PreTrainedTokenizerBase:
+    if tokenizer is None:
+        remedy = "save one beside the checkpoint, give a loader's model one by tokenizer, or set column to token ids"
+        raise IndexscopeError(settings.source, "is text, and the baseline has no tokenizer", remedy)
+    return tokenizer
 
 
 def _known(piece: Piece, vocabulary: Sequence[int], source: str) -> tuple[int, ...]:

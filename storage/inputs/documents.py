@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from indexscope.errors import IndexscopeError
 from indexscope.foreign import reading
 from indexscope.storage.inputs.data_files import DataFile, Format
+from indexscope.storage.inputs.evidence import KIND, SPANS, Evidence, marks_in
 from indexscope.storage.inputs.samples import CUT_FROM
 
 PRETOKENIZED = "input_ids"
@@ -24,10 +26,11 @@ LONGEST_TEXT = 4 * 2**20
 
 @dataclass(frozen=True)
 class Document:
-    """One text, or one list of token ids, and the name that it is known by."""
+    """One text, or one list of token ids, the name that it is known by, and what it marks in its content."""
 
     name: str
     content: str | tuple[int, ...]
+    marks: Evidence | None = None
 
 
 def documents(files: Sequence[DataFile], column: str) -> Iterator[Document]:
@@ -59,8 +62,8 @@ def _jsonl(file: DataFile, column: str) -> Iterator[Document]:
                 raise IndexscopeError(where, "is not a JSON object", "write one JSON object a line")
             name = column_in(list(row), column, where)
             known = row.get(CUT_FROM)
-            for document in _document(row[name], name, where):
-                yield Document(known, document.content) if isinstance(known, str) and known else document
+            for document in _document(row, name, where):
+                yield replace(document, name=known) if isinstance(known, str) and known else document
 
 
 def _parquet(file: DataFile, column: str) -> Iterator[Document]:
@@ -68,9 +71,9 @@ def _parquet(file: DataFile, column: str) -> Iterator[Document]:
         table = pq.ParquetFile(opened)
         name = column_in(table.schema_arrow.names, column, file.name)
         row = 0
-        for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=[name]):
-            for value in batch.column(0).to_pylist():
-                yield from _document(value, name, f"{file.name}:{row}")
+        for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=[name, *_marking(table.schema_arrow, name)]):
+            for values in batch.to_pylist():
+                yield from _document(values, name, f"{file.name}:{row}")
                 row += 1
 
 
@@ -110,14 +113,25 @@ def column_in(names: Sequence[str], column: str, where: str) -> str:
     raise IndexscopeError(where, f"has no column {column!r}", f"set column to one of: {shown}")
 
 
-def _document(value: Any, column: str, where: str) -> Iterator[Document]:
+def _marking(schema: pa.Schema, column: str) -> list[str]:
+    """Columns that may mark evidence: of these names, and of a type that spans have."""
+    lists = [name for name in SPANS if name in schema.names and name != column and _is_list(schema.field(name).type)]
+    return [*lists, KIND] if lists and KIND in schema.names and column != KIND else lists
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _document(row: Mapping[str, Any], column: str, where: str) -> Iterator[Document]:
+    value = row[column]
     if value is None or value == "" or value == []:
         return
     if isinstance(value, str):
         # Lone surrogates can be written in JSON but are no text.
-        yield Document(where, value.encode("utf-8", "replace").decode())
+        yield Document(where, value.encode("utf-8", "replace").decode(), marks_in(row, value, where))
     elif isinstance(value, list) and all(type(token) is int for token in value):
-        yield Document(where, tuple(value))
+        yield Document(where, tuple(value), marks_in(row, value, where))
     else:
         reason = f"column {column!r} holds {_kind(value)}, neither text nor a list of token ids"
         raise IndexscopeError(where, reason, "choose another column")

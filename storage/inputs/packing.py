@@ -5,20 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from indexscope.storage.inputs.evidence import Evidence
+
 
 class TokenDocument(NamedTuple):
-    """The token ids of a document, and whether it may be joined with others."""
+    """The token ids of a document, whether it may be joined with others, and what it marks, in tokens."""
 
     name: str
     input_ids: tuple[int, ...]
     joins: bool
+    evidence: Evidence | None = None
 
 
 class Piece(NamedTuple):
-    """A sequence cut from documents, named for where it begins."""
+    """A sequence cut from documents, named for where it begins.
+
+    Attributes:
+        name: The name.
+        input_ids: Its token ids.
+        evidence: What it marks, in tokens.
+        cut_off: Whether its document marks an answer that does not end within it.
+    """
 
     name: str
     input_ids: tuple[int, ...]
+    evidence: Evidence | None = None
+    cut_off: bool = False
 
 
 class Packer:
@@ -66,6 +78,11 @@ class Packer:
 
 
 def truncated(document: TokenDocument, length: int) -> Iterator[Piece]:
-    """Cut a document off at a length; an empty one gives nothing."""
+    """Cut a document off at a length; an empty one gives nothing.
+
+    Evidence precedes its answer, so that what is left of a document marks all or nothing.
+    """
     if document.input_ids:
-        yield Piece(document.name, document.input_ids[:length])
+        marks = document.evidence
+        cut_off = marks is not None and marks.answer[1] > length
+        yield Piece(document.name, document.input_ids[:length], None if cut_off else marks, cut_off)

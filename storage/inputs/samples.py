@@ -8,6 +8,8 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from indexscope.storage.inputs.evidence import Evidence, as_marks
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -17,15 +19,19 @@ class Sample:
         index: Its place in the dataset, from 0.
         name: Where it comes from: the document's name, with "@n" where the sequence begins at its token n > 0.
         input_ids: Token ids.
+        evidence: Its answer and the evidence that this needs, in tokens; None where the data mark none.
+        cut_off: Whether the data mark an answer that the longest length cut off.
     """
 
     index: int
     name: str
     input_ids: tuple[int, ...]
+    evidence: Evidence | None = None
+    cut_off: bool = False
 
 
 def dataset_fingerprint(samples: Sequence[Sample]) -> str:
-    """Hash the token ids of all samples in order; names and origins are no part of it.
+    """Hash the token ids of all samples in order; names and origins are no part of it, nor is what the data mark.
 
     Returns:
         64 hexadecimal digits.
@@ -44,7 +50,9 @@ CUT_FROM = "cut_from"
 
 def as_rows(samples: Sequence[Sample]) -> bytes:
     """Samples as a JSONL file that a study or a fit can read (column input_ids), each with where it was cut from."""
-    rows = ({CUT_FROM: sample.name, "input_ids": list(sample.input_ids)} for sample in samples)
+    rows = (
+        {CUT_FROM: sample.name, "input_ids": list(sample.input_ids), **as_marks(sample.evidence)} for sample in samples
+    )
     return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 
 from indexscope.storage.store.store import JSON, Store
@@ -10,13 +11,14 @@ from indexscope.tasks.common.declared_version import version_of
 from indexscope.tasks.common.features import StoredFeatures
 
 
-def analysis(name: str, *reads: Reads, place: int) -> Step:
+def analysis(name: str, *reads: Reads, place: int, wanted: Callable[[Given], bool] = lambda given: True) -> Step:
     """The declaration of an analysis.
 
     Args:
         name: Folder of the question in `analysis`, and name of its settings.
         reads: The steps whose tables it gets; those of each model of the study come as a list of their own.
         place: Where it stands among the analyses.
+        wanted: Whether a study has it.
     """
 
     def settings(given: Given) -> dict[str, JSON]:
@@ -37,5 +39,6 @@ def analysis(name: str, *reads: Reads, place: int) -> Step:
         settings=settings,
         version=version_of(f"indexscope.analysis.{name}.run"),
         place=place,
+        wanted=wanted,
         declares=(f"indexscope.analysis.{name}.tables:RESULTS",),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -19,13 +19,20 @@ def settings(given: Given) -> dict[str, JSON]:
     return {"settings": given.comparison.model_dump(mode="json")}
 
 
-def comparing(name: str, place: int) -> Step:
+def comparing(
+    name: str,
+    place: int,
+    reads: Sequence[Reads] = (Reads("extract"), Reads("closeup")),
+    wanted: Callable[[Given], bool] = lambda given: True,
+) -> Step:
     """The declaration of a comparison of selections and predictions.
 
     Args:
         name: The step's name, and the folder of the question in `analysis`, whose `run.run` is called with the tables
             of each model, the baseline's name and the settings.
         place: Where it stands among the comparisons.
+        reads: The steps of each model whose tables it gets.
+        wanted: Whether a study has it.
     """
 
     def compute(job: Job, store: Store) -> Made:
@@ -36,16 +43,16 @@ def comparing(name: str, place: int) -> Step:
         run = import_module(f"indexscope.analysis.{name}.run").run
         return Made(run(stored, next(iter(stored)), job.given.comparison))
 
-    reads = (Reads("extract"), Reads("closeup"))
     return Step(
         name,
         "compare",
         name,
         compute,
-        reads,
+        tuple(reads),
         per="study",
         settings=settings,
         version=version_of(f"indexscope.analysis.{name}.run"),
         place=place,
+        wanted=wanted,
         declares=(f"indexscope.analysis.{name}.tables:COMPARED",),
     )

@@ -45,6 +45,7 @@ class Given:
         device: Type of the device.
         dataset: Fingerprint of the samples.
         vocabulary: What the token ids mean to a reader, by its hash; None without a tokenizer.
+        evidence: Fingerprint of the answers and the evidence that samples mark; "" where none does.
         plugins: The study's plug-ins.
         checkpoint: Fingerprint of the model, for what is made of a dump that of the baseline; "" for what is made
             without a model.
@@ -60,6 +61,7 @@ class Given:
     dataset: str
     vocabulary: str | None = None
     plugins: tuple[Plugin, ...] = ()
+    evidence: str = ""
     checkpoint: str = ""
     dumps: tuple[str, ...] = ()
 

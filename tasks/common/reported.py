@@ -79,7 +79,7 @@ def report_input(
         return pl.DataFrame() if key is None else store.read(key, name, [RESULT])
 
     compared = {step: store.read_unit(key, RESULT) for step, key in steps.get("", {}).items()}
-    pages, metrics, causality = [], [], []
+    pages, metrics, causality, lengths = [], [], [], []
     for model in cover.models:
         own = steps.get(model.name, {})
         analyses = read_analyses(store, {step: key for step, key in own.items() if key.kind.startswith(ANALYSES)})
@@ -88,6 +88,8 @@ def report_input(
                 name: frame.filter(pl.col(frame.columns[0]) == model.name) for name, frame in tables.items()
             }
         metrics.append(_named(combine(analyses)["metrics"], model.name))
+        if (cells := analyses.get("evidence", {}).get("evidence_cells")) is not None:
+            lengths.append(_named(_by_length(cells), model.name))
         if model.dump:  # of which nothing but its selections is known
             facts_of_dump = {"family": f"selections ({model.dump})"}
             pages.append(ModelPage(model.name, model.role, model.fingerprint, facts_of_dump, analyses, model.dump))
@@ -102,18 +104,27 @@ def report_input(
     comparisons = COMPARISONS.empty() if (found := table("compare", "comparisons")).is_empty() else found
     dumps = [model.name for model in cover.models if model.dump and model.role == "candidate"]
     audits = pl.concat(causality) if causality else pl.DataFrame(schema=CAUSALITY_SCHEMA)
+    by_length = pl.concat(lengths) if lengths else None
+    changed = compared.get("evidence_changes", {}).get("evidence_changes")
+    changed = None if changed is None else _by_length(changed)
+    bad, gone = leaking(audits), tuple(cover.missing)
     return ReportInput(
         study=cover.study,
         models=pages,
         metrics=all_metrics,
         comparisons=comparisons,
-        gates=evaluate(cover.gates, comparisons, all_metrics, tuple(cover.missing), leaking(audits), dumps),
+        gates=evaluate(cover.gates, comparisons, all_metrics, gone, bad, dumps, by_length, changed),
         causality=audits,
         provenance=cover.provenance,
         confidence=confidence,
         lengths=table("compare", "by_length"),
         missing=cover.missing,
     )
+
+
+def _by_length(cells: pl.DataFrame) -> pl.DataFrame:
+    """The rows of each length alone, of all kinds and depths."""
+    return cells.filter(pl.col("length").is_not_null() & pl.col("kind").is_null() & pl.col("depth").is_null())
 
 
 def _named(frame: pl.DataFrame, model: str) -> pl.DataFrame:

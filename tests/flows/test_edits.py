@@ -139,6 +139,8 @@ def test_a_study_compares_edits_with_the_model_that_they_are_of(folder: Path) ->
     best = pl.concat(t for name, t in tables["oracle"].items() if name.startswith("extract.indexer."))
     assert best["selection_recall"].sum() == pytest.approx(best["oracle_recall"].sum(), rel=1e-5)
     assert {node.step.name for node in plan.graph} >= set(STEPS) - {
+        "evidence",
+        "evidence_changes",
         "parity",
         "parity_rows",
         "plugins",

@@ -113,6 +113,11 @@ OTHER: dict[str, Any] = {
     "analyses.context_length.resamples": 40,
     "analyses.context_length.confidence": 0.9,
     "analyses.context_length.seed": 1,
+    "analyses.evidence.resamples": 40,
+    "analyses.evidence.confidence": 0.9,
+    "analyses.evidence.seed": 1,
+    "analyses.evidence.depth_bins": 5,
+    "analyses.evidence.missing": 0.4,
     "analyses.parity.tie_tolerance": 0.1,
     "analyses.prototypes.of_each": 1,
     "analyses.recommendations.max_recall_loss": 0.2,
@@ -138,26 +143,33 @@ OTHER: dict[str, Any] = {
 #: What only a cluster has.
 ON_A_CLUSTER = ("runner.address", "runner.cpus_per_worker", "runner.gpus_per_worker", "runner.patience")
 #: What has tests of its own below, since what counts is what lies there or what it comes to.
-BY_CONTENT = {"dataset.source", "dataset.column", "extract.device", "plugins"} | {
-    f"{model}.{key}"
-    for model in ("baseline", "candidates")
-    for key in (
-        "path",
-        "loader",
-        "root",
-        "weights",
-        "arguments",
-        "tokenizer",
-        "selections",
-        "format",
-        "layers",
-        "indexer",
-        "topk",
-        "edit",
-    )
-}
+NEEDLES = {f"dataset.needle.{key}" for key in ("kinds", "lengths", "depths", "per_cell", "haystack")}
+BY_CONTENT = (
+    {"dataset.source", "dataset.column", "extract.device", "plugins"}
+    | NEEDLES
+    | {
+        f"{model}.{key}"
+        for model in ("baseline", "candidates")
+        for key in (
+            "path",
+            "loader",
+            "root",
+            "weights",
+            "arguments",
+            "tokenizer",
+            "selections",
+            "format",
+            "layers",
+            "indexer",
+            "topk",
+            "edit",
+        )
+    }
+)
 #: Settings that are told as one.
 WHOLE = ("gates", "edit")
+#: So that the study has the steps of answers and evidence.
+MARKS = {"evidence_tokens": [[2, 4]], "answer": [20, 22]}
 DUMP = {"name": "dump", "selections": "dump", "format": "npz"}
 #: They leave the data of this test as it is: lists of ids are not packed, and one file has no splits.
 WITHOUT_EFFECT = {"dataset.packing", "dataset.split"}
@@ -217,6 +229,8 @@ def inputs(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, line in enumerate((folder / "data.jsonl").read_text().splitlines()):
         ids = np.array(json.loads(line)["input_ids"])
         np.savez(folder / "dump" / f"{number}.npz", input_ids=ids, selected=np.zeros((len(ids), 2, 8), np.int32))
+    rows = [json.loads(line) | MARKS for line in (folder / "data.jsonl").read_text().splitlines()]
+    (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     rewritten(folder, plugins=["own.py"], candidates=["models/light", DUMP])
     return folder
 
@@ -285,11 +299,11 @@ def test_where_data_lies_and_under_which_key_does_not_count_and_its_ids_do(
 ) -> None:
     rows = [json.loads(line)["input_ids"] for line in (folder / "data.jsonl").read_text().splitlines()]
     other = folder / "renamed.jsonl"
-    other.write_text("".join(json.dumps({"more": "x", "ids": row}) + "\n" for row in rows))
+    other.write_text("".join(json.dumps({"more": "x", "ids": row, **MARKS}) + "\n" for row in rows))
     data = {"source": "renamed.jsonl", "column": "ids", "max_length": 48, "samples": None}
     assert changed(before, addresses(rewritten(folder, dataset=data))) == {"report"}
     rows[-1][-1] ^= 1
-    other.write_text("".join(json.dumps({"ids": row}) + "\n" for row in rows))
+    other.write_text("".join(json.dumps({"ids": row, **MARKS}) + "\n" for row in rows))
     assert changed(before, addresses(load_study(folder / "study.yaml"))) == EVERY
 
 
@@ -319,7 +333,9 @@ def test_a_tokenizer_counts_by_the_ids_it_makes(folder: Path) -> None:
             fast.save_pretrained(folder / "models" / name)
 
     text = " ".join(["a b c", "b a c d"] * 40)
-    (folder / "text.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for _ in range(3)))
+    (folder / "text.jsonl").write_text(
+        "".join(json.dumps({"text": text, "evidence": [[0, 1]], "answer": [4, 5]}) + "\n" for _ in range(3))
+    )
     study = rewritten(folder, dataset={"source": "text.jsonl", "max_length": 48}, candidates=["models/light"])
     ids = {"?": 0, "a": 1, "b": 2, "c": 3, "d": 4}
     tokenizer(ids)
@@ -361,13 +377,16 @@ def test_the_code_that_makes_a_result_counts_by_its_version(
         "positional_bias",
         "efficiency",
         "context_length",
+        "evidence",
         "plugins",
     }
     side_by_side = {"selection_changes", "output_divergence", "compare", "report"}
+    after_features = of_features | side_by_side | {"prototypes", "recommendations", "transitions", "evidence_changes"}
     versions = {
-        "indexscope.analysis.features.extract.FEATURES_VERSION": of_features
-        | side_by_side
-        | {"prototypes", "recommendations", "transitions"},
+        "indexscope.analysis.features.extract.FEATURES_VERSION": after_features,
+        "indexscope.analysis.evidence.watch.VERSION": after_features,
+        "indexscope.analysis.evidence.run.VERSION": {"evidence", "evidence_changes", "compare", "report"},
+        "indexscope.analysis.evidence_changes.run.VERSION": {"evidence_changes", "report"},
         "indexscope.analysis.plugins.extract.PLUGIN_FEATURES_VERSION": {
             "plugin_features",
             "plugins",

@@ -18,11 +18,15 @@ from tests.report.fixtures import Kind, rendered, report
 TOP = ["schema_version", "study", "verdict", "warnings", "models", "definitions", "ranking", "metrics", "comparisons"]
 TOP += [
     "by_length",
+    "evidence_cells",
+    "answer_outcomes",
+    "evidence_keys",
     "parity_where",
     "parity_distances",
     "parity_samples",
     "output_divergence",
     "output_divergence_by",
+    "evidence_changes",
     "recommendations",
     "recommendation_options",
     "gates",

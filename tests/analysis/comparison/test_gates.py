@@ -189,6 +189,10 @@ def test_a_bare_metric_means_the_difference_to_the_command_line() -> None:
         ("recall < 1 at layer two", "there is no layer 'two'"),
         ("recall < 1 at layer 99999", "there is no layer '99999'"),
         ("nll < 1 per layer", "nll is not measured by layer"),
+        ("nll < 1 at length 512", "nll is not measured by length"),
+        ("evidence_selected < 1 at length 512", "asks for one length, which reports do not hold"),
+        ("evidence_selected < 1 at length 512 at layer 2", "is not a rule"),
+        ("evidence_selected < 1 at length 1k", "there is no length '1k'"),
     ],
 )
 def test_a_rule_that_does_not_parse_is_quoted_in_one_line(rule: str, part: str) -> None:
@@ -252,3 +256,44 @@ def test_against_a_baseline_that_leaks_a_value_is_judged_and_a_difference_is_not
     rows = evaluate([Gate(rule, rule) for rule in gates], void, metrics("base", "light"), leaking=["base"])
     assert rows["passed"].to_list() == [True, False]
     assert rows["reason"][1].startswith("leaks: the baseline failed the causality audit")
+
+
+def test_a_rule_at_a_length_is_held_against_samples_of_that_length() -> None:
+    lengths = pl.DataFrame(
+        {
+            "model": ["base", "base", "light", "light"],
+            "metric": ["evidence_selected"] * 4,
+            "length": [512, 8192] * 2,
+            "value": [1.0, 0.9, 1.0, 0.6],
+            "ci_low": [1.0, 0.8, 1.0, 0.5],
+            "ci_high": [1.0, 1.0, 1.0, 0.7],
+        }
+    )
+    changes = pl.DataFrame(
+        {
+            "candidate": ["light", "light"],
+            "metric": ["evidence_selected"] * 2,
+            "length": [512, 8192],
+            "baseline": [1.0, 0.9],
+            "value": [1.0, 0.6],
+            "difference": [0.0, -0.3],
+            "ci_low": [0.0, -0.4],
+            "ci_high": [0.0, -0.2],
+        }
+    )
+    rules = {
+        "evidence_selected >= 0.95 at length 512": (1.0, True),
+        "evidence_selected >= 0.95 at length 8192": (0.6, False),
+        "evidence_selected > 0.55 on lower at length 8192": (0.5, False),
+        "evidence_selected.difference >= -0.35 at length 8192": (-0.3, True),
+        "evidence_selected.ratio >= 0.7 at length 8192": (0.6 / 0.9, False),
+        "evidence_selected >= 0.95 at length 4096": (None, False),
+    }
+    gates = [Gate(rule, rule) for rule in rules]
+    found = evaluate(gates, comparisons("light"), metrics("base", "light"), lengths=lengths, length_differences=changes)
+    for row in found.iter_rows(named=True):
+        value, passed = rules[row["rule"]]
+        assert (row["value"], row["passed"]) == (value if value is None else pytest.approx(value), passed)
+    assert "at length 8192 is 0.6" in found["reason"][1]
+    bare = evaluate(gates[:1], comparisons("light"), metrics("base", "light"))
+    assert bare["passed"].to_list() == [False], "a study without answers"

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from indexscope.analysis.evidence.tables import COLLECTED
 from indexscope.analysis.metrics.document import document
 from indexscope.analysis.metrics.metric import Derived, Ratio
 from indexscope.analysis.metrics.registry import FAMILIES, REGISTRY
+from indexscope.columns import empty
 from tests.analysis import planted
 
 REQUIRED = [
@@ -102,7 +104,7 @@ def test_the_documentation_shows_ranges_and_what_can_mislead() -> None:
 
 
 def test_every_column_that_a_metric_reads_is_one_that_extraction_writes() -> None:
-    tables = planted.features()
+    tables = planted.features() | empty(COLLECTED)
     for metric in REGISTRY.values():
         if isinstance(metric.rule, Ratio):
             needed = {metric.rule.value, metric.rule.weight, metric.rule.minus, metric.rule.over} - {""}

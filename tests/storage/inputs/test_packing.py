@@ -48,12 +48,12 @@ def test_a_piece_is_named_for_where_it_begins(documents: list[list[int]], length
 
 def test_names_and_separators_of_a_known_case() -> None:
     assert pack([[1, 2, 3], [4], [5, 6]], 3, 9) == [
-        ("d0", (1, 2, 3)),
-        ("d0@3", (9, 4, 9)),
-        ("d2", (5, 6, 9)),
+        Piece("d0", (1, 2, 3)),
+        Piece("d0@3", (9, 4, 9)),
+        Piece("d2", (5, 6, 9)),
     ]
 
 
 def test_truncating_keeps_the_beginning() -> None:
-    assert list(truncated(TokenDocument("d", (1, 2, 3), False), 2)) == [("d", (1, 2))]
+    assert list(truncated(TokenDocument("d", (1, 2, 3), False), 2)) == [Piece("d", (1, 2))]
     assert list(truncated(TokenDocument("d", (), False), 2)) == []

@@ -1,0 +1,242 @@
+"""Whether the selection holds the evidence, and what becomes of the answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from indexscope.analysis.metrics.metric import Better, Computed, Family, Metric, Ratio
+
+_OF_LAYERS, _OF_ANSWERS = "evidence", "answers"
+
+
+def _evidence(
+    name: str,
+    label: str,
+    unit: str,
+    better: Better,
+    meaning: str,
+    formula: str,
+    misleads: str,
+    column: str,
+    over: str = "",
+    range: str = "",
+    of_attention: bool = False,
+    headline: bool = False,
+    at_equal_k: bool = False,
+) -> Metric:
+    """Of samples and layers, all of which count the same."""
+    rule = Ratio(_OF_LAYERS, column, "", over=over)
+    told = (name, unit, better, meaning, formula, rule)
+    more: dict[str, Any] = {"range": range, "misleads": misleads, "label": label, "headline": headline}
+    return Metric(*told, at_equal_k=at_equal_k, of_attention=of_attention, per_length=True, **more)
+
+
+def _answer(
+    name: str,
+    label: str,
+    unit: str,
+    better: Better,
+    meaning: str,
+    formula: str,
+    misleads: str,
+    column: str = "",
+    range: str = "",
+    headline: bool = False,
+    at_equal_k: bool = False,
+) -> Metric:
+    """Of samples: the mean of a column, or what the analysis makes of them."""
+    rule = Ratio(_OF_ANSWERS, column, "") if column else Computed("evidence", _OF_ANSWERS)
+    told = (name, unit, better, meaning, formula, rule)
+    more: dict[str, Any] = {"range": range, "misleads": misleads, "label": label, "headline": headline}
+    return Metric(*told, per_layer=False, per_length=True, at_equal_k=at_equal_k, **more)
+
+
+FAMILY = Family(
+    order=118,
+    title="Evidence and answers",
+    about=(
+        "Of samples whose data mark an answer and the evidence that it needs (docs/evidence.md). An answer's queries "
+        "are the positions that predict its tokens, a - 1 to b - 2 for tokens a to b - 1; each sees the true tokens "
+        "before it (teacher forcing), and nothing is generated. E is the evidence's tokens, S_t what a query "
+        "selects. Values are means over the queries of an answer, then over samples and layers, each the same. The "
+        "analysis' table `evidence_cells` has them by kind of question, length and depth, and a gate may ask for one "
+        "length: `evidence_selected >= 0.95 at length 8192`."
+    ),
+    metrics=(
+        _evidence(
+            "evidence_selected",
+            "evidence selected",
+            "share",
+            "higher",
+            "Share of the evidence's tokens that the answer's queries select.",
+            "mean over samples, layers and the answer's queries of |E and S_t| / |E|",
+            "A query that sees no more keys than are selected holds everything, and a selection of n_t / 2 keys "
+            "holds half by chance: read it at lengths well above k. Not every layer needs the evidence, so that a "
+            "low mean may do no harm.",
+            "selected",
+            headline=True,
+            at_equal_k=True,
+        ),
+        _evidence(
+            "evidence_kept_whole",
+            "layers that keep all evidence",
+            "share",
+            "higher",
+            "Share of layers that select all of the evidence at every query of the answer.",
+            "mean over samples and layers of [E within S_t at every query of the answer]",
+            "The more tokens evidence and answer have, the less often it is met; compare equal kinds of questions.",
+            "kept_all",
+            at_equal_k=True,
+        ),
+        _answer(
+            "evidence_least_selected",
+            "evidence selected in the worst layer",
+            "share",
+            "higher",
+            "Share of the evidence's tokens that is selected in the layer that selects least of it.",
+            "mean over samples of min over layers of the mean over queries of |E and S_t| / |E|",
+            "A minimum falls with the number of layers, so that models of other depths do not compare.",
+            at_equal_k=True,
+        ),
+        _evidence(
+            "evidence_by_chance",
+            "evidence selected by chance",
+            "share",
+            "neither",
+            "What of the evidence a random selection of as many keys would hold.",
+            "mean over samples, layers and the answer's queries of k_t / n_t",
+            "It is there to be held beside evidence_selected, and says nothing of the indexer.",
+            "chance",
+        ),
+        _evidence(
+            "evidence_attention",
+            "attention on evidence",
+            "share",
+            "neither",
+            "Dense attention on the evidence, averaged over heads: how much the model looks at it.",
+            "mean over samples, layers and the answer's queries of sum over E of p[t,s]",
+            "Few heads look up what an answer needs, and the mean over all hides them; a small value is no sign that "
+            "the evidence is not used.",
+            "attention",
+            of_attention=True,
+        ),
+        _evidence(
+            "evidence_attention_kept",
+            "attention on evidence that is kept",
+            "share",
+            "higher",
+            "Of the dense attention on the evidence, the part that is on selected tokens.",
+            "sum of attention on E and S_t / sum of attention on E, over samples, layers and the answer's queries",
+            "Layers that look at the evidence most decide it. Dense attention in later layers follows from what "
+            "earlier layers selected.",
+            "attention_kept",
+            over="attention",
+            of_attention=True,
+            at_equal_k=True,
+        ),
+        _evidence(
+            "evidence_best_rank",
+            "rank of the best evidence token",
+            "keys",
+            "lower",
+            "Rank by index score of the evidence token that has the highest.",
+            "mean over samples, layers and the answer's queries of min over E of |{s' in E_t: I[t,s'] >= I[t,s]}|",
+            "Equal scores count against it, so that a token with a score of exactly 0 ranks behind all of them. A "
+            "mean of ranks is decided by the worst ones.",
+            "best_rank",
+            range="≥ 0",
+        ),
+        _evidence(
+            "evidence_worst_rank",
+            "rank of the worst evidence token",
+            "keys",
+            "lower",
+            "Rank by index score of the evidence token that has the lowest: the k that a query would have needed.",
+            "mean over samples, layers and the answer's queries of max over E of |{s' in E_t: I[t,s'] >= I[t,s]}|",
+            "As for the best rank. Where entries are blocks or pools, or the selection comes from no scores, there "
+            "is none.",
+            "worst_rank",
+            range="≥ 0",
+        ),
+        _evidence(
+            "evidence_keys_needed",
+            "keys that would keep all evidence",
+            "keys",
+            "lower",
+            "Fewest keys k with which a layer would have kept all of the evidence at every query of the answer.",
+            "mean over samples and layers of the max over the answer's queries of the worst rank",
+            "A mean of maxima: the analysis' table `evidence_keys` has quantiles, which say more. It supposes that "
+            "what earlier layers select stays as it is.",
+            "needed",
+            range="≥ 0",
+        ),
+        _answer(
+            "answer_nll",
+            "loss on answers",
+            "nats",
+            "lower",
+            "Negative log-likelihood of the answer's tokens, with the model's own selection.",
+            "mean over samples of the mean over the answer's tokens of -ln p(x[t+1] | x[<=t])",
+            "Depends on how the answer is worded and cut into tokens; a model that was not trained on such questions "
+            "is bad at them whatever it selects.",
+            "nll",
+            range="≥ 0",
+        ),
+        _answer(
+            "answer_exact",
+            "exact answers",
+            "share",
+            "higher",
+            "Share of answers of which every token is the likeliest one.",
+            "mean over samples of [argmax p(. | x[<=t]) = x[t+1] at every query of the answer]",
+            "The true tokens before each are given, which is kinder than generation: a wrong first digit does not "
+            "lead the others astray. Longer answers are harder.",
+            "exact",
+            headline=True,
+        ),
+        _answer(
+            "dense_answer_nll",
+            "loss on answers with every key",
+            "nats",
+            "lower",
+            "The same model's loss on answers when every eligible key is selected; null without a dense reference.",
+            "answer_nll of a second run with S_t = E_t in every layer",
+            "A model that was trained with its selection may answer worse without it. By default all samples with an "
+            "answer have a dense reference (extract.dense_reference).",
+            "dense_nll",
+            range="≥ 0",
+        ),
+        _answer(
+            "dense_answer_exact",
+            "exact answers with every key",
+            "share",
+            "higher",
+            "Share of answers that the same model gives exactly when every eligible key is selected.",
+            "answer_exact of a second run with S_t = E_t in every layer",
+            "As for the loss on answers with every key.",
+            "dense_exact",
+        ),
+        _answer(
+            "answers_lost",
+            "answers lost to the selection",
+            "share",
+            "lower",
+            "Answers that the model gives exactly with every key and not with its selection.",
+            "mean over samples with a dense reference of [exact with S_t = E_t] x [not exact with S_t]",
+            "Answers that are nearly missed either way flip by chance: hold it against those that are gained, in the "
+            "analysis' table `answer_outcomes`.",
+        ),
+        _answer(
+            "evidence_missing_where_lost",
+            "lost answers without their evidence",
+            "share",
+            "neither",
+            "Of the answers lost to the selection, those whose evidence was missing: whether it was the indexer.",
+            "share of lost answers with |E and S_t| / |E| < analyses.evidence.missing, averaged over queries and "
+            "layers",
+            "A threshold on a mean over layers: evidence may be there on average and lost in the one layer that "
+            "needs it. The table `answer_outcomes` has the same of answers that were kept, which it is to be held "
+            "against.",
+        ),
+    ),
+)
