@@ -245,7 +245,9 @@ def test_a_unit_that_lost_its_worker_runs_on_another_and_one_that_kills_all_is_t
     assert "\n" not in lost.line
     assert committed(one) == 5
     begun = Counter(unit for unit, _, _ in notes(log))
-    assert begun == {**dict.fromkeys(one.shards, 1), "shard-00001": 2, "shard-00005": 2}
+    # One that waits behind another in a place, where no other is left for it, may lose its worker before it begins.
+    assert begun.pop("shard-00005") in (1, 2)
+    assert begun == {**dict.fromkeys(list(one.shards)[:5], 1), "shard-00001": 2}
 
 
 def test_another_version_on_a_worker_is_refused_by_name(nodes: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
