@@ -40,7 +40,9 @@ def say(report: ReportInput) -> Sequence[str]:
         if not rows_of or not rows_of["lost"]["n"]:
             continue
         row, of = rows_of["lost"], rows_of["lost"]["n"] + rows_of["both right"]["n"]
-        missing = "" if known(row["missing"]) is None else f", {percent(row['missing'])} of them without their evidence"
+        missing = (
+            "" if known(row["missing"]) is None else f" ({percent(row['missing'])} of them without their evidence)"
+        )
         model = "" if alone else f" in {plain(name)}"
         lost.append(f"{count(row['n'])} of {count(of)}{model}{missing}")
     if lost:
