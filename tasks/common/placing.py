@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -134,7 +135,9 @@ def tell_layer(layer: int, layers: int, runs: int) -> None:
 
 
 def tell(news: str) -> None:
-    """Say something in Prefect's log."""
+    """Say something in Prefect's log, where there is one."""
+    if "prefect" not in sys.modules:  # nor is it worth the seconds that it takes to import
+        return
     from prefect.exceptions import MissingContextError
     from prefect.logging import get_run_logger
 
