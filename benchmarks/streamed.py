@@ -1,13 +1,16 @@
 """A checkpoint larger than the memory that it is studied in.
 
-    python benchmarks/streamed.py FOLDER [--size 30] [--limit 4] [--samples 8] [--length 1024] [--whole]
+    python benchmarks/streamed.py FOLDER [--size 30] [--limit 4] [--samples 8] [--length 1024]
+        [--whole] [--part 12] [--study]
 
 Makes a random DeepSeek-V3.2 with experts in bfloat16 of so many GiB in FOLDER, unless it is there, stored as such
 checkpoints are published (every expert for itself). Then extracts features in a process that may take --limit GiB of
 memory: RLIMIT_DATA, which counts what a process allocates and maps for writing, and not what the system keeps of
 files. *anonymous* is the peak of that memory that was in use, *resident* of all, mapped pages of files included.
 *reading once* is one pass over the files by itself, after the system has let go of them. --whole runs the same samples
-with the weights in memory, without a limit, and compares all tables.
+with the weights in memory, without a limit, and compares all tables. --part runs them so through the first so many
+layers, which is what can be had of a checkpoint that does not fit, and says what all layers would take. --study makes a
+whole study of the checkpoint under the limit, with its report, by the command line.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ LAYERS, HIDDEN, EXPERT, VOCABULARY, ROUTED = 48, 1024, 512, 8192, 2
 BYTES_OF_EXPERT = 3 * HIDDEN * EXPERT * 2
 #: Bytes of a file: a mapped one counts whole towards the limit.
 SHARD = 128 << 20
+#: Normal numbers that weights are taken from, each from a place of its own: to draw all takes longer than the study.
+POOL = 1 << 24
 
 
 def make(folder: Path, size: float) -> None:
@@ -54,6 +59,7 @@ def make(folder: Path, size: float) -> None:
     with torch.device("meta"):
         skeleton = DeepseekV32ForCausalLM(config).to(torch.bfloat16)
     random, places, part = torch.Generator().manual_seed(0), {}, {}
+    drawn = torch.randn(POOL, generator=random).to(torch.bfloat16)
     folder.mkdir(parents=True, exist_ok=True)
     names = revert_weight_conversion(skeleton, skeleton.state_dict())
 
@@ -67,7 +73,8 @@ def make(folder: Path, size: float) -> None:
         if like.ndim == 1:
             made = torch.zeros(like.shape) if "bias" in name else torch.ones(like.shape)
         else:
-            made = torch.randn(like.shape, generator=random) * like.shape[-1] ** -0.5
+            start = int(torch.randint(POOL - like.numel() + 1, (), generator=random))
+            made = drawn[start : start + like.numel()].view(like.shape) * like.shape[-1] ** -0.5
         part[name] = made.to(torch.float32 if "e_score" in name else torch.bfloat16).contiguous()
         if sum(tensor.nbytes for tensor in part.values()) >= SHARD:
             write()
@@ -95,14 +102,19 @@ def read_once(folder: Path) -> float:
 class Peak(threading.Thread):
     """The most of a process' own memory that was in use, looked at 50 times a second."""
 
-    def __init__(self) -> None:
+    def __init__(self, process: int | str = "self") -> None:
         super().__init__(daemon=True)
-        self.anonymous = self.resident = 0
+        self.status, self.anonymous, self.resident = Path(f"/proc/{process}/status"), 0, 0
 
     def run(self) -> None:
         """Look until the process ends."""
         while True:
-            told = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+            try:
+                told = dict(line.split(":", 1) for line in self.status.read_text().splitlines())
+            except OSError:
+                return
+            if "RssAnon" not in told:  # it is ending
+                return
             self.anonymous = max(self.anonymous, int(told["RssAnon"].split()[0]) << 10)
             self.resident = max(self.resident, int(told["VmRSS"].split()[0]) << 10)
             time.sleep(0.02)
@@ -151,6 +163,55 @@ def study(folder: Path, placement: str, limit: float, samples: int, length: int)
     }
 
 
+def part_of(folder: Path, layers: int) -> Path:
+    """The same checkpoint with its first layers alone; its files are links."""
+    part = folder.with_name(f"{folder.name}-first-{layers}")
+    part.mkdir(exist_ok=True)
+    for file in folder.iterdir():
+        link = part / file.name
+        if file.name != "config.json" and not link.exists():
+            link.symlink_to(file.resolve())
+    config = json.loads((folder / "config.json").read_text())
+    for key, value in config.items():
+        if isinstance(value, list) and len(value) == LAYERS:
+            config[key] = value[:layers]
+    (part / "config.json").write_text(json.dumps({**config, "num_hidden_layers": layers}))
+    return part
+
+
+def whole_study(folder: Path, limit: float, samples: int, length: int) -> dict[str, Any]:
+    """Make a study by the command line, beside the checkpoint."""
+    random = torch.Generator().manual_seed(1)
+    rows = [{"input_ids": torch.randint(VOCABULARY, (length,), generator=random).tolist()} for _ in range(samples)]
+    place = folder.with_name(f"{folder.name}-study")
+    place.mkdir(exist_ok=True)
+    (place / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (place / "study.yaml").write_text(
+        f"name: large\nbaseline: {{path: {folder.resolve()}, name: large}}\n"
+        f"dataset: {{source: data.jsonl, column: input_ids, max_length: {length}, samples: null}}\n"
+        "extract: {dtype: bfloat16, device: cpu, placement: stream, chunk: 128, profile_lengths: [256]}\n"
+        f"shard_size: {samples}\n"
+    )
+    command = [sys.executable, "-c", "from indexscope.flows.start import main; main()", "study", "study.yaml"]
+    began = time.perf_counter()
+
+    def limited() -> None:
+        if limit:
+            resource.setrlimit(resource.RLIMIT_DATA, (int(limit * 2**30), resource.RLIM_INFINITY))
+
+    process = subprocess.Popen(command, cwd=place, preexec_fn=limited)
+    peak = Peak(process.pid)
+    peak.start()
+    code = process.wait()
+    return {
+        "exit code": code,
+        "seconds": round(time.perf_counter() - began, 1),
+        "report": [str(file.relative_to(place)) for file in place.glob("reports/*/*.html")],
+        "anonymous GiB": round(peak.anonymous / 2**30, 2),
+        "resident GiB": round(peak.resident / 2**30, 2),
+    }
+
+
 def apart(*arguments: object) -> dict[str, Any]:
     """The same in a process of its own."""
     command = [sys.executable, __file__, *map(str, arguments)]
@@ -170,6 +231,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--length", type=int, default=1024)
     parser.add_argument("--whole", action="store_true", help="also run it with the weights in memory, and compare")
+    parser.add_argument("--part", type=int, help="also run so many first layers in memory, and say what all would take")
+    parser.add_argument("--study", action="store_true", help="also make a whole study of it, with its report")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.only:
@@ -182,6 +245,13 @@ def main() -> None:
     shape = ("--samples", given.samples, "--length", given.length)
     streamed = apart(given.folder, "--only", "auto" if given.limit else "stream", "--limit", given.limit, *shape)
     print(f"limit {given.limit:g} GiB:" if given.limit else "no limit:", json.dumps(streamed, indent=1))
+    if given.part:
+        layers = apart(part_of(given.folder, given.part), "--only", "whole", "--limit", 0, *shape)
+        running = layers["seconds"] - layers["of them fitting or loading"]
+        told = f"{given.part} of {LAYERS} layers in memory: {running:.1f} s without loading"
+        print(f"{told}; all would take {running * LAYERS / given.part:.0f} s")
+    if given.study:
+        print("study:", json.dumps(whole_study(given.folder, given.limit, given.samples, given.length), indent=1))
     if given.whole:
         whole = apart(given.folder, "--only", "whole", "--limit", 0, *shape)
         print("whole:", json.dumps(whole, indent=1))

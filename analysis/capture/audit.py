@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from functools import partial
 
 import polars as pl
 import torch
@@ -17,7 +18,7 @@ from indexscope.analysis.capture.future import future_keys
 from indexscope.analysis.capture.model import CapturedModel, most_selected, own_attention
 from indexscope.analysis.capture.observers import capture_sparse
 from indexscope.analysis.capture.protocol import Traceable, TracedModel
-from indexscope.analysis.capture.source import Source
+from indexscope.analysis.capture.source import Source, served_together
 from indexscope.analysis.capture.streaming.model import StreamedModel
 from indexscope.analysis.capture.tables import AUDIT
 from indexscope.analysis.capture.trace import LayerTrace, eligible_keys, selection_mask
@@ -62,13 +63,19 @@ def audit_causality(model: nn.Module | Traceable | Source, sequences: Sequence[S
     change, scale, checked, future = 0.0, 0.0, 0, _Count()
     random = torch.Generator().manual_seed(0)
     with torch.inference_mode():
-        for tokens, positions in _checks([each for each in sequences if len(each) > 1][:SAMPLES], subject.k):
-            ids = torch.tensor([tokens], device=subject.device)
-            logits = _finite(subject.seen(ids, future))
-            scale = max(scale, float(logits.abs().max()))
-            with subject.own():
-                others = [_with_other_future(ids, t, subject.vocabulary, random) for t in positions]
-                for t, moved in zip(positions, map(_finite, subject.several(others)), strict=True):
+        checks = list(_checks([each for each in sequences if len(each) > 1][:SAMPLES], subject.k))
+        asked = [torch.tensor([tokens], device=subject.device) for tokens, _ in checks]
+        others = [
+            [_with_other_future(ids, t, subject.vocabulary, random) for t in positions]
+            for ids, (_, positions) in zip(asked, checks, strict=True)
+        ]
+        several = [[ids, *changed] for ids, changed in zip(asked, others, strict=True)]
+        with closing(subject.logits(several, future)) as found:
+            for _, positions in checks:
+                logits = _finite(next(found))
+                scale = max(scale, float(logits.abs().max()))
+                for t in positions:
+                    moved = _finite(next(found))
                     change = max(change, float((moved[:, : t + 1] - logits[:, : t + 1]).abs().max()))
                     checked += 1
     tolerance = RELATIVE_TOLERANCE.get(subject.dtype, 1e-5) * scale
@@ -121,35 +128,23 @@ class _Captured:
         self.vocabulary: int = model.config.get_text_config().vocab_size
         self.device, self.dtype = device, model.dtype
 
-    @contextmanager
-    def own(self) -> Iterator[None]:
-        with own_attention(self.model):
-            yield
+    def logits(self, sequences: Sequence[Sequence[torch.Tensor]], count: _Count) -> Generator[torch.Tensor, None, None]:
+        """The logits of all, by the model's own attention; what the layers attend to is counted in the first of each.
 
-    def several(self, sequences: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """The logits of each; the model is its own (`own`)."""
-        if self.streamed is not None:
-            yield from self.streamed.plain(sequences)
-            return
-        for ids in sequences:
-            yield self.model(input_ids=ids, use_cache=False).logits
-
-    def seen(self, ids: torch.Tensor, count: _Count) -> torch.Tensor:
-        """The logits; what the layers attend to is counted in a capture, whose attention is not the model's own."""
-        with self.own():
-            (logits,) = self.several([ids])
-
-        def observe(chunk: AttentionChunk) -> torch.Tensor:
-            _count_chunk(chunk, count)
-            return capture_sparse(chunk)
-
+        A model that is read layer by layer is read twice, however many there are.
+        """
         try:
             source = self.streamed or CapturedModel(self.model)
-            for _ in source.run(ids, observe, ids.shape[1]):
-                pass
+            served_together(source, [partial(_look, source, ids, count) for ids, *_ in sequences])
         except IndexscopeError:
             count.seen = False  # extraction tells why it cannot be captured
-        return logits
+        each = [ids for several in sequences for ids in several]
+        with own_attention(self.model):
+            if self.streamed is not None:
+                yield from self.streamed.plain(each)
+                return
+            for ids in each:
+                yield self.model(input_ids=ids, use_cache=False).logits
 
 
 class _Traced:
@@ -163,20 +158,14 @@ class _Traced:
         parameters = model.model.parameters() if isinstance(model.model, nn.Module) else iter(())
         self.dtype = next((parameter.dtype for parameter in parameters), torch.float32)
 
-    @contextmanager
-    def own(self) -> Iterator[None]:
-        yield
-
-    def several(self, sequences: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
-        for ids in sequences:
-            yield self.model.trace(ids, refuse_leaks=False).logits
-
-    def seen(self, ids: torch.Tensor, count: _Count) -> torch.Tensor:
-        """The logits of a trace, in which what the layers attend to is counted."""
-        trace = self.model.trace(ids, refuse_leaks=False)
-        for layer in trace.layers:
-            _count_trace(layer, ids.shape[1], count)
-        return trace.logits
+    def logits(self, sequences: Sequence[Sequence[torch.Tensor]], count: _Count) -> Generator[torch.Tensor, None, None]:
+        """The logits of all; what the layers attend to is counted in the first of each."""
+        for several in sequences:
+            for place, ids in enumerate(several):
+                trace = self.model.trace(ids, refuse_leaks=False)
+                for layer in trace.layers if not place else ():
+                    _count_trace(layer, ids.shape[1], count)
+                yield trace.logits
 
 
 def _subject(model: nn.Module | Traceable | Source) -> _Captured | _Traced:
@@ -187,6 +176,17 @@ def _subject(model: nn.Module | Traceable | Source) -> _Captured | _Traced:
     if isinstance(model, PreTrainedModel) and not isinstance(model, Traceable):
         return _Captured(model)
     return _Traced(TracedModel(model))  # type: ignore[arg-type]  # which refuses what it cannot take
+
+
+def _look(source: CapturedModel, ids: torch.Tensor, count: _Count) -> None:
+    """Count in a capture, whose attention is not the model's own."""
+
+    def observe(chunk: AttentionChunk) -> torch.Tensor:
+        _count_chunk(chunk, count)
+        return capture_sparse(chunk)
+
+    for _ in source.run(ids, observe, ids.shape[1]):
+        pass
 
 
 def _count_chunk(chunk: AttentionChunk, count: _Count) -> None:

@@ -42,7 +42,7 @@ class Running(threading.local):
         masks: The masks that transformers made for this chunk.
         seen: What each layer's indexer showed, until its attention runs.
         layers: Layers whose attention ran, and the module that did.
-        carried: What selectors laid over the model hand on, through all chunks of a sequence.
+        carried: What layers hand on beside what the model's own code does; outside a capture too.
     """
 
     observer: Observer | None = None
@@ -56,6 +56,9 @@ class Running(threading.local):
     seen: dict[int, Seen]
     layers: dict[int, nn.Module]
     carried: Carried
+
+    def __init__(self) -> None:
+        self.carried = Carried()
 
 
 running = Running()

@@ -48,12 +48,14 @@ def own_attention(model: PreTrainedModel) -> Iterator[None]:
         with _selecting(model):
             yield
         return
-    before = model.config._attn_implementation
+    before, carried = model.config._attn_implementation, running.carried
     model.set_attn_implementation("sdpa" if getattr(model, "_supports_sdpa", False) else "eager")
+    running.carried = Carried()
     try:
         yield
     finally:
         model.set_attn_implementation(before)
+        running.carried = carried
 
 
 @contextmanager
@@ -82,7 +84,7 @@ class Prefill:
         select: Whether the selection is wanted.
         head_scores: Whether head scores are wanted.
         padding: True for tokens, [batch, sequence]; None without padding.
-        carried: What selectors laid over the model hand on, through all pieces.
+        carried: What layers hand on beside what the model's own code does, through all pieces.
     """
 
     input_ids: torch.Tensor
@@ -92,7 +94,7 @@ class Prefill:
     select: bool = True
     head_scores: bool = False
     padding: torch.Tensor | None = None
-    carried: Carried = field(default_factory=dict)
+    carried: Carried = field(default_factory=Carried)
 
     def tokens(self, end: int) -> torch.Tensor | None:
         """True for tokens among the first ``end`` positions; None without padding."""
@@ -211,7 +213,7 @@ class CapturedModel:
         return {
             "observer": observer, "family": self.captured, "paths": self._paths, "select": select,
             "head_scores": head_scores, "start": 0, "padding": None, "masks": [], "seen": {}, "layers": {},
-            "carried": {},
+            "carried": Carried(),
         }  # fmt: skip
 
     def prefill(

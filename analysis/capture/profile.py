@@ -126,7 +126,8 @@ def profile_model(
     parts = {"indexer": found.indexers, "attention": found.attentions, "model": [_Model(found.run)]}
     rows: list[dict[str, object]] = []
     with found.own(), torch.inference_mode():
-        projections = token_flops(source.model, parts) if isinstance(source, CapturedModel) else None
+        with source.unread() if isinstance(source, StreamedModel) else nullcontext():
+            projections = token_flops(source.model, parts) if isinstance(source, CapturedModel) else None
         subject = _Subject(parts["model"][0], source, parts, told, layers, projections, journal)
         lengths = settings.profile_lengths or own_lengths(tokens or (LONGEST,))
         wanted = settings.profile_repeats

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
@@ -11,10 +13,27 @@ from indexscope.analysis.capture.chunk import AttentionChunk
 #: Where an attention module keeps its selector.
 SELECTOR = "indexscope_selector"
 
-Carried = dict[Any, Any]
-"""What selectors hand on within one forward of a sequence, from layer to layer and from chunk to chunk."""
-#: With a layer's index, where they leave its selection for layers that share it, and what it came from.
-SELECTED, OPERANDS = "selected", "operands"
+#: With a layer's index, where its selection is left for layers that share it, as a mask or as indices, and what it came
+#: from.
+SELECTED, INDICES, OPERANDS = "selected", "indices", "operands"
+
+
+@dataclass
+class Carried:
+    """What layers hand on within one forward of a sequence, beside what the model's own code passes on.
+
+    Attributes:
+        layers: From layer to layer, of the chunk that runs: by what it is (`SELECTED`, `INDICES`, `OPERANDS`) and the
+            index of the layer that it is of.
+        chunks: From chunk to chunk, of a layer: what the chunk before left is there until a sequence begins.
+    """
+
+    layers: dict[tuple[str, int], Any] = field(default_factory=dict)
+    chunks: dict[Any, Any] = field(default_factory=dict)
+
+
+class TakesOver:
+    """What takes an earlier layer's selection: has ``layer``, its own index, and ``source``, that of the other."""
 
 
 @runtime_checkable
@@ -51,7 +70,7 @@ class Selector(Protocol):
 
         Args:
             chunk: As the layer itself would have it.
-            carried: Of this run and thread alone. What the chunk before left is there until ``chunk.start`` is 0 again.
+            carried: Of this run and thread alone.
         """
         ...
 
@@ -65,3 +84,13 @@ def selector_of(attention: nn.Module) -> Selector | None:
 def selectors(model: nn.Module) -> list[Selector]:
     """The selectors laid over a model, in layer order."""
     return [found for module in model.modules() if (found := selector_of(module)) is not None]
+
+
+def shared_by(model: nn.Module) -> Mapping[int, frozenset[int]]:
+    """By each layer whose selection others take, those others."""
+    found: dict[int, set[int]] = {}
+    for module in model.modules():
+        for one in (module, selector_of(module)):
+            if isinstance(one, TakesOver):
+                found.setdefault(int(one.source), set()).add(int(one.layer))
+    return {source: frozenset(layers) for source, layers in found.items()}

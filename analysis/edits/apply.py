@@ -105,7 +105,7 @@ def _share(places: dict[int, Place], edit: Edit, undo: ExitStack) -> None:
     for source in sorted({source for layer, source in sources.items() if source != layer}):
         indexer = places[source].indexer
         if indexer is not None and places[source].fitted is None:
-            remember_selections(indexer, undo)
+            remember_selections(indexer, source, undo)
     for layer, source in sources.items():
         place, own = places[layer], places[source]
         if source == layer or place.indexer is None or own.indexer is None:
@@ -113,7 +113,7 @@ def _share(places: dict[int, Place], edit: Edit, undo: ExitStack) -> None:
         if place.fitted is not None:
             _lay(place, Shared(layer=layer, topk=own.topk or 0, source=source), undo)
         else:
-            put(place.attention, "indexer", SharedSelection(own.indexer), undo)
+            put(place.attention, "indexer", SharedSelection(own.indexer, layer, source), undo)
 
 
 def _lay_over(places: dict[int, Place], family: Family, edit: Edit, undo: ExitStack) -> None:

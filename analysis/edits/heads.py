@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import torch
 from torch import nn
 
+from indexscope.analysis.capture.streaming.made import change
 from indexscope.analysis.edits.putting import put
 
 
@@ -25,18 +27,19 @@ def keep_heads(indexer: nn.Module, heads: Sequence[int], undo: ExitStack) -> Non
     count = int(indexer.n_heads)  # type: ignore[arg-type]
     if len(heads) == count:
         return
-    kept = torch.tensor(list(heads))
-    with torch.no_grad():
-        for module in list(indexer.modules()):
-            for name, parameter in list(module.named_parameters(recurse=False)):
-                if parameter.shape[0] % count or not _by_head(module, name, parameter, indexer, count):
-                    continue
-                rows = kept.to(parameter.device)
-                by_head = parameter.view(count, -1, *parameter.shape[1:]).index_select(0, rows).flatten(0, 1)
-                put(module, name, nn.Parameter(by_head, requires_grad=parameter.requires_grad), undo)
-            if isinstance(module, nn.Linear) and module.out_features != module.weight.shape[0]:
-                put(module, "out_features", module.weight.shape[0], undo)
+    for module in list(indexer.modules()):
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if parameter.shape[0] % count == 0 and _by_head(module, name, parameter, indexer, count):
+                change(module, name, partial(_rows, tuple(heads), count), undo)
+        if isinstance(module, nn.Linear) and module.out_features != module.weight.shape[0]:
+            put(module, "out_features", module.weight.shape[0], undo)
     put(indexer, "n_heads", len(heads), undo)
+
+
+def _rows(heads: tuple[int, ...], count: int, stored: torch.Tensor) -> torch.Tensor:
+    """What some of the heads have of a parameter."""
+    kept = torch.tensor(heads, device=stored.device)
+    return stored.view(count, -1, *stored.shape[1:]).index_select(0, kept).flatten(0, 1)
 
 
 def _by_head(module: nn.Module, name: str, parameter: nn.Parameter, indexer: nn.Module, count: int) -> bool:

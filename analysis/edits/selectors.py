@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from indexscope.analysis.capture.chunk import AttentionChunk, Entries
-from indexscope.analysis.capture.selecting import OPERANDS, SELECTED, Carried, Selector
+from indexscope.analysis.capture.selecting import OPERANDS, SELECTED, Carried, Selector, TakesOver
 from indexscope.analysis.edits.edit import Block, Recent, TwoStage
 from indexscope.analysis.edits.scoring import Operands, operands_of
 from indexscope.analysis.features.rows import AttentionRows
@@ -37,7 +37,7 @@ class LaidOver:
     def choose(self, chunk: AttentionChunk, carried: Carried) -> AttentionChunk:
         """The chunk with this selection, kept for the layers that share it."""
         chosen = self.chosen(chunk, carried)
-        carried[SELECTED, self.layer] = chosen.selected
+        carried.layers[SELECTED, self.layer] = chosen.selected
         return chosen
 
     def chosen(self, chunk: AttentionChunk, carried: Carried) -> AttentionChunk:
@@ -46,7 +46,7 @@ class LaidOver:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shared(LaidOver):
+class Shared(LaidOver, TakesOver):
     """The selection of an earlier layer that a selector made.
 
     Attributes:
@@ -57,7 +57,7 @@ class Shared(LaidOver):
 
     def chosen(self, chunk: AttentionChunk, carried: Carried) -> AttentionChunk:
         """See `LaidOver`."""
-        return _bare(chunk, carried[SELECTED, self.source] & chunk.eligible)
+        return _bare(chunk, carried.layers[SELECTED, self.source] & chunk.eligible)
 
 
 class BestKeys(LaidOver):
@@ -169,7 +169,7 @@ class BlocksThenKeys(ByScores):
         """See `LaidOver`; scores of keys in dropped blocks are -inf, as they are not up for selection."""
         (chunk, scores), size = self.scored(chunk, carried), self.kind.block
         indexer = self.indexer
-        found = Operands(*carried[OPERANDS, chunk.layer]) if indexer is None else operands_of(indexer)
+        found = Operands(*carried.layers[OPERANDS, chunk.layer]) if indexer is None else operands_of(indexer)
         count = -(-scores.shape[-1] // size)
         keys = _in_blocks(found.key.float().transpose(1, 2), size, 0.0)
         sizes = torch.full((count,), size, device=keys.device)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
+from indexscope.analysis.capture.streaming.made import given
 from indexscope.analysis.fitting.scorer import LightningScorer, ScorerShape
 
 
@@ -35,15 +37,25 @@ class FittedIndexer:
 
     def scorers(self) -> dict[int, LightningScorer]:
         """Modules with these weights, by layer, in float32."""
-        found = {}
-        for layer, shape in self.shapes.items():
-            start = prefix(layer)
-            own = {name.removeprefix(start): one for name, one in self.weights.items() if name.startswith(start)}
-            with torch.device("meta"):
-                scorer = LightningScorer(shape)
-            scorer.load_state_dict({name: one.float().clone() for name, one in own.items()}, assign=True)
-            found[layer] = scorer
+        found = self._without_weights()
+        for layer, scorer in found.items():
+            scorer.load_state_dict({name: one.clone() for name, one in self._of(layer).items()}, assign=True)
         return found
+
+    def scorers_by_layer(self) -> dict[int, LightningScorer]:
+        """The same on the meta device; whoever loads a layer of the model that they are laid over loads its scorer."""
+        found = self._without_weights()
+        for layer, scorer in found.items():
+            given(scorer, partial(self._of, layer))
+        return found
+
+    def _of(self, layer: int) -> dict[str, torch.Tensor]:
+        start = prefix(layer)
+        return {name.removeprefix(start): self.weights[name].float() for name in self.weights if name.startswith(start)}
+
+    def _without_weights(self) -> dict[int, LightningScorer]:
+        with torch.device("meta"):
+            return {layer: LightningScorer(shape) for layer, shape in self.shapes.items()}
 
 
 def prefix(layer: int) -> str:

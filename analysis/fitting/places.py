@@ -59,17 +59,18 @@ class Places:
     family: str | None = None
 
 
-def places_of(model: PreTrainedModel) -> Places:
-    """Look at a model by running a few tokens through it, dense.
+def places_of(looked_at: PreTrainedModel | CapturedModel) -> Places:
+    """Look at a model by running a few tokens through it, dense; only shapes and rotations matter, not its weights.
 
     Raises:
         IndexscopeError: It cannot be captured, or its own indexers cannot be replaced: they do not score tokens.
     """
+    captured = looked_at if isinstance(looked_at, CapturedModel) else CapturedModel(looked_at)
+    model = captured.model
     family = family_of(model)
     if indexers(model) and (family.kind != "token" or family.forced or family.grouped or family.skip is None):
         reason = f"its own indexers ({family.name}) do not select single tokens, so that they cannot be replaced"
         raise IndexscopeError(str(model.config.model_type), reason, "use a dense model, or one of docs/families.md")
-    captured = CapturedModel(model)
     modules: dict[int, nn.Module] = {}
     of: dict[int, int] = {}
     known: dict[int, int] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,9 @@ from indexscope.analysis.capture.chunk import AttentionChunk
 from indexscope.analysis.capture.families import Family, family_of
 from indexscope.analysis.capture.indexer import indexers, is_indexer
 from indexscope.analysis.capture.interface import running
+from indexscope.analysis.capture.model import CapturedModel
 from indexscope.analysis.capture.selecting import OPERANDS, SELECTED, SELECTOR, Carried, selector_of
+from indexscope.analysis.capture.streaming.model import StreamedModel
 from indexscope.analysis.fitting.fitted import FittedIndexer
 from indexscope.analysis.fitting.inlet import Inlet
 from indexscope.analysis.fitting.places import Places, places_of
@@ -61,9 +64,9 @@ class FittedSelector:
         given = self.inlet.take()
         place = (id(self), chunk.layer)
         keys = self.scorer.keys(given)
-        if chunk.start and place in carried:
-            keys = torch.cat([carried[place], keys], 1)
-        carried[place] = keys
+        if chunk.start and place in carried.chunks:
+            keys = torch.cat([carried.chunks[place], keys], 1)
+        carried.chunks[place] = keys
         # A cache with a window has let earlier keys go.
         keys = keys[:, keys.shape[1] - chunk.key.shape[2] :]
         eligible = chunk.eligible[:, 0]
@@ -72,8 +75,8 @@ class FittedSelector:
         if running.head_scores:
             heads, weights = self.scorer.head_scores(self.scorer.queries(given), keys), self.scorer.weights(given)
         if self.hands_on:
-            carried[OPERANDS, chunk.layer] = self.scorer.queries(given), keys, self.scorer.weights(given)
-        selected = carried[SELECTED, chunk.layer] = top(scores, self.topk).unsqueeze(1)
+            carried.layers[OPERANDS, chunk.layer] = self.scorer.queries(given), keys, self.scorer.weights(given)
+        selected = carried.layers[SELECTED, chunk.layer] = top(scores, self.topk).unsqueeze(1)
         return replace(
             chunk,
             selected=selected,
@@ -109,33 +112,39 @@ def top(scores: torch.Tensor, k: int) -> torch.Tensor:
     return above | (tied & (later <= k - above.sum(-1, keepdim=True)))
 
 
-def lay_over(model: PreTrainedModel, fitted: FittedIndexer, topk: int) -> PreTrainedModel:
+def lay_over(model: PreTrainedModel | CapturedModel, fitted: FittedIndexer, topk: int) -> PreTrainedModel:
     """Have fitted indexers select for a model from now on; its own, if it has any, are taken out.
 
     Captures then see selection and scores as of a native indexer, and `own_attention` runs the model with them. What
     was laid over it before goes.
 
     Args:
-        model: In eval mode, of the architecture that the indexer was fitted to.
+        model: In eval mode, of the architecture that the indexer was fitted to. One that is read layer by layer
+            (`indexscope.analysis.capture.streaming.model.StreamedModel`) has its scorers read with the layers.
         fitted: What `indexscope.storage.inputs.fitted.load_fitted` gives.
         topk: Keys that a query attends to, at most.
 
     Returns:
-        The same model.
+        The same model of transformers.
 
     Raises:
         IndexscopeError: The model is another, its own indexers do not select tokens, or topk is below 1.
     """
     if topk < 1:
         raise IndexscopeError("topk", f"is {topk}", "select at least one key")
-    places = places_of(model)
+    captured = model if isinstance(model, CapturedModel) else CapturedModel(model)
+    streamed = captured if isinstance(captured, StreamedModel) else None
+    with nullcontext() if streamed is None else streamed.unread():
+        places = places_of(captured)
     refuse_others(fitted, places)
-    weight = next(model.parameters())
-    scorers = fitted.scorers()
+    weight = next(captured.model.parameters())
+    scorers = fitted.scorers() if streamed is None else fitted.scorers_by_layer()
     for scorer in scorers.values():
-        scorer.to(device=weight.device, dtype=weight.dtype).requires_grad_(False).eval()
-    attach(model, places, scorers, topk)
-    return model
+        scorer.to(device=weight.device if streamed is None else "meta", dtype=weight.dtype).requires_grad_(False).eval()
+    attach(captured.model, places, scorers, topk)
+    if streamed is not None:
+        streamed.changed()
+    return captured.model
 
 
 def refuse_others(fitted: FittedIndexer, places: Places) -> None:

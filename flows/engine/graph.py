@@ -12,7 +12,7 @@ from indexscope.storage.inputs.samples import Sample
 from indexscope.storage.store.store import JSON, StepKey, step_key
 from indexscope.tasks.common.declared import COMMANDS, RESULT, Given, Per, Reads, Source, Step
 from indexscope.tasks.common.dumps import Dump
-from indexscope.tasks.common.models import Checkpoint
+from indexscope.tasks.common.origin import Checkpoint
 
 #: What ends the name of an input that is read of every model.
 OF_EACH = " of each"

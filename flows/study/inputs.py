@@ -14,7 +14,7 @@ from indexscope.storage.inputs.samples import Sample
 from indexscope.storage.store.store import Store
 from indexscope.tasks.common.declared import Given
 from indexscope.tasks.common.dumps import Dump
-from indexscope.tasks.common.models import Checkpoint
+from indexscope.tasks.common.origin import Checkpoint
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from indexscope.storage.inputs.checkpoints import CheckpointFolder, CheckpointIn
 from indexscope.storage.store.store import Store
 from indexscope.tasks.common.edited import EditedModel, edited_info
 from indexscope.tasks.common.laid_over import laid_over
-from indexscope.tasks.common.models import Checkpoint, Origin, ask, release
+from indexscope.tasks.common.models import ask, release
+from indexscope.tasks.common.origin import Checkpoint, Origin
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -19,7 +19,7 @@ from indexscope.flows.study.lengths import Cut, answer_warnings, cut, effect_war
 from indexscope.flows.study.models import planned
 from indexscope.flows.study.provenance import cover, settled
 from indexscope.plugins import read
-from indexscope.storage.inputs.checkpoints import CheckpointFolder, CheckpointInfo, find_tokenizer, resolve_device
+from indexscope.storage.inputs.checkpoints import CheckpointInfo, find_tokenizer, resolve_device
 from indexscope.storage.inputs.dataset_settings import NEEDLE
 from indexscope.storage.inputs.datasets import dataset_fingerprint, load_samples, shard
 from indexscope.storage.inputs.evidence import evidence_fingerprint
@@ -28,7 +28,7 @@ from indexscope.storage.inputs.vocabulary import vocabulary_fingerprint
 from indexscope.storage.store.store import JSON
 from indexscope.tasks.common.declared import COMMANDS, Given, Step
 from indexscope.tasks.common.models import cores
-from indexscope.tasks.common.placing import placement, streaming_plan
+from indexscope.tasks.common.placing import Placement, checkpoint_of, placement, streaming_plan
 from indexscope.tasks.common.plugins import with_plugins
 from indexscope.tasks.common.registry import STEPS
 
@@ -126,7 +126,8 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     with with_plugins(files) as found:
         plugins = found
     device = _device(study)
-    models = planned(study)
+    chosen = [(model, _placement(study, model)) for model in planned(study)]
+    models = tuple(_placed(study, model, where) for model, where in chosen)
     infos = [model.info for model in models]
     folders = [model.tokenizer for model in models]
     tokenizer = _tokenizer(next(iter(folders), None))
@@ -149,7 +150,7 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     )
     shards = tuple(shard(samples, study.shard_size))
     weak = effect_warnings({model.name: model.info for model in models}, samples)
-    streams = _streams(study, models, shards)
+    streams = _streams(study, chosen, shards)
     notes = (*data.notes, *weak, *answer_warnings(samples, study.dataset.length), *unmatched, *streams.values())
     tokens = None if words is None else str(folders[0])
     return Plan(
@@ -157,17 +158,33 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     )
 
 
+def _placement(study: Study, model: ModelPlan) -> Placement | None:
+    """Where a model's weights are to be; None where whoever loads it decides: a cluster's workers have other memory."""
+    if study.runner.kind == "ray" and study.extract.placement == "auto":
+        return None
+    return placement(model.checkpoint.origin, study.extract)
+
+
+def _placed(study: Study, model: ModelPlan, chosen: Placement | None) -> ModelPlan:
+    """A model whose jobs are told what was decided: the memory that is free while they run has others in it."""
+    if chosen is None or study.extract.placement != "auto" or checkpoint_of(model.checkpoint.origin) is None:
+        return model
+    return replace(model, checkpoint=replace(model.checkpoint, placement=chosen.kind))
+
+
 def _streams(
-    study: Study, models: Sequence[ModelPlan], shards: Sequence[tuple[str, Sequence[Sample]]]
+    study: Study,
+    found: Sequence[tuple[ModelPlan, Placement | None]],
+    shards: Sequence[tuple[str, Sequence[Sample]]],
 ) -> dict[str, str]:
     """What is said of each model that is read layer by layer, by its name."""
     told = {}
-    for model in models:
-        origin = model.checkpoint.origin
-        chosen = placement(origin, study.extract)
-        if chosen.kind == "stream" and isinstance(origin, CheckpointFolder):
-            units = [sum(len(sample.input_ids) for sample in samples) for _, samples in shards]
-            plan = streaming_plan(Path(origin.folder), study.extract, sum(units), max(units))
+    lengths = [[len(sample.input_ids) for sample in samples] for _, samples in shards]
+    for model, chosen in found:
+        checkpoint = checkpoint_of(model.checkpoint.origin)
+        if chosen is not None and chosen.kind == "stream" and checkpoint is not None:
+            selects = bool(model.info.index_topk or model.info.indexer_heads)
+            plan = streaming_plan(Path(checkpoint.folder), study.extract, lengths, selects)
             told[model.name] = f"{model.name} is {chosen.why or 'read layer by layer'}; {plan}"
     return told
 

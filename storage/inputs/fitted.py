@@ -10,13 +10,14 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pydantic import Field, JsonValue, ValidationError
+from safetensors import safe_open
 from safetensors.torch import load, save
 
 from indexscope.errors import IndexscopeError
@@ -85,8 +86,33 @@ class StoredIndexer:
     fingerprint: str
 
 
-def load_fitted(folder: str | os.PathLike[str]) -> StoredIndexer:
+class _OnDisk(Mapping[str, torch.Tensor]):
+    """Tensors of a file by name, each read when it is asked for."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        with safe_open(file, framework="pt") as opened:
+            self._names = tuple(opened.keys())
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        if name not in self._names:
+            raise KeyError(name)
+        with safe_open(self._file, framework="pt") as opened:
+            return cast(torch.Tensor, opened.get_tensor(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def load_fitted(folder: str | os.PathLike[str], at_once: bool = True) -> StoredIndexer:
     """Read a fitted indexer.
+
+    Args:
+        folder: Where it is.
+        at_once: Whether its weights are read now; else each whenever it is asked for, after a first look at all.
 
     Raises:
         IndexscopeError: The folder holds none, or a file is damaged, of another format, or does not fit the other.
@@ -95,7 +121,8 @@ def load_fitted(folder: str | os.PathLike[str]) -> StoredIndexer:
     parts = describe_fitted(path)
     read_header(path / WEIGHTS)
     with reading(path / WEIGHTS, REMEDY):
-        weights = load((path / WEIGHTS).read_bytes())
+        content = path / WEIGHTS
+        weights: Mapping[str, torch.Tensor] = load(content.read_bytes()) if at_once else _OnDisk(content)
     wanted = dict(_shapes(parts))
     for name in sorted(wanted.keys() | weights.keys()):
         stored = tuple(weights[name].shape) if name in weights else None

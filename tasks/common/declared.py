@@ -13,7 +13,7 @@ from indexscope.plugins import Plugin, PluginFile
 from indexscope.storage.inputs.samples import Sample
 from indexscope.storage.store.store import JSON, StepKey, Store
 from indexscope.tasks.common.dumps import Dump
-from indexscope.tasks.common.models import Checkpoint
+from indexscope.tasks.common.origin import Checkpoint
 from indexscope.tasks.common.unit import Tables, Target
 
 T = TypeVar("T")

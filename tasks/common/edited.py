@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from indexscope import IndexscopeError
 from indexscope.analysis.edits.edit import Edit
 from indexscope.storage.inputs.fingerprints import FingerprintMode
 from indexscope.storage.store.json_types import JSON, canonical_json
-from indexscope.tasks.common.models import Origin
+from indexscope.tasks.common.origin import Origin
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -50,18 +50,31 @@ class EditedModel:
         Raises:
             IndexscopeError: It cannot be loaded, or not be edited so.
         """
+        model = self.origin.load(dtype, device)
+        self.change(model)
+        return model
+
+    def change(self, model: Any) -> None:
+        """Make the edit, in a model that was loaded, or that is read layer by layer.
+
+        Raises:
+            IndexscopeError: It cannot be edited so.
+        """
         from transformers import PreTrainedModel
 
+        from indexscope.analysis.capture.streaming.model import StreamedModel
         from indexscope.analysis.edits.apply import apply_edit
 
-        model = self.origin.load(dtype, device)
+        if isinstance(model, StreamedModel):
+            apply_edit(model.model, self.edit)
+            model.changed()
+            return
         if not isinstance(model, PreTrainedModel):
             reason = "is a model of your own code, which an edit cannot change"
             raise IndexscopeError(
                 type(model).__name__, reason, "edit a model of transformers, or write the change there"
             )
         apply_edit(model, self.edit)
-        return model
 
     def told(self) -> AbstractContextManager[None]:
         """As of the other model."""

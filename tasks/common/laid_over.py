@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -23,7 +23,7 @@ from indexscope.storage.inputs.fitted import (
 )
 from indexscope.storage.store.json_types import JSON, canonical_json
 from indexscope.tasks.common.edited import EditedModel
-from indexscope.tasks.common.models import Checkpoint
+from indexscope.tasks.common.origin import Checkpoint
 
 if TYPE_CHECKING:
     from indexscope.storage.inputs.model_skeleton import Dtype
@@ -62,10 +62,23 @@ class LaidOverModel:
         Raises:
             IndexscopeError: Either cannot be loaded, or they do not fit each other.
         """
+        model = self.origin.load(dtype, device)
+        self.change(model)
+        return model
+
+    def change(self, model: Any) -> None:
+        """Lay the indexer over a model that was loaded, or that is read layer by layer, as its scorers are then.
+
+        Raises:
+            IndexscopeError: The indexer cannot be read, or does not fit it.
+        """
+        from transformers import PreTrainedModel
+
         from indexscope.analysis.fitting.selector import lay_over
         from indexscope.tasks.common.fitting import fitted_of
 
-        return lay_over(self.origin.load(dtype, device), fitted_of(load_fitted(self.indexer)), self.topk)
+        stored = load_fitted(self.indexer, at_once=isinstance(model, PreTrainedModel))
+        lay_over(model, fitted_of(stored), self.topk)
 
     def told(self) -> AbstractContextManager[None]:
         """As of the checkpoint."""

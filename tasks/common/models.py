@@ -5,43 +5,17 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from indexscope import IndexscopeError
 from indexscope.analysis.settings import ExtractSettings
 from indexscope.storage.inputs.fingerprints import FingerprintMode
+from indexscope.tasks.common.origin import Checkpoint
 
 if TYPE_CHECKING:
     from indexscope.analysis.capture.source import Source
     from indexscope.storage.inputs.checkpoints import CheckpointInfo
-    from indexscope.storage.inputs.model_skeleton import Dtype
-
-
-class Origin(Protocol):
-    """Where a model comes from: a checkpoint's folder, or a loader of the user's own."""
-
-    def fingerprint(self, mode: FingerprintMode) -> str:
-        """Hash of what determines the model."""
-        ...
-
-    def load(self, dtype: Dtype, device: str) -> object:
-        """The model, in eval mode."""
-        ...
-
-    def told(self) -> AbstractContextManager[None]:
-        """Turns what the model's own code raises while it runs into one line."""
-        ...
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Which model a job needs, and what people call it."""
-
-    name: str
-    origin: Origin
-    fingerprint: str
 
 
 _lock = threading.Lock()
@@ -78,7 +52,8 @@ def borrow(checkpoint: Checkpoint, settings: ExtractSettings) -> Source:
         IndexscopeError: It cannot be loaded or captured. A second job gets the same answer without a second try.
     """
     global _held
-    wanted = (checkpoint.fingerprint, settings.dtype, settings.device, settings.placement)
+    where = checkpoint.placement or settings.placement
+    wanted = (checkpoint.fingerprint, settings.dtype, settings.device, where)
     with _lock:
         if _held is None or _held[0] != wanted:
             _held = None  # let go of the old model before the new one needs its memory
@@ -128,21 +103,23 @@ def _load(checkpoint: Checkpoint, settings: ExtractSettings) -> Source | Indexsc
     try:
         if _elsewhere is not None:
             _check_same(checkpoint, _elsewhere.fingerprint)
-        model = _placed(checkpoint.origin, settings)
+        model = _placed(checkpoint, settings)
         with checkpoint.origin.told():
             return as_source(model)  # type: ignore[arg-type]  # which says what it takes
     except IndexscopeError as error:
         return error
 
 
-def _placed(origin: Origin, settings: ExtractSettings) -> object:
-    from indexscope.storage.inputs.checkpoints import CheckpointFolder
-    from indexscope.tasks.common.placing import placed, placement
+def _placed(checkpoint: Checkpoint, settings: ExtractSettings) -> object:
+    from indexscope.tasks.common.placing import placed, placement, tell
 
-    kind = placement(origin, settings).kind
-    if isinstance(origin, CheckpointFolder):
-        return placed(origin, settings, kind)
-    return origin.load(settings.dtype, settings.device)
+    kind = checkpoint.placement
+    if kind is None:
+        chosen = placement(checkpoint.origin, settings)
+        kind = chosen.kind
+        if chosen.why:
+            tell(f"{checkpoint.name} is {chosen.why}")
+    return placed(checkpoint.origin, settings, kind)
 
 
 def _check_same(checkpoint: Checkpoint, mode: FingerprintMode) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,19 +13,18 @@ from typing import TYPE_CHECKING, Literal
 from indexscope import IndexscopeError
 from indexscope.analysis.settings import ExtractSettings
 from indexscope.storage.inputs.checkpoints import CheckpointFolder
+from indexscope.tasks.common.origin import Changed, Kind, Origin
 
 if TYPE_CHECKING:
     from indexscope.analysis.capture.source import Source
     from indexscope.storage.inputs.streamed.sizes import Sizes
 
-Kind = Literal["whole", "stream"]
+
 #: Of the free memory, what weights may take: attention, features and the estimate's error need the rest.
 SHARE = 0.75
 #: Of the free memory beside a streamed model's weights, what hidden states may take before they go to a file.
 STATES = 0.25
-NO_STREAM = (
-    "is read layer by layer only as it is: not edited, with no indexer laid over it, and from a checkpoint folder"
-)
+NO_STREAM = "of your own code cannot be read layer by layer: only a checkpoint folder can"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,14 @@ class Placement:
     why: str = ""
 
 
-def placement(origin: object, settings: ExtractSettings) -> Placement:
+def checkpoint_of(origin: Origin) -> CheckpointFolder | None:
+    """The checkpoint that a model's weights come from, whatever is changed of it; None where there is none."""
+    while isinstance(origin, Changed):
+        origin = origin.origin
+    return origin if isinstance(origin, CheckpointFolder) else None
+
+
+def placement(origin: Origin, settings: ExtractSettings) -> Placement:
     """Decide where a model's weights are to be; reads the free memory of this machine.
 
     Args:
@@ -49,8 +57,8 @@ def placement(origin: object, settings: ExtractSettings) -> Placement:
     Raises:
         IndexscopeError: What was asked for cannot be had.
     """
-    wanted = settings.placement
-    if not isinstance(origin, CheckpointFolder):
+    wanted, checkpoint = settings.placement, checkpoint_of(origin)
+    if checkpoint is None:
         if wanted == "stream":
             raise IndexscopeError("extract.placement", f"stream: a model {NO_STREAM}", "use placement auto or whole")
         return Placement("whole")
@@ -62,7 +70,7 @@ def placement(origin: object, settings: ExtractSettings) -> Placement:
     from indexscope.storage.inputs.checkpoints import resolve_device
 
     target = device(resolve_device(settings.device))
-    stored = _stored_parameters(origin.folder) * _itemsize(settings)
+    stored = _stored_parameters(checkpoint.folder) * _itemsize(settings)
     rooms = [available_bytes(device("cpu"))]
     rooms += [available_bytes(target)] if target.type != "cpu" else []
     if stored <= SHARE * min(rooms):
@@ -71,33 +79,42 @@ def placement(origin: object, settings: ExtractSettings) -> Placement:
     return Placement("stream", f"read layer by layer: {told}")
 
 
-def placed(origin: CheckpointFolder, settings: ExtractSettings, kind: Kind) -> object:
-    """Load a checkpoint so.
+def placed(origin: Origin, settings: ExtractSettings, kind: Kind) -> object:
+    """Load a model so.
 
     Raises:
         IndexscopeError: It cannot be loaded, or not so.
     """
-    if kind == "stream":
-        return _streamed(Path(origin.folder), settings)
-    return origin.load(settings.dtype, settings.device)
+    if kind != "stream":
+        return origin.load(settings.dtype, settings.device)
+    if isinstance(origin, Changed):
+        model = placed(origin.origin, settings, kind)
+        origin.change(model)
+        return model
+    assert isinstance(origin, CheckpointFolder)  # or `placement` had refused it
+    return _streamed(Path(origin.folder), settings)
 
 
-def streaming_plan(folder: Path, settings: ExtractSettings, tokens: int, unit: int) -> str:
+def streaming_plan(
+    folder: Path, settings: ExtractSettings, shards: Sequence[Sequence[int]], selects: bool = False
+) -> str:
     """What streaming a checkpoint will read, hold and take, in a line.
 
     Args:
         folder: The checkpoint.
-        settings: Precision, device and whether there is a dense reference.
-        tokens: Of all samples.
-        unit: Tokens of the largest shard, which goes through the layers together.
+        settings: Precision, device and how many samples have a dense reference.
+        shards: Tokens of each sample, by the shard whose samples go through the layers together.
+        selects: Whether the model has an indexer, so that some samples also run without it.
     """
     from indexscope.analysis.free_memory import size_of
     from indexscope.storage.inputs.checkpoints import describe
     from indexscope.storage.inputs.streamed.sizes import reading_speed
 
     info, found = describe(folder), _sizes(str(folder), settings.dtype)
-    runs = 2 if settings.dense_reference and info.indexer_heads else 1
-    states = 2 * found.state * unit * runs
+    samples = sum(map(len, shards))
+    runs = 1 + (settings.dense_samples(samples) / samples if selects else 0)
+    together = max(map(sum, shards)) * runs + max(max(shard, default=0) for shard in shards)
+    states = found.state * together
     parts = [
         f"a pass over a shard's samples reads {size_of(info.bytes)}",
         f"holds {size_of(found.streamed)} of weights at most",
@@ -105,22 +122,27 @@ def streaming_plan(folder: Path, settings: ExtractSettings, tokens: int, unit: i
     ]
     speed = reading_speed(folder)
     if speed:
-        computing = 2 * found.token * tokens * runs / product_rate(settings)
-        passes = max(1, round(tokens / unit)) + 1
-        minutes = (passes * info.bytes / speed + computing) / 60
-        parts.append(
-            f"about {_minutes(minutes)} for the features: {passes} passes at {speed / 1e9:.1f} GB/s and the products"
-        )
+        computing = 2 * found.token * sum(map(sum, shards)) * runs / product_rate(settings)
+        minutes = (len(shards) * info.bytes / speed + computing) / 60
+        passes = "1 pass" if len(shards) == 1 else f"{len(shards)} passes"
+        parts.append(f"about {_minutes(minutes)} for the features: {passes} at {speed / 1e9:.1f} GB/s and the products")
     return ", ".join(parts)
 
 
 def tell_layer(layer: int, layers: int, runs: int) -> None:
     """Say in Prefect's log how far a sweep has come."""
+    tell(f"layer {layer} of {layers}: {runs} sequences")
+
+
+def tell(news: str) -> None:
+    """Say something in Prefect's log, where there is one."""
+    if "prefect" not in sys.modules:  # nor is it worth the seconds that it takes to import
+        return
     from prefect.exceptions import MissingContextError
     from prefect.logging import get_run_logger
 
     with suppress(MissingContextError):
-        get_run_logger().info("layer %d of %d: %d sequences", layer, layers, runs)
+        get_run_logger().info("%s", news)
 
 
 def _streamed(folder: Path, settings: ExtractSettings) -> Source:
@@ -133,7 +155,7 @@ def _streamed(folder: Path, settings: ExtractSettings) -> Source:
     return StreamedModel(weights, SpilledStates(int(room)), tell_layer)
 
 
-def _place_of_states(found: Sizes, states: int) -> str:
+def _place_of_states(found: Sizes, states: float) -> str:
     from indexscope.analysis.free_memory import size_of
 
     room = _room_for_states(found)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from indexscope import IndexscopeError
+from indexscope.analysis.capture.streaming.model import StreamedModel
 from indexscope.analysis.settings import ExtractSettings
 from indexscope.flows.study.load import load_study
 from indexscope.flows.study.plan import Plan, make_plan
 from indexscope.storage.inputs.checkpoints import CheckpointFolder
-from indexscope.tasks.common.models import Checkpoint, release
-from indexscope.tasks.common.placing import Placement, placement
+from indexscope.storage.inputs.own.loading import own_model
+from indexscope.tasks.common.models import borrow, release
+from indexscope.tasks.common.origin import Checkpoint
+from indexscope.tasks.common.placing import Placement, placement, streaming_plan
 from tests.flows.conftest import address, run_command
 
 #: What runs a model and gives numbers that are no times.
@@ -36,9 +41,10 @@ def contents(plan: Plan) -> dict[tuple[str, str, str], bytes]:
     return found
 
 
-def test_a_streamed_study_stores_the_bytes_of_one_in_memory_under_the_same_keys(folder: Path) -> None:
+@pytest.mark.parametrize("candidates", ["", "candidates:\n  - {name: changed, edit: {topk: 4, precision: fp8}}\n"])
+def test_a_streamed_study_stores_the_bytes_of_one_in_memory_under_the_same_keys(folder: Path, candidates: str) -> None:
     study = folder / "study.yaml"
-    study.write_text(study.read_text().replace("candidates:\n  - models/light\n", ""))
+    study.write_text(study.read_text().replace("candidates:\n  - models/light\n", candidates))
     made = []
     for kind in ("whole", "stream"):
         overrides = [f"extract.placement={kind}", f"store={folder / kind}"]
@@ -55,7 +61,7 @@ def test_a_dry_run_says_what_streaming_reads_holds_and_takes(folder: Path) -> No
     (line,) = (line for line in done.out if line.startswith("base is"))
     assert "read layer by layer; a pass over a shard's samples reads" in line
     assert "of weights at most" in line and "of hidden states (in memory)" in line
-    assert "about 1 min for the features: 4 passes at" in line
+    assert "about 1 min for the features: 3 passes at" in line
     assert not any("layer by layer" in line for line in run_command("study", folder / "study.yaml", "--dry-run").out)
 
 
@@ -68,24 +74,44 @@ def test_auto_streams_what_does_not_fit_and_says_why(folder: Path, monkeypatch: 
     assert found.why == "read layer by layer: 0 MiB of weights in float32 do not fit into 0 MiB of free memory"
     plan = make_plan(load_study(str(folder / "study.yaml"), ["extract.placement=auto"]))
     assert plan.streams == ("base", "light")
+    assert [model.checkpoint.placement for model in plan.models] == ["stream", "stream"]
     assert plan.spread().workers == 1, "each worker would read all weights"
 
 
-def test_an_edit_of_a_streamed_model_is_refused_before_anything_runs(folder: Path) -> None:
-    study = folder / "study.yaml"
-    study.write_text(study.read_text().replace("  - models/light\n", "  - {edit: {topk: 4}}\n"))
-    done = run_command("study", study, "--set", "extract.placement=stream")
-    assert done.code == 2
-    assert "extract.placement: stream: a model is read layer by layer only as it is" in done.err[-1]
-    assert not (folder / "indexscope-store").exists()
+def test_what_the_plan_decided_holds_whatever_memory_is_free_later(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(load_study(str(folder / "study.yaml"), ["extract.placement=auto"]))
+    monkeypatch.setattr("indexscope.analysis.free_memory.available_bytes", lambda device: 100_000)
+    assert not isinstance(borrow(plan.models[0].checkpoint, plan.study.extract), StreamedModel)
+    undecided = replace(plan.models[0].checkpoint, placement=None)
+    assert isinstance(borrow(undecided, plan.study.extract), StreamedModel), "as a worker on another machine decides"
+
+
+def test_the_dense_reference_counts_for_as_many_samples_as_have_one(folder: Path) -> None:
+    checkpoint, shards = folder / "models" / "base", [[1 << 20] * 4] * 25
+    told = [
+        streaming_plan(checkpoint, ExtractSettings(dense_reference=number), shards, selects)
+        for number, selects in ((50, True), (True, True), (True, False))
+    ]
+    states = [float(re.search(r"and ([\d.]+) GiB of hidden", one)[1]) for one in told]  # type: ignore[index]
+    # Of four samples and one more that is on its way, half of them twice, all twice, none twice.
+    assert states[0] / states[2] == pytest.approx(7 / 5, rel=0.1)
+    assert states[1] / states[2] == pytest.approx(9 / 5, rel=0.1)
+
+
+def test_a_model_of_your_own_code_cannot_be_streamed(tmp_path: Path) -> None:
+    (tmp_path / "loader.py").write_text("def load():\n    raise AssertionError\n")
+    own = own_model("loader.py:load", tmp_path, None, {})
+    assert placement(own, ExtractSettings()).kind == "whole"
+    with pytest.raises(IndexscopeError, match="a model of your own code cannot be read layer by layer"):
+        placement(own, ExtractSettings(placement="stream"))
 
 
 def test_a_checkpoint_that_cannot_be_streamed_is_one_line(folder: Path) -> None:
     from tests.analysis.capture.tiny_architectures import tiny
 
     tiny("zamba2").save_pretrained(folder / "models" / "zamba")
-    from indexscope.tasks.common.models import borrow
-
     origin = CheckpointFolder(str(folder / "models" / "zamba"))
     source = borrow(Checkpoint("zamba", origin, "f"), ExtractSettings(placement="stream"))
     with pytest.raises(IndexscopeError, match=r"zamba2: cannot be streamed: .*; use extract.placement whole"):

@@ -15,7 +15,8 @@ from indexscope import IndexscopeError
 from indexscope.analysis.settings import ExtractSettings
 from indexscope.storage.inputs.checkpoints import CheckpointFolder
 from indexscope.tasks.common import models
-from indexscope.tasks.common.models import Checkpoint, away_from_home, borrow, release, share_cores
+from indexscope.tasks.common.models import away_from_home, borrow, release, share_cores
+from indexscope.tasks.common.origin import Checkpoint
 from tests.tiny import save_model
 
 SETTINGS = ExtractSettings(device="cpu")

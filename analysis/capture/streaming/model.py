@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import TypeVar
 
@@ -13,14 +13,13 @@ import torch
 from torch import nn
 from transformers import DynamicCache
 
-from indexscope import IndexscopeError
 from indexscope.analysis.capture.chunk import AttentionChunk, Observer
 from indexscope.analysis.capture.interface import running
 from indexscope.analysis.capture.model import CapturedModel, Prefill
 from indexscope.analysis.capture.observers import capture_sparse
-from indexscope.analysis.capture.selecting import selectors
+from indexscope.analysis.capture.selecting import shared_by
 from indexscope.analysis.capture.streaming.lengths import LayerCache
-from indexscope.analysis.capture.streaming.replay import REMEDY, Replay
+from indexscope.analysis.capture.streaming.replay import Replay
 from indexscope.analysis.capture.streaming.states import InMemory, States
 from indexscope.analysis.capture.streaming.together import Worker, side_by_side, this_worker
 from indexscope.analysis.capture.streaming.weights import LayerWeights, Parts
@@ -75,6 +74,20 @@ class StreamedModel(CapturedModel):
         self._states, self._progress = states or InMemory(), progress
         self._alone = threading.RLock()
         self._waiting: dict[Worker[object], list[_Request]] = {}
+        self._shared = shared_by(self.model)
+
+    def changed(self) -> None:
+        """Look at the model anew: an edit was made, or an indexer laid over it."""
+        super().__init__(self.model)
+        self._shared = shared_by(self.model)
+        for name in ("_glanced", "notes"):
+            self.__dict__.pop(name, None)
+
+    @contextmanager
+    def unread(self) -> Iterator[None]:
+        """Run the model with zeros in the places of its weights within the block, for what only its modules decide."""
+        with self._alone, self._parts.unread():
+            yield
 
     @property
     def device(self) -> torch.device:
@@ -98,8 +111,6 @@ class StreamedModel(CapturedModel):
 
         Within `side_by_side` the run waits from this call on; otherwise from when the first logits are asked for.
         """
-        if selectors(self.model):
-            raise IndexscopeError(self.family, "cannot be streamed with an indexer or edit laid over it", REMEDY)
         fed = self.prefill(input_ids, observer, chunk, select, attention_mask, head_scores)
         request = _Request(fed, this_worker())
         if request.worker is not None:
@@ -109,10 +120,15 @@ class StreamedModel(CapturedModel):
     def glance(
         self, input_ids: torch.Tensor, observer: Observer, chunk: int, head_scores: bool = False
     ) -> Iterator[tuple[int, torch.Tensor]]:
-        """As `run`, for observers that attend as the model does: two tokens are run once for all who look at them."""
-        ids = input_ids.tolist()
-        if ids != [[0, 0]]:
-            yield from self.run(input_ids, observer, chunk, head_scores=head_scores)
+        """As `run`, for observers that look at what the model is made of, not at numbers: no weight is read.
+
+        Two tokens are run once for all who look at them.
+        """
+        if input_ids.tolist() != [[0, 0]]:
+            fed = self.prefill(input_ids, observer, chunk, head_scores=head_scores)
+            with self.unread():
+                parts = list(self._served(_Request(fed)))
+            yield from parts
             return
         for part in self._glanced[0]:
             observer(part if head_scores else dataclasses.replace(part, head_scores=None, head_weights=None))
@@ -150,7 +166,8 @@ class StreamedModel(CapturedModel):
 
         ids = torch.zeros((1, 2), dtype=torch.int64, device=self.device)
         request = _Request(self.prefill(ids, observe, 2, head_scores=True))
-        logits = torch.cat([logits for _, logits in self._served(request)], 1)
+        with self.unread():
+            logits = torch.cat([logits for _, logits in self._served(request)], 1)
         return parts, logits, modules
 
     def side_by_side(self, works: Sequence[Callable[[], T]]) -> list[T]:
@@ -200,21 +217,21 @@ class StreamedModel(CapturedModel):
         layers = self._weights.layers
         going = list(requests)
         for request in going:
-            request.replay = Replay(self, request.fed, self._states, len(layers), request.watched)
-        with self._alone:
+            request.replay = Replay(self, request.fed, self._states, len(layers), self._shared, request.watched)
+        with self._alone, ExitStack() as inlet:
             try:
-                self._parts.hold(self._parts.embedding)
+                inlet.enter_context(self._parts.held(self._parts.embedding))
                 for index, layer in enumerate(layers):
                     if not going:
                         break
                     with self._parts.held(layer):
-                        if index + 1 < len(layers):
+                        if index + 1 < len(layers) and self._parts.reading:
                             self._weights.ahead(layers[index + 1])
                         for request in list(going):
                             self._through(request, index, layer, going)
-                    if not index:
-                        self._parts.release(self._parts.embedding)
-                    self._progress(index + 1, len(layers), len(going))
+                    inlet.close()  # only the first layer needs the embedding
+                    if self._parts.reading:
+                        self._progress(index + 1, len(layers), len(going))
             except BaseException:
                 for request in requests:
                     if request.replay is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import UserDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from indexscope import IndexscopeError
-from indexscope.analysis.capture.interface import Running
+from indexscope.analysis.capture.interface import Running, running
 from indexscope.analysis.capture.model import CapturedModel, Prefill
+from indexscope.analysis.capture.selecting import Carried
 from indexscope.analysis.capture.streaming.lengths import Answer, LayerCache
 from indexscope.analysis.capture.streaming.nested import found, mapped
 from indexscope.analysis.capture.streaming.states import Leaf, States
@@ -42,18 +43,33 @@ class Replay:
         fed: The sequences.
         states: Where outputs of layers lie meanwhile.
         layers: How many the model has.
+        shared: As `indexscope.analysis.capture.selecting.shared_by` gives it.
         watched: Whether its attention is captured; else it is the model's own, on sequences without padding.
 
     Attributes:
         seen: Whether any layer's attention was seen.
     """
 
-    def __init__(self, source: CapturedModel, fed: Prefill, states: States, layers: int, watched: bool = True) -> None:
-        self.source, self.fed, self._states, self._layers = source, fed, states, layers
+    def __init__(
+        self,
+        source: CapturedModel,
+        fed: Prefill,
+        states: States,
+        layers: int,
+        shared: Mapping[int, frozenset[int]],
+        watched: bool = True,
+    ) -> None:
+        self.source, self.fed, self._states, self._layers, self._shared = source, fed, states, layers, shared
         self.watched, self.seen = watched, not watched
         self._outputs: list[list[_Output]] = []
         self._embedded: list[list[tuple[torch.Size, torch.dtype]]] = [[] for _ in fed.pieces]
         self._asked: list[list[Answer]] = []
+        #: What is handed on beside the model's own code: of each piece to later layers, of a layer to later pieces.
+        self._handed: list[dict[tuple[str, int], Any]] = [{} for _ in fed.pieces]
+        self._along: dict[Any, Any] = {}
+        #: Leaves that have their values: of the layers before, and of the one that runs.
+        self._there: set[Leaf] = set()
+        self._fresh: set[Leaf] = set()
         self._needed: set[Leaf] = set()
         # Of the forward that is running:
         self._stage, self._piece, self._next = 0, 0, 0
@@ -64,24 +80,23 @@ class Replay:
     def through(self, layer: int, module: nn.Module) -> None:
         """Take all pieces through one layer, whose weights are there."""
         self._outputs.append([])
-        self._needed = set()
+        self._needed, self._fresh, self._along = set(), set(), {}
         cache = self._fresh_cache()
         with torch.inference_mode(), _as_it_was(module):
             for piece, (start, end) in enumerate(self.fed.pieces):
                 self._begin(layer, piece, cache)
-                with self._watching(start, end) as running, playing(self):
+                with self._watching(start, end) as seen, playing(self), self._handing_on():
                     try:
                         self._forward(start, end)
                     except Reached:
                         pass
                     else:
                         raise self._refused(f"never calls its layer {layer}")
-                    self.seen = self.seen or (running is not None and bool(running.layers))
+                    self.seen = self.seen or (seen is not None and bool(seen.layers))
                 self._end(start, end)
-        for before in self._outputs[:layer]:
-            for leaf in _leaves(before):
-                if leaf not in self._needed:
-                    leaf.drop()
+        for leaf in self._there - self._needed:
+            leaf.drop()
+        self._there = (self._there & self._needed) | self._fresh
 
     def logits(self) -> Iterator[tuple[int, torch.Tensor]]:
         """What the model makes of the last layer's outputs, in chunks as `CapturedModel.run` yields them."""
@@ -100,12 +115,36 @@ class Replay:
 
     def discard(self) -> None:
         """Let go of everything."""
-        for outputs in self._outputs:
-            for leaf in _leaves(outputs):
+        for leaf in self._there | self._fresh:
+            leaf.drop()
+        for handed in self._handed:
+            for leaf in found(handed, Leaf):
                 leaf.drop()
+            handed.clear()
+        self._there, self._fresh, self._along = set(), set(), {}
 
     def _watching(self, start: int, end: int) -> AbstractContextManager[Running | None]:
         return self.source.watching(self.fed, start, end) if self.watched else nullcontext()
+
+    @contextmanager
+    def _handing_on(self) -> Iterator[None]:
+        """While a piece goes through a layer: what earlier layers left for it is there, what it leaves is kept."""
+        held = self._handed[self._piece]
+        here = {key: mapped(Leaf.value, value, Leaf) for key, value in held.items() if self._stage in self._takers(key)}
+        before, running.carried = running.carried, Carried(here, self._along)
+        try:
+            yield
+        finally:
+            running.carried = before
+        later = {key for key in {*held, *here} if max(self._takers(key), default=-1) > self._stage}
+        for key in later - held.keys():
+            held[key] = mapped(lambda tensor: Leaf(tensor, self._states), here[key], torch.Tensor)
+        for key in held.keys() - later:
+            for leaf in found(held.pop(key), Leaf):
+                leaf.drop()
+
+    def _takers(self, key: tuple[str, int]) -> frozenset[int]:
+        return self._shared.get(key[1], frozenset())
 
     def _fresh_cache(self) -> LayerCache | None:
         cache = self.source.cache() if self.watched else None
@@ -193,22 +232,29 @@ class Replay:
                 self._cache.within = False
 
     def _kept(self, value: Any) -> Any:
-        return mapped(lambda tensor: Leaf(tensor, self._states), value, torch.Tensor)
+        def keep(tensor: torch.Tensor) -> Leaf:
+            leaf = Leaf(tensor, self._states)
+            self._fresh.add(leaf)
+            return leaf
+
+        return mapped(keep, value, torch.Tensor)
 
     def _again(self, output: _Output, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        places = dict(_containers(args, kwargs))
-        for place, key, value in output.put:
-            _set(places[place], key, mapped(self._restore, value, Leaf))
+        if output.put:
+            places = dict(_containers(args, kwargs))
+            for place, key, value in output.put:
+                _set(places[place], key, mapped(self._restore, value, Leaf))
         return mapped(self._restore, output.returned, Leaf)
 
     def _restore(self, leaf: Leaf) -> torch.Tensor:
         value = leaf.value()
-        self._restored[id(value)] = value, leaf
+        if not value.is_meta:
+            self._restored[id(value)] = value, leaf
         return value
 
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """See which outputs of layers before reach this one, and that everything that reaches it has its values."""
-        restored = [value for value, _ in self._restored.values() if not value.is_meta]
+        restored = [value for value, _ in self._restored.values()]
         for tensor in found((args, kwargs), torch.Tensor):
             if tensor.is_meta:
                 raise self._refused(f"layer {self._stage} needs outputs of layers long before it")
@@ -223,11 +269,6 @@ class Replay:
 
 def _has_nan(tensor: torch.Tensor) -> bool:
     return tensor.is_floating_point() and bool(tensor.isnan().any())
-
-
-def _leaves(outputs: list[_Output]) -> Iterator[Leaf]:
-    for output in outputs:
-        yield from found((output.returned, [value for *_, value in output.put]), Leaf)
 
 
 def _containers(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[int | str, Any]]:

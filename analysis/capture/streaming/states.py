@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -62,7 +63,7 @@ class Leaf:
     def value(self) -> torch.Tensor:
         """The tensor; one without values once it was dropped, so that whoever needs it after all cannot miss it."""
         if self._kept is None:
-            return torch.empty(self._shape, dtype=self._dtype, device="meta")
+            return _without_values(self._shape, self._dtype)
         return self._kept.get()
 
     def drop(self) -> None:
@@ -70,3 +71,8 @@ class Leaf:
         if self._kept is not None:
             self._kept.free()
             self._kept = None
+
+
+@lru_cache(maxsize=256)
+def _without_values(shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from indexscope.analysis.capture.streaming.made import as_stored, forget, make
 from indexscope.analysis.capture.streaming.replay import now_playing
 
 
@@ -37,8 +38,12 @@ class LayerWeights(Protocol):
         """Put the weights of a module in their places, and of all modules within it if ``deep``."""
         ...
 
-    def drop(self, part: nn.Module) -> None:
-        """Let go of them."""
+    def fill(self, part: nn.Module, deep: bool = True) -> None:
+        """Put zeros in the places of weights, without reading any."""
+        ...
+
+    def drop(self, part: nn.Module, deep: bool = True) -> None:
+        """Let go of the weights of a module, and of all modules within it if ``deep``."""
         ...
 
     def ahead(self, part: nn.Module) -> None:
@@ -56,10 +61,11 @@ class Parts:
 
     Attributes:
         seconds: What loading has taken.
+        reading: Whether weights are read; else there are zeros in their places.
     """
 
     def __init__(self, weights: LayerWeights) -> None:
-        self.weights, self.seconds = weights, 0.0
+        self.weights, self.seconds, self.reading = weights, 0.0, True
         self._lock = threading.RLock()
         self._holders: dict[nn.Module, int] = {}
         self._staying_there: set[nn.Module] = set()
@@ -102,12 +108,36 @@ class Parts:
         with self._lock:
             self._holders[part] -= 1
             if not self._holders[part]:
-                self.weights.drop(part)
+                self._drop(part)
+
+    @contextmanager
+    def unread(self) -> Iterator[None]:
+        """Have zeros in the places of weights within the block, in which no other thread loads any."""
+        with self._lock:
+            before, stayed = self.reading, set(self._staying_there)
+            self.reading = False
+            try:
+                yield
+            finally:
+                self.reading = before
+                for part in self._staying_there - stayed:
+                    self._drop(part, deep=False)
+                self._staying_there = stayed
 
     def _load(self, part: nn.Module, deep: bool = True) -> None:
         began = time.perf_counter()
-        self.weights.load(part, deep)
+        modules = list(part.modules()) if deep else [part]
+        as_stored(modules)
+        if self.reading:
+            self.weights.load(part, deep)
+        else:
+            self.weights.fill(part, deep)
+        make(modules, self.weights.device, self.reading)
         self.seconds += time.perf_counter() - began
+
+    def _drop(self, part: nn.Module, deep: bool = True) -> None:
+        self.weights.drop(part, deep)
+        forget(part.modules() if deep else [part])
 
     def _layer(self, index: int, layer: nn.Module) -> Callable[..., Any]:
         own, passing = layer.forward, self._passing(layer)

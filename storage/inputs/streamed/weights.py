@@ -11,7 +11,7 @@ import contextlib
 import ctypes
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from functools import lru_cache
@@ -39,6 +39,7 @@ from indexscope.storage.inputs.model_skeleton import DTYPES, Dtype, load_skeleto
 from indexscope.storage.inputs.quiet import quiet
 from indexscope.storage.inputs.safetensors_header import STORED_TYPES, TensorEntry, read_header
 from indexscope.storage.inputs.streamed.layers import decoder_layers
+from indexscope.storage.inputs.streamed.stacked import Place, places, read_stacked
 from indexscope.storage.inputs.weight_checks import check_loading, refuse_infinite
 from indexscope.storage.inputs.weight_files import read_config, weight_files
 
@@ -73,11 +74,12 @@ class StreamedWeights:
         self.model = load_skeleton(path, dtype)
         told = block_scaled(read_config(path))
         self._scaled = None if told is None else multiplied_out(told, WantedTypes(self.model, self._dtype))
-        self._paths = {module: name for name, module in self.model.named_modules()}
         self.layers: Sequence[nn.Module] = list(decoder_layers(self.model))
         self._tied = self._fitted()
-        #: Names in the model by name in the files, and the other way round.
-        self._made = self._named()
+        #: Names in the model by name in the files, and the other way round; where what is stacked comes from.
+        self._made: dict[str, list[str]] = {}
+        self._stacked: dict[str, tuple[Place, ...]] = {}
+        self._name()
         self._keys: dict[str, list[str]] = {}
         for key, names in self._made.items():
             for name in names:
@@ -87,6 +89,14 @@ class StreamedWeights:
             for name, tensor in self.model.state_dict(keep_vars=True).items()
             if isinstance(tensor, torch.Tensor)
         }
+        #: Whose each is, and the names of each module's own: a module that an edit takes out has none any more.
+        self._holders: dict[str, tuple[nn.Module, str]] = {}
+        self._own: dict[nn.Module, list[str]] = {}
+        for name in self._blank:
+            within, _, own = name.rpartition(".")
+            holder = self.model.get_submodule(within)
+            self._holders[name] = holder, own
+            self._own.setdefault(holder, []).append(name)
         self.model.train(False)
         self.model.requires_grad_(False)
 
@@ -101,6 +111,10 @@ class StreamedWeights:
         lacking = [source for source in sources.values() if self._tensor(source).is_meta]
         keys = {key for name in lacking for key in self._keys.get(name, ())}
         beside = {name for key in keys for name in self._made[key] if self._tensor(name).is_meta} - set(wanted)
+        for name in dict.fromkeys(lacking):
+            if name in self._stacked:
+                self._put(name, self._stack(name))
+                keys -= {place.key for place in self._stacked[name]}
         self._read(sorted(keys, key=dot_natural_key))
         for name, source in sources.items():
             if name != source:
@@ -113,9 +127,16 @@ class StreamedWeights:
         # Looked at each time: that also reads what is only mapped, before anybody computes with it.
         refuse_infinite({name: self._tensor(name) for name in wanted}, self._path)
 
-    def drop(self, part: nn.Module) -> None:
-        """Let go of the weights of a module and of all within it."""
-        for name in self._names(part, deep=True):
+    def fill(self, part: nn.Module, deep: bool = True) -> None:
+        """Put zeros in the places of weights, without reading any."""
+        for name in self._names(part, deep):
+            if self._blank[name].is_meta:
+                blank = self._blank[name]
+                self._put(name, torch.zeros(blank.shape, dtype=blank.dtype, device=self.device))
+
+    def drop(self, part: nn.Module, deep: bool = True) -> None:
+        """Let go of the weights of a module, and of all modules within it if ``deep``."""
+        for name in self._names(part, deep):
             self._put(name, self._blank[name])
         _give_back()
 
@@ -134,25 +155,18 @@ class StreamedWeights:
     def stored_bytes(self, part: nn.Module) -> int:
         """What is read of the disk for a part."""
         names = {self._tied.get(name, name) for name in self._names(part, deep=True)}
-        entries = (self._where[key][1] for name in names for key in self._keys.get(name, ()))
-        return sum(entry.stop - entry.start for entry in entries)
+        return self._bytes(key for name in names for key in self._keys.get(name, ()))
 
     def _names(self, part: nn.Module, deep: bool) -> list[str]:
-        path = self._paths[part]
-        inside = f"{path}." if path else ""
-        if deep:
-            return [name for name in self._blank if name.startswith(inside)]
-        own = {*part._parameters, *part._buffers}
-        return [name for name in (f"{inside}{one}" for one in own) if name in self._blank]
+        return [name for module in (part.modules() if deep else [part]) for name in self._own.get(module, ())]
 
     def _tensor(self, name: str) -> torch.Tensor:
-        module, _, own = name.rpartition(".")
-        tensor: torch.Tensor = getattr(self.model.get_submodule(module), own)
+        holder, own = self._holders[name]
+        tensor: torch.Tensor = getattr(holder, own)
         return tensor
 
     def _put(self, name: str, tensor: torch.Tensor) -> None:
-        module, _, own = name.rpartition(".")
-        holder = self.model.get_submodule(module)
+        holder, own = self._holders[name]
         if own in holder._parameters:
             holder._parameters[own] = nn.Parameter(tensor.detach(), requires_grad=False)
         else:
@@ -186,20 +200,25 @@ class StreamedWeights:
                     module._buffers[name] = buffer.to(self.device)
         return tied
 
-    def _named(self) -> dict[str, list[str]]:
-        """The tensors of the model that each tensor of the files goes into, by the loader's own renaming."""
+    def _name(self) -> None:
+        """Find the tensors of the model that each tensor of the files goes into, by the loader's own renaming."""
         state, prefix, mapping = self.model.state_dict(), self.model.base_model_prefix, self._mapping()
         renamings = [one for one in mapping if isinstance(one, WeightRenaming)]
         converters = [one for one in mapping if isinstance(one, WeightConverter)]
-        targets = {source: one.target_patterns for one in converters for source in one.source_patterns}
-        made: dict[str, list[str]] = {}
+        of = {source: one for one in converters for source in one.source_patterns}
+        joined: dict[str, dict[str, list[str]]] = {}
         for name in sorted(self._where, key=dot_natural_key):
             first, source = rename_source_key(name, renamings, converters, prefix, state)
             if first not in state and name in state:
                 first, source = rename_source_key(name, [], [], base_model_prefix=prefix, meta_state_dict=state)
-            several = targets[source] if source is not None else [first]
-            made[name] = [first.replace(several[0], other) for other in several]
-        return made
+            several = of[source].target_patterns if source is not None else [first]
+            self._made[name] = [first.replace(several[0], other) for other in several]
+            if source is not None and self._scaled is None and first in state:
+                joined.setdefault(first, {}).setdefault(source, []).append(name)
+        for first, stored in joined.items():
+            found = places(of[next(iter(stored))], stored, self._where, state[first].shape)
+            if found is not None:
+                self._stacked[first] = found
 
     def _mapping(self) -> list[Any]:
         mapping: list[Any] = deepcopy(get_model_conversion_mapping(self.model, None, self._scaled))
@@ -231,7 +250,20 @@ class StreamedWeights:
                 raise too_large(self._path, str(self.device)) from error
             raise
         self._refuse(info)
-        self.bytes_read += sum(self._where[key][1].stop - self._where[key][1].start for key in keys)
+        self.bytes_read += self._bytes(keys)
+
+    def _stack(self, name: str) -> torch.Tensor:
+        try:
+            made = read_stacked(self._stacked[name], self._where, self._blank[name]).to(self.device)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise too_large(self._path, str(self.device)) from error
+            raise
+        self.bytes_read += self._bytes(place.key for place in self._stacked[name])
+        return made
+
+    def _bytes(self, keys: Iterable[str]) -> int:
+        return sum(self._where[key][1].stop - self._where[key][1].start for key in keys)
 
     def _refuse(self, info: Any) -> None:
         for name, told in info.conversion_errors.items():

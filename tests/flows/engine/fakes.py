@@ -18,7 +18,7 @@ from indexscope.storage.inputs.samples import Sample
 from indexscope.storage.store.store import Store
 from indexscope.tasks.common.declared import Command, Given, Job, Made, Reads, Step
 from indexscope.tasks.common.dumps import Dump
-from indexscope.tasks.common.models import Checkpoint
+from indexscope.tasks.common.origin import Checkpoint
 
 GIVEN = Given(ExtractSettings(), CloseupSettings(), AnalysisSettings(), ComparisonSettings(), 2, "cpu", "data")
 SHARDS = {"shard-00000": [Sample(0, "a", (1, 2)), Sample(1, "b", (3, 4))], "shard-00001": [Sample(2, "c", (5, 6))]}

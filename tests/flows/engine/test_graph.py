@@ -14,7 +14,7 @@ from indexscope.storage.store.store import JSON
 from indexscope.tasks.common import registry
 from indexscope.tasks.common.declared import Given, Reads, Step
 from indexscope.tasks.common.dumps import Dump
-from indexscope.tasks.common.models import Checkpoint
+from indexscope.tasks.common.origin import Checkpoint
 from indexscope.tasks.common.registry import STEPS
 from tests.flows.engine.fakes import BASE, GIVEN, LIGHT, graph, step
 

@@ -31,7 +31,7 @@ class InParts:
         self.loads: Counter[int] = Counter()
         self.most = 0
         self._there: set[int] = set()
-        self._aside: dict[tuple[nn.Module, str], torch.Tensor] = {}
+        self._aside = {(module, name): held[name] for module in model.modules() for held, name in _stored(module)}
         self.drop(model)
 
     def load(self, part: nn.Module, deep: bool = True) -> None:
@@ -39,24 +39,37 @@ class InParts:
             self.loads[list(self.layers).index(part)] += 1
             self._there.add(id(part))
             self.most = max(self.most, len(self._there))
-        for module in part.modules() if deep else [part]:
-            for held, name, _ in _stored(module):
-                held[name] = self._aside[module, name]
+        for held, name, tensor in self._of(part, deep):
+            held[name] = tensor
 
-    def drop(self, part: nn.Module) -> None:
+    def fill(self, part: nn.Module, deep: bool = True) -> None:
+        for held, name, tensor in self._of(part, deep):
+            held[name] = _like(tensor, torch.zeros_like(tensor))
+
+    def drop(self, part: nn.Module, deep: bool = True) -> None:
         self._there.discard(id(part))
-        for module in part.modules():
-            for held, name, tensor in _stored(module):
-                self._aside.setdefault((module, name), tensor)
-                blank = tensor.detach().to("meta")
-                held[name] = nn.Parameter(blank, requires_grad=False) if held is module._parameters else blank
+        for held, name, tensor in self._of(part, deep):
+            held[name] = _like(tensor, tensor.detach().to("meta"))
 
     def ahead(self, part: nn.Module) -> None:
         assert part in list(self.layers)
 
+    def _of(self, part: nn.Module, deep: bool) -> list[tuple[dict[str, Any], str, torch.Tensor]]:
+        """What a part has of what was put aside; whatever else is in it was added later."""
+        return [
+            (held, name, self._aside[module, name])
+            for module in (part.modules() if deep else [part])
+            for held, name in _stored(module)
+            if (module, name) in self._aside
+        ]
 
-def _stored(module: nn.Module) -> list[tuple[dict[str, Any], str, torch.Tensor]]:
+
+def _like(tensor: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    return nn.Parameter(value, requires_grad=False) if isinstance(tensor, nn.Parameter) else value
+
+
+def _stored(module: nn.Module) -> list[tuple[dict[str, Any], str]]:
     """What of a module's own is stored: parameters, and buffers but for those that are computed."""
     buffers = [name for name in module._buffers if name not in module._non_persistent_buffers_set]
     names = [(module._parameters, name) for name in module._parameters] + [(module._buffers, name) for name in buffers]
-    return [(held, name, held[name]) for held, name in names if held[name] is not None]
+    return [(held, name) for held, name in names if held[name] is not None]
