@@ -94,7 +94,8 @@ def test_the_dense_reference_counts_for_as_many_samples_as_have_one(folder: Path
         streaming_plan(checkpoint, ExtractSettings(dense_reference=number), shards, selects)
         for number, selects in ((50, True), (True, True), (True, False))
     ]
-    states = [float(re.search(r"and ([\d.]+) GiB of hidden", one)[1]) for one in told]  # type: ignore[index]
+    found = [re.search(r"and ([\d.]+) (MiB|GiB) of hidden", one) for one in told]
+    states = [float(one[1]) * (1024 if one[2] == "GiB" else 1) for one in found if one is not None]
     # Of four samples and one more that is on its way, half of them twice, all twice, none twice.
     assert states[0] / states[2] == pytest.approx(7 / 5, rel=0.1)
     assert states[1] / states[2] == pytest.approx(9 / 5, rel=0.1)
@@ -102,7 +103,7 @@ def test_the_dense_reference_counts_for_as_many_samples_as_have_one(folder: Path
 
 def test_a_model_of_your_own_code_cannot_be_streamed(tmp_path: Path) -> None:
     (tmp_path / "loader.py").write_text("def load():\n    raise AssertionError\n")
-    own = own_model("loader.py:load", tmp_path, None, {})
+    own = own_model(f"{tmp_path}/loader.py:load", tmp_path, None, {})
     assert placement(own, ExtractSettings()).kind == "whole"
     with pytest.raises(IndexscopeError, match="a model of your own code cannot be read layer by layer"):
         placement(own, ExtractSettings(placement="stream"))
