@@ -74,7 +74,7 @@ TEXT = table_of(
     "token shown of a sample with an answer",
     "sample position",
     of(pl.Int32, position="0-based position of the token."),
-    of(pl.String, token="Its text, or its id where there is no tokenizer.", role="evidence, answer or text."),
+    of(pl.String, token="Its text, or its id where there is no tokenizer.", role="Evidence, answer or text."),
     of(pl.Float64, "share", kept="Of evidence: layers and queries whose S_t holds it; null where none selects."),
     of(
         pl.Boolean,
@@ -119,7 +119,7 @@ OUTCOMES = table_of(
     "outcome",
     of(
         pl.String,
-        outcome="both right, lost (dense attention answers exactly, the selection does not), gained or both wrong.",
+        outcome="Both right, lost (dense attention answers exactly, the selection does not), gained or both wrong.",
     ),
     of(pl.Float64, "share", share="Answers of that outcome, of those with a dense reference."),
     interval("share", "share_ci_low", "share_ci_high", "the"),
