@@ -18,6 +18,7 @@ from indexscope.flows.study.inputs import Inputs, ModelPlan
 from indexscope.flows.study.lengths import Cut, cut, effect_warnings
 from indexscope.flows.study.models import planned
 from indexscope.flows.study.provenance import cover, settled
+from indexscope.flows.study.series import courses, waiting_notes
 from indexscope.plugins import read
 from indexscope.storage.inputs.checkpoints import CheckpointFolder, CheckpointInfo, find_tokenizer, resolve_device
 from indexscope.storage.inputs.datasets import dataset_fingerprint, load_samples, shard
@@ -143,11 +144,12 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
         dataset_fingerprint(samples),
         words,
         plugins,
+        courses(study, [model.name for model in models]),
     )
     shards = tuple(shard(samples, study.shard_size))
     weak = effect_warnings({model.name: model.info for model in models}, samples)
     streams = _streams(study, models, shards)
-    notes = (*data.notes, *weak, *unmatched, *streams.values())
+    notes = (*data.notes, *weak, *unmatched, *streams.values(), *waiting_notes(study))
     tokens = None if words is None else str(folders[0])
     return Plan(
         study, given, shards, models, tokens, files, dumps=dumps, refresh=refresh, notes=notes, streams=tuple(streams)
@@ -180,7 +182,8 @@ def without(plan: Plan, missing: Mapping[str, str]) -> Plan:
     left = tuple(model for model in plan.models if model.name not in gone)
     dumps = tuple(dump for dump in plan.dumps if dump.name not in gone)
     ordered = {model.name: gone[model.name] for model in plan.study.models if model.name in gone}
-    return replace(plan, models=left, dumps=dumps, missing=ordered)
+    given = replace(plan.given, series=courses(plan.study, [model.name for model in left]))
+    return replace(plan, given=given, models=left, dumps=dumps, missing=ordered)
 
 
 def _samples(
