@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from indexscope.analysis.metrics.headline import HEADLINE
 from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.names import plain
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.panel import Answer
 from indexscope.analysis.report.sentences import few
 from indexscope.analysis.series.figures import step_text
-from indexscope.analysis.series.panel import is_judged, overall_changes
+from indexscope.analysis.series.panel import judged, overall_changes
 
 
 def say(report: ReportInput) -> Sequence[str]:
@@ -21,7 +20,7 @@ def say(report: ReportInput) -> Sequence[str]:
     found = []
     for page in report.models:
         course = page.frame("series", "series")
-        if course is None or not is_judged(page.analyses["series"]):
+        if course is None or not (looked := judged(page.analyses["series"])):
             continue
         row = course.row(0, named=True)
         changes = overall_changes(page.analyses["series"])
@@ -44,7 +43,7 @@ def say(report: ReportInput) -> Sequence[str]:
                 f"{step_text(last['step'])} (CI after {step_text(last['ci_low'])} up to {step_text(last['ci_high'])})."
             )
         else:
-            told += f"no level of the {len(HEADLINE)} headline metrics changes detectably."
+            told += f"no level of {len(looked)} headline metrics changes detectably."
         found.append(told)
     return found
 

@@ -30,7 +30,7 @@ def said(frames: Frames) -> list[str]:
     course = frames["series"].row(0, named=True)
     steps = f"{course['axis']} {step_text(course['first'])} to {step_text(course['newest'])}"
     found = [f"{plain(course['series'])}: {course['members']} members, {steps}."]
-    if not is_judged(frames):
+    if not judged(frames):
         least = f"{FEWEST} members and {FEWEST_FOR_PERCENTILES} samples"
         return [f"{found[0]} Changes are looked for from {least} on."]
     settled = frames.get("series_settled", SETTLED.empty()).filter(pl.col("layer").is_null())
@@ -56,10 +56,11 @@ def said(frames: Frames) -> list[str]:
     return found
 
 
-def is_judged(frames: Frames) -> bool:
-    """Whether there were members and samples enough to look for changes of any headline metric."""
+def judged(frames: Frames) -> list[str]:
+    """The headline metrics of which there were members and samples enough to look for changes over all layers."""
     settled = frames.get("series_settled", SETTLED.empty())
-    return settled.filter(pl.col("metric").is_in(HEADLINE) & pl.col("changes").is_not_null()).height > 0
+    looked = pl.col("metric").is_in(HEADLINE) & pl.col("layer").is_null() & pl.col("changes").is_not_null()
+    return settled.filter(looked)["metric"].to_list()
 
 
 def overall_changes(frames: Frames) -> pl.DataFrame:

@@ -11,9 +11,11 @@ import pytest
 from indexscope.analysis.metrics.summary import summarise
 from indexscope.analysis.metrics.sums import Sums, per_sample
 from indexscope.analysis.plots.drawing import Drawing
+from indexscope.analysis.report.inputs import ModelPage, ReportInput
+from indexscope.analysis.series.answer import say
 from indexscope.analysis.series.course import Course, Member
 from indexscope.analysis.series.figures import series_layers, series_metrics, series_patterns
-from indexscope.analysis.series.panel import charts, said, tables
+from indexscope.analysis.series.panel import across, charts, said, tables
 from indexscope.analysis.series.run import run
 from indexscope.analysis.series.tables import PATTERNS, ROLES
 from indexscope.analysis.settings import BootstrapSettings
@@ -217,3 +219,27 @@ def test_heads_and_patterns_are_drawn_in_shares_and_rare_focuses_as_others() -> 
     assert shares["share"].to_list() == pytest.approx([1.0, 1.0])
     assert "others" in figure.data["series"].to_list() and "sink" in figure.data["series"].to_list()
     assert series_patterns(PATTERNS.empty(), ROLES.empty(), "step") is None
+
+
+def report_of(frames: dict[str, pl.DataFrame]) -> ReportInput:
+    """A report of the newest member, with nothing but its series."""
+    nothing = pl.DataFrame()
+    page = ModelPage("warm-up 1100", "candidate", "f", {}, {"series": frames})
+    return ReportInput("study", [page], nothing, nothing, nothing, nothing, {})
+
+
+def test_the_answer_says_what_got_worse_first_or_that_nothing_was_found(frames: dict[str, pl.DataFrame]) -> None:
+    (sentence,) = say(report_of(frames))
+    assert sentence.startswith("Over the 12 members of warm-up (step 0 to 1,100) ")
+    assert "gets worse at step 900 (CI after 800 up to 900)." in sentence
+    flat = {("nll", None): [2.0] * 12, ("accuracy", None): FLAT}
+    (sentence,) = say(report_of(run([course(STEPS)], planted(flat, STEPS, noise=0.01), SETTINGS)))
+    assert sentence.endswith("no level of 2 headline metrics changes detectably.")
+    few = run([course(STEPS[:5])], planted({("nll", None): NLL[:5]}, STEPS[:5]), SETTINGS)
+    assert say(report_of(few)) == []
+
+
+def test_all_figures_of_a_series_are_drawn_from_its_newest_members_page(frames: dict[str, pl.DataFrame]) -> None:
+    drawn = across(report_of(frames))
+    assert [one.name for one in drawn] == ["series-metrics", "series-layers", "series-patterns"]
+    assert [one.figure is not None for one in drawn] == [True, True, False]
