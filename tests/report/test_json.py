@@ -18,6 +18,10 @@ from tests.report.fixtures import Kind, rendered, report
 TOP = ["schema_version", "study", "verdict", "warnings", "models", "definitions", "ranking", "metrics", "comparisons"]
 TOP += [
     "by_length",
+    "series",
+    "series_points",
+    "series_changes",
+    "series_settled",
     "parity_where",
     "parity_distances",
     "parity_samples",
