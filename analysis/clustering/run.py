@@ -58,8 +58,9 @@ def run(
     Args:
         features: Feature tables; attention and heads are read, shard by shard.
         settings: Number of clusters, seed, rows to fit on and the bootstrap.
-        pooled: Features of all the models that are to share the clusters, this one among them, in any order; without
-            it the clusters are those of this model alone.
+        pooled: Features of all the models that the clusters are fitted on, in any order: this one among them, or not
+            where it is a member of a series, which joins the clusters of the others; without it the clusters are those
+            of this model alone.
 
     Returns:
         clusters: cluster (0 has most of the fitted rows), name, size (rows of this model), share with ci_low, ci_high

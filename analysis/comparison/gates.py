@@ -17,7 +17,7 @@ from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.columns import of, places, table_of
 from indexscope.errors import IndexscopeError
 
-Quantity = Literal["difference", "value", "ratio"]
+Quantity = Literal["difference", "value", "ratio", "change"]
 Bound = Literal["", "lower", "upper"]
 #: Over all layers, in each of them, or in one.
 Place = Literal["all", "each"] | int
@@ -47,15 +47,15 @@ GATES = table_of(
     ordered=False,
 )
 GRAMMAR = (
-    "<metric>[.difference|.value|.ratio] <, <=, > or >= <number>[%] [on lower|on upper] "
-    "[per layer|at layer <number>|at length <tokens>]"
+    "<metric>[.difference|.value|.ratio|.change] <, <=, > or >= <number>[%] [on lower|on upper] "
+    "[per layer|at layer <number>|at length <tokens>] [over <steps>]"
 )
 _RULE = re.compile(
     r"""\s*(?P<metric>[A-Za-z_][A-Za-z0-9_]*)
     (?:\.(?P<quantity>[A-Za-z_]+))?
     \s*(?P<op><=|>=|<|>)\s*
     (?P<number>[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)\s*(?P<percent>%)?
-    (?P<tail>(?:\s+[A-Za-z0-9]+)*)\s*""",
+    (?P<tail>(?:\s+[A-Za-z0-9.]+)*)\s*""",
     re.VERBOSE,
 )
 #: Failing layers that a reason lists.
@@ -87,12 +87,14 @@ class Rule:
     Attributes:
         text: As it was written.
         metric: Name in the registry.
-        quantity: The candidate's difference from the baseline, its own value, or its ratio to the baseline.
+        quantity: The candidate's difference from the baseline, its own value, its ratio to the baseline, or its change
+            over the last steps of its series.
         operator: <, <=, > or >=.
         threshold: The number; 2 % is 0.02.
         bound: "" for the estimate, else the lower or upper confidence bound.
         place: "all" for the number over all layers, "each" for every layer's own, or the index of one layer.
         length: Length of the samples that it is about, in tokens; None for all.
+        over: Steps that a change is over.
     """
 
     text: str
@@ -103,6 +105,7 @@ class Rule:
     bound: Bound
     place: Place = "all"
     length: int | None = None
+    over: float | None = None
 
     @property
     def rows(self) -> pl.Expr:
@@ -127,7 +130,8 @@ def parse_rule(text: str, bare: Quantity = "difference") -> Rule:
 
     Raises:
         IndexscopeError: The rule does not parse, names no metric, asks for the bound of a ratio, for layers or lengths
-            of a metric that has none, or for a length where only whole studies are compared.
+            of a metric that has none, for a length where only whole studies are compared, or for a change where there
+            is no series.
 
     >>> rule = parse_rule("recall < -1% per layer")
     >>> rule.metric, rule.quantity, rule.operator, rule.threshold, rule.place
@@ -142,9 +146,17 @@ def parse_rule(text: str, bare: Quantity = "difference") -> Rule:
     except IndexscopeError as error:
         raise IndexscopeError(where, error.reason, error.remedy) from None
     quantity = found["quantity"] or bare
-    if quantity not in ("difference", "value", "ratio"):
+    if quantity not in ("difference", "value", "ratio", "change"):
         raise IndexscopeError(where, f"there is no .{quantity} of a metric", "use .difference, .value or .ratio")
-    bound, place, length = _tail(found["tail"].split(), where)
+    over, tail = _over(found["tail"].split(), where)
+    if (quantity == "change") != (over is not None):
+        remedy = f"write for example '{metric}.change >= -0.01 over 1000'"
+        raise IndexscopeError(where, "a change is over a number of steps, and nothing else is", remedy)
+    bound, place, length = _tail(tail, where)
+    if quantity == "change" and bare == "difference":
+        raise IndexscopeError(where, "a change is that of a series", "put the rule into the gates of a study with one")
+    if quantity == "change" and length is not None:
+        raise IndexscopeError(where, "a change is over all samples", "leave the length out")
     if quantity == "ratio" and bound:
         raise IndexscopeError(where, "a ratio has no confidence interval", "use .difference, or leave the bound out")
     if place != "all" and not REGISTRY[metric].per_layer:
@@ -156,7 +168,7 @@ def parse_rule(text: str, bare: Quantity = "difference") -> Rule:
     threshold = float(found["number"]) / (100 if found["percent"] else 1)
     if not math.isfinite(threshold):
         raise IndexscopeError(where, f"{found['number']} is out of range", "use a finite number")
-    return Rule(text.strip(), metric, cast(Quantity, quantity), found["op"], threshold, bound, place, length)
+    return Rule(text.strip(), metric, cast(Quantity, quantity), found["op"], threshold, bound, place, length, over)
 
 
 def known_metric(name: str, aliases: Mapping[str, str] | None = None) -> str:
@@ -175,6 +187,17 @@ def known_metric(name: str, aliases: Mapping[str, str] | None = None) -> str:
         remedy = f"did you mean {near[0]}?" if near else "see docs/metrics.md for the metrics there are"
         raise IndexscopeError(f"metric {name}", f"there is no metric {name}", remedy)
     return metric
+
+
+def _over(words: list[str], where: str) -> tuple[float | None, list[str]]:
+    """The steps that a change is over, and the other words."""
+    if "over" not in words:
+        return None, words
+    place = words.index("over")
+    steps = words[place + 1 : place + 2]
+    if not steps or not re.fullmatch(r"\d{1,18}(\.\d+)?", steps[0]) or float(steps[0]) <= 0:
+        raise IndexscopeError(where, "has 'over' without a number of steps", "write for example 'over 1000'")
+    return float(steps[0]), words[:place] + words[place + 2 :]
 
 
 def _tail(words: list[str], where: str) -> tuple[Bound, Place, int | None]:
@@ -213,7 +236,7 @@ def parse_gate(text: str) -> Rule:
     'value'
     """
     rule = parse_rule(text, bare="value")
-    if REGISTRY[rule.metric].paired and rule.quantity != "value":
+    if REGISTRY[rule.metric].paired and rule.quantity not in ("value", "change"):
         remedy = f"write {rule.metric}.value"
         raise IndexscopeError(f"rule '{text}'", f"{rule.metric} compares with the baseline by itself", remedy)
     return rule
@@ -228,6 +251,7 @@ def evaluate(
     dumps: Sequence[str] = (),
     lengths: pl.DataFrame | None = None,
     length_differences: pl.DataFrame | None = None,
+    series: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Hold every rule against every candidate.
 
@@ -248,6 +272,9 @@ def evaluate(
         lengths: Values by length of samples, of all models: model, metric, length, value, ci_low, ci_high.
         length_differences: Candidates beside the baseline by length: candidate and metric, length, baseline, value,
             difference, ci_low, ci_high.
+        series: The tables series_points and series_layers together. Rules about changes are held against the newest
+            member of each series, beside the last one that is older by as many steps, or the first where the series is
+            shorter.
 
     Returns:
         name, rule, candidate, value, passed, layer (the one that the value is of; null over all), reason (one line).
@@ -260,18 +287,23 @@ def evaluate(
     names = comparisons["candidate"].unique(maintain_order=True).to_list() if comparisons.height else []
     if not names and not missing and metrics.height:
         names = [name for name in metrics["model"].unique(maintain_order=True).to_list() if name not in dumps]
+    points = pl.DataFrame() if series is None else series
+    # A gate goes by the name of its series: its newest member is another with every checkpoint.
+    called = dict(points.select("candidate", "series").unique(maintain_order=True).iter_rows()) if points.height else {}
     rows = []
     for name, rule in parsed:
-        held = dumps if REGISTRY[rule.metric].of_dump else names
+        held = dumps if REGISTRY[rule.metric].of_dump else list(called) if rule.quantity == "change" else names
         for candidate in [*held, *missing] or [None]:
             if candidate in missing:
                 value, passed, layer, reason = None, False, None, f"no result: {candidate} is missing"
             else:
                 frames = (comparisons, metrics) if rule.length is None else (length_differences, lengths)
-                value, passed, layer, reason = _judged(rule, _values(rule, candidate, *frames))
+                found, since = _changes(rule, candidate, points)
+                own = found if rule.over is not None else _values(rule, candidate, *frames)
+                value, passed, layer, reason = _judged(rule, own, since)
                 if leak := _leak(rule, candidate, metrics, leaking):
                     passed, reason = False, leak
-            label = f"{name} ({candidate})" if len(held) + len(missing) > 1 else name
+            label = f"{name} ({called.get(candidate, candidate)})" if len(held) + len(missing) > 1 else name
             rows.append((label, rule.text, candidate, value, passed, layer, reason))
     return pl.DataFrame(rows, schema=GATES.schema, orient="row")
 
@@ -307,10 +339,24 @@ def _values(
     return list(rows.select("layer", column).iter_rows())
 
 
-def _judged(rule: Rule, values: Values) -> tuple[float | None, bool, int | None, str]:
+def _changes(rule: Rule, candidate: str | None, points: pl.DataFrame) -> tuple[Values, str]:
+    """The newest member less an older one, by layer, and which one that is in words."""
+    if rule.over is None or candidate is None or points.is_empty():
+        return [], ""
+    rows = points.filter((pl.col("candidate") == candidate) & rule.rows)
+    steps = rows["step"].unique().sort().to_list()
+    older = [step for step in steps[:-1] if step <= steps[-1] - rule.over] or steps[:-1][:1]
+    if not older:
+        return [], ""
+    own = rows.filter(pl.col("step") == older[-1]).sort("layer", nulls_last=False)
+    column = {"lower": "since_low", "upper": "since_high"}.get(rule.bound, "since")
+    return list(own.select("layer", column).iter_rows()), f" since {older[-1]:.15g}"
+
+
+def _judged(rule: Rule, values: Values, since: str = "") -> tuple[float | None, bool, int | None, str]:
     """Value, whether it holds, the layer, and why."""
     wanted = f"{rule.operator} {rule.threshold:.6g}"
-    what = f"{rule.quantity} of {rule.metric}" + (f", {rule.bound} bound," if rule.bound else "")
+    what = f"{rule.quantity} of {rule.metric}{since}" + (f", {rule.bound} bound," if rule.bound else "")
     place = f" in layer {rule.place}" if isinstance(rule.place, int) else ""
     place += f" at length {rule.length}" if rule.length is not None else ""
     if not values:

@@ -22,7 +22,8 @@ def kept(report: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         verdict (level and headline), models, gates, definitions of metrics that are not built in, and the metrics and
         comparisons over all layers; the rows of each as lists in the order of `MODEL`, `GATE`, `DEFINITION`, `METRIC`
-        and `COMPARISON`. Names of candidates that have no result are kept as ``missing``, and those of models that leak
+        and `COMPARISON`. Names of the models that stand for series are kept as ``series``, with those of the series;
+        names of candidates that have no result are kept as ``missing``, and those of models that leak
         as ``leaks``, where there are any.
     """
     verdict = report["verdict"]
@@ -33,6 +34,7 @@ def kept(report: Mapping[str, Any]) -> dict[str, Any]:
         "models": [[row[key] for key in MODEL] for row in report["models"]],
         **({"missing": missing} if missing else {}),
         **({LEAKS: leaking} if leaking else {}),
+        **({"series": series} if (series := _series(report)) else {}),
         "gates": [[row[key] for key in GATE] for row in report["gates"]],
         "definitions": [
             [row[key] for key in DEFINITION]
@@ -42,3 +44,10 @@ def kept(report: Mapping[str, Any]) -> dict[str, Any]:
         "metrics": [[row[key] for key in METRIC] for row in report["metrics"] if row["layer"] is None],
         "comparisons": [[row[key] for key in COMPARISON] for row in report["comparisons"] if row["layer"] is None],
     }
+
+
+def _series(report: Mapping[str, Any]) -> dict[str, str]:
+    """The series of each model that stands for one."""
+    listed = report.get("provenance", {}).get("settings", {}).get("candidates", ())
+    names = {row["name"] for row in report["models"]}
+    return {one["name"]: one["series"] for one in listed if one.get("series") and one["name"] in names}

@@ -58,6 +58,11 @@ class Stretch:
         return [] if self.run.numbers is None else list(self.run.numbers.get("missing", ()))
 
     @property
+    def series(self) -> dict[str, str]:
+        """The series of each model that stands for one, as its newest member."""
+        return {} if self.run.numbers is None else dict(self.run.numbers.get("series", {}))
+
+    @property
     def leaks(self) -> list[str]:
         """Models that failed the causality audit, so that none of their numbers counts."""
         return [] if self.run.numbers is None else list(self.run.numbers.get(LEAKS, ()))

@@ -58,7 +58,8 @@ def trend(history: Sequence[Stretch], model: str, metric: str) -> list[Point]:
 
     Args:
         history: The stretches in order.
-        model: Name of the model. A baseline is followed by its role, so it may be renamed.
+        model: Name of the model. A baseline is followed by its role, so it may be renamed; the newest member of a
+            series by the series, whose name will do as well.
         metric: A metric, or ``<metric>.difference`` for the paired difference of a candidate from the baseline.
 
     Each step is the difference from the stretch before, with an interval as if the two were independent
@@ -115,6 +116,9 @@ def _called(stretch: Stretch, model: str, history: Sequence[Stretch]) -> str:
     roles = models_of(stretch)
     if model in roles:
         return model
+    series = next((other.series[model] for other in history if model in other.series), model)
+    if newest := next((name for name, own in stretch.series.items() if own == series), ""):
+        return newest
     was_baseline = any(models_of(other).get(model) == "baseline" for other in history)
     return next((name for name, role in roles.items() if role == "baseline" and was_baseline), model)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
@@ -130,6 +130,8 @@ def expand(
         dumps: The candidates that are dumps of selections.
         against: The baseline, where it is a dump too; then there are no models.
 
+    What is read of each model is not read of members of series: else a new member would change the results of all.
+
     Raises:
         ValueError: Steps read each other in a circle, or one that is not declared.
     """
@@ -141,10 +143,11 @@ def expand(
         "study": [(None, ())],
     }
     names = [model.name for model in models] + [dump.name for dump in dumps]
+    apart = {member.name for course in given.series for member in course.members}
     for step in in_order(resolved([step for step in steps if step.wanted(given)])):
         for model, own_dumps in subjects[step.per]:
             owner = own_dumps[0].name if own_dumps else model.name if model else ""
-            read = tuple((read, tuple(_read(read, owner, names, made))) for read in step.reads)
+            read = tuple((read, tuple(_read(read, owner, names, made, apart))) for read in step.reads)
             if not owner and read and not any(nodes for _, nodes in read):
                 continue
             own = replace(
@@ -214,7 +217,9 @@ def in_order(steps: Sequence[Step]) -> list[Step]:
     return order
 
 
-def _read(read: Reads, owner: str, names: Sequence[str], made: Mapping[tuple[str, str], Node]) -> list[Node]:
+def _read(
+    read: Reads, owner: str, names: Sequence[str], made: Mapping[tuple[str, str], Node], apart: Collection[str]
+) -> list[Node]:
     """The results that one line of a declaration means; those of each model once each, in an order without names."""
     if (read.step, "") in made:
         return [made[read.step, ""]]
@@ -223,6 +228,7 @@ def _read(read: Reads, owner: str, names: Sequence[str], made: Mapping[tuple[str
     found = [made[read.step, name] for name in names if (read.step, name) in made]
     if not owner:
         return found
+    found = [node for node in found if node.owner not in apart]
     return sorted({node.key: node for node in found}.values(), key=lambda node: node.key.digest)
 
 

@@ -29,6 +29,11 @@ class Training(StepSettings):
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
     evaluate_every: int = Field(default=100, ge=1, description="Steps from one look at held-out text to the next.")
     checkpoint_every: int = Field(default=25, ge=1, description="Steps that an interrupted fit loses at most.")
+    keep_every: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="Steps from one state of an indexer that is kept to the next, as steps/h4-d64/step-100 and on: a "
+        "series for a study (docs/series.md). null keeps none.",
+    )
 
 
 class HeldOut(Frozen):

@@ -64,6 +64,7 @@ def job_of(plan: FitPlan) -> Job:
         queries=fit.held_out.queries,
         evaluate_every=fit.training.evaluate_every,
         checkpoint_every=fit.training.checkpoint_every,
+        keep_every=fit.training.keep_every,
         out=plan.out,
         shown=shown,
     )

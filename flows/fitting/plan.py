@@ -65,6 +65,8 @@ class FitPlan:
         for inside, names in ((settings, BESIDE), (settings["training"], BESIDE_IN_TRAINING)):
             for name in names:
                 del inside[name]
+        if settings["training"]["keep_every"] is None:
+            del settings["training"]["keep_every"]  # fits that keep nothing are those of before there was the setting
         return {
             "version": FIT_VERSION,
             "settings": settings,

@@ -151,6 +151,95 @@ class ModelRef(Frozen):
         return hash(self.model_dump_json())
 
 
+class Candidate(ModelRef):
+    """A model that is compared with the baseline, at a step of a series where it belongs to one."""
+
+    series: Name = Field(
+        "",
+        validate_default=False,
+        description="Series that the candidate belongs to, at a step of it (docs/series.md).",
+    )
+    at: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+        None, description="The candidate's step in its series: a number of training steps, or of whatever its axis is."
+    )
+
+    @model_validator(mode="after")
+    def _placed_in_its_series(self) -> Candidate:
+        if self.series and self.at is None:
+            raise ValueError(f"is of the series {self.series!r} without a step; add at, a number")
+        if self.at is not None and not self.series:
+            raise ValueError("has at, which is a place in a series; add series, its name")
+        if self.series and self.selections:
+            raise ValueError("has selections, of which there is no series; remove series and at")
+        return self
+
+    def __hash__(self) -> int:
+        """As that of any model: where a class says what is equal, it is asked anew how it is hashed."""
+        return hash(self.model_dump_json())
+
+
+#: Keys of a candidate that may hold the `*` of a series.
+STARRED = ("path", "indexer", "weights", "edit.of")
+
+
+class Series(Frozen):
+    """Candidates in the order of a number: the checkpoints of a training, or whatever else goes by steps."""
+
+    name: Name = Field(description="What tables call it; a member is called by it and its step.")
+    models: ModelRef | None = Field(
+        None,
+        description="The members: a path with a *, such as runs/step-*, or a candidate whose path, indexer, weights or "
+        "edit.of has one (docs/series.md); without it, the candidates that name the series.",
+    )
+    axis: Name = Field("step", description="What the numbers count; the number after this word is read from a name.")
+    settled_for: float = Field(
+        10.0,
+        ge=0.0,
+        le=86400.0,
+        description="Seconds that the files of a member must not have changed for; younger ones wait for the next run.",
+    )
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _named_by_its_steps(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            extra = next((key for key in ("name", "series", "at") if key in value), None)
+            if extra is not None:
+                raise ValueError(f"has {extra}, which is made of the series and each member's step; remove it")
+            if value.get("selections"):
+                raise ValueError("has selections, of which there is no series; give models that are run")
+        return value
+
+    @model_validator(mode="after")
+    def _one_star(self) -> Series:
+        if self.models is None:
+            return self
+        starred = [key for key in STARRED if "*" in text_at(self.models, key)]
+        if len(starred) != 1:
+            has = f"a * in {' and in '.join(starred)}" if starred else "no *"
+            raise ValueError(f"has models with {has}; put one path with a * into them, such as runs/step-*")
+        return self
+
+    @property
+    def starred(self) -> str:
+        """The key of the models that has the `*`."""
+        return next(key for key in STARRED if self.models is not None and "*" in text_at(self.models, key))
+
+
+def text_at(model: ModelRef, key: str) -> str:
+    """What a model has under one of the keys `STARRED`."""
+    if key == "edit.of":
+        return model.edit.of if model.edit is not None else ""
+    return str(getattr(model, key))
+
+
+def with_text(model: ModelRef, key: str, text: str) -> ModelRef:
+    """The model with another text under one of the keys `STARRED`."""
+    if key == "edit.of" and model.edit is not None:
+        return model.model_copy(update={"edit": model.edit.model_copy(update={"of": text})})
+    return model.model_copy(update={key: text})
+
+
 class Gate(Frozen):
     """A condition on the comparison that a study must meet."""
 
@@ -178,10 +267,13 @@ class Study(Frozen):
     baseline: ModelRef = Field(
         description="The model that the others are compared with: a path, or a loader of your own (docs/own-models.md)."
     )
-    candidates: tuple[ModelRef, ...] = Field(
+    candidates: tuple[Candidate, ...] = Field(
         (),
         description="Models to compare with the baseline, or selections that an engine dumped (docs/selections.md); "
         "none is fine.",
+    )
+    series: tuple[Series, ...] = Field(
+        (), description="Candidates in the order of a number, such as the checkpoints of a training (docs/series.md)."
     )
     dataset: DatasetSettings = Field(DatasetSettings(), description="The data; every model sees the same token ids.")
     extract: ExtractSettings = Field(ExtractSettings(), description="How models are run and features are made.")
@@ -220,6 +312,17 @@ class Study(Frozen):
         """The name as a folder and as a Prefect artifact key may hold it."""
         return slug(self.name)
 
+    @field_validator("series", mode="before")
+    @classmethod
+    def _one_series(cls, value: Any) -> Any:
+        return [value] if isinstance(value, dict) else value
+
+    @field_validator("series")
+    @classmethod
+    def _distinct_series(cls, series: tuple[Series, ...]) -> tuple[Series, ...]:
+        _refuse_repeats([one.name for one in series])
+        return series
+
     @field_validator("plugins", mode="before")
     @classmethod
     def _one_file(cls, value: Any) -> Any:
@@ -234,6 +337,7 @@ class Study(Frozen):
     @model_validator(mode="after")
     def _distinct_models(self) -> Study:
         _refuse_repeats([model.name for model in self.models])
+        _refuse_equal_steps(self.candidates)
         if self.baseline.edit is not None and not self.baseline.edit.of:
             raise ValueError("has a baseline that is an edit of nothing; add `of`, the checkpoint to be edited, to it")
         edits = any(model.edit is not None and not model.edit.of for model in self.candidates)
@@ -271,6 +375,18 @@ def slug(text: str) -> str:
         return plain
     # Letters beyond ASCII drop out, so two names could meet; a few digits of a hash keep them apart.
     return "-".join(filter(None, [plain, sha256(text.encode()).hexdigest()[:6]]))
+
+
+def _refuse_equal_steps(candidates: tuple[Candidate, ...]) -> None:
+    seen: dict[tuple[str, float], str] = {}
+    for model in candidates:
+        if model.at is None:
+            continue
+        place = model.series, model.at
+        if place in seen:
+            both = f"{seen[place]!r} and {model.name!r}, both at {model.at:.15g}"
+            raise ValueError(f"has two members of the series {model.series!r}, {both}; give each a step of its own")
+        seen[place] = model.name
 
 
 def _a(key: str) -> str:

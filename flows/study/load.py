@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from indexscope import IndexscopeError
 from indexscope.analysis.settings import MARGINS
 from indexscope.flows.errors import StudyError
-from indexscope.flows.study.config import ModelRef, Study
+from indexscope.flows.study.config import Candidate, ModelRef, Series, Study, text_at, with_text
 from indexscope.flows.study.problems import problems_of
 from indexscope.flows.study.study_yaml import LONGEST_STUDY, REMEDY, parse_yaml
 from indexscope.foreign import read_file, reading
@@ -28,7 +28,9 @@ DEEPEST_KEY = 9
 DATA_FILE = re.compile(r"\.(jsonl|ndjson|json|parquet|pq|txt|md|gz|csv)$", re.IGNORECASE)
 
 
-def load_study(path: str | Path | None = None, overrides: Sequence[str] = (), gates: bool = True) -> Study:
+def load_study(
+    path: str | Path | None = None, overrides: Sequence[str] = (), gates: bool = True, members: bool = True
+) -> Study:
     """Read and validate a study.
 
     Relative paths in the file are relative to the file; those of the built-in study, to the working directory.
@@ -37,6 +39,7 @@ def load_study(path: str | Path | None = None, overrides: Sequence[str] = (), ga
         path: The study file; None is the built-in study.
         overrides: ``key.key=value`` settings that go before the file's; values are YAML.
         gates: Check the gates' rules, for which the study's plug-ins are run.
+        members: Look for the members of series, of which there must be one.
 
     Raises:
         StudyError: All that is wrong, one line each.
@@ -55,6 +58,10 @@ def load_study(path: str | Path | None = None, overrides: Sequence[str] = (), ga
     for key, address in {"store": study.store, "report": study.report, "dataset.source": study.dataset.source}.items():
         refuse_secrets(str(address), f"{title}: {key}")
     study = _located(study, Path.cwd() if path is None else file.parent.resolve(), title)
+    if study.series and members:
+        from indexscope.flows.study.series import with_members
+
+        study = with_members(study, title)
     if gates:
         _check_metrics(study, title)
     return study
@@ -101,7 +108,7 @@ def override(raw: dict[str, Any], text: str) -> str:
     inside: Any = raw
     for parent in parents:
         child = inside[_index(inside, parent, where)] if _holds(inside, parent) else None
-        if isinstance(child, str) and last in ModelRef.model_fields and last != "rule":
+        if isinstance(child, str) and last in Candidate.model_fields and last != "rule":
             child = {"path": child}
         if child is None:
             child = {}
@@ -175,6 +182,7 @@ def _located(study: Study, folder: Path, title: str) -> Study:
         model.model_copy(update=_found(model, key, place, problems))
         for model, key in zip(study.models, keys, strict=True)
     ]
+    series = tuple(_of_series(one, f"series.{number}", place, problems) for number, one in enumerate(study.series))
     source = place.source(study.dataset.source, "dataset.source", problems, "file, folder or hub name")
     hay = place.source(study.dataset.needle.haystack, "dataset.needle.haystack", problems, "file or folder of text")
     needle = study.dataset.needle.model_copy(update={"haystack": hay})
@@ -184,6 +192,7 @@ def _located(study: Study, folder: Path, title: str) -> Study:
         update={
             "baseline": models[0],
             "candidates": tuple(models[1:]),
+            "series": series,
             "dataset": study.dataset.model_copy(update={"source": source, "needle": needle}),
             "plugins": tuple(str(folder / os.path.expanduser(file)) for file in study.plugins),
             "store": place.target(study.store),
@@ -211,6 +220,22 @@ def _found(model: ModelRef, key: str, place: Place, problems: list[IndexscopeErr
     }
 
 
+def _of_series(series: Series, key: str, place: Place, problems: list[IndexscopeError]) -> Series:
+    """Where the models of a series are; what has the ``*`` is looked for later."""
+    models = series.models
+    if models is None:
+        return series
+    starred = series.starred
+    pattern = str(place.folder / os.path.expanduser(text_at(models, starred)))
+    if starred == "edit.of":
+        assert models.edit is not None
+        without = models.model_copy(update={"edit": models.edit.model_copy(update={"of": ""})})
+    else:
+        without = models.model_copy(update={starred: ""})
+    found = models.model_copy(update=_found(without, f"{key}.models", place, problems))
+    return series.model_copy(update={"models": with_text(found, starred, pattern)})
+
+
 def _listing(folder: Path) -> list[str]:
     try:
         return os.listdir(folder)
@@ -223,10 +248,7 @@ def _check_metrics(study: Study, title: str) -> None:
     margins = [name for name in study.comparison.margins if name not in MARGINS]
     if not study.gates and not margins:
         return
-    from indexscope.analysis.comparison.gates import (  # here, so that a plain study is read without polars
-        known_metric,
-        parse_gate,
-    )
+    from indexscope.analysis.comparison.gates import known_metric  # here, so that a plain study is read without polars
     from indexscope.tasks.common.plugins import with_plugins
 
     problems = []
@@ -239,8 +261,22 @@ def _check_metrics(study: Study, title: str) -> None:
 
     with with_plugins([read(file) for file in study.plugins]):
         for number, gate in enumerate(study.gates):
-            check(f"gates.{number}", parse_gate, gate.rule)
+            check(f"gates.{number}", _known_gate(study), gate.rule)
         for name in margins:
             check(f"comparison.margins.{name}", known_metric, name)
     if problems:
         raise StudyError(problems)
+
+
+def _known_gate(study: Study) -> Callable[[str], object]:
+    """What parses the gates of a study: a change is known of a series alone."""
+    from indexscope.analysis.comparison.gates import parse_gate
+
+    def parsed(rule: str) -> object:
+        if parse_gate(rule).over is not None and not (study.series or any(one.series for one in study.candidates)):
+            raise IndexscopeError(
+                f"rule '{rule}'", "a change is that of a series, and the study has none", "add a series"
+            )
+        return parse_gate(rule)
+
+    return parsed

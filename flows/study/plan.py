@@ -18,6 +18,7 @@ from indexscope.flows.study.inputs import Inputs, ModelPlan
 from indexscope.flows.study.lengths import Cut, answer_warnings, cut, effect_warnings
 from indexscope.flows.study.models import planned
 from indexscope.flows.study.provenance import cover, settled
+from indexscope.flows.study.series import courses, waiting_notes
 from indexscope.plugins import read
 from indexscope.storage.inputs.checkpoints import CheckpointInfo, find_tokenizer, resolve_device
 from indexscope.storage.inputs.dataset_settings import NEEDLE
@@ -147,11 +148,13 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
         words,
         plugins,
         evidence=evidence_fingerprint(samples),
+        series=courses(study, [model.name for model in models]),
     )
     shards = tuple(shard(samples, study.shard_size))
     weak = effect_warnings({model.name: model.info for model in models}, samples)
     streams = _streams(study, chosen, shards)
-    notes = (*data.notes, *weak, *answer_warnings(samples, study.dataset.length), *unmatched, *streams.values())
+    unanswered = answer_warnings(samples, study.dataset.length)
+    notes = (*data.notes, *weak, *unanswered, *unmatched, *streams.values(), *waiting_notes(study))
     tokens = None if words is None else str(folders[0])
     return Plan(
         study, given, shards, models, tokens, files, dumps=dumps, refresh=refresh, notes=notes, streams=tuple(streams)
@@ -200,7 +203,8 @@ def without(plan: Plan, missing: Mapping[str, str]) -> Plan:
     left = tuple(model for model in plan.models if model.name not in gone)
     dumps = tuple(dump for dump in plan.dumps if dump.name not in gone)
     ordered = {model.name: gone[model.name] for model in plan.study.models if model.name in gone}
-    return replace(plan, models=left, dumps=dumps, missing=ordered)
+    given = replace(plan.given, series=courses(plan.study, [model.name for model in left]))
+    return replace(plan, given=given, models=left, dumps=dumps, missing=ordered)
 
 
 def _samples(

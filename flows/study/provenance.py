@@ -85,12 +85,13 @@ def cover(inputs: Inputs, graph: Graph) -> Cover:
 
 
 def _reported(inputs: Inputs) -> list[ReportedModel]:
-    """Models and dumps in the order of the study."""
+    """Models and dumps in the order of the study; of each series its newest member alone, which stands for it."""
     found = {model.name: ReportedModel(model.name, model.role, model.checkpoint.fingerprint) for model in inputs.models}
     found |= {
         plan.name: ReportedModel(plan.name, plan.role, plan.dump.fingerprint, plan.format) for plan in inputs.dumps
     }
-    return [found[model.name] for model in inputs.study.models if model.name in found]
+    older = {member.name for course in inputs.given.series for member in course.members[:-1]}
+    return [found[model.name] for model in inputs.study.models if model.name in found and model.name not in older]
 
 
 def _timings(inputs: Inputs, graph: Graph) -> dict[str, JSON]:

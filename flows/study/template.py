@@ -26,6 +26,7 @@ EXAMPLES = {
     "name": ["name: my study"],
     "baseline": ["baseline: builtin:baseline"],
     "candidates": ["candidates:", "  - path: builtin:light", "    name: light"],
+    "series": ["series: []"],
     "gates": [
         "gates:",
         "  - name: recall is kept",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from indexscope.analysis.analyses import AnalysisSettings
+from indexscope.analysis.series.course import Course
 from indexscope.analysis.settings import CloseupSettings, ComparisonSettings, ExtractSettings
 from indexscope.columns import Table
 from indexscope.plugins import Plugin, PluginFile
@@ -47,6 +48,7 @@ class Given:
         vocabulary: What the token ids mean to a reader, by its hash; None without a tokenizer.
         evidence: Fingerprint of the answers and the evidence that samples mark; "" where none does.
         plugins: The study's plug-ins.
+        series: Its series: the members that have results, in the order of their steps.
         checkpoint: Fingerprint of the model, for what is made of a dump that of the baseline; "" for what is made
             without a model.
         dumps: Fingerprints of the dump that a result is of, and of the baseline's where it is a dump too.
@@ -62,6 +64,7 @@ class Given:
     vocabulary: str | None = None
     plugins: tuple[Plugin, ...] = ()
     evidence: str = ""
+    series: tuple[Course, ...] = ()
     checkpoint: str = ""
     dumps: tuple[str, ...] = ()
 

@@ -43,6 +43,8 @@ from indexscope.storage.store.files import open_store
 from indexscope.storage.store.parquet import decode, encode
 
 STATE = "state.safetensors"
+#: Folder of the indexers that were kept on the way, one for each of the sweep.
+STEPS = "steps"
 WORK = ".work"
 
 
@@ -65,6 +67,7 @@ class Job:
         queries: Of a held-out sequence, while indexers train.
         evaluate_every: Steps.
         checkpoint_every: Steps.
+        keep_every: Steps; None keeps no indexer on the way.
         out: Where results go.
         shown: Settings for the card.
     """
@@ -83,6 +86,7 @@ class Job:
     queries: int
     evaluate_every: int
     checkpoint_every: int
+    keep_every: int | None
     out: Path
     shown: Mapping[str, object]
 
@@ -124,10 +128,18 @@ def train_indexers(
         began()
     record = _Record(job, fitting)
     recall = record.recall()
+    if record.done == 0 and job.keep_every is not None:
+        for place in range(len(job.sizes)):
+            _keep(job, fitting.fitted(place), 0)
     for step in fitting.steps[record.done :]:
         rows = fitting.step(step, job.training)
         record.curves.extend({**row, "step": row["step"] + 1} for row in rows)
         record.done = step.number + 1
+        # An indexer's own steps: those of the dense stage, which all share, and of its own sparse one.
+        own = step.place + 1 + (job.settings.dense if step.stage == "sparse" else 0)
+        if job.keep_every is not None and own % job.keep_every == 0:
+            for place in range(len(job.sizes)) if step.indexer is None else (step.indexer,):
+                _keep(job, fitting.fitted(place), own)
         if record.done % job.evaluate_every == 0 or record.done in (job.settings.dense, len(fitting.steps)):
             record.measure()
             recall = record.recall()
@@ -140,6 +152,13 @@ def train_indexers(
     fitted = tuple(fitting.fitted(place) for place in range(len(job.sizes)))
     fitting.close()
     return Trained(fitted, record.curves_table(), record.held_out_table())
+
+
+def _keep(job: Job, fitted: FittedIndexer, step: int) -> None:
+    """Write an indexer as it is after so many of its steps; the folder appears whole."""
+    of = job.settings.dense + job.settings.sparse
+    card = f"# {fitted.name} after {step} of {of} steps\n\nKept on the way by `indexscope fit` (training.keep_every).\n"
+    save_fitted(job.out / STEPS / fitted.name / f"step-{step}", parts_of(job, fitted), fitted.weights, card)
 
 
 class _Record:

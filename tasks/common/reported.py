@@ -101,7 +101,14 @@ def report_input(
         pages.append(ModelPage(model.name, model.role, model.fingerprint, facts.row(0, named=True), analyses))
         causality.append(_named(audit.select("passed", "max_logit_change"), model.name))
     all_metrics = pl.concat(metrics)
-    comparisons = COMPARISONS.empty() if (found := table("compare", "comparisons")).is_empty() else found
+    shown = [model.name for model in cover.models]
+
+    def compared_here(name: str) -> pl.DataFrame:
+        """A table of the comparison, of the models of the report: not of every member of a series."""
+        found = table("compare", name)
+        return found if found.is_empty() else found.filter(pl.col("candidate").is_in(shown))
+
+    comparisons = COMPARISONS.empty() if (found := compared_here("comparisons")).is_empty() else found
     dumps = [model.name for model in cover.models if model.dump and model.role == "candidate"]
     audits = pl.concat(causality) if causality else pl.DataFrame(schema=CAUSALITY_SCHEMA)
     by_length = pl.concat(lengths) if lengths else None
@@ -113,11 +120,23 @@ def report_input(
         models=pages,
         metrics=all_metrics,
         comparisons=comparisons,
-        gates=evaluate(cover.gates, comparisons, all_metrics, gone, bad, dumps, by_length, changed),
+        gates=evaluate(
+            cover.gates,
+            comparisons,
+            all_metrics,
+            gone,
+            bad,
+            dumps,
+            by_length,
+            changed,
+            pl.concat([compared["series"][name] for name in ("series_points", "series_layers")])
+            if "series" in compared
+            else None,
+        ),
         causality=audits,
         provenance=cover.provenance,
         confidence=confidence,
-        lengths=table("compare", "by_length"),
+        lengths=compared_here("by_length"),
         missing=cover.missing,
     )
 

@@ -145,4 +145,5 @@ def test_a_study_compares_edits_with_the_model_that_they_are_of(folder: Path) ->
         "parity_rows",
         "plugins",
         "plugin_features",
+        "series",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,9 @@ OTHER: dict[str, Any] = {
     "name": "another",
     "baseline.name": "one",
     "candidates.name": "two",
+    "series.name": "another",
+    "series.axis": "tokens",
+    "series.settled_for": 1,
     "dataset.max_length": 44,
     "dataset.min_length": 45,
     "dataset.samples": 5,
@@ -146,6 +150,7 @@ ON_A_CLUSTER = ("runner.address", "runner.cpus_per_worker", "runner.gpus_per_wor
 NEEDLES = {f"dataset.needle.{key}" for key in ("kinds", "lengths", "depths", "per_cell", "haystack")}
 BY_CONTENT = (
     {"dataset.source", "dataset.column", "extract.device", "plugins"}
+    | {"candidates.series", "candidates.at", "series.models"}
     | NEEDLES
     | {
         f"{model}.{key}"
@@ -167,10 +172,11 @@ BY_CONTENT = (
     }
 )
 #: Settings that are told as one.
-WHOLE = ("gates", "edit")
+WHOLE = ("gates", "edit", "models")
 #: So that the study has the steps of answers and evidence.
 MARKS = {"evidence_tokens": [[2, 4]], "answer": [20, 22]}
 DUMP = {"name": "dump", "selections": "dump", "format": "npz"}
+SERIES = [{"name": "runs", "models": "runs/step-*", "settled_for": 0}]
 #: They leave the data of this test as it is: lists of ids are not packed, and one file has no splits.
 WITHOUT_EFFECT = {"dataset.packing", "dataset.split"}
 
@@ -229,9 +235,10 @@ def inputs(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, line in enumerate((folder / "data.jsonl").read_text().splitlines()):
         ids = np.array(json.loads(line)["input_ids"])
         np.savez(folder / "dump" / f"{number}.npz", input_ids=ids, selected=np.zeros((len(ids), 2, 8), np.int32))
+    shutil.copytree(folder / "models" / "light", folder / "runs" / "step-1")
     rows = [json.loads(line) | MARKS for line in (folder / "data.jsonl").read_text().splitlines()]
     (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    rewritten(folder, plugins=["own.py"], candidates=["models/light", DUMP])
+    rewritten(folder, plugins=["own.py"], candidates=["models/light", DUMP], series=SERIES)
     return folder
 
 
@@ -246,7 +253,7 @@ def test_every_setting_is_documented_and_tested() -> None:
 
 @pytest.mark.parametrize("name", sorted(OTHER))
 def test_a_setting_is_part_of_exactly_the_documented_keys(name: str, inputs: Path, before: dict[str, Any]) -> None:
-    key, value = name.replace("candidates.", "candidates.0."), json.dumps(OTHER[name])
+    key, value = re.sub(r"^(candidates|series)\.", r"\1.0.", name), json.dumps(OTHER[name])
     others = ["runner={kind: ray, workers: 2}"] if name in ON_A_CLUSTER else []
     after = addresses(load_study(inputs / "study.yaml", [*others, f"{key}={value}"]))
     expected = frozenset({"report"}) if name in WITHOUT_EFFECT else documented()[name]
@@ -276,9 +283,31 @@ def test_which_candidates_there_are_counts_for_clustering_comparison_and_report_
     save_model(folder / "models" / "third", heads=2, seed=1)
     after = addresses(rewritten(folder, candidates=["models/light", "models/third", DUMP]))
     for step in [name for name in STEPS if name not in (*OF_STUDY, *OF_DUMPS)]:
-        assert (after[step][:2] == before[step]) is (step not in SHARED), step
+        assert (after[step][:2] == before[step][:2]) is (step not in SHARED), step
         assert len(set(after[step])) == 3
     assert all((after[step] != before[step]) is (step not in OF_DUMPS) for step in OF_STUDY)
+
+
+def test_a_members_step_counts_for_its_series_and_its_series_for_what_is_fitted_on_the_others(
+    folder: Path, before: dict[str, Any]
+) -> None:
+    one = addresses(rewritten(folder, candidates=[{"path": "models/light", "series": "keys", "at": 1}, DUMP]))
+    assert changed(before, one) == documented()["candidates.series"]
+    other = addresses(rewritten(folder, candidates=[{"path": "models/light", "series": "keys", "at": 2}, DUMP]))
+    assert changed(one, other) == documented()["candidates.at"]
+
+
+def test_another_member_of_a_series_changes_what_holds_all_models_and_nothing_else(
+    folder: Path, before: dict[str, Any]
+) -> None:
+    save_model(folder / "runs" / "step-2", heads=2, seed=1)
+    after = addresses(load_study(folder / "study.yaml"))
+    assert changed(before, after) == documented()["series.models"] == EVERY - {*OF_DUMPS}
+    for step in [name for name in STEPS if name not in (*OF_STUDY, *OF_DUMPS)]:
+        assert after[step][:3] == before[step], step
+    (folder / "runs").rename(folder / "moved")
+    moved = addresses(rewritten(folder, series=[{**SERIES[0], "models": "moved/step-*"}]))
+    assert changed(after, moved) == {"report"}, "the report shows the path"
 
 
 def test_a_dump_counts_by_its_content_and_its_layers(folder: Path, before: dict[str, Any]) -> None:
@@ -315,13 +344,17 @@ def test_where_files_of_plugins_lie_does_not_count_and_what_is_in_them_does(
     assert changed(before, moved) == {"report"}, "the report shows the path"
     (folder / "moved.py").write_text(METRICS + "# more\n")
     after = addresses(load_study(folder / "study.yaml"))
-    assert changed(before, after) == {"plugin_features", "plugins", "compare", "report"} == documented()["plugins"]
+    assert (
+        changed(before, after)
+        == {"plugin_features", "plugins", "compare", "series", "report"}
+        == documented()["plugins"]
+    )
     feature, metric = METRICS.split("@metric")
     (folder / "moved.py").write_text(feature)
     (folder / "metric.py").write_text(f"{feature.split('@feature')[0]}@metric{metric}")
     apart = addresses(rewritten(folder, plugins=["moved.py", "metric.py"]))
     (folder / "metric.py").write_text((folder / "metric.py").read_text() + "# more\n")
-    assert changed(apart, addresses(load_study(folder / "study.yaml"))) == {"plugins", "compare", "report"}
+    assert changed(apart, addresses(load_study(folder / "study.yaml"))) == {"plugins", "compare", "series", "report"}
 
 
 def test_a_tokenizer_counts_by_the_ids_it_makes(folder: Path) -> None:
@@ -380,6 +413,7 @@ def test_the_code_that_makes_a_result_counts_by_its_version(
         "evidence",
         "plugins",
     }
+    beside = {"recommendations", "clustering", "selection_changes"}  # each of these is followed over series
     side_by_side = {"selection_changes", "output_divergence", "compare", "report"}
     after_features = of_features | side_by_side | {"prototypes", "recommendations", "transitions", "evidence_changes"}
     versions = {
@@ -409,9 +443,11 @@ def test_the_code_that_makes_a_result_counts_by_its_version(
         "indexscope.analysis.comparison.compare.VERSION": {"compare", "report"},
         "indexscope.analysis.parity.watch.VERSION": {"parity_rows", "parity", "report"},
         "indexscope.analysis.parity.run.VERSION": {"parity", "report"},
+        "indexscope.analysis.series.run.VERSION": {"series", "report"},
         "indexscope.tasks.report.VERSION": {"report"},
         "indexscope.storage.store.keys.SCHEMA_VERSION": EVERY,
     }
+    versions = {name: steps | {"series"} if steps & {"plugins", *beside} else steps for name, steps in versions.items()}
     for name, expected in versions.items():
         with monkeypatch.context() as patch:
             patch.setattr(name, 99, raising=False)

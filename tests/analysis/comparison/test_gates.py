@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexscope.analysis.comparison.gates import ALIASES, evaluate, parse_rule
+from indexscope.analysis.comparison.gates import ALIASES, evaluate, parse_gate, parse_rule
 from indexscope.analysis.comparison.tables import COMPARISONS
 from indexscope.analysis.leaks import without_verdicts
 from indexscope.analysis.metrics.registry import REGISTRY
@@ -177,7 +177,13 @@ def test_a_bare_metric_means_the_difference_to_the_command_line() -> None:
         ("recal.difference < 1", "there is no metric recal; did you mean recall?"),
         ("selection_recal < 1", "did you mean selection_recall?"),
         ("wibble < 1", "there is no metric wibble"),
-        ("recall.change < 1", "there is no .change of a metric"),
+        ("recall.changes < 1", "there is no .changes of a metric"),
+        ("recall.change < 1", "a change is over a number of steps"),
+        ("recall < 1 over 100", "a change is over a number of steps, and nothing else is"),
+        ("recall.change < 1 over", "has 'over' without a number of steps"),
+        ("recall.change < 1 over 0", "has 'over' without a number of steps"),
+        ("recall.change < 1 over 10 over 20", "is not a rule"),
+        ("recall.change < 1 over 100", "a change is that of a series"),
         ("recall < 1 on left", "there is no 'left' bound"),
         ("recall.ratio < 1 on lower", "a ratio has no confidence interval"),
         ("recall < 1e999", "out of range"),
@@ -297,3 +303,63 @@ def test_a_rule_at_a_length_is_held_against_samples_of_that_length() -> None:
     assert "at length 8192 is 0.6" in found["reason"][1]
     bare = evaluate(gates[:1], comparisons("light"), metrics("base", "light"))
     assert bare["passed"].to_list() == [False], "a study without answers"
+
+
+def series(steps: dict[float, float], layer: int | None = None, name: str = "warm-up") -> pl.DataFrame:
+    """Points of a series: value by step; the interval of the newest less another is 0.004 to either side."""
+    newest = max(steps)
+    rows = [
+        (f"{name} {newest:g}", name, "selection_recall", layer, step, steps[newest] - value)
+        for step, value in steps.items()
+    ]
+    names = ["candidate", "series", "metric", "layer", "step", "since"]
+    frame = pl.DataFrame(rows, schema=names, orient="row").with_columns(pl.col("layer").cast(pl.Int16))
+    return frame.with_columns(since_low=pl.col("since") - 0.004, since_high=pl.col("since") + 0.004)
+
+
+def change(rule: str, points: pl.DataFrame | None) -> dict[str, object]:
+    (row,) = evaluate([Gate("g", rule)], comparisons(), metrics("base"), series=points).to_dicts()
+    return row
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "passed", "since"),
+    [
+        ("recall.change >= -0.01 over 1000", -0.008, True, "since 1000"),  # 2,000 less the member at 1,000
+        ("recall.change >= -0.01 over 1500", -0.02, False, "since 500"),  # the last that is older by as many
+        ("recall.change >= -0.01 over 1400", -0.02, False, "since 500"),
+        ("recall.change >= -0.01 over 9000", 0.1, True, "since 0"),  # the first, where the series is shorter
+        ("recall.change >= -0.01 over 1000 on lower", -0.012, False, "since 1000"),
+        ("recall.change >= -1% over 1400 on upper", -0.016, False, "since 500"),
+    ],
+)
+def test_a_change_is_that_of_the_newest_member_from_one_so_many_steps_before(
+    rule: str, value: float, passed: bool, since: str
+) -> None:
+    row = change(rule, series({0: 0.7, 500: 0.82, 1000: 0.808, 1400: 0.8, 2000: 0.8}))
+    assert (row["value"], row["passed"]) == (pytest.approx(value), passed)
+    assert row["candidate"] == "warm-up 2000" and since in str(row["reason"])
+
+
+def test_a_change_by_layer_names_the_worst_layer() -> None:
+    points = pl.concat([series({0: 0.8, 10: 0.79}, 0), series({0: 0.8, 10: 0.7}, 1), series({0: 0.8, 10: 0.5})])
+    row = change("recall.change >= -0.05 over 10 per layer", points)
+    assert (row["value"], row["layer"], row["passed"]) == (pytest.approx(-0.1), 1, False)
+
+
+def test_a_series_of_one_member_has_no_change_and_its_gate_has_not_passed() -> None:
+    for points in (series({0: 0.8}), None):
+        row = change("recall.change >= -0.01 over 10", points)
+        assert row["value"] is None and row["passed"] is False and "there is no change of" in str(row["reason"])
+
+
+def test_gates_of_several_series_go_by_their_names_and_not_by_those_of_the_newest() -> None:
+    points = pl.concat([series({0: 0.8, 10: 0.8}), series({0: 0.8, 20: 0.8}, name="other")])
+    found = evaluate([Gate("g", "recall.change >= 0 over 10")], comparisons(), metrics("base"), series=points)
+    assert found["name"].to_list() == ["g (warm-up)", "g (other)"]
+
+
+def test_metrics_that_compare_with_the_baseline_change_as_others_do() -> None:
+    assert parse_gate("output_kl.change <= 0.01 over 1000").over == 1000
+    with pytest.raises(IndexscopeError, match="compares with the baseline by itself"):
+        parse_gate("output_kl.difference <= 0.01")

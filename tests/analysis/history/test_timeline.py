@@ -104,6 +104,19 @@ def test_a_baseline_is_followed_under_another_name_and_a_candidate_is_not() -> N
     assert trend(rows, "nobody", "nll") == []
 
 
+def test_the_newest_member_of_a_series_is_followed_by_the_series() -> None:
+    def of(member: str, recall: float) -> dict[str, object]:
+        kept = {**numbers(recall), "series": {member: "warm-up"}}
+        for part in ("models", "metrics", "comparisons"):
+            kept[part] = [[member if row[0] == "light" else row[0], *row[1:]] for row in kept[part]]
+        return kept
+
+    rows = stretches([run(1, "1", of("warm-up 100", 0.7)), run(2, "2", of("warm-up 200", 0.8))])
+    for name in ("warm-up 200", "warm-up 100", "warm-up"):
+        assert [point.value for point in trend(rows, name, "selection_recall")] == [0.7, 0.8]
+    assert main_models(rows) == ["warm-up 200"]
+
+
 def test_the_columns_are_the_headline_and_what_the_newest_gates_are_about() -> None:
     rows = broken_and_mended(candidates=("light", "quarter"))
     assert main_models(rows) == ["light", "quarter"]

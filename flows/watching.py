@@ -1,0 +1,111 @@
+"""Runs of a served study as the members of its series are completed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from indexscope import IndexscopeError
+from indexscope.flows.study.config import Study, text_at
+from indexscope.flows.study.load import load_study
+
+#: Seconds from one look at the folder to the next.
+EVERY = 10.0
+
+
+def check_watched(file: Path, overrides: Sequence[str], folder: Path) -> None:
+    """Refuse a folder in which no member of a series could appear.
+
+    Raises:
+        IndexscopeError: The study has no series with a ``*`` below the folder, or the file is wrong.
+    """
+    study = load_study(file, overrides, members=False)  # there may be none yet
+    if not folder.is_dir():
+        raise IndexscopeError(
+            f"--watch {folder}", "is no folder", "give the folder that the checkpoints are written to"
+        )
+    patterns = [text_at(one.models, one.starred) for one in study.series if one.models is not None]
+    if not any(Path(pattern).is_relative_to(folder.resolve()) for pattern in patterns):
+        reason = "holds no member of a series of the study"
+        wanted = f", such as {Path(patterns[0]).parent}" if patterns else "; add a series to the study (docs/series.md)"
+        raise IndexscopeError(f"--watch {folder}", reason, f"give the folder that a series' models are in{wanted}")
+
+
+def members(study: Study) -> frozenset[str]:
+    """Names of the complete members of all series."""
+    return frozenset(model.name for model in study.candidates if model.series)
+
+
+class Watch:
+    """Looks again and again for members that were not there, and runs the study once for all that are new.
+
+    Args:
+        file: The study file.
+        overrides: Settings that go before the file's.
+        run: Runs the study, and returns when it has ended.
+        say: Told what happens, a line each.
+    """
+
+    def __init__(
+        self, file: Path, overrides: Sequence[str], run: Callable[[], None], say: Callable[[str], None]
+    ) -> None:
+        self._file, self._overrides, self._run, self._say = file, overrides, run, say
+        self._seen: frozenset[str] = frozenset()
+        self._told = ""
+
+    def look(self) -> None:
+        """Run the study if there are new members; what is wrong is told once, and looked at again the next time."""
+        try:
+            found = members(load_study(self._file, self._overrides, gates=False))
+            new = sorted(found - self._seen)
+            if new:
+                self._say(f"new: {', '.join(new)}")
+                self._run()
+            self._seen, self._told = found, ""
+        except IndexscopeError as error:
+            if self._told != str(error):
+                self._told = str(error)
+                self._say(self._told)
+
+
+@contextmanager
+def watching(file: Path, overrides: Sequence[str], deployment: str, every: float = EVERY) -> Iterator[None]:
+    """Watch for the length of the block, in a thread of its own; the first look runs what is there already.
+
+    Args:
+        file: The study file.
+        overrides: Settings that go before the file's.
+        deployment: Name of the flow and of its deployment, which runs the study: "flow/deployment".
+        every: Seconds from one look to the next.
+    """
+    ended = threading.Event()
+    watch = Watch(file, overrides, lambda: _run(deployment), lambda line: print(line, flush=True))
+
+    def looks() -> None:
+        while not ended.wait(every):
+            watch.look()
+
+    threading.Thread(target=looks, name="watch", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _run(deployment: str) -> None:
+    """Run a deployment and wait for the end of the run.
+
+    Raises:
+        IndexscopeError: The server does not know it, or does not answer.
+    """
+    import httpx
+    from prefect.deployments import run_deployment
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        run_deployment(deployment, as_subflow=False)
+    except (ObjectNotFound, httpx.HTTPError) as error:
+        reason = f"could not be run ({type(error).__name__})"
+        raise IndexscopeError(deployment, reason, "it is tried again at the next look") from error
