@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from indexscope.flows.study.plan import Plan
 
 #: Seconds that a server has to connect, and again to answer.
-PATIENCE = 2.5
+PATIENCE = 15.0
 URL = "PREFECT_API_URL"
 #: Tokens of a dataset that are worth a second process, whatever the model.
 MUCH = 8192
@@ -130,7 +130,7 @@ def _settings() -> Any:
 
 
 def _check_server(url: str) -> None:
-    """Ask a server as Prefect's own client does, with its keys and certificates, but once and for a few seconds."""
+    """Ask a server as Prefect's own client does, with its keys and certificates, but once: a busy one takes seconds."""
     import httpx
     from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 

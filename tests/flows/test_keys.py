@@ -447,7 +447,10 @@ def test_the_code_that_makes_a_result_counts_by_its_version(
         "indexscope.tasks.report.VERSION": {"report"},
         "indexscope.storage.store.keys.SCHEMA_VERSION": EVERY,
     }
-    versions = {name: steps | {"series"} if steps & {"plugins", *beside} else steps for name, steps in versions.items()}
+    versions = {
+        name: steps | {"series"} if steps & {"plugins", "evidence", *beside} else steps
+        for name, steps in versions.items()
+    }
     for name, expected in versions.items():
         with monkeypatch.context() as patch:
             patch.setattr(name, 99, raising=False)
