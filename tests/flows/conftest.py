@@ -32,9 +32,12 @@ import indexscope.analysis
 from indexscope.flows.cli.main import main
 from indexscope.flows.study.plan import Plan
 from indexscope.storage.store.store import StepKey
+from indexscope.tasks.common.registry import made_by
 from tests.s3 import bucket, endpoint  # noqa: F401 - fixtures
 from tests.tiny import save_model
 
+#: Analyses of a study without metrics of its own, on data without answers.
+ANALYSES = [name for name in made_by("analyze") if name not in ("plugins", "evidence")]
 STUDY = """\
 name: tiny
 baseline: models/base

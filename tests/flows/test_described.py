@@ -14,6 +14,15 @@ from indexscope.tasks.common.tables import declared
 LEARNED = {("profiles", "fit_curves"), ("profiles", "fit_held_out")}
 
 
+def of_any_study() -> set[tuple[str, str]]:
+    """Kinds and tables that every study of checkpoints has."""
+    # Metrics of a study's own: tests/flows/test_plugins.py; selections from elsewhere: tests/flows/test_selections.py;
+    # data with answers: tests/flows/test_evidence.py; series: tests/flows/test_series.py.
+    elsewhere = ("analyses/plugins", "parity_rows", "parity", "analyses/evidence", "evidence_changes", "series")
+    answers = {("features", name) for name in ("answers", "evidence", "answer_text")}
+    return {known for known in declared() if known[0] not in elsewhere} - LEARNED - answers
+
+
 def described_tables(store: Path) -> set[tuple[str, str]]:
     """Kinds and tables of a store, each file checked against its description."""
     seen = set()
@@ -39,9 +48,4 @@ def described_tables(store: Path) -> set[tuple[str, str]]:
 
 
 def test_every_column_of_a_study_is_described_and_rows_are_told_apart(done: Path) -> None:
-    seen = described_tables(done / ".indexscope")
-    # Metrics of a study's own: tests/flows/test_plugins.py; selections from elsewhere: tests/flows/test_selections.py;
-    # data with answers: tests/flows/test_evidence.py.
-    elsewhere = ("analyses/plugins", "parity_rows", "parity", "analyses/evidence", "evidence_changes")
-    answers = {("features", name) for name in ("answers", "evidence", "answer_text")}
-    assert seen == {known for known in declared() if known[0] not in elsewhere} - LEARNED - answers
+    assert described_tables(done / ".indexscope") == of_any_study()

@@ -174,7 +174,7 @@ def test_an_edited_forward_is_a_new_model_and_a_moved_folder_is_not(folder: Path
     other = addresses(moved, "candidates.0.arguments.kind=float")
     changed = {key for key, digest in other.items() if edited[key] != digest and key[1]}
     assert {name for _, name in changed if _ not in ("clustering", "prototypes")} == {"by hand"}
-    of_others = {"plugin_features", "plugins", "parity", "parity_rows", "series"}
+    of_others = {"plugin_features", "plugins", "parity", "parity_rows", "series", "evidence", "evidence_changes"}
     assert set(STEPS) - {step for step, _ in edited} == of_others
 
 

@@ -16,11 +16,8 @@ from indexscope.flows.study.plan import make_plan
 from indexscope.flows.study.references import record_of
 from indexscope.storage.store.store import Store
 from indexscope.storage.studies.records import read_records
-from indexscope.tasks.common.registry import made_by
-from tests.flows.conftest import run_command
+from tests.flows.conftest import ANALYSES, run_command
 
-#: The study has no metrics of its own.
-ANALYSES = [name for name in made_by("analyze") if name != "plugins"]
 #: Of two models: three shards, audit, profile, close-up and every analysis; four comparisons and the report.
 UNITS = 2 * (3 + 3 + 3 + len(ANALYSES)) + 5
 

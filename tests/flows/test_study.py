@@ -19,12 +19,11 @@ from indexscope.flows.study.load import load_study
 from indexscope.flows.study.plan import make_plan
 from indexscope.storage.inputs.datasets import load_samples
 from indexscope.tasks.common import step
-from indexscope.tasks.common.registry import made_by
-from tests.flows.conftest import Run, run_command
+from tests.flows.conftest import ANALYSES, Run, run_command
 
 #: Analyses that read others.
 LATER = ("prototypes", "recommendations")
-FIRST = [name for name in made_by("analyze") if name not in (*LATER, "plugins")]
+FIRST = [name for name in ANALYSES if name not in LATER]
 FEW = ("--set", "candidates=[]", "--set", "dataset.samples=3")
 STEPS = [
     *("audit base", "audit light"),
