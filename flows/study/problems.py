@@ -34,6 +34,8 @@ def problems_of(
         by_key.setdefault(_dotted(details["loc"], root), []).append(details)
     problems = []
     for key, all_details in by_key.items():
+        if all_details[0]["type"] == "too_short" and any(other.startswith(f"{key}.") for other in by_key):
+            continue  # pydantic counts the entries that are left
         from_set = any(key == name or key.startswith(f"{name}.") or name.startswith(f"{key}.") for name in overridden)
         where = f"--set {key}" if from_set else f"{title}: {key}" if key else title
         reason, remedy = _explain(key, all_details, root)

@@ -104,6 +104,7 @@ def test_every_mistake_is_one_line_with_its_key_and_a_proposal(tmp_path: Path) -
             "baseline: a\ncomparison: {confidence: 0.5}\n",
             "comparison.confidence: should be greater than 0.5, not 0.5",
         ),
+        ("baseline: a\ndataset: {needle: {kinds: [hay]}}\n", "dataset.needle.kinds.0: should be 'single', "),
     ],
 )
 def test_mistake_is_told_in_words(tmp_path: Path, text: str, line: str) -> None:
