@@ -17,13 +17,13 @@ from indexscope.analysis.statistics.resampling import Array
 
 #: Values that a stretch has at least: one alone is an outlier.
 SHORTEST = 2
-#: Fewest values that are cut at all: of fewer the noise could not be told from a change.
-FEWEST = 6
+#: Fewest values that are cut at all: of fewer, half of the second differences or more would be of a single change.
+FEWEST = 7
 #: Penalty for a cut, in noise variances times log T, of a long series, and what is added to it over T: a series of
 #: noise is cut in less than one case of twenty, whatever its length.
 STRICTNESS, STRICTER = 4.0, 40.0
-#: Share of the largest value that is rounding.
-_ROUNDING = 1e-9
+#: Share of the largest value that is rounding, in values and in differences of sums of their squares.
+_ROUNDING = 1e-7
 #: Costs that are held at once, when resamples are cut.
 _AT_ONCE = 4_000_000
 

@@ -139,7 +139,7 @@ def test_too_few_members_are_followed_and_said_to_be_too_few() -> None:
     found = run([course(steps)], planted({("nll", None): NLL[:5]}, steps), SETTINGS)
     assert found["series_points"].height == 5 and found["series_changes"].is_empty()
     assert found["series_settled"]["changes"].to_list() == [None]
-    assert said(found) == ["warm-up: 5 members, step 0 to 400. Changes are looked for from 6 members and 8 samples on."]
+    assert said(found) == ["warm-up: 5 members, step 0 to 400. Changes are looked for from 7 members and 8 samples on."]
 
 
 def test_a_metric_without_values_by_sample_is_followed_by_its_own_intervals() -> None:

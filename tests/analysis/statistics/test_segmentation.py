@@ -63,7 +63,7 @@ def test_planted_changes_are_found_where_they_are() -> None:
         assert found(values) == [8, 20]
 
 
-@pytest.mark.parametrize("length", [6, 8, 12, 25, 50])
+@pytest.mark.parametrize("length", [FEWEST, 8, 12, 25, 50])
 def test_noise_has_a_change_in_at_most_one_case_of_twenty(length: int) -> None:
     random = np.random.default_rng(length)
     false = sum(bool(found(random.normal(size=length))) for _ in range(400))
@@ -81,6 +81,12 @@ def test_what_all_values_share_is_no_noise() -> None:
     random = np.random.default_rng(2)
     values = np.repeat([0.0, 1.0], [5, 5])
     assert found(values, values + random.normal(scale=5.0, size=(200, 1))) == [5]
+
+
+def test_one_clear_change_is_found_as_soon_as_any_is_looked_for() -> None:
+    for place in range(SHORTEST, FEWEST - SHORTEST + 1):
+        values = np.repeat([0.0, 1.0], [place, FEWEST - place])
+        assert found(values) == [place]
 
 
 def test_equal_values_and_few_values_have_no_change() -> None:
