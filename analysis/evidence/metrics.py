@@ -9,7 +9,7 @@ from indexscope.analysis.metrics.metric import Better, Computed, Family, Metric,
 _OF_LAYERS, _OF_ANSWERS = "evidence", "answers"
 
 
-def _evidence(
+def _metric(
     name: str,
     label: str,
     unit: str,
@@ -17,38 +17,21 @@ def _evidence(
     meaning: str,
     formula: str,
     misleads: str,
-    column: str,
-    over: str = "",
-    range: str = "",
-    of_attention: bool = False,
-    headline: bool = False,
-    at_equal_k: bool = False,
+    rule: Ratio | Computed,
+    **more: Any,
 ) -> Metric:
-    """Of samples and layers, all of which count the same."""
-    rule = Ratio(_OF_LAYERS, column, "", over=over)
-    told = (name, unit, better, meaning, formula, rule)
-    more: dict[str, Any] = {"range": range, "misleads": misleads, "label": label, "headline": headline}
-    return Metric(*told, at_equal_k=at_equal_k, of_attention=of_attention, per_length=True, **more)
+    """A metric that there is of samples of one length too."""
+    return Metric(name, unit, better, meaning, formula, rule, label=label, misleads=misleads, per_length=True, **more)
 
 
-def _answer(
-    name: str,
-    label: str,
-    unit: str,
-    better: Better,
-    meaning: str,
-    formula: str,
-    misleads: str,
-    column: str = "",
-    range: str = "",
-    headline: bool = False,
-    at_equal_k: bool = False,
-) -> Metric:
-    """Of samples: the mean of a column, or what the analysis makes of them."""
-    rule = Ratio(_OF_ANSWERS, column, "") if column else Computed("evidence", _OF_ANSWERS)
-    told = (name, unit, better, meaning, formula, rule)
-    more: dict[str, Any] = {"range": range, "misleads": misleads, "label": label, "headline": headline}
-    return Metric(*told, per_layer=False, per_length=True, at_equal_k=at_equal_k, **more)
+def _of_layers(column: str, over: str = "") -> Ratio:
+    """Over samples and layers, all of which count the same."""
+    return Ratio(_OF_LAYERS, column, "", over=over)
+
+
+def _of_answers(column: str) -> Ratio:
+    """Over samples, all of which count the same."""
+    return Ratio(_OF_ANSWERS, column, "")
 
 
 FAMILY = Family(
@@ -63,7 +46,7 @@ FAMILY = Family(
         "length: `evidence_selected >= 0.95 at length 8192`."
     ),
     metrics=(
-        _evidence(
+        _metric(
             "evidence_selected",
             "evidence selected",
             "share",
@@ -73,11 +56,11 @@ FAMILY = Family(
             "A query that sees no more keys than are selected holds everything, and a selection of n_t / 2 keys "
             "holds half by chance: read it at lengths well above k. Not every layer needs the evidence, so that a "
             "low mean may do no harm.",
-            "selected",
+            _of_layers("selected"),
             headline=True,
             at_equal_k=True,
         ),
-        _evidence(
+        _metric(
             "evidence_kept_whole",
             "layers that keep all evidence",
             "share",
@@ -85,10 +68,10 @@ FAMILY = Family(
             "Share of layers that select all of the evidence at every query of the answer.",
             "mean over samples and layers of [E within S_t at every query of the answer]",
             "The more tokens evidence and answer have, the less often it is met; compare equal kinds of questions.",
-            "kept_all",
+            _of_layers("kept_all"),
             at_equal_k=True,
         ),
-        _answer(
+        _metric(
             "evidence_least_selected",
             "evidence selected in the worst layer",
             "share",
@@ -96,9 +79,11 @@ FAMILY = Family(
             "Share of the evidence's tokens that is selected in the layer that selects least of it.",
             "mean over samples of min over layers of the mean over queries of |E and S_t| / |E|",
             "A minimum falls with the number of layers, so that models of other depths do not compare.",
+            Computed("evidence", _OF_ANSWERS),
             at_equal_k=True,
+            per_layer=False,
         ),
-        _evidence(
+        _metric(
             "evidence_by_chance",
             "evidence selected by chance",
             "share",
@@ -106,9 +91,9 @@ FAMILY = Family(
             "What of the evidence a random selection of as many keys would hold.",
             "mean over samples, layers and the answer's queries of k_t / n_t",
             "It is there to be held beside evidence_selected, and says nothing of the indexer.",
-            "chance",
+            _of_layers("chance"),
         ),
-        _evidence(
+        _metric(
             "evidence_attention",
             "attention on evidence",
             "share",
@@ -117,10 +102,10 @@ FAMILY = Family(
             "mean over samples, layers and the answer's queries of sum over E of p[t,s]",
             "Few heads look up what an answer needs, and the mean over all hides them; a small value is no sign that "
             "the evidence is not used.",
-            "attention",
+            _of_layers("attention"),
             of_attention=True,
         ),
-        _evidence(
+        _metric(
             "evidence_attention_kept",
             "attention on evidence that is kept",
             "share",
@@ -129,12 +114,11 @@ FAMILY = Family(
             "sum of attention on E and S_t / sum of attention on E, over samples, layers and the answer's queries",
             "Layers that look at the evidence most decide it. Dense attention in later layers follows from what "
             "earlier layers selected.",
-            "attention_kept",
-            over="attention",
+            _of_layers("attention_kept", over="attention"),
             of_attention=True,
             at_equal_k=True,
         ),
-        _evidence(
+        _metric(
             "evidence_best_rank",
             "rank of the best evidence token",
             "keys",
@@ -143,10 +127,10 @@ FAMILY = Family(
             "mean over samples, layers and the answer's queries of min over E of |{s' in E_t: I[t,s'] >= I[t,s]}|",
             "Equal scores count against it, so that a token with a score of exactly 0 ranks behind all of them. A "
             "mean of ranks is decided by the worst ones.",
-            "best_rank",
+            _of_layers("best_rank"),
             range="≥ 0",
         ),
-        _evidence(
+        _metric(
             "evidence_worst_rank",
             "rank of the worst evidence token",
             "keys",
@@ -155,10 +139,10 @@ FAMILY = Family(
             "mean over samples, layers and the answer's queries of max over E of |{s' in E_t: I[t,s'] >= I[t,s]}|",
             "As for the best rank. Where entries are blocks or pools, or the selection comes from no scores, there "
             "is none.",
-            "worst_rank",
+            _of_layers("worst_rank"),
             range="≥ 0",
         ),
-        _evidence(
+        _metric(
             "evidence_keys_needed",
             "keys that would keep all evidence",
             "keys",
@@ -167,10 +151,10 @@ FAMILY = Family(
             "mean over samples and layers of the max over the answer's queries of the worst rank",
             "A mean of maxima: the analysis' table `evidence_keys` has quantiles, which say more. It supposes that "
             "what earlier layers select stays as it is.",
-            "needed",
+            _of_layers("needed"),
             range="≥ 0",
         ),
-        _answer(
+        _metric(
             "answer_nll",
             "loss on answers",
             "nats",
@@ -179,10 +163,11 @@ FAMILY = Family(
             "mean over samples of the mean over the answer's tokens of -ln p(x[t+1] | x[<=t])",
             "Depends on how the answer is worded and cut into tokens; a model that was not trained on such questions "
             "is bad at them whatever it selects.",
-            "nll",
+            _of_answers("nll"),
             range="≥ 0",
+            per_layer=False,
         ),
-        _answer(
+        _metric(
             "answer_exact",
             "exact answers",
             "share",
@@ -191,10 +176,11 @@ FAMILY = Family(
             "mean over samples of [argmax p(. | x[<=t]) = x[t+1] at every query of the answer]",
             "The true tokens before each are given, which is kinder than generation: a wrong first digit does not "
             "lead the others astray. Longer answers are harder.",
-            "exact",
+            _of_answers("exact"),
             headline=True,
+            per_layer=False,
         ),
-        _answer(
+        _metric(
             "dense_answer_nll",
             "loss on answers with every key",
             "nats",
@@ -203,10 +189,11 @@ FAMILY = Family(
             "answer_nll of a second run with S_t = E_t in every layer",
             "A model that was trained with its selection may answer worse without it. By default all samples with an "
             "answer have a dense reference (extract.dense_reference).",
-            "dense_nll",
+            _of_answers("dense_nll"),
             range="≥ 0",
+            per_layer=False,
         ),
-        _answer(
+        _metric(
             "dense_answer_exact",
             "exact answers with every key",
             "share",
@@ -214,9 +201,10 @@ FAMILY = Family(
             "Share of answers that the same model gives exactly when every eligible key is selected.",
             "answer_exact of a second run with S_t = E_t in every layer",
             "As for the loss on answers with every key.",
-            "dense_exact",
+            _of_answers("dense_exact"),
+            per_layer=False,
         ),
-        _answer(
+        _metric(
             "answers_lost",
             "answers lost to the selection",
             "share",
@@ -225,8 +213,10 @@ FAMILY = Family(
             "mean over samples with a dense reference of [exact with S_t = E_t] x [not exact with S_t]",
             "Answers that are nearly missed either way flip by chance: hold it against those that are gained, in the "
             "analysis' table `answer_outcomes`.",
+            Computed("evidence", _OF_ANSWERS),
+            per_layer=False,
         ),
-        _answer(
+        _metric(
             "evidence_missing_where_lost",
             "lost answers without their evidence",
             "share",
@@ -237,6 +227,8 @@ FAMILY = Family(
             "A threshold on a mean over layers: evidence may be there on average and lost in the one layer that "
             "needs it. The table `answer_outcomes` has the same of answers that were kept, which it is to be held "
             "against.",
+            Computed("evidence", _OF_ANSWERS),
+            per_layer=False,
         ),
     ),
 )
