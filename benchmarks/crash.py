@@ -120,24 +120,24 @@ def markers(store: Path) -> dict[str, tuple[bytes, int]]:
     }
 
 
-def killed(command: Sequence[str], folder: Path, environment: Mapping[str, str], instant: float) -> None:
-    """Run a command and kill it and all that it started, some seconds after the first file in the store."""
+def killed(command: Sequence[str], folder: Path, environment: Mapping[str, str], instant: float, units: int) -> None:
+    """Run a command and kill it and all that it started, some seconds after the first file, and units, are in the store."""
     with (folder / "killed.log").open("wb") as log:
         running = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
-            started(folder / "store", running)
+            started(folder / "store", running, units)
             time.sleep(instant)
         finally:
             os.killpg(running.pid, signal.SIGKILL)
             running.wait()
 
 
-def started(store: Path, running: subprocess.Popen[bytes]) -> float:
-    """When the first file of a step showed in the store."""
+def started(store: Path, running: subprocess.Popen[bytes], units: int = 0) -> float:
+    """When the first file of a step, and so many committed units, showed in the store."""
     limit = time.monotonic() + PATIENCE
-    while not any(store.glob("[a-z]*/*")):
+    while not any(store.glob("[a-z]*/*")) or (units and sum(1 for _ in store.rglob("_commits/*.json")) < units):
         if running.poll() is not None or time.monotonic() > limit:
-            raise SystemExit(f"the study ended with {running.poll()} before it wrote anything; see {store.parent}")
+            raise SystemExit(f"the study ended with {running.poll()} before it wrote {units} units; see {store.parent}")
         time.sleep(0.005)
     return time.monotonic()
 
@@ -159,11 +159,12 @@ def crash(
     instant: float,
     wanted: Mapping[str, str],
     ignored: set[str],
+    units: int = 0,
 ) -> Point:
-    """Kill a study, look at what is left, finish it, and compare."""
+    """Kill a study, at an instant or once so many units are committed, look at what is left, finish it, and compare."""
     folder.mkdir()
     store = folder / "store"
-    killed(command, folder, environment, instant)
+    killed(command, folder, environment, instant, units)
     found: list[Finding] = []
     left = verify(Store(store), found.append)
     problems = [f"after the kill: {finding.kind}/{finding.digest} {finding.problem}" for finding in found]
