@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from indexscope import IndexscopeError
 from indexscope.analysis.capture.chunk import AttentionChunk
 from indexscope.analysis.capture.future import future_keys
+from indexscope.analysis.capture.held_layers import holding
 from indexscope.analysis.capture.model import CapturedModel, most_selected, own_attention
 from indexscope.analysis.capture.observers import capture_sparse
 from indexscope.analysis.capture.protocol import Traceable, TracedModel
@@ -24,7 +25,7 @@ from indexscope.analysis.capture.tables import AUDIT
 from indexscope.analysis.capture.trace import LayerTrace, eligible_keys, selection_mask
 
 #: Raise it when the same model and samples would give another row.
-AUDIT_VERSION = 2
+AUDIT_VERSION = 3
 SAMPLES = 3
 #: Tokens that show what is wrong whatever the length, and, if twice k are more, what is wrong at queries with n_t < k.
 BRIEF = 64
@@ -44,17 +45,20 @@ def audit_causality(model: nn.Module | Traceable | Source, sequences: Sequence[S
     last, for what only long ones do wrong, and one beginning is enough beside it. Sequences run one by one: equal
     shapes run the same kernels, so that a causal model's logits stay to the bit. A model of transformers runs with its
     own attention, not with the capture's, in a twin that shares its weights: captures that run meanwhile do not notice.
-    What each layer attends to is also looked at directly.
+    Where its logits move by more than rounding, which experts that get other tokens do to them too, every layer is
+    audited by itself (`indexscope.analysis.capture.held_layers`). What each layer attends to is also looked at
+    directly.
 
     Args:
         model: A causal language model in eval mode: of transformers, of docs/protocol.md, or any module to watch.
         sequences: Token ids; the first three of at least 2 tokens are used, of long ones the first two.
 
     Returns:
-        One row: passed; the largest change of a logit; the tolerance it was held to; positions checked; and
-        future_selected, the (layer, query, key) triples with a key after its query that the model attends to, null
-        where the capture cannot see it. ``passed`` needs both an unmoved prefix and no such triple; it is null when
-        there was nothing to check.
+        One row: passed; the largest change of a logit; the tolerance it was held to; the largest change of what a
+        layer by itself gives, of that row's norm, null where logits stayed within the tolerance and for code outside
+        transformers; positions checked; and future_selected, the (layer, query, key) triples with a key after its
+        query that the model attends to, null where the capture cannot see it. ``passed`` needs both an unmoved prefix,
+        of the model or of every layer by itself, and no such triple; it is null when there was nothing to check.
 
     Raises:
         IndexscopeError: The logits are not finite, or a trace is not what the protocol says.
@@ -78,11 +82,17 @@ def audit_causality(model: nn.Module | Traceable | Source, sequences: Sequence[S
                     moved = _finite(next(found))
                     change = max(change, float((moved[:, : t + 1] - logits[:, : t + 1]).abs().max()))
                     checked += 1
-    tolerance = RELATIVE_TOLERANCE.get(subject.dtype, 1e-5) * scale
+        relative = RELATIVE_TOLERANCE.get(subject.dtype, 1e-5)
+        unmoved, of_a_layer = change <= relative * scale, None
+        if not unmoved and isinstance(subject, _Captured):
+            until = [t for _, positions in checks for t in (None, *positions)]
+            of_a_layer = subject.by_layer([ids for each in several for ids in each], until)
+            unmoved = of_a_layer <= relative
     row = {
-        "passed": change <= tolerance and not future.pairs if checked else None,
+        "passed": unmoved and not future.pairs if checked else None,
         "max_logit_change": change if checked else None,
-        "tolerance": tolerance if checked else None,
+        "tolerance": relative * scale if checked else None,
+        "layer_change": of_a_layer,
         "positions_checked": checked,
         "future_selected": future.pairs if checked and future.seen else None,
     }
@@ -138,13 +148,32 @@ class _Captured:
             served_together(source, [partial(_look, source, ids, count) for ids, *_ in sequences])
         except IndexscopeError:
             count.seen = False  # extraction tells why it cannot be captured
-        each = [ids for several in sequences for ids in several]
         with own_attention(self.model):
-            if self.streamed is not None:
-                yield from self.streamed.plain(each)
-                return
-            for ids in each:
-                yield self.model(input_ids=ids, use_cache=False).logits
+            yield from self._plain([ids for several in sequences for ids in several])
+
+    def by_layer(self, each: Sequence[torch.Tensor], until: Sequence[int | None]) -> float:
+        """The largest change of what a layer by itself, or the head, gives, relative to the norm of that row.
+
+        Args:
+            each: Sequences, one forward each.
+            until: As of `holding`.
+        """
+        lengths = [ids.shape[1] for ids in each]
+        with (
+            own_attention(self.model),
+            holding(self.model, until, lengths) as held,
+            closing(self._plain(each)) as found,
+        ):
+            for number, logits in enumerate(found):
+                held.hold(None, number, logits)
+        return held.largest
+
+    def _plain(self, each: Sequence[torch.Tensor]) -> Generator[torch.Tensor, None, None]:
+        if self.streamed is not None:
+            yield from self.streamed.plain(each)
+            return
+        for ids in each:
+            yield self.model(input_ids=ids, use_cache=False).logits
 
 
 class _Traced:

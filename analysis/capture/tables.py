@@ -106,6 +106,12 @@ AUDIT = table_of(
         max_logit_change="Largest change that was seen.",
         tolerance="Largest change that is rounding.",
     ),
+    of(
+        pl.Float64,
+        "share",
+        layer_change="Largest change of a row of what a layer by itself gives, its inputs held, of the row's norm; "
+        "null where no logit moved by more than the tolerance, and outside transformers.",
+    ),
     of(pl.Int32, "tokens", positions_checked="Positions that were compared."),
     of(
         pl.Int64,

@@ -29,6 +29,7 @@ CAUSALITY = table_of(
     of(pl.String, model="Name of the model."),
     of(pl.Boolean, passed="Whether no later token moved an earlier prediction; null where nothing could be checked."),
     of(pl.Float64, "logit", max_logit_change="Largest change of an earlier logit that was seen."),
+    of(pl.Float64, "share", layer_change="Largest change of a layer by itself; null where logits did not move."),
     ordered=False,
 )
 CAUSALITY_SCHEMA: Mapping[str, Any] = CAUSALITY.schema
@@ -89,7 +90,7 @@ class ReportInput:
         metrics: Metrics of all models: column ``model`` and the columns of an analysis' ``metrics`` frame.
         comparisons: Result of the comparison (one row per candidate, metric and layer).
         gates: name, rule, candidate, value, passed, layer, reason.
-        causality: model, passed, max_logit_change.
+        causality: model, passed, max_logit_change, layer_change.
         provenance: Fingerprints, versions, seeds, settings and timings, as JSON values.
         confidence: Coverage of the intervals in ``metrics`` and ``comparisons``.
         lengths: Headline metrics of the comparison by context length (see ``compare_lengths``).

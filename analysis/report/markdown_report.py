@@ -105,7 +105,11 @@ def _audits(report: ReportInput) -> str:
         return "No model was audited."
     words = {True: "passed", False: "**failed**", None: "not audited"}
     rows = [
-        (markdown(plain(row["model"])), words[row["passed"]], number(row["max_logit_change"]))
+        (
+            markdown(plain(row["model"])),
+            words[row["passed"]] + (", layer by layer" if row["passed"] and row["layer_change"] is not None else ""),
+            number(row["max_logit_change"]),
+        )
         for row in report.causality.iter_rows(named=True)
     ]
     return table(("model", "causality", "largest change of an earlier logit"), rows, "llr")

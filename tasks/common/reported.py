@@ -99,7 +99,7 @@ def report_input(
         if learned := {name: made[name] for name in LEARNED if name in made}:
             analyses["fitting"] = learned
         pages.append(ModelPage(model.name, model.role, model.fingerprint, facts.row(0, named=True), analyses))
-        causality.append(_named(audit.select("passed", "max_logit_change"), model.name))
+        causality.append(_named(audit.select("passed", "max_logit_change", "layer_change"), model.name))
     all_metrics = pl.concat(metrics)
     shown = [model.name for model in cover.models]
 

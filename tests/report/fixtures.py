@@ -103,7 +103,10 @@ def report(kind: Kind | None = None, **changes: Any) -> ReportInput:
         comparisons=comparisons,
         gates=_gates() if kind.gates else pl.DataFrame(schema=GATES_SCHEMA),
         causality=pl.DataFrame(
-            [(name, name not in kind.audit_failed, 3.1 if name in kind.audit_failed else 4.8e-7) for name in names],
+            [
+                (name, name not in kind.audit_failed, 3.1 if name in kind.audit_failed else 4.8e-7, None)
+                for name in names
+            ],
             schema=CAUSALITY_SCHEMA,
             orient="row",
         ),

@@ -75,7 +75,7 @@ def test_keys_are_exactly_the_documented_ones() -> None:
     assert set(data["comparisons"][0]) == set(COMPARISON)
     assert set(data["by_length"][0]) == {*COMPARISON, "length", "kind"} - {"layer"}
     assert set(data["gates"][0]) == {"name", "rule", "candidate", "value", "passed", "layer", "reason"}
-    assert set(data["causality"][0]) == {"model", "passed", "max_logit_change"}
+    assert set(data["causality"][0]) == {"model", "passed", "max_logit_change", "layer_change"}
 
 
 def test_every_value_survives_the_file_bit_by_bit() -> None:

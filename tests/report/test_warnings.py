@@ -109,6 +109,17 @@ def test_a_failed_audit_is_told_everywhere_before_anything_else(model: str) -> N
     assert "**failed**" in build_markdown(given)
 
 
+def test_a_model_that_passed_layer_by_layer_is_told_so_and_is_no_warning() -> None:
+    given = usual()
+    light = pl.col("model") == "light"
+    moved = pl.when(light).then(5.8).otherwise("max_logit_change").alias("max_logit_change")
+    by_layer = pl.when(light).then(0.004).alias("layer_change")
+    given = replace(given, causality=given.causality.with_columns(moved, by_layer))
+    assert warnings(given) == ()
+    assert render(bare(given))["report.html"].count("✓ passed, layer by layer: what moves is rounding") == 1
+    assert build_markdown(given).count("passed, layer by layer") == 1
+
+
 def test_names_in_warnings_are_text() -> None:
     given = in_effect(usual(baseline="<b>`x`", candidates=()), {"<b>`x`": 0.1})
     assert "<b>" not in shown(given)["html"].replace("<bdi>", "") and "<b>" not in shown(given)["md"]

@@ -9,6 +9,7 @@ import torch
 from indexscope import IndexscopeError
 from indexscope.analysis.capture import CapturedModel, capture_sparse
 from indexscope.analysis.capture.audit import audit_causality
+from indexscope.analysis.capture.held_layers import HeldLayers
 from indexscope.analysis.capture.protocol import TracedModel
 from indexscope.analysis.capture.trace import Trace
 from tests.analysis.capture.research_model import ResearchModel
@@ -98,6 +99,67 @@ def test_a_transformers_layer_without_a_causal_mask_is_seen_to_attend_to_the_fut
     found = verdict(model)
     assert found["passed"] is False
     assert found["future_selected"] == 3 * 40 * 39 // 2
+
+
+class _Rounds(torch.nn.Module):
+    """An MLP whose rounding depends on all tokens, as that of experts does on how many are routed to them."""
+
+    def __init__(self, mlp: torch.nn.Module, share: float) -> None:
+        super().__init__()
+        self.mlp, self.share = mlp, share
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return self.mlp(states) + self.share * states * torch.sin(1e3 * states.sum())
+
+
+class _Decides(torch.nn.Module):
+    """An MLP that hangs by its last digits, as a choice of experts or keys may."""
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return torch.sin(1e7 * states)
+
+
+def _rounding(share: float) -> torch.nn.Module:
+    model = tiny_llama()
+    model.model.layers[0].mlp = _Rounds(model.model.layers[0].mlp, share)
+    model.model.layers[1].mlp = _Decides()
+    return model
+
+
+def test_rounding_that_later_layers_make_much_of_is_no_leak() -> None:
+    found = verdict(_rounding(1e-6))
+    assert found["max_logit_change"] > 1000 * found["tolerance"]
+    assert found["passed"]
+    assert 1e-8 < found["layer_change"] <= 2e-6
+
+
+def test_a_layer_that_sees_later_tokens_by_more_than_rounding_is_one() -> None:
+    found = verdict(_rounding(1e-3))
+    assert (found["passed"], found["future_selected"]) == (False, 0)
+    assert found["layer_change"] > 1e-5
+
+
+def test_what_leaks_before_the_first_layer_or_after_the_last_is_seen_by_layer_too() -> None:
+    for place in ("embed_tokens", "norm"):
+        model = tiny_llama()
+        getattr(model.model, place).register_forward_hook(lambda _, __, output: output + output.sum(1, keepdim=True))
+        found = verdict(model)
+        assert found["passed"] is False, place
+        assert found["layer_change"] > 0.01, place
+
+
+def test_layers_are_held_where_tokens_have_several_streams_or_layers_several_versions() -> None:
+    random = torch.Generator().manual_seed(0)
+    for shape, axis in (((1, 6, 4, 8), 1), ((4, 1, 6, 8), 2)):
+        first = torch.randn(shape, generator=random)
+        held, other, layer = HeldLayers((None, 2), (6, 6)), first.clone(), torch.nn.Identity()
+        other.narrow(axis, 2, 4).mul_(3.0)  # from position 2 on; position 2 is held
+        assert held.enter(layer, (), {"hidden_states": first})[1]["hidden_states"] is first
+        (put_back,), _ = held.enter(layer, (other,), {})
+        assert held.largest == pytest.approx(2.0)
+        assert torch.equal(put_back.narrow(axis, 0, 3), first.narrow(axis, 0, 3))
+        assert torch.equal(put_back.narrow(axis, 3, 3), other.narrow(axis, 3, 3))
+        assert held.enter(layer, (other,), {}) is None
 
 
 def test_one_long_sample_is_audited_and_the_beginning_of_others() -> None:

@@ -11,7 +11,14 @@ from polars.testing import assert_frame_equal
 from transformers import PreTrainedModel
 
 from indexscope import IndexscopeError
-from indexscope.analysis.capture import AttentionChunk, CapturedModel, capture_dense, capture_sparse, own_attention
+from indexscope.analysis.capture import (
+    AttentionChunk,
+    CapturedModel,
+    audit,
+    capture_dense,
+    capture_sparse,
+    own_attention,
+)
 from indexscope.analysis.capture.audit import audit_causality
 from indexscope.analysis.capture.facts import model_facts
 from indexscope.analysis.capture.journal import Journal
@@ -196,6 +203,30 @@ def test_the_audit_of_a_streamed_model_is_that_of_the_model_in_memory() -> None:
         found, expected = audit_causality(StreamedModel(parts), sequences), audit_causality(built(name), sequences)
         assert_frame_equal(found, expected, check_exact=True)
         assert set(parts.loads.values()) == {2}, "as it is, tokens changed after every position, and watched"
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, *OTHERS])
+def test_no_layer_by_itself_moves_by_more_than_rounding_read_whole_or_layer_by_layer(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "RELATIVE_TOLERANCE", {torch.float32: -1.0})  # so that the logits do not suffice
+    sequences = [list(range(30))]
+    expected = audit_causality(built(name), sequences)
+    assert 0.0 <= expected["layer_change"][0] < 1e-5
+    assert_frame_equal(audit_causality(StreamedModel(InParts(built(name))), sequences), expected, check_exact=True)
+
+
+def test_a_layer_that_leaks_is_seen_layer_by_layer() -> None:
+    def leaking() -> PreTrainedModel:
+        model = built("deepseek_v32")
+        model.model.layers[1].mlp.register_forward_hook(lambda _, __, made: made + made.mean(1, keepdim=True))
+        return model
+
+    expected = audit_causality(leaking(), [list(range(30))])
+    assert expected["passed"][0] is False
+    assert expected["layer_change"][0] > 0.01
+    found = audit_causality(StreamedModel(InParts(leaking())), [list(range(30))])
+    assert_frame_equal(found, expected, check_exact=True)
 
 
 def test_a_streamed_model_is_timed_without_the_reading_and_counted_as_it_is() -> None:
