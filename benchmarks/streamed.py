@@ -10,7 +10,9 @@ files. *anonymous* is the peak of that memory that was in use, *resident* of all
 *reading once* is one pass over the files by itself, after the system has let go of them. --whole runs the same samples
 with the weights in memory, without a limit, and compares all tables. --part runs them so through the first so many
 layers, which is what can be had of a checkpoint that does not fit, and says what all layers would take. --study makes a
-whole study of the checkpoint under the limit, with its report, by the command line.
+whole study of the checkpoint by the command line, with its report, in a control group that may take --limit GiB: all
+processes together, with what the system keeps of files for them, of which it then keeps less. *anonymous* is the peak
+of what is theirs alone. Where no group can be made, which takes root, the limit is that of each process.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +123,57 @@ class Peak(threading.Thread):
             time.sleep(0.02)
 
 
+class Group:
+    """A control group of processes that may take so many bytes together, of version 1 or 2.
+
+    Args:
+        folder: Of the group; made.
+        names: Of the files with the limit and, in ``memory.stat``, of anonymous memory.
+        limit: Bytes.
+
+    Raises:
+        OSError: No group can be made.
+    """
+
+    def __init__(self, folder: Path, names: tuple[str, str], limit: int) -> None:
+        folder.mkdir()
+        self._folder, (most, self._anonymous) = folder, names
+        try:
+            (folder / most).write_text(str(limit))
+        except OSError:
+            folder.rmdir()
+            raise
+
+    @classmethod
+    def of(cls, limit: float) -> Group | None:
+        """A group of its own for so many GiB, if this user may make one here."""
+        mount, name = Path("/sys/fs/cgroup"), f"indexscope-{os.getpid()}"
+        for parent, names in (
+            (mount / "memory", ("memory.limit_in_bytes", "total_rss")),
+            (mount, ("memory.max", "anon")),
+        ):
+            with suppress(OSError):
+                return cls(parent / name, names, int(limit * 2**30))
+        return None
+
+    def join(self) -> None:
+        """Put this process and all that it will start into the group."""
+        (self._folder / "cgroup.procs").write_text(str(os.getpid()))
+
+    def anonymous(self) -> int:
+        """Bytes that are the processes' own."""
+        told = (line.split() for line in (self._folder / "memory.stat").read_text().splitlines())
+        return next(int(value) for name, value in told if name == self._anonymous)
+
+    def remove(self) -> None:
+        """Let go of the group, once its processes have ended."""
+        for _ in range(100):
+            with suppress(OSError):
+                self._folder.rmdir()
+                return
+            time.sleep(0.1)
+
+
 def study(folder: Path, placement: str, limit: float, samples: int, length: int) -> dict[str, Any]:
     """Extract features in this process, and say what that took."""
     if limit:
@@ -193,20 +247,29 @@ def whole_study(folder: Path, limit: float, samples: int, length: int) -> dict[s
         f"shard_size: {samples}\n"
     )
     command = [sys.executable, "-c", "from indexscope.flows.start import main; main()", "study", "study.yaml"]
-    began = time.perf_counter()
+    group, began = Group.of(limit) if limit else None, time.perf_counter()
 
     def limited() -> None:
-        if limit:
+        if group is not None:
+            group.join()
+        elif limit:
             resource.setrlimit(resource.RLIMIT_DATA, (int(limit * 2**30), resource.RLIM_INFINITY))
 
     process = subprocess.Popen(command, cwd=place, preexec_fn=limited)
     peak = Peak(process.pid)
     peak.start()
-    code = process.wait()
+    together = 0
+    while process.poll() is None:
+        together = max(together, group.anonymous() if group is not None else 0)
+        time.sleep(0.05)
+    if group is not None:
+        group.remove()
     return {
-        "exit code": code,
+        "exit code": process.returncode,
         "seconds": round(time.perf_counter() - began, 1),
         "report": [str(file.relative_to(place)) for file in place.glob("reports/*/*.html")],
+        "limit": "of the control group" if group is not None else "of each process" if limit else "none",
+        "anonymous GiB of all processes": round(together / 2**30, 2),
         "anonymous GiB": round(peak.anonymous / 2**30, 2),
         "resident GiB": round(peak.resident / 2**30, 2),
     }
