@@ -17,6 +17,7 @@ import torch
 
 from indexscope.analysis.capture.streaming.frozen import read, write
 from indexscope.analysis.capture.streaming.states import States
+from indexscope.foreign import words
 
 #: Seconds between two commits at least, and how many times what the last one took: then commits take at most a
 #: twentieth of a pass, and a kill costs a minute or twenty times the commit, whichever is more.
@@ -108,7 +109,7 @@ class Commits:
                     return 0
                 layer, found = read(file, self._states, self._device)
         except Exception as error:  # of the disk, the bucket or what was written: the net is torn, the pass is not
-            self._place.warn(f"begins anew, since what was put away of it cannot be read ({error})")
+            self._place.warn(f"begins anew, since what was put away of it cannot be read ({words(error)})")
             return 0
         for one, state in zip(self._passing, found, strict=True):
             one.restore(state)
@@ -125,7 +126,7 @@ class Commits:
             with self._place.commit(self._of, layer, self._layers) as file:
                 write((layer, [one.state() for one in self._passing]), file)
         except Exception as error:
-            self._place.warn(f"goes on without a net, since what it came to cannot be put away ({error})")
+            self._place.warn(f"goes on without a net, since what it came to cannot be put away ({words(error)})")
             self._place = None
         self._ended = time.monotonic()
         self._took = self._ended - began

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from indexscope.analysis.capture.streaming.states import Leaf, States
+from indexscope.foreign import words
 
 _NUMBER = struct.Struct("<Q")
 _STRUCTURE = "structure"
@@ -71,7 +72,7 @@ def read(file: IO[bytes], states: States, device: torch.device) -> Any:
             if isinstance(one, Leaf):
                 one.drop()
         if isinstance(error, Exception):
-            raise Unreadable(str(error) or type(error).__name__) from error
+            raise Unreadable(words(error)) from error
         raise
 
 

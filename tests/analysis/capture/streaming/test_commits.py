@@ -236,7 +236,7 @@ def test_a_full_disk_costs_the_net_and_not_the_pass() -> None:
     found, _ = extracted(InParts(built("llama")), shelf)
     assert_same(found, expected)
     assert shelf.told == [
-        "goes on without a net, since what it came to cannot be put away ([Errno 28] No space left on device)"
+        "goes on without a net, since what it came to cannot be put away (No space left on device)"
     ]
 
 
