@@ -1,7 +1,7 @@
 """A checkpoint larger than the memory that it is studied in.
 
     python benchmarks/streamed.py FOLDER [--size 30] [--limit 4] [--samples 8] [--length 1024]
-        [--whole] [--part 12] [--study]
+        [--whole] [--part 12] [--study] [--commits 60]
 
 Makes a random DeepSeek-V3.2 with experts in bfloat16 of so many GiB in FOLDER, unless it is there, stored as such
 checkpoints are published (every expert for itself). Then extracts features in a process that may take --limit GiB of
@@ -13,6 +13,8 @@ layers, which is what can be had of a checkpoint that does not fit, and says wha
 whole study of the checkpoint by the command line, with its report, in a control group that may take --limit GiB: all
 processes together, with what the system keeps of files for them, of which it then keeps less. *anonymous* is the peak
 of what is theirs alone. Where no group can be made, which takes root, the limit is that of each process.
+--commits also runs it with what
+the pass has come to put away at most every so many seconds, and says what that takes; 0 puts it away after every layer.
 """
 
 from __future__ import annotations
@@ -26,9 +28,10 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -174,12 +177,54 @@ class Group:
             time.sleep(0.1)
 
 
-def study(folder: Path, placement: str, limit: float, samples: int, length: int) -> dict[str, Any]:
+class Committed:
+    """Where commits of the pass go: a store beside the checkpoint.
+
+    Attributes:
+        seconds: What each took.
+        bytes: Size of the last.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from indexscope.storage.store.store import Store, step_key
+
+        self.store, self.key = Store(folder.with_name(f"{folder.name}-store")), step_key("features", {})
+        self.seconds: list[float] = []
+        self.bytes = 0
+
+    @contextmanager
+    def last(self, of: str) -> Iterator[None]:
+        """None: every run begins anew."""
+        yield None
+
+    @contextmanager
+    def commit(self, of: str, layer: int, layers: int) -> Iterator[IO[bytes]]:
+        """Takes a commit."""
+        from indexscope.storage.store import passes
+
+        began = time.perf_counter()
+        with passes.writing(self.store, self.key, "result", "x", passes.Standing("", of, layer, layers)) as file:
+            yield file
+            self.bytes = file.tell()
+        self.seconds.append(time.perf_counter() - began)
+
+    def goes_on(self, layer: int, layers: int) -> None:
+        """Never called."""
+
+    def warn(self, reason: str) -> None:
+        """End: there is nothing to measure."""
+        raise SystemExit(reason)
+
+
+def study(
+    folder: Path, placement: str, limit: float, samples: int, length: int, every: float | None = None
+) -> dict[str, Any]:
     """Extract features in this process, and say what that took."""
     if limit:
         resource.setrlimit(resource.RLIMIT_DATA, (int(limit * 2**30), resource.RLIM_INFINITY))
     peak = Peak()
     peak.start()
+    from indexscope.analysis.capture.streaming import commits
     from indexscope.analysis.features import extract_samples
     from indexscope.analysis.settings import ExtractSettings
     from indexscope.storage.inputs.checkpoints import CheckpointFolder
@@ -198,13 +243,26 @@ def study(folder: Path, placement: str, limit: float, samples: int, length: int)
     chosen = placing.placement(origin, settings)
     source: Any = placing.placed(origin, settings, chosen.kind)
     loaded = time.perf_counter() - began
-    tables = extract_samples(source, given, settings)
+    committed = None if every is None else Committed(folder)
+    with nullcontext() if committed is None else commits.committing(committed):
+        if every is not None:
+            commits.LEAST, commits.TIMES = every, commits.TIMES if every else 0.0
+        tables = extract_samples(source, given, settings)
     seconds = time.perf_counter() - began
     from indexscope.analysis.features.columns import FEATURES
 
     content = b"".join(encode(tables[name], FEATURES[name]) for name in sorted(tables))
     weights = getattr(source, "_weights", None)
+    net: dict[str, Any] = {}
+    if committed is not None:
+        net = {
+            "commits": len(committed.seconds),
+            "of them committing": round(sum(committed.seconds), 2),
+            "longest commit": round(max(committed.seconds, default=0.0), 2),
+            "MiB of the last commit": round(committed.bytes / 2**20, 1),
+        }
     return {
+        **net,
         "placement": chosen.kind,
         "why": chosen.why,
         "seconds": round(seconds, 1),
@@ -296,10 +354,11 @@ def main() -> None:
     parser.add_argument("--whole", action="store_true", help="also run it with the weights in memory, and compare")
     parser.add_argument("--part", type=int, help="also run so many first layers in memory, and say what all would take")
     parser.add_argument("--study", action="store_true", help="also make a whole study of it, with its report")
+    parser.add_argument("--commits", type=float, help="also commit the pass, so many seconds apart at least")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.only:
-        print(json.dumps(study(given.folder, given.only, given.limit, given.samples, given.length)))
+        print(json.dumps(study(given.folder, given.only, given.limit, given.samples, given.length, given.commits)))
         return
     if not (given.folder / "config.json").exists():
         make(given.folder, given.size)
@@ -308,6 +367,13 @@ def main() -> None:
     shape = ("--samples", given.samples, "--length", given.length)
     streamed = apart(given.folder, "--only", "auto" if given.limit else "stream", "--limit", given.limit, *shape)
     print(f"limit {given.limit:g} GiB:" if given.limit else "no limit:", json.dumps(streamed, indent=1))
+    if given.commits is not None:
+        kind = ("--only", "auto" if given.limit else "stream", "--limit", given.limit)
+        net = apart(given.folder, *kind, *shape, "--commits", given.commits)
+        print(f"committed at most every {given.commits:g} s:", json.dumps(net, indent=1))
+        share = net["of them committing"] / (net["seconds"] - net["of them fitting or loading"])
+        print(f"{share:.2%} of the pass is committing; {net['seconds'] / streamed['seconds']:.3f} of the time without")
+        print("equal byte by byte" if net["tables"] == streamed["tables"] else "the tables DIFFER")
     if given.part:
         layers = apart(part_of(given.folder, given.part), "--only", "whole", "--limit", 0, *shape)
         running = layers["seconds"] - layers["of them fitting or loading"]

@@ -31,3 +31,14 @@ class Journal:
         if line not in self.notes:
             self.notes.append(line)
             self._tell(line)
+
+    def state(self) -> tuple[list[str], str]:
+        """What was said so far."""
+        return self.notes, self.leaks
+
+    def restore(self, state: tuple[list[str], str]) -> None:
+        """Say what another one said of the same run."""
+        notes, leaks = state
+        for line in notes:
+            self.note(line)
+        self.leaks = self.leaks or leaks

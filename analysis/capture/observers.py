@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch.nn import functional
 
-from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.capture.chunk import AttentionChunk, Observer
 
 
 def capture_dense(chunk: AttentionChunk) -> torch.Tensor:
@@ -58,3 +62,31 @@ def sink_weight(chunk: AttentionChunk, highest: torch.Tensor) -> torch.Tensor | 
         highest: [batch, heads, queries, 1].
     """
     return 0.0 if chunk.sinks is None else torch.exp((chunk.sinks.float().view(1, -1, 1, 1) - highest).clamp(max=80.0))
+
+
+@dataclass(frozen=True)
+class Resumable:
+    """An observer that can be put away between two layers and taken up by another process.
+
+    Attributes:
+        observe: The observer.
+        state: What it has gathered of the layers that are done: plain objects, arrays and tensors.
+        restore: Takes that up, in an observer of the same sequences that has seen nothing yet.
+    """
+
+    observe: Observer
+    state: Callable[[], object]
+    restore: Callable[[Any], None]
+
+    def __call__(self, chunk: AttentionChunk) -> torch.Tensor:
+        """Look at a chunk."""
+        return self.observe(chunk)
+
+
+def resumable(observer: Observer) -> Resumable | None:
+    """An observer as one that can be put away; None where it cannot, as it has not said how."""
+    if isinstance(observer, Resumable):
+        return observer
+    if observer in (capture_dense, capture_sparse):  # which gather nothing
+        return Resumable(observer, lambda: None, lambda state: None)
+    return None

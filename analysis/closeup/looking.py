@@ -9,7 +9,7 @@ import polars as pl
 import torch
 
 from indexscope.analysis.capture.chunk import AttentionChunk
-from indexscope.analysis.capture.observers import capture_sparse
+from indexscope.analysis.capture.observers import Resumable, capture_sparse
 from indexscope.analysis.capture.source import Source
 from indexscope.analysis.closeup.collect import CloseupSample, Maker, Predicting, Tables
 from indexscope.analysis.closeup.rows import CloseupRows, closeup_queries, closeup_rows
@@ -58,6 +58,14 @@ class Looking:
                 collector.add([layers[layer] for layer in sorted(layers)])
         self.seconds += time.perf_counter() - began
 
+    def state(self) -> tuple[dict[int, dict[int, CloseupRows]], float]:
+        """What it saw of the layers that are done; collectors get it once all are."""
+        return self._chunks, self.seconds
+
+    def restore(self, state: tuple[dict[int, dict[int, CloseupRows]], float]) -> None:
+        """Take up what another one saw of the same sample."""
+        self._chunks, self.seconds = state
+
     def tables(self) -> Tables:
         """The tables of all collectors."""
         began = time.perf_counter()
@@ -89,7 +97,8 @@ def collect_samples(
             return capture_sparse(chunk)
 
         ids = torch.tensor([list(batch[0].input_ids)], dtype=torch.int64, device=source.device)
-        for start, logits in source.run(ids, observe, chunk_size, head_scores=True):
+        looked_at = Resumable(observe, looking.state, looking.restore)
+        for start, logits in source.run(ids, looked_at, chunk_size, head_scores=True):
             looking.predicted(start, logits)
         return looking.tables()
 

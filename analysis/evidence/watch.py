@@ -136,6 +136,16 @@ class AnswerWatch:
         nll = -rows.log_softmax(-1).gather(-1, truth[:, None])[:, 0]
         own.predicted[dense].append((nll.cpu().numpy(), (rows.argmax(-1) == truth).cpu().numpy()))
 
+    def state(self) -> list[tuple[dict[int, list[dict[str, Array]]], Array, int]]:
+        """What it saw of the layers that are done, of each answer."""
+        return [(dict(own.layers), own.kept, own.seen) for own in self._answers]
+
+    def restore(self, state: list[tuple[dict[int, list[dict[str, Array]]], Array, int]]) -> None:
+        """Take up what another one saw of the same batch."""
+        for own, (layers, kept, seen) in zip(self._answers, state, strict=True):
+            own.layers.update(layers)
+            own.kept, own.seen = kept, seen
+
     def tables(self) -> dict[str, pl.DataFrame]:
         """The tables of `indexscope.analysis.evidence.tables.COLLECTED`, empty ones included."""
         found = empty(COLLECTED)

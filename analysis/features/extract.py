@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,6 +17,7 @@ from indexscope import IndexscopeError
 from indexscope.analysis.capture import AttentionChunk, capture_dense, capture_sparse
 from indexscope.analysis.capture.future import Alarm
 from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.capture.observers import Resumable
 from indexscope.analysis.capture.protocol import Traceable, as_source
 from indexscope.analysis.capture.source import Source
 from indexscope.analysis.features.attempt import Attempt
@@ -153,6 +155,22 @@ def _extract_batch(
         sampler.add(chunk)
         return output
 
+    def state() -> object:
+        # Of layers that are done, the keys that were followed from chunk to chunk are not asked for again.
+        seen = layers, finite.state(), sampler.state(), alarm.journal.state()
+        return seen, None if also is None else also.state(), None if watch is None else watch.state()
+
+    def restore(given: Any) -> None:
+        (known, checked, sampled, told), beside, watched = given
+        layers.update(known)
+        finite.restore(checked)
+        sampler.restore(sampled)
+        alarm.journal.restore(told)
+        if also is not None:
+            also.restore(beside)
+        if watch is not None:
+            watch.restore(watched)
+
     def looking(chunks: Iterable[tuple[int, torch.Tensor]]) -> Iterator[tuple[int, torch.Tensor]]:
         for start, logits in chunks:
             if also is not None:
@@ -179,7 +197,8 @@ def _extract_batch(
 
     rows = [row for row, sample in enumerate(batch) if source.has_indexer and sample.index in referred]
     # Both are asked for before either runs: a streamed model takes them through each layer together.
-    sparse, reference = source.run(input_ids, observe, chunk_size, head_scores=also is not None), None
+    looked_at = Resumable(observe, state, restore)
+    sparse, reference = source.run(input_ids, looked_at, chunk_size, head_scores=also is not None), None
     with suppress(NotImplementedError):  # a source without a dense reference says so
         if rows:
             reference = source.run(input_ids[rows], capture_dense, chunk_size, select=False)

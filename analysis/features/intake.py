@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import polars as pl
 import torch
@@ -24,7 +24,19 @@ class TokenSequence(Protocol):
     def input_ids(self) -> Sequence[int]: ...  # noqa: D102
 
 
-class Beside(Protocol):
+class _Restorable(Protocol):
+    """What can be put away between two layers, and taken up again by another process that runs the same samples."""
+
+    def state(self) -> object:
+        """What it gathered of the layers that are done: plain objects, arrays and tensors."""
+        ...
+
+    def restore(self, state: Any) -> None:
+        """Take that up, having seen nothing yet."""
+        ...
+
+
+class Beside(_Restorable, Protocol):
     """What looks at a sample beside its extraction, in the same run."""
 
     def observe(self, chunk: AttentionChunk) -> None:
@@ -40,7 +52,7 @@ class Beside(Protocol):
         ...
 
 
-class Watch(Protocol):
+class Watch(_Restorable, Protocol):
     """What looks at a batch in its run and in that of its dense reference."""
 
     def observe(self, chunk: AttentionChunk) -> None:
@@ -107,6 +119,15 @@ class Finite:
         self._seen.append((f"the attention outputs of layer {chunk.layer}", (low > -torch.inf) & (high < torch.inf)))
         if chunk.scores is not None and chunk.scores.numel():
             self._seen.append((f"the index scores of layer {chunk.layer}", chunk.scores.amax() < torch.inf))
+
+    def state(self) -> tuple[list[str], torch.Tensor]:
+        """What was seen since the last check."""
+        flags = [flag for _, flag in self._seen]
+        return [what for what, _ in self._seen], torch.stack(flags) if flags else torch.empty(0)
+
+    def restore(self, state: tuple[Sequence[str], torch.Tensor]) -> None:
+        """Take up what another one saw."""
+        self._seen = list(zip(*state, strict=True))
 
     def check(self, logits: torch.Tensor) -> None:
         """Refuse what was seen since the last check, and these logits, if anything is not finite.

@@ -58,6 +58,14 @@ class SelectionSampler:
             if len(queries[here]):
                 self._parts.append(_part(chunk, item, sample, queries[here], weights[here]))
 
+    def state(self) -> list[_Part]:
+        """What was taken so far."""
+        return self._parts
+
+    def restore(self, state: list[_Part]) -> None:
+        """Take up what another one took of the same samples."""
+        self._parts = state
+
     def table(self) -> pl.DataFrame:
         """Per sample, layer, group and query that sees any key: n_t, k_t and its selected keys."""
         if not self._parts:

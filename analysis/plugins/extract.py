@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,6 +12,7 @@ from torch import nn
 
 from indexscope.analysis.capture import AttentionChunk, capture_sparse
 from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.capture.observers import Resumable
 from indexscope.analysis.capture.protocol import Traceable, as_source
 from indexscope.analysis.capture.source import Source
 from indexscope.analysis.features.attempt import Attempt
@@ -127,7 +129,22 @@ def _extract_batch(
         finite.look(chunk, output)
         return output
 
-    for _, logits in source.run(input_ids, observe, chunk_size):
+    def state() -> object:
+        sums = {
+            number: (layer.shape[1], [(part.sums, part.counts) for part in layer.of.values()])
+            for number, layer in layers.items()
+        }
+        return sums, finite.state()
+
+    def restore(given: Any) -> None:
+        sums, checked = given
+        finite.restore(checked)
+        for number, (heads, parts) in sums.items():
+            layers[number] = _LayerSums(declared, len(batch), heads, bucket_count(length))
+            for part, (total, counts) in zip(layers[number].of.values(), parts, strict=True):
+                part.sums, part.counts = total, counts
+
+    for _, logits in source.run(input_ids, Resumable(observe, state, restore), chunk_size):
         finite.check(logits)
     index = [sample.index for sample in batch]
     tables = {PER_HEAD: _table(index, layers, "head"), PER_QUERY: _table(index, layers, "query")}

@@ -11,6 +11,7 @@ from indexscope.flows.engine.make import Engine
 from indexscope.flows.study.plan import Plan
 from indexscope.storage.inputs.checkpoints import CheckpointInfo
 from indexscope.storage.inputs.samples import Sample
+from indexscope.tasks.common.passes import under_way
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class StepStatus:
         cached: How many of them the store has.
         rows: Rows of its largest table if that is known ahead: per sample, layer, head and position bucket.
         why: Why it would run; empty if it would not.
+        under_way: Units whose pass was killed and goes on, in a line each.
     """
 
     step: str
@@ -30,13 +32,14 @@ class StepStatus:
     cached: int
     rows: int | None
     why: str
+    under_way: tuple[str, ...] = ()
 
 
 def status(plan: Plan) -> list[StepStatus]:
     """The lines of the plan, in the order of the work."""
     engine, contents = plan.engine, Contents(plan.store)
     infos = {model.name: model.info for model in plan.models}
-    return [_line(engine, node, contents, infos, plan.samples) for node in plan.graph]
+    return [_line(engine, node, contents, infos, plan) for node in plan.graph]
 
 
 def is_complete(plan: Plan, command: str) -> bool:
@@ -52,17 +55,20 @@ def needs_processes(plan: Plan, command: str) -> bool:
 
 
 def _line(
-    engine: Engine, node: Node, contents: Contents, infos: Mapping[str, CheckpointInfo], samples: Sequence[Sample]
+    engine: Engine, node: Node, contents: Contents, infos: Mapping[str, CheckpointInfo], plan: Plan
 ) -> StepStatus:
     reason = engine.why(node, contents)
-    cached = len(node.units)
+    cached, going_on = len(node.units), []
     if reason:
-        statuses = list(engine.store.unit_statuses(node.key, node.units).values())
-        partly = statuses.count("committed")
+        statuses = engine.store.unit_statuses(node.key, node.units)
+        partly = list(statuses.values()).count("committed")
         # Asked for, or made from something else: then what is there does not count.
         cached = partly if partly < len(node.units) and node.step.name not in engine.refresh else 0
-    rows = _rows(infos[node.model.name], samples) if node.step.name == "extract" and node.model else None
-    return StepStatus(node.title, len(node.units), cached, rows, reason)
+        if node.step.runs_model and node.model and node.model.name in plan.streams:
+            missing = [unit for unit, found in statuses.items() if found != "committed"]
+            going_on = under_way(engine.store, node.key, missing)
+    rows = _rows(infos[node.model.name], plan.samples) if node.step.name == "extract" and node.model else None
+    return StepStatus(node.title, len(node.units), cached, rows, reason, tuple(going_on))
 
 
 def _rows(info: CheckpointInfo, samples: Sequence[Sample]) -> int | None:

@@ -161,6 +161,43 @@ class Folder:
             staged.discard()
             raise
 
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        """Write a large file piece by piece: others see the old one until the block ends without an error.
+
+        One writer at a time: what one that died left is overwritten by the next.
+        """
+        into = self._growing(Path(self.path(name))) if self.is_local else self._uploaded(name)
+        with self.refusals(), into as file:
+            yield file
+
+    @contextlib.contextmanager
+    def _growing(self, target: Path) -> Iterator[IO[bytes]]:
+        make_folders(target.parent)
+        temporary = target.with_name(f".{target.name}{TEMPORARY}")
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(target.parent)
+
+    @contextlib.contextmanager
+    def _uploaded(self, name: str) -> Iterator[IO[bytes]]:
+        file = self.fs.open(self.path(name), "wb")  # object stores show an object once it is closed
+        try:
+            yield file
+        except BaseException:
+            with contextlib.suppress(Exception):
+                file.discard()
+                file.closed = True  # or it would close itself
+            raise
+        file.close()
+
     def stage(self, name: str, data: bytes) -> Staged:
         """Bring bytes into safety beside their final place without showing them."""
         with self.refusals():
@@ -172,6 +209,16 @@ class Folder:
         """Remove a file if it is there."""
         with self.refusals(), contextlib.suppress(FileNotFoundError):
             self.fs.rm_file(self.path(name))
+
+    def remove_unfinished(self, name: str) -> None:
+        """Remove a file that `writing` wrote, and what a writer of it that died left."""
+        self.remove(name)
+        if self.is_local:
+            folder, _, last = name.rpartition("/")
+            with self.refusals():
+                Path(self.path(folder), f".{last}{TEMPORARY}").unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # others are in it, or it is gone
+                    Path(self.path(folder)).rmdir()
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:

@@ -6,6 +6,7 @@ Layout, relative to the store::
     <kind>/<digest>/<table>/<unit>.parquet   a unit's part of a table
     <kind>/<digest>/_commits/<unit>.json     the unit's marker: written last, names its files with size, rows, checksum
     <kind>/<digest>/_packs/<units>.json.gz   an index of the markers of a thousand units, in steps of many
+    <kind>/<digest>/_passes/<unit>.pass      what a pass has come to that is to make a unit; gone with the pass
 """
 
 from __future__ import annotations

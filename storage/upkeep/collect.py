@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 
 from indexscope.errors import IndexscopeError
-from indexscope.storage.store import packs
+from indexscope.storage.store import packs, passes
 from indexscope.storage.store.files import STALE_SECONDS, TEMPORARY, Folder
 from indexscope.storage.store.keys import DIGEST_LENGTH, NAME
 from indexscope.storage.store.records import marker_file, parse_manifest
@@ -31,13 +31,13 @@ BATCH = 256
 OWN = re.compile(
     rf"(?P<step>(?:{NAME.pattern}/)+[0-9a-f]{{{DIGEST_LENGTH}}})"
     rf"/(?P<file>manifest\.json|_commits/{NAME.pattern}\.json|{PACKS}{NAME.pattern}\.json\.gz"
-    rf"|{NAME.pattern}/{NAME.pattern}\.parquet)"
+    rf"|{passes.FOLDER}/{NAME.pattern}{re.escape(passes.SUFFIX)}|{NAME.pattern}/{NAME.pattern}\.parquet)"
 )
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """A step that no study refers to, or files in a step that were never committed.
+    """A step that no study refers to, or files in a step that were never committed or are needed no more.
 
     Attributes:
         step: Path of the step.
@@ -238,10 +238,15 @@ def _stage(name: str) -> int:
 
 
 def _uncommitted(step: Folder, files: Collection[str], now: datetime) -> tuple[str, ...]:
-    """Tables without a marker that are too old to be those of a run between table and marker."""
+    """What a run that died left and nobody has gone on with for a day: tables without a marker, and passes.
+
+    Of a unit that is committed a pass is over.
+    """
     old = now - timedelta(seconds=STALE_SECONDS)
-    names = [name for name in files if name.endswith(".parquet") and _marker_of(name) not in files]
-    return tuple(name for name in names if (stamp := step.modified(name)) is not None and stamp < old)
+    over = [name for name in files if (unit := passes.unit_of(name)) is not None and marker_file(unit) in files]
+    left = [name for name in files if name.endswith(".parquet") and _marker_of(name) not in files]
+    left += [name for name in files if passes.unit_of(name) is not None and name not in over]
+    return (*over, *(name for name in left if (stamp := step.modified(name)) is not None and stamp < old))
 
 
 def _marker_of(name: str) -> str:

@@ -14,6 +14,7 @@ from indexscope.foreign import words
 from indexscope.storage.store.files import Folder
 from indexscope.storage.store.keys import SCHEMA_VERSION, step_key
 from indexscope.storage.store.packs import FOLDER, parse_pack
+from indexscope.storage.store.passes import unit_of
 from indexscope.storage.store.records import FileRecord, Manifest, marker_file, parse_manifest, parse_marker, table_file
 from indexscope.storage.store.store import MANIFEST, READERS, Store
 from indexscope.storage.studies.history import HISTORY, history_files, is_whole
@@ -52,7 +53,8 @@ class VerifySummary:
     Attributes:
         units: Units with a marker.
         bytes: Size of their files.
-        leftovers: Files that no marker names: of a commit under way, or of one that was cut off. Nothing reads them.
+        leftovers: Files that no marker names: of a commit under way, of one that was cut off, or of a pass that was. No
+            result is read from them.
     """
 
     units: int
@@ -103,6 +105,7 @@ def verify(store: Store, report: Callable[[Finding], None] | None = None, watch:
                     tell(finding)
                 advance()
             leftovers += sum(name.endswith(".parquet") and name not in named for name in sizes)
+            leftovers += sum(unit_of(name) is not None for name in sizes)
     return VerifySummary(len(jobs), total, leftovers)
 
 

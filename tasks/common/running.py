@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from indexscope.storage.store.store import JSON
 from indexscope.tasks.common.declared import Given, Job
 from indexscope.tasks.common.models import borrow, share_cores
+from indexscope.tasks.common.passes import KeptPass
 
 if TYPE_CHECKING:
     from indexscope.analysis.capture.journal import Journal
@@ -30,12 +31,13 @@ def run_on(given: Given, settings: Mapping[str, JSON]) -> dict[str, JSON]:
 
 @contextmanager
 def running(job: Job) -> Iterator[tuple[Source, Journal, Callable[[], dict[str, JSON]]]]:
-    """The job's model with its share of the cores.
+    """The job's model with its share of the cores; what a pass over it has come to is kept as long as it runs.
 
     Yields:
         The model, a journal that tells Prefect at once, and what the commit marker keeps of that journal.
     """
     from indexscope.analysis.capture.journal import Journal
+    from indexscope.analysis.capture.streaming.commits import committing
 
     assert job.checkpoint is not None
     share_cores(job.workers)
@@ -45,7 +47,7 @@ def running(job: Job) -> Iterator[tuple[Source, Journal, Callable[[], dict[str, 
         return {"notes": list(journal.notes), **chunks_of(journal)}
 
     model = borrow(job.checkpoint, job.given.extract)
-    with job.checkpoint.origin.told():
+    with job.checkpoint.origin.told(), committing(KeptPass(job, tell)):
         yield model, journal, facts
 
 

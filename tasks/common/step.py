@@ -23,6 +23,7 @@ from prefect.tasks import exponential_backoff
 
 from indexscope import IndexscopeError
 from indexscope.columns import Table
+from indexscope.storage.store import passes
 from indexscope.storage.store.store import JSON, DamagedUnit, Store, UnitRecord
 from indexscope.tasks.common.declared import Job, Made
 from indexscope.tasks.common.parent import end_with_parent
@@ -56,7 +57,8 @@ def may_pass(_task: object, _run: object, state: State[Any]) -> bool:
 def make_unit(job: Job) -> StepRecord | State[StepRecord]:
     """Make one unit of a step, unless the store has it whole."""
     step = STEPS[job.step]
-    return perform(job.target, lambda store: step.compute(job, store), lambda: tables_of(step), job.along)
+    settled = forget_pass if step.runs_model else None
+    return perform(job.target, lambda store: step.compute(job, store), lambda: tables_of(step), job.along, settled)
 
 
 def task_of(job: Job) -> Task[Any, Any]:
@@ -94,6 +96,7 @@ def perform(
     compute: Callable[[Store], Made],
     tables: Callable[[], Mapping[str, Table]] = dict,
     along: Job | None = None,
+    settled: Callable[[Store, Target], None] | None = None,
 ) -> StepRecord | State[StepRecord]:
     """Return the record of a unit, computing and committing it unless the store has it whole.
 
@@ -102,6 +105,7 @@ def perform(
         compute: Makes the unit.
         tables: Gives the tables as they are declared, where what is made does not say.
         along: The unit that is made along with it.
+        settled: Called once the unit is committed.
 
     Prefect's own cache is not used: a cached state of Prefect's can outlive the Parquet file that it stands for, a
     commit marker cannot. Prefect shows "Cached" exactly when the unit is committed and intact.
@@ -130,7 +134,15 @@ def perform(
         there = _known(store, along.target)
         beside = _commit(store, along.target, made.along, theirs, there, tables_of(STEPS[along.step]))
     record = _commit(store, target, made, seconds, (known, damage), made.described or tables())
+    if settled is not None:
+        settled(store, target)
     return Completed(message=_because(target, damage), data=replace(record, along=beside))
+
+
+def forget_pass(store: Store, target: Target) -> None:
+    """Remove what a pass had put away of a unit that is whole now; what stays is seen by nobody but gc."""
+    with suppress(IndexscopeError, OSError):
+        passes.forget(store, target.key, target.unit)
 
 
 def _commit(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -16,8 +17,9 @@ from transformers import DynamicCache
 from indexscope.analysis.capture.chunk import AttentionChunk, Observer
 from indexscope.analysis.capture.interface import running
 from indexscope.analysis.capture.model import CapturedModel, Prefill
-from indexscope.analysis.capture.observers import capture_sparse
+from indexscope.analysis.capture.observers import capture_sparse, resumable
 from indexscope.analysis.capture.selecting import shared_by
+from indexscope.analysis.capture.streaming.commits import Commits
 from indexscope.analysis.capture.streaming.lengths import LayerCache
 from indexscope.analysis.capture.streaming.replay import Replay
 from indexscope.analysis.capture.streaming.states import InMemory, States
@@ -36,18 +38,47 @@ class _Request:
         fed: What is run.
         worker: Whose it is; None for a run that is alone.
         watched: Whether its attention is captured.
+        observer: Who looks on, where that can be put away between two layers.
         replay: Its way through the layers; None before the sweep.
         error: What ended it on its way.
     """
 
-    def __init__(self, fed: Prefill, worker: Worker[object] | None = None, watched: bool = True) -> None:
+    def __init__(
+        self,
+        fed: Prefill,
+        worker: Worker[object] | None = None,
+        watched: bool = True,
+        observer: Observer | None = None,
+    ) -> None:
         self.fed, self.worker, self.watched = fed, worker, watched
+        self.observer = None if observer is None else resumable(observer)
         self.replay: Replay | None = None
         self.error: Exception | None = None
 
     @property
     def swept(self) -> bool:
         return self.replay is not None
+
+    @property
+    def mark(self) -> str | None:
+        """What tells its sequences and how they run; None where it cannot be put away."""
+        fed = self.fed
+        if self.observer is None or fed.padding is not None:
+            return None
+        told = (tuple(fed.input_ids.shape), fed.pieces, fed.wanted, fed.select, fed.head_scores)
+        return hashlib.sha256(repr(told).encode() + fed.input_ids.cpu().numpy().tobytes()).hexdigest()
+
+    def state(self) -> Any:
+        """What it has come to between two layers."""
+        assert self.replay is not None and self.observer is not None
+        return self.replay.state(), self.observer.state()
+
+    def restore(self, state: Any) -> None:
+        """Go on from there."""
+        assert self.replay is not None and self.observer is not None
+        replayed, observed = state
+        self.replay.restore(replayed)
+        self.observer.restore(observed)
 
 
 class StreamedModel(CapturedModel):
@@ -112,7 +143,7 @@ class StreamedModel(CapturedModel):
         Within `side_by_side` the run waits from this call on; otherwise from when the first logits are asked for.
         """
         fed = self.prefill(input_ids, observer, chunk, select, attention_mask, head_scores)
-        request = _Request(fed, this_worker())
+        request = _Request(fed, this_worker(), observer=observer)
         if request.worker is not None:
             self._waiting.setdefault(request.worker, []).append(request)
         return self._served(request)
@@ -220,8 +251,11 @@ class StreamedModel(CapturedModel):
             request.replay = Replay(self, request.fed, self._states, len(layers), self._shared, request.watched)
         with self._alone, ExitStack() as inlet:
             try:
-                inlet.enter_context(self._parts.held(self._parts.embedding))
-                for index, layer in enumerate(layers):
+                commits = Commits(requests if self._parts.reading else (), len(layers), self._states, self.device)
+                done = commits.taken_up()
+                if not done:
+                    inlet.enter_context(self._parts.held(self._parts.embedding))
+                for index, layer in enumerate(layers[done:], done):
                     if not going:
                         break
                     with self._parts.held(layer):
@@ -232,6 +266,8 @@ class StreamedModel(CapturedModel):
                     inlet.close()  # only the first layer needs the embedding
                     if self._parts.reading:
                         self._progress(index + 1, len(layers), len(going))
+                    if len(going) == len(requests):  # else some will ask again, and a pass begins with all
+                        commits.after(index + 1)
             except BaseException:
                 for request in requests:
                     if request.replay is not None:

@@ -113,6 +113,14 @@ class Replay:
                 self._end(start, end)
             yield from self.fed.cut(start, logits)
 
+    def state(self) -> object:
+        """What it has come to between two layers."""
+        return self._outputs, self._embedded, self._asked, self._handed, self._there, self.seen
+
+    def restore(self, state: Any) -> None:
+        """Go on from what another one had come to with the same sequences."""
+        self._outputs, self._embedded, self._asked, self._handed, self._there, self.seen = state
+
     def discard(self) -> None:
         """Let go of everything."""
         for leaf in self._there | self._fresh:

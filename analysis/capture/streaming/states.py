@@ -57,13 +57,25 @@ class Leaf:
     """
 
     def __init__(self, tensor: torch.Tensor, states: States) -> None:
-        self._shape, self._dtype = tensor.shape, tensor.dtype
+        self.shape, self.dtype = tensor.shape, tensor.dtype
         self._kept: Kept | None = states.put(tensor)
+
+    @classmethod
+    def without_values(cls, shape: torch.Size, dtype: torch.dtype) -> Leaf:
+        """One that was dropped."""
+        made = cls.__new__(cls)
+        made.shape, made.dtype, made._kept = shape, dtype, None
+        return made
+
+    @property
+    def has_values(self) -> bool:
+        """Whether it was not dropped yet."""
+        return self._kept is not None
 
     def value(self) -> torch.Tensor:
         """The tensor; one without values once it was dropped, so that whoever needs it after all cannot miss it."""
         if self._kept is None:
-            return _without_values(self._shape, self._dtype)
+            return _without_values(self.shape, self.dtype)
         return self._kept.get()
 
     def drop(self) -> None:

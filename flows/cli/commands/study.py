@@ -58,6 +58,9 @@ def _print_plan(plan: Plan) -> None:
     print("nothing to do: the store has everything" if not missing else f"{missing} units to compute")
     for note in plan.notes:
         print(note)
+    for line in lines:
+        for going_on in line.under_way:
+            print(f"{line.step}: {going_on}")
 
 
 COMMAND = Command(

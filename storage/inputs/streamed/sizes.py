@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
+from transformers import PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightConverter
 
 from indexscope.errors import IndexscopeError
+from indexscope.storage.inputs.block_config import block_scaled
 from indexscope.storage.inputs.model_skeleton import DTYPES, Dtype, load_skeleton
 from indexscope.storage.inputs.streamed.layers import decoder_layers
-from indexscope.storage.inputs.weight_files import weight_files
+from indexscope.storage.inputs.streamed.stacked import stacks
+from indexscope.storage.inputs.weight_files import read_config, weight_files
 
 #: Bytes that are read to see how fast a disk is.
 TRIED = 64 << 20
@@ -24,7 +31,9 @@ class Sizes:
 
     Attributes:
         whole: All weights; tied ones count once.
-        largest: The largest decoder layer.
+        largest: What the largest decoder layer takes while it is loaded: with what it is made from, where that is not
+            read into its place.
+        first: The same of the first one, which needs the embedding beside it.
         others: What is neither in a layer nor in the embedding or the output head.
         ends: The larger one of embedding and output head.
         token: Parameters that a token meets: of experts those that it is routed to.
@@ -33,6 +42,7 @@ class Sizes:
 
     whole: int
     largest: int
+    first: int
     others: int
     ends: int
     token: float
@@ -40,8 +50,8 @@ class Sizes:
 
     @property
     def streamed(self) -> int:
-        """Weights that are in memory at once, at most: a layer, and what it is fused from while it is loaded."""
-        return max(2 * self.largest, self.ends) + self.others
+        """Weights that are in memory at once, at most."""
+        return max(self.largest, self.first, self.ends) + self.others
 
 
 def sizes(path: Path, dtype: Dtype) -> Sizes:
@@ -59,10 +69,12 @@ def sizes(path: Path, dtype: Dtype) -> Sizes:
     config = model.config.get_text_config(decoder=True)
     share = _routed(config)
     token = sum(one.numel() * (share if one.ndim == 3 else 1.0) for one in layers.parameters())
+    loading = _loading(model, path)
     streams = next((n for name in ("hc_mult", "hc_count") if isinstance(n := getattr(config, name, None), int)), 1)
     return Sizes(
         whole=whole,
-        largest=max(map(_bytes, layers)),
+        largest=max(map(loading, layers)),
+        first=loading(layers[0]) + (0 if inlet is None else _bytes(inlet)),
         others=max(0, whole - inside - (max(ends) if tied else sum(ends))),
         ends=max(ends),
         token=token + (0 if outlet is None else sum(one.numel() for one in outlet.parameters())),
@@ -90,6 +102,23 @@ def reading_speed(path: Path) -> float | None:
     except (OSError, IndexscopeError):
         return None
     return min(size, TRIED) / seconds if seconds > 0 else None
+
+
+def _loading(model: PreTrainedModel, path: Path) -> Callable[[nn.Module], int]:
+    """What gives the bytes that a part of a model takes while it is loaded.
+
+    Whatever transformers makes of several stored tensors is there beside them; experts are read into their place.
+    """
+    scaled = block_scaled(read_config(path)) is not None
+    mapping = get_model_conversion_mapping(model, None, None)
+    made = [one for one in mapping if isinstance(one, WeightConverter) and (scaled or not stacks(one))]
+    patterns = [re.compile(re.sub(r"\\\d", ".*", pattern)) for one in made for pattern in one.target_patterns]
+
+    def loading(part: nn.Module) -> int:
+        twice = [one for name, one in part.named_parameters() if any(found.search(name) for found in patterns)]
+        return _bytes(part) + sum(one.numel() * one.element_size() for one in twice)
+
+    return loading
 
 
 def _bytes(module: nn.Module) -> int:

@@ -38,6 +38,14 @@ class Place:
     stop: int
 
 
+def stacks(converter: WeightConverter) -> bool:
+    """Whether a converter of transformers only stacks what it is given, and joins it row by row."""
+    first, *others = converter.operations
+    joins = len(others) == 1 and type(others[0]) is Concatenate and others[0].dim == 1
+    stacked = type(first) is MergeModulelist and first.dim == 0
+    return stacked and len(converter.target_patterns) == 1 and (joins or not others)
+
+
 def places(
     converter: WeightConverter, stored: Mapping[str, Sequence[str]], where: Where, shape: torch.Size
 ) -> tuple[Place, ...] | None:
@@ -52,11 +60,8 @@ def places(
     Returns:
         None where it does anything else with them.
     """
-    first, *others = converter.operations
-    stacks = type(first) is MergeModulelist and first.dim == 0
-    joins = len(others) == 1 and type(others[0]) is Concatenate and others[0].dim == 1
     patterns = [pattern for pattern in converter.source_patterns if pattern in stored]
-    if not stacks or len(converter.target_patterns) != 1 or not (joins or (not others and len(patterns) == 1)):
+    if not stacks(converter) or (len(converter.operations) == 1 and len(patterns) != 1):
         return None
     found, start = [], 0
     for pattern in patterns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +13,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from indexscope.errors import IndexscopeError
+from indexscope.storage.store import passes
 from indexscope.storage.store.store import Store, step_key
 from indexscope.storage.studies.records import in_use, new_record
 from indexscope.storage.upkeep.collect import collect, survey
@@ -49,6 +51,33 @@ def test_a_bucket_holds_the_same_bytes_as_a_disk(bucket: str, tmp_path) -> None:
     assert_frame_equal(remote.read(KEY, "tokens"), pl.concat([FRAME, FRAME]))
     everything = b"".join(remote.folder.read(name) for name in remote.folder.sizes())
     assert b"planted-" not in everything
+
+
+def test_the_commit_of_a_pass_is_whole_or_the_one_before_in_a_bucket_too(bucket: str) -> None:
+    store, unit = Store(bucket), "shard-00000"
+    part = secrets.token_bytes(6 << 20)  # of several parts
+
+    def put(layer: int, ended: bool = True) -> None:
+        with passes.writing(store, KEY, unit, "base", passes.Standing("code", "ids", layer, 61)) as file:
+            for _ in range(2):
+                file.write(part)
+            if not ended:
+                raise OSError("lost")
+
+    put(3)
+    with pytest.raises(OSError, match="lost"):
+        put(4, ended=False)
+    with passes.reading(store, KEY, unit) as (found, file):
+        assert found is not None and file is not None
+        into = bytearray(2 * len(part))
+        got = 0
+        while got < len(into):
+            got += file.readinto(memoryview(into)[got:])  # type: ignore[attr-defined]
+        assert found.layer == 3 and bytes(into) == part * 2 and file.read() == b""
+    assert passes.units_of(store, KEY) == [unit]
+    passes.forget(store, KEY, unit)
+    passes.forget(store, KEY, unit)
+    assert passes.standing(store, KEY, unit) is None
 
 
 def test_housekeeping_works_on_a_bucket(bucket: str, tmp_path) -> None:
