@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from indexscope.analysis.metrics.tables import BOTH, KIND, LENGTH
+from indexscope.analysis.metrics.tables import BOTH, KIND, LENGTH, PREFIXED
 from indexscope.columns import interval, of, places, table_of
 
 LENGTHS = table_of(
@@ -54,4 +54,4 @@ ONSET = table_of(
     of(pl.Int32, "samples", n="Samples that reach the last bucket."),
     ordered=False,
 )
-RESULTS = {**BOTH, "lengths": LENGTHS, "by_sample": BY_SAMPLE, "onset": ONSET}
+RESULTS = {**BOTH, **PREFIXED, "lengths": LENGTHS, "by_sample": BY_SAMPLE, "onset": ONSET}
