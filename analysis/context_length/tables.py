@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from indexscope.analysis.comparison.tables import AT_LENGTHS as COMPARED_AT_LENGTHS
 from indexscope.analysis.metrics.tables import BOTH, KIND, LENGTH, PREFIXED
 from indexscope.columns import interval, of, places, table_of
 
@@ -55,3 +56,5 @@ ONSET = table_of(
     ordered=False,
 )
 RESULTS = {**BOTH, **PREFIXED, "lengths": LENGTHS, "by_sample": BY_SAMPLE, "onset": ONSET}
+#: What the comparison of the study gives at those lengths, shown with the rest.
+COMPARED = {"compared_at_lengths": COMPARED_AT_LENGTHS}

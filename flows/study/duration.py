@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from indexscope.storage.inputs.samples import Sample, spread
 
 if TYPE_CHECKING:
-    from indexscope.flows.study.inputs import ModelPlan
-    from indexscope.flows.study.plan import Plan
+    from indexscope.flows.engine.graph import Graph
+    from indexscope.flows.study.inputs import Inputs, ModelPlan
+    from indexscope.storage.store.store import StepKey
 
 #: Query, key and head triples from which on it is worth a moment to know: what takes a minute or so.
 LEAST = 5e9
@@ -28,7 +29,7 @@ def pairs(lengths: Iterable[int]) -> float:
     return sum(length * (length + 1) / 2 for length in lengths)
 
 
-def work(plan: Plan, model: ModelPlan) -> float:
+def work(plan: Inputs, graph: Graph, model: ModelPlan) -> float:
     """Triples of query, key and head that runs of a model are still to go through; 0 where its heads are not known.
 
     Runs that only look at some queries or tokens (audit, profile) are left out.
@@ -37,7 +38,7 @@ def work(plan: Plan, model: ModelPlan) -> float:
     if info.layers is None or info.attention_heads is None:
         return 0.0
     wanted, samples = 0.0, plan.samples
-    extract, reruns = plan.graph.of("extract", model.name), plan.graph.of("reruns", model.name)
+    extract, reruns = graph.of("extract", model.name), graph.of("reruns", model.name)
     if extract is not None:
         states = plan.store.unit_statuses(extract.key, extract.units)
         left = [sample for name, part in plan.shards if states.get(name) != "committed" for sample in part]
@@ -46,13 +47,27 @@ def work(plan: Plan, model: ModelPlan) -> float:
         chosen = spread(samples, given.closeup.samples)
         again = given.closeup.rerun_of(len(chosen))
         wanted += RERUNS * UNMEASURED * again * pairs(_tokens(chosen)) / max(1, len(chosen))
-    return wanted * info.layers * (info.attention_heads + (info.indexer_heads or 0))
+    return wanted * info.layers * _heads(model)
 
 
-def time_note(plan: Plan) -> tuple[str, ...]:
-    """What is said of the time, if it is more than a moment; streamed models are told of by themselves."""
-    models = [model for model in plan.models if model.name not in plan.streams]
-    found = {model.name: work(plan, model) for model in models}
+def _heads(model: ModelPlan) -> int:
+    """Attention heads and heads of the indexer, which go through the same pairs."""
+    return (model.info.attention_heads or 0) + (model.info.indexer_heads or 0)
+
+
+def time_note(plan: Inputs, graph: Graph, streams: Collection[str]) -> tuple[str, ...]:
+    """What is said of the time, if it is more than a moment.
+
+    Args:
+        plan: What the study works on.
+        graph: Its results.
+        streams: Models that are read layer by layer, of which more is known and told.
+    """
+    models = [model for model in plan.models if model.name not in streams]
+    one = pairs(_tokens(plan.samples)) * sum((model.info.layers or 0) * _heads(model) for model in models)
+    if one * (2 + RERUNS) < LEAST:  # the store is not asked for what is left
+        return ()
+    found = {model.name: work(plan, graph, model) for model in models}
     if sum(found.values()) < LEAST or plan.study.runner.kind == "ray":
         return ()
     from torch import device
@@ -76,7 +91,7 @@ def time_note(plan: Plan) -> tuple[str, ...]:
     )
 
 
-def _extraction(plan: Plan, model: ModelPlan, left: Sequence[Sample]) -> float:
+def _extraction(plan: Inputs, model: ModelPlan, left: Sequence[Sample]) -> float:
     from indexscope.flows.study.lengths import alone
 
     given, tokens = plan.given, _tokens(left)
@@ -89,8 +104,8 @@ def _extraction(plan: Plan, model: ModelPlan, left: Sequence[Sample]) -> float:
     return found
 
 
-def _missing(plan: Plan, key: object, units: Sequence[str]) -> bool:
-    states = plan.store.unit_statuses(key, units)  # type: ignore[arg-type]
+def _missing(plan: Inputs, key: StepKey, units: Sequence[str]) -> bool:
+    states = plan.store.unit_statuses(key, units)
     return any(states.get(unit) != "committed" for unit in units)
 
 

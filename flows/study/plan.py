@@ -175,7 +175,7 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     plan = Plan(
         study, given, shards, models, tokens, files, dumps=dumps, refresh=refresh, notes=notes, streams=tuple(streams)
     )
-    return replace(plan, notes=(*notes, *time_note(plan)))
+    return replace(plan, notes=(*notes, *time_note(plan, plan.graph, streams)))
 
 
 def _placement(study: Study, model: ModelPlan) -> Placement | None:
