@@ -13,8 +13,9 @@ AUDIT = "audit"
 
 
 def _compute(job: Job, store: Store) -> Made:
-    from indexscope.analysis.comparison.compare import compare, compare_lengths
+    from indexscope.analysis.comparison.compare import compare, compare_at_lengths, compare_lengths
     from indexscope.analysis.leaks import leaks
+    from indexscope.analysis.metrics.tables import PREFIXED
 
     audits = {source.model: store.read(source.key, "audit", [RESULT]) for source in job.of(AUDIT)}
     leaking = [name for name, audit in audits.items() if leaks(audit)]
@@ -22,8 +23,14 @@ def _compute(job: Job, store: Store) -> Made:
     baseline = next(iter(models))
     lengths = {name: store.read(keys["context_length"], "by_sample", [RESULT]) for name, keys in models.items()}
     with with_plugins(job.plugins):
-        compared = compare(stored_models(store, models), baseline, how, leaking)
-    return Made({"comparisons": compared, "by_length": compare_lengths(lengths, baseline, how, leaking)})
+        tables = {
+            "comparisons": compare(stored_models(store, models), baseline, how, leaking),
+            "by_length": compare_lengths(lengths, baseline, how, leaking),
+            "compared_at_lengths": compare_at_lengths(
+                stored_models(store, models, tuple(PREFIXED)), baseline, how, leaking
+            ),
+        }
+    return Made(tables)
 
 
 STEP = Step(

@@ -22,7 +22,7 @@ def _settings(given: Given) -> dict[str, JSON]:
 
     The chunk counts as it was set: results depend on it by rounding (and by what topk makes of ties) only, so that
     with "auto" the memory of a machine is no part of the address. Which features there are counts, so that one more
-    finds no tables without it. So does what samples mark, where any does.
+    finds no tables without it. So do what samples mark, where any does, and the lengths that a study asks for.
     """
     from indexscope.analysis.features.columns import MEASURED
 
@@ -30,7 +30,8 @@ def _settings(given: Given) -> dict[str, JSON]:
         mode="json", exclude={"device", "placement", "profile_lengths", "profile_repeats"}
     )
     marked = {"answers": [given.evidence, given.vocabulary, _ANSWERS()]} if given.evidence else {}
-    return {**run_on(given, settings), "shard_size": given.shard_size, "features": list(MEASURED), **marked}
+    lengths = {"lengths": list(given.lengths)} if given.lengths else {}
+    return {**run_on(given, settings), "shard_size": given.shard_size, "features": list(MEASURED), **marked, **lengths}
 
 
 def _with_dense_reference(samples: Sequence[Sample], given: Given) -> Sequence[Sample]:
@@ -51,7 +52,7 @@ def _compute(job: Job, _: Store) -> Made:
         for note in source.notes:
             journal.note(note)
         look = None if job.along is None else CloseLook(job.along)
-        beside: dict[str, Any] = {} if look is None else {"beside": look}
+        beside: dict[str, Any] = {"lengths": job.given.lengths} | ({} if look is None else {"beside": look})
         if job.given.evidence:
             beside["watching"] = answer_watch(job)
         tables = extract_samples(
@@ -70,6 +71,10 @@ STEP = Step(
     chooses=_with_dense_reference,
     settings=_settings,
     version=version_of("indexscope.analysis.features.extract", "FEATURES_VERSION"),
-    declares=("indexscope.analysis.features.columns:FEATURES", "indexscope.analysis.evidence.tables:COLLECTED"),
+    declares=(
+        "indexscope.analysis.features.columns:FEATURES",
+        "indexscope.analysis.features.columns:AT_LENGTHS",
+        "indexscope.analysis.evidence.tables:COLLECTED",
+    ),
     place=10,
 )

@@ -38,6 +38,7 @@ class Running(threading.local):
         select: Whether the selection is wanted.
         head_scores: Whether head scores are wanted.
         start: Index of the chunk's first query.
+        length: Tokens of the whole sequence; None outside a capture, and where nobody says.
         padding: True for the tokens so far that are not padding, [batch, tokens]; None without padding.
         masks: The masks that transformers made for this chunk.
         seen: What each layer's indexer showed, until its attention runs.
@@ -51,6 +52,7 @@ class Running(threading.local):
     select: bool = True
     head_scores: bool = False
     start: int = 0
+    length: int | None = None
     padding: torch.Tensor | None = None
     masks: MutableSequence[torch.Tensor]
     seen: dict[int, Seen]

@@ -14,6 +14,8 @@ import torch
 
 #: Chunks that "auto" chooses from: more than 256 queries are no faster, fewer than 16 mostly overhead.
 LARGEST, SMALLEST = 256, 16
+#: Pairs of query and key in a chunk of which more make it no faster: long sequences take fewer queries at once.
+MOST_PAIRS = 1 << 22
 #: Of the memory available, what extraction may plan with: other programs and the estimate's error need the rest.
 SHARE = 0.5
 #: float32 arrays alive at the peak: [heads, queries, keys] and [queries, keys], of which the compiled kernels, which
@@ -74,7 +76,7 @@ def plain_bytes(widths: Widths, length: int, fused: bool = True) -> int:
 
 
 def choose_chunk(available: int, widths: Widths, batch: int, length: int) -> int:
-    """The largest chunk that fits, a power of two from 16 to 256.
+    """The largest chunk that fits and is not needlessly large, a power of two from 16 to 256.
 
     Powers of two, so that machines of different memory mostly choose alike.
 
@@ -90,10 +92,12 @@ def choose_chunk(available: int, widths: Widths, batch: int, length: int) -> int
     >>> small = Widths(heads=4, indexer_heads=4, key_value_width=32, cached_bytes=1024, vocabulary=1000)
     >>> choose_chunk(8 << 30, small, 1, 512), choose_chunk(64 << 20, small, 1, 8192)
     (256, 16)
+    >>> choose_chunk(64 << 30, small, 1, 65536)
+    64
     """
     room = SHARE * available - fixed_bytes(widths, batch, length)
     chunk = LARGEST
-    while chunk > SMALLEST and chunk * query_bytes(widths, batch, length) > room:
+    while chunk > SMALLEST and (chunk * length > MOST_PAIRS or chunk * query_bytes(widths, batch, length) > room):
         chunk //= 2
     return chunk
 

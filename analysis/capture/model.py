@@ -6,7 +6,7 @@ Feeding a sequence in chunks through the model's own cache bounds everything by 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,8 +22,10 @@ from indexscope.analysis.capture.families import family_of
 from indexscope.analysis.capture.indexer import Seen, WatchTopk, arguments_of, index_topk, indexers
 from indexscope.analysis.capture.interface import ADDITIVE, NAME, Running, layer_of, running
 from indexscope.analysis.capture.observers import capture_sparse
+from indexscope.analysis.capture.positions import keep_positions
 from indexscope.analysis.capture.selecting import Carried, selectors
 from indexscope.analysis.capture.whole import continues, in_chunks
+from indexscope.analysis.rope import Scaling, reach, scalings
 
 WATCHED = "_indexscope_watched"
 #: Masks that one forward may make.
@@ -144,6 +146,7 @@ class CapturedModel:
                 self.family, "its architecture does not follow transformers' attention interface", "use another model"
             )
         self._continues = continues(model)
+        keep_positions(model, lambda: running.length)
         self._paths = {module: path for path, module in model.named_modules()}
         for indexer in indexers(model):
             if WATCHED not in indexer.__dict__:
@@ -173,8 +176,22 @@ class CapturedModel:
     @property
     def max_length(self) -> int | None:
         """Longest sequence that the model's positions allow; None where nothing limits it."""
+        return reach(self._rope, self.trained_length)
+
+    @property
+    def trained_length(self) -> int | None:
+        """Longest sequence that its configuration names, which dynamic scaling goes beyond."""
         longest = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
         return int(longest) if longest else None
+
+    @property
+    def _rope(self) -> Mapping[str, Any] | None:
+        return getattr(self.model.config.get_text_config(decoder=True), "rope_parameters", None)
+
+    @property
+    def scalings(self) -> tuple[Scaling, ...]:
+        """How its positions depend on the length of the whole sequence, where they do."""
+        return scalings(self._rope, self.trained_length)
 
     @property
     def family(self) -> str:
@@ -212,8 +229,8 @@ class CapturedModel:
         """What `Running` holds at the start of a sequence without padding."""
         return {
             "observer": observer, "family": self.captured, "paths": self._paths, "select": select,
-            "head_scores": head_scores, "start": 0, "padding": None, "masks": [], "seen": {}, "layers": {},
-            "carried": Carried(),
+            "head_scores": head_scores, "start": 0, "length": None, "padding": None, "masks": [], "seen": {},
+            "layers": {}, "carried": Carried(),
         }  # fmt: skip
 
     def prefill(
@@ -261,7 +278,8 @@ class CapturedModel:
         """The capture of one piece of a sequence, within the block, in the calling thread."""
         before = dict(vars(running))
         vars(running).update(self.capture(fed.observer, fed.select, fed.head_scores))
-        vars(running).update(start=start, padding=fed.tokens(end), carried=fed.carried)
+        length = fed.input_ids.shape[1]
+        vars(running).update(start=start, length=length, padding=fed.tokens(end), carried=fed.carried)
         try:
             yield running
         finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -17,14 +17,15 @@ from indexscope.analysis.comparison.inference import (
     effective,
     p_values,
 )
-from indexscope.analysis.comparison.tables import COMPARISONS, INFERRED, LENGTH_COMPARISONS
+from indexscope.analysis.comparison.tables import AT_LENGTHS, COMPARISONS, INFERRED, LENGTH_COMPARISONS
 from indexscope.analysis.comparison.verdicts import FEWEST, fewer, with_verdicts
 from indexscope.analysis.leaks import without_verdicts
 from indexscope.analysis.metrics.headline import HEADLINE
 from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.metrics.summary import finite_or_null, with_derived
 from indexscope.analysis.metrics.sums import Cell, Sums, cumulative, from_per_sample
-from indexscope.analysis.metrics.tables import AT, METRICS, PER_SAMPLE, UP_TO
+from indexscope.analysis.metrics.tables import AT, METRICS, PER_SAMPLE, PREFIXED, UP_TO
+from indexscope.analysis.metrics.tables import AT_LENGTHS as PREFIXES
 from indexscope.analysis.settings import ComparisonSettings
 from indexscope.analysis.statistics.margins import ROUNDING
 from indexscope.analysis.statistics.resampling import Array, bootstrap_ratios, ratio, standard_error
@@ -33,7 +34,7 @@ from indexscope.errors import IndexscopeError
 
 Frames = Mapping[str, pl.DataFrame]
 #: Raise it when the same results would give another comparison.
-VERSION = 7
+VERSION = 8
 _COMPUTED = (
     *("metric", "layer", "baseline", "value", "difference", "ci_low", "ci_high", "n"),
     *names(INFERRED),
@@ -43,9 +44,15 @@ _COMPUTED = (
 def combine(analyses: Mapping[str, Frames]) -> dict[str, pl.DataFrame]:
     """The ``metrics`` and ``per_sample`` frames of a model's analyses, one below the other; what ``compare`` takes.
 
-    A metric that two analyses report (sparsity_cost is also a part of the efficiency score) is kept once.
+    A metric that two analyses report (sparsity_cost is also a part of the efficiency score) is kept once. The same of
+    ``at_lengths`` and ``at_lengths_by_sample``, which they are at the lengths that a study asks for.
     """
-    return {
+    parts = {
+        name: _once(table.empty(), [own[name] for own in analyses.values() if name in own], ["length"])
+        for name, table in PREFIXED.items()
+        if any(name in own for own in analyses.values())
+    }
+    return parts | {
         "metrics": _once(
             METRICS.empty(), [own["metrics"].select(*METRICS.schema) for own in analyses.values() if "metrics" in own]
         ),
@@ -55,13 +62,14 @@ def combine(analyses: Mapping[str, Frames]) -> dict[str, pl.DataFrame]:
     }
 
 
-def _once(empty: pl.DataFrame, frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+def _once(empty: pl.DataFrame, frames: Sequence[pl.DataFrame], more: Sequence[str] = ()) -> pl.DataFrame:
     """The frames one below the other; of a metric and layer that several have, the first one's rows."""
-    kept, seen = [empty], empty.select("metric", "layer")
+    key = ["metric", "layer", *more]
+    kept, seen = [empty], empty.select(key)
     for frame in frames:
-        cells = frame.select("metric", "layer").unique()
-        if cells.join(seen, on=["metric", "layer"], how="semi", nulls_equal=True).height:
-            frame = frame.join(seen, on=["metric", "layer"], how="anti", nulls_equal=True, maintain_order="left")
+        cells = frame.select(key).unique()
+        if cells.join(seen, on=key, how="semi", nulls_equal=True).height:
+            frame = frame.join(seen, on=key, how="anti", nulls_equal=True, maintain_order="left")
         kept.append(frame)
         seen = pl.concat([seen, cells]).unique()
     return pl.concat(kept)
@@ -147,6 +155,46 @@ def compare_lengths(
             rows = with_verdicts(rows, settings).filter(pl.col("metric").is_in(HEADLINE))
             frames.append(rows.select(*LENGTH_COMPARISONS.schema))
     return without_verdicts(pl.concat(frames), baseline, leaking)
+
+
+def compare_at_lengths(
+    models: Mapping[str, Frames], baseline: str, settings: ComparisonSettings, leaking: Collection[str] = ()
+) -> pl.DataFrame:
+    """Compare every other model with the baseline at each length that the study asks for, as `compare` does.
+
+    Args:
+        models: Model name to its frames ``at_lengths`` and ``at_lengths_by_sample`` (see `combine`).
+        baseline: Name of the baseline.
+        settings: The bootstrap, and the margins.
+        leaking: As for ``compare``.
+
+    Returns:
+        The columns of ``compare`` and length (tokens). Every length is corrected for many comparisons by itself.
+    """
+    frames = [AT_LENGTHS.empty()]
+    asked = models[baseline].get("at_lengths", AT_LENGTHS.empty())["length"].unique().sort()
+    for length in asked.to_list():
+        own = _AtLength(models, length)
+        rows = compare(own, baseline, settings, leaking).with_columns(length=pl.lit(length, pl.Int32))
+        frames.append(rows.select(*AT_LENGTHS.schema))
+    return pl.concat(frames)
+
+
+class _AtLength(Mapping[str, Frames]):
+    """What `compare` takes of each model, at one length; read when it is asked for."""
+
+    def __init__(self, models: Mapping[str, Frames], length: int) -> None:
+        self._models, self._at = models, pl.col("length") == length
+
+    def __getitem__(self, name: str) -> Frames:
+        own = self._models[name]
+        return {whole: own[part].filter(self._at).drop("length") for part, whole in PREFIXES.items()}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._models)
+
+    def __len__(self) -> int:
+        return len(self._models)
 
 
 def paired(first: Sums, second: Sums, where: str, settings: ComparisonSettings) -> pl.DataFrame:

@@ -93,7 +93,7 @@ class Rule:
         threshold: The number; 2 % is 0.02.
         bound: "" for the estimate, else the lower or upper confidence bound.
         place: "all" for the number over all layers, "each" for every layer's own, or the index of one layer.
-        length: Length of the samples that it is about, in tokens; None for all.
+        length: Tokens of the samples that it is about, or of the beginnings of samples; None for all.
         over: Steps that a change is over.
     """
 
@@ -161,8 +161,8 @@ def parse_rule(text: str, bare: Quantity = "difference") -> Rule:
         raise IndexscopeError(where, "a ratio has no confidence interval", "use .difference, or leave the bound out")
     if place != "all" and not REGISTRY[metric].per_layer:
         raise IndexscopeError(where, f"{metric} is not measured by layer", "leave the layer out")
-    if length is not None and not REGISTRY[metric].per_length:
-        raise IndexscopeError(where, f"{metric} is not measured by length of samples", "leave the length out")
+    if length is not None and not (REGISTRY[metric].per_length or REGISTRY[metric].at_lengths):
+        raise IndexscopeError(where, f"{metric} is not measured by length", "leave the length out")
     if length is not None and bare == "difference":
         raise IndexscopeError(where, "asks for one length, which reports do not hold", "make it a gate of the study")
     threshold = float(found["number"]) / (100 if found["percent"] else 1)
@@ -269,7 +269,8 @@ def evaluate(
         leaking: Names of models that leak (`indexscope.analysis.leaks`).
         dumps: Candidates that are selections from elsewhere. Rules about what is known of such alone are held against
             them, all other rules against the models that were run.
-        lengths: Values by length of samples, of all models: model, metric, length, value, ci_low, ci_high.
+        lengths: Values by length, over all layers, of all models: model, metric, length, value, ci_low, ci_high. Of
+            answers that is the length of samples, of what is measured of features a length that the study asks for.
         length_differences: Candidates beside the baseline by length: candidate and metric, length, baseline, value,
             difference, ci_low, ci_high.
         series: The tables series_points and series_layers together. Rules about changes are held against the newest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from indexscope.analysis.metrics.tables import KIND, LENGTH
+from indexscope.analysis.metrics.tables import KIND, LENGTH, PREFIX
 from indexscope.columns import Column, Table, interval, of, table_of
 
 #: What `indexscope.analysis.comparison.verdicts` takes beside the difference and its interval.
@@ -89,4 +89,5 @@ def _compared(key: str, *groups: tuple[Column, ...]) -> Table:
 
 COMPARISONS = _compared("candidate metric layer")
 LENGTH_COMPARISONS = _compared("candidate metric length kind", LENGTH, KIND)
-COMPARED = {"comparisons": COMPARISONS, "by_length": LENGTH_COMPARISONS}
+AT_LENGTHS = _compared("candidate metric layer length", PREFIX)
+COMPARED = {"comparisons": COMPARISONS, "by_length": LENGTH_COMPARISONS, "compared_at_lengths": AT_LENGTHS}

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from indexscope.analysis.context_length.panel import known_at_lengths
 from indexscope.analysis.context_length.resampled import SKILL
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import count
 from indexscope.analysis.report.panel import Answer
-from indexscope.analysis.report.spoken import Row, by, names, of_each, spoken, with_interval
+from indexscope.analysis.report.sentences import name_of
+from indexscope.analysis.report.spoken import Row, by, names, of_each, share, spoken, with_interval
+
+RECALL = "selection_recall"
 
 
 def say(report: ReportInput) -> Sequence[str]:
@@ -36,7 +40,21 @@ def say(report: ReportInput) -> Sequence[str]:
             if length is None
             else f"From {count(length)} tokens on the selection has detectably less skill{where}: {lost}."
         )
-    return told
+    return [*told, *_at_lengths(report, alone)]
+
+
+def _at_lengths(report: ReportInput, alone: bool) -> list[str]:
+    """What is kept at the shortest and at the longest length that the study asks for."""
+    frames, texts = report.frames("context_length", "at_lengths"), {}
+    for name in spoken(report):
+        rows = known_at_lengths(frames.get(name), RECALL)
+        if len(rows) > 1:
+            first, last = rows[0], rows[-1]
+            texts[name] = (
+                f"from {share(first)} over the first {count(first['length'])} tokens to {share(last)} over "
+                f"{count(last['length'])}"
+            )
+    return [f"{name_of(RECALL)} goes {of_each(texts, alone)}."] if texts else []
 
 
 ANSWER = Answer("misses", 15, say)

@@ -16,6 +16,8 @@ from indexscope.analysis.plots.frames import largest, values
 from indexscope.analysis.plots.lines import banded_rows, ring
 from indexscope.analysis.plots.style import MUTED, legend_above, look, new_figure, short_labels, styled
 
+#: Metrics that are drawn at the lengths that a study asks for: the first of these that there are.
+HEADS, PANELS = ("selection_recall", SKILL, "sparsity_cost", "relative_cost", "nll", "normalized_entropy"), 4
 _RECALL = ("selection_recall", "oracle_recall", "random_recall", SKILL)
 
 
@@ -64,6 +66,47 @@ def lengths_of_models(
         axes.set_xlabel("context length (tokens, log)")
         _lengths(axes, sorted(ticks))
     legend_above(figure, grid.flat)
+    return figure
+
+
+@styled
+def at_lengths_of_models(rows: Mapping[str, pl.DataFrame], models: Sequence[str]) -> Figure | None:
+    """A few metrics of all models, over all queries of each length that the study asks for.
+
+    Args:
+        rows: Model name to its rows of the table ``at_lengths``.
+        models: Names in report order, which fixes each model's look.
+
+    Returns:
+        The figure, or None where no lengths were asked for.
+    """
+    known = pl.col("layer").is_null() & pl.col("value").is_finite()
+    own = {name: rows[name].filter(known).sort("length") for name in models if name in rows}
+    held = {metric for frame in own.values() for metric in frame["metric"]}
+    shown = [metric for metric in HEADS if metric in held][:PANELS]
+    if not shown:
+        return None
+    across = 2 if len(shown) > 1 else 1
+    down = -(-len(shown) // across)
+    figure = new_figure(0.6 + 2.6 * down)
+    grid = figure.subplots(down, across, squeeze=False)
+    labels = short_labels(list(models))
+    for axes in list(grid.flat)[len(shown) :]:
+        axes.set_axis_off()
+    for axes, metric in zip(grid.flat, shown, strict=False):
+        ticks: set[int] = set()
+        for name, frame in own.items():
+            line = frame.filter(pl.col("metric") == metric)
+            if line.is_empty():
+                continue
+            banded_rows(axes, line, "length", "value", look(list(models).index(name)), labels[name])
+            note(axes, line, "length", "value", panel=label(metric), series=name)
+            ticks |= set(line["length"])
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+        axes.set_ylabel(f"{label(metric)} ({REGISTRY[metric].unit})")
+        axes.set_xlabel("length (tokens, log)")
+        _lengths(axes, sorted(ticks))
+    legend_above(figure, list(grid.flat)[: len(shown)])
     return figure
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from indexscope.analysis.context_length.figures import lengths_of_models, metrics_by_length
+from indexscope.analysis.context_length.figures import at_lengths_of_models, lengths_of_models, metrics_by_length
 from indexscope.analysis.context_length.resampled import FOLLOWED, SKILL
 from indexscope.analysis.metrics.registry import REGISTRY, label
 from indexscope.analysis.report.inputs import ReportInput
@@ -16,12 +16,42 @@ from indexscope.analysis.report.overlaid import overlaid
 from indexscope.analysis.report.panel import Chart, Drawn, Frames, Panel, TextTable
 from indexscope.analysis.report.sentences import name_of, with_unit
 from indexscope.analysis.report.spoken import with_interval
+from indexscope.analysis.report.tables import compared
 
 _SHOWN = ("selection_recall", "oracle_recall", "random_recall", SKILL, "output_error", "sparsity_cost")
 
 
+#: What is tabled at the lengths that a study asks for.
+_AT_LENGTHS = (*_SHOWN, "nll", "indexer_kl", "relative_cost", "indexer_flops")
+
+
 def words(frames: Frames) -> Sequence[str]:
-    """Where the selection begins to lose, over all layers; and in which layers first."""
+    """Where the selection begins to lose, over all layers; in which layers first; and what it keeps at each length."""
+    return [*_onsets(frames), *_kept(frames)]
+
+
+def _kept(frames: Frames) -> list[str]:
+    """Recall at the shortest and the longest length that the study asks for."""
+    rows = known_at_lengths(frames.get("at_lengths"), "selection_recall")
+    if len(rows) < 2:
+        return []
+    first, last = rows[0], rows[-1]
+    return [
+        f"Of all queries of the first {count(first['length'])} tokens {label('selection_recall')} is "
+        f"{with_interval(first)} (n = {count(first['n'])} samples); of {count(last['length'])} tokens it is "
+        f"{with_interval(last)} (n = {count(last['n'])})."
+    ]
+
+
+def known_at_lengths(rows: pl.DataFrame | None, metric: str) -> list[dict[str, Any]]:
+    """A metric over all layers at the lengths that the study asks for, shortest first, where it is known."""
+    if rows is None:
+        return []
+    own = (pl.col("metric") == metric) & pl.col("layer").is_null() & pl.col("value").is_finite()
+    return list(rows.filter(own).sort("length").iter_rows(named=True))
+
+
+def _onsets(frames: Frames) -> Sequence[str]:
     if "onset" not in frames:
         selects = "lengths" in frames and "selection_recall" in set(frames["lengths"]["metric"])
         return ["The indexer leaves nothing out at any length measured: nothing can be lost."] if selects else []
@@ -85,11 +115,67 @@ def across(report: ReportInput) -> list[Drawn]:
         "is a smaller share of the keys; skill is 0 for a random and 1 for the best choice of as many keys. Bands are "
         f"the {report.interval}; rings mark the length from which on skill is detectably lower."
     )
-    return [Drawn("context-length", "Attention kept by context length", caption, figure)]
+    found = [Drawn("context-length", "Attention kept by context length", caption, figure)]
+    asked = report.frames("context_length", "at_lengths")
+    if not asked:
+        return found
+    about = (
+        "Each length is what a study of samples of that length measures: all queries of the first so many tokens, over "
+        "the samples that have them. Longer contexts are harder for the same k, so that recall falls by itself; the "
+        f"cost is relative to dense attention, by formula. Bands are the {report.interval}."
+    )
+    figure = at_lengths_of_models(asked, overlaid(report))
+    return [Drawn("at-lengths", "Metrics at the study's lengths", about, figure), *found]
 
 
 def tables(frames: Frames) -> Sequence[TextTable]:
-    """The values of the figure, over all queries up to each length and at it."""
+    """The values of the figures: at the lengths that were asked for, and at powers of two."""
+    asked = [table for table in (_asked(frames), _against(frames)) if table is not None]
+    return [*asked, *_by_power(frames)]
+
+
+def _asked(frames: Frames) -> TextTable | None:
+    """The model's own metrics at the lengths that the study asks for."""
+    rows = frames.get("at_lengths")
+    found = {metric: known_at_lengths(rows, metric) for metric in _AT_LENGTHS}
+    cells = {(metric, row["length"]): row for metric, own in found.items() for row in own}
+    metrics = [metric for metric in _AT_LENGTHS if found[metric]]
+    if not metrics:
+        return None
+    lines = [
+        (
+            count(length),
+            *(_cell(cells.get((metric, length))) for metric in metrics),
+            count(max(cells[place]["n"] or 0 for place in cells if place[1] == length)),
+        )
+        for length in sorted({length for _, length in cells})
+    ]
+    heads = ("length (tokens)", *map(label, metrics), "n (samples)")
+    return TextTable("At the study's lengths, over all queries of the first so many tokens", heads, tuple(lines))
+
+
+def _against(frames: Frames) -> TextTable | None:
+    """Headline metrics beside the baseline's at each of those lengths."""
+    rows = frames.get("compared_at_lengths")
+    if rows is None:
+        return None
+    rows = rows.filter(pl.col("layer").is_null() & pl.col("metric").is_in(_AT_LENGTHS))
+    lines = []
+    for metric in (metric for metric in _AT_LENGTHS if metric in set(rows["metric"])):
+        for row in rows.filter(pl.col("metric") == metric).sort("length").iter_rows(named=True):
+            text = compared(row)
+            values = (text.baseline, text.value, text.difference, text.interval, text.n)
+            lines.append((label(metric), count(row["length"]), *values, text.judgement.word))
+    heads = ("metric", "length (tokens)", "baseline", "candidate", "difference", "CI", "n (samples)", "reading")
+    return TextTable("metrics at the study's lengths", heads, tuple(lines)) if lines else None
+
+
+def brief(frames: Frames) -> TextTable | None:
+    """A candidate beside the baseline at each length, or a model alone."""
+    return _against(frames) or _asked(frames)
+
+
+def _by_power(frames: Frames) -> Sequence[TextTable]:
     if "lengths" not in frames:
         return ()
     rows = frames["lengths"].filter(pl.col("layer").is_null() & pl.col("metric").is_in(_SHOWN))
@@ -170,5 +256,13 @@ PANEL = Panel(
     draw=draw,
     tables=tables,
     charts=charts,
+    brief=brief,
     across=across,
+    json={
+        "at_lengths": ("metric", "layer", "length", "value", "unit", "ci_low", "ci_high", "n"),
+        "compared_at_lengths": (
+            *("candidate", "metric", "length", "unit", "baseline", "value", "difference", "ci_low", "ci_high", "n"),
+            "verdict",
+        ),
+    },
 )

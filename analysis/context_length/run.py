@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from indexscope.analysis.context_length import ContextLengthSettings
+from indexscope.analysis.context_length.at_lengths import measured_at_lengths
 from indexscope.analysis.context_length.by_sample import BySample
 from indexscope.analysis.context_length.extent import Extent, extent
 from indexscope.analysis.context_length.resampled import FOLLOWED, SKILL, Buckets, resampled
@@ -25,7 +26,7 @@ from indexscope.columns import empty
 
 Estimates = tuple[Array, NDArray[np.int64]]
 #: Raise it when any number of the analysis would change.
-VERSION = 5
+VERSION = 6
 
 
 def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: ContextLengthSettings) -> dict[str, pl.DataFrame]:
@@ -43,7 +44,7 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: ContextLengthS
 
     Returns:
         lengths, onset, by_sample (see there), metrics (skill_onset_length) and per_sample (always empty: an onset is
-        no property of a sample).
+        no property of a sample); at_lengths and at_lengths_by_sample, at the lengths that the study asks for.
     """
     size = extent(features)
     if not size.samples or not size.longest:
@@ -57,6 +58,7 @@ def run(features: Mapping[str, pl.DataFrame] | Sharded, settings: ContextLengthS
         "by_sample": kept.frame(),
         "metrics": _metrics(losses),
         "per_sample": PER_SAMPLE.empty(),
+        **measured_at_lengths(features, settings),
     }
 
 

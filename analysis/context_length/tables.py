@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from indexscope.analysis.metrics.tables import BOTH, KIND, LENGTH
+from indexscope.analysis.comparison.tables import AT_LENGTHS as COMPARED_AT_LENGTHS
+from indexscope.analysis.metrics.tables import BOTH, KIND, LENGTH, PREFIXED
 from indexscope.columns import interval, of, places, table_of
 
 LENGTHS = table_of(
@@ -54,4 +55,6 @@ ONSET = table_of(
     of(pl.Int32, "samples", n="Samples that reach the last bucket."),
     ordered=False,
 )
-RESULTS = {**BOTH, "lengths": LENGTHS, "by_sample": BY_SAMPLE, "onset": ONSET}
+RESULTS = {**BOTH, **PREFIXED, "lengths": LENGTHS, "by_sample": BY_SAMPLE, "onset": ONSET}
+#: What the comparison of the study gives at those lengths, shown with the rest.
+COMPARED = {"compared_at_lengths": COMPARED_AT_LENGTHS}

@@ -20,7 +20,14 @@ def score(sparsity_cost: Array, relative_cost: Array) -> Array:
 
 
 def _of_facts(
-    unit: str, name: str, meaning: str, formula: str, misleads: str, headline: bool = False, label: str = ""
+    unit: str,
+    name: str,
+    meaning: str,
+    formula: str,
+    misleads: str,
+    headline: bool = False,
+    label: str = "",
+    at_lengths: bool = False,
 ) -> Metric:
     return Metric(
         name,
@@ -34,6 +41,7 @@ def _of_facts(
         misleads=misleads,
         label=label,
         headline=headline,
+        at_lengths=at_lengths,
     )
 
 
@@ -42,7 +50,7 @@ _count = partial(_of_facts, "parameters")
 
 def _flops(name: str, meaning: str, formula: str, misleads: str, headline: bool = False) -> Metric:
     label = name.replace("_flops", " FLOPs").replace("_", " ")
-    return _of_facts("FLOPs/token", name, meaning, formula, misleads, headline, label)
+    return _of_facts("FLOPs/token", name, meaning, formula, misleads, headline, label, at_lengths=True)
 
 
 def _latency(name: str, meaning: str, misleads: str, headline: bool = False) -> Metric:
@@ -152,6 +160,7 @@ COST = Family(
             misleads="Holds for the lengths of the study: the same model is far cheaper, relative to dense attention, "
             "at 100 thousand tokens. FLOPs and not time. Depends on the convention: DeepSeek-V3.2 at 16,384 tokens has "
             "0.48 as MHA against MHA, 1.04 as MQA against MHA, and 0.92 as served.",
+            at_lengths=True,
         ),
         _latency(
             "indexer_latency_ms",
@@ -184,6 +193,7 @@ COST = Family(
             misleads="Rewards cheapness without bound: a model that loses a nat and costs a tenth scores 3.7. Read "
             "the two factors, and only compare at equal lengths.",
             headline=True,
+            at_lengths=True,
         ),
     ),
 )

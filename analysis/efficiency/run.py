@@ -11,15 +11,16 @@ from indexscope.analysis.efficiency import EfficiencySettings
 from indexscope.analysis.efficiency.patterns import patterns_pareto
 from indexscope.analysis.efficiency.projection import break_even_length, conventions, projection
 from indexscope.analysis.efficiency.tables import LATENCY
+from indexscope.analysis.features.at_lengths import at_lengths
 from indexscope.analysis.flops import Flops, Shape, flops, shape
 from indexscope.analysis.metrics.registry import REGISTRY
-from indexscope.analysis.metrics.stream import shards
+from indexscope.analysis.metrics.stream import Sharded, shards
 from indexscope.analysis.metrics.summary import constants, finite_or_null, summarise
 from indexscope.analysis.metrics.sums import Features, Sums, join, layered, per_sample, table_sums
-from indexscope.analysis.metrics.tables import METRICS, PER_SAMPLE
+from indexscope.analysis.metrics.tables import METRICS, PER_SAMPLE, PREFIXED
 
 #: Raise it when any number of the analysis would change.
-VERSION = 7
+VERSION = 8
 
 
 def run(features: Features, settings: EfficiencySettings) -> dict[str, pl.DataFrame]:
@@ -41,6 +42,7 @@ def run(features: Features, settings: EfficiencySettings) -> dict[str, pl.DataFr
         conventions: dimensions, convention, break_even_length, relative_cost. Metrics are as served.
         latency: component, length, ms, low, high, time_share, peak_bytes.
         patterns_pareto: see `patterns_pareto`.
+        at_lengths and at_lengths_by_sample: what depends on the samples, at each length that the study asks for.
     """
     facts = features.get("facts")
     frames = [METRICS.empty(), latency_metrics(features)]
@@ -48,13 +50,10 @@ def run(features: Features, settings: EfficiencySettings) -> dict[str, pl.DataFr
     if facts is not None and not facts.is_empty():
         model = observed_shape(facts, features)
         frames.append(_counts(facts, model))
-        samples, lengths, quality = _samples(features)
-        if len(samples):
-            spent = flops(model, lengths, SERVED)
-            frames.append(_per_token(model, spent, float(lengths.sum())))
-            scored, pairs = _scored(model, samples, spent, quality, settings)
-            frames.append(scored)
+        of_samples, pairs, lengths = _of_samples(model, features, settings)
+        frames.append(of_samples)
     return {
+        **_at_lengths(model, features, settings),
         "metrics": pl.concat(frames),
         "per_sample": pairs,
         "projection": projection(model, settings.project_lengths),
@@ -64,7 +63,30 @@ def run(features: Features, settings: EfficiencySettings) -> dict[str, pl.DataFr
     }
 
 
-def _samples(features: Features) -> tuple[NDArray[np.int64], NDArray[np.float64], list[Sums]]:
+def _of_samples(
+    model: Shape, features: Features | Sharded, settings: EfficiencySettings
+) -> tuple[pl.DataFrame, pl.DataFrame, NDArray[np.float64]]:
+    """Costs at the lengths of samples: metrics, what they are made of by sample, and the lengths."""
+    samples, lengths, quality = _samples(features)
+    if not len(samples):
+        return METRICS.empty(), PER_SAMPLE.empty(), lengths
+    spent = flops(model, lengths, SERVED)
+    scored, pairs = _scored(model, samples, spent, quality, settings)
+    return pl.concat([_per_token(model, spent, float(lengths.sum())), scored]), pairs, lengths
+
+
+def _at_lengths(model: Shape | None, features: Features, settings: EfficiencySettings) -> dict[str, pl.DataFrame]:
+    parts = {name: [table.empty()] for name, table in PREFIXED.items()}
+    for length, own in at_lengths(features).items():
+        if model is None:
+            break
+        metrics, pairs, _ = _of_samples(model, own, settings)
+        for name, rows in zip(PREFIXED, (metrics, pairs), strict=True):
+            parts[name].append(PREFIXED[name].shaped(rows.with_columns(length=pl.lit(length, pl.Int32))))
+    return {name: pl.concat(frames) for name, frames in parts.items()}
+
+
+def _samples(features: Features | Sharded) -> tuple[NDArray[np.int64], NDArray[np.float64], list[Sums]]:
     """Ids and tokens of all samples in order, and their sparsity cost by shard."""
     found, quality = [], []
     for shard in shards(features, ["samples", "tokens"]):

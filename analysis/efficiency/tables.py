@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from indexscope.analysis.conventions import CONVENTIONS
-from indexscope.analysis.metrics.tables import BOTH
+from indexscope.analysis.metrics.tables import BOTH, PREFIXED
 from indexscope.columns import SAMPLES, interval, of, places, table_of
 
 _DIMENSIONS = of(pl.String, dimensions="Whose dimensions: those of this checkpoint, or of DeepSeek-V3.2.")
@@ -76,6 +76,7 @@ PATTERNS_PARETO = table_of(
 )
 RESULTS = {
     **BOTH,
+    **PREFIXED,
     "latency": LATENCY,
     "projection": PROJECTION,
     "conventions": CONVENTION_COSTS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import polars as pl
 from polars._typing import PolarsDataType
@@ -13,7 +14,7 @@ from indexscope.analysis.features.recalls import RECALLS
 from indexscope.analysis.features.shape import SHAPES
 from indexscope.analysis.features.stored_selections import SELECTIONS
 from indexscope.analysis.features.uniform import COLUMNS as UNIFORM
-from indexscope.columns import Column, names, of, table_of
+from indexscope.columns import Column, Table, names, of, table_of
 
 _COUNTS = of(
     pl.Int32,
@@ -113,3 +114,20 @@ FEATURES = {
 }
 #: Everything that is measured, as docs/storage.md lists it.
 MEASURED = (*PER_HEAD, *PER_QUERY, *PER_TOKEN, *names(SHAPES))
+
+
+def at_length(table: str) -> str:
+    """What the table is called that has a feature table's rows of the first tokens of samples."""
+    return f"{table}_at_length"
+
+
+def _of_prefixes(table: Table) -> Table:
+    """A table of samples with a row for each length that a study asks for."""
+    length = of(pl.Int32, "tokens", length="Tokens of the sample that the row is of: its first so many.")
+    key = ("sample", "length", *(name for name in table.key if name != "sample"))
+    sample, *others = table.columns
+    return replace(table, row=f"{', '.join(key)}", key=key, columns=(sample, *length, *others))
+
+
+#: The same of the first tokens of each sample, at lengths that a study asks for; of selections nothing is kept.
+AT_LENGTHS = {at_length(name): _of_prefixes(table) for name, table in FEATURES.items() if name != "selections"}

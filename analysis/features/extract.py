@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from indexscope import IndexscopeError
@@ -27,6 +28,7 @@ from indexscope.analysis.features.columns import PER_TOKEN, SAMPLES
 from indexscope.analysis.features.intake import Beside, Finite, TokenSequence, Watch, called, check_samples, evenly
 from indexscope.analysis.features.layer import LayerFeatures
 from indexscope.analysis.features.metrics.quality import next_token_quality
+from indexscope.analysis.features.prefixes import Prefixes, apart, complete, cut, merged
 from indexscope.analysis.features.sampling import measured_parts
 from indexscope.analysis.features.selections import SelectionSampler
 from indexscope.analysis.features.tables import (
@@ -39,7 +41,7 @@ from indexscope.analysis.features.tables import (
 )
 from indexscope.analysis.settings import ExtractSettings
 
-FEATURES_VERSION = 5
+FEATURES_VERSION = 6
 """Part of every features key: raise it when any number in these tables would change."""
 #: Features of a token in one run of the model; dense_nll is of another.
 _PREDICTED = tuple(name for name in PER_TOKEN if name != "dense_nll")
@@ -54,6 +56,7 @@ def extract_samples(
     beside: Callable[[TokenSequence], Beside | None] = lambda sample: None,
     dense: Container[int] | None = None,
     watching: Callable[[Sequence[TokenSequence]], Watch | None] = lambda batch: None,
+    lengths: Sequence[int] = (),
 ) -> dict[str, pl.DataFrame]:
     """Run the model over samples and return its feature tables.
 
@@ -74,10 +77,14 @@ def extract_samples(
         dense: Indices of the samples that have a dense reference; by default as many of these as the settings say,
             spread evenly.
         watching: Gives what else looks at a batch and at its dense reference, anew where it has to run again.
+        lengths: Ascending; of all but the last, which is the longest a sample may be, there are tables of the first so
+            many tokens too. They come from the same run, except where the model's positions depend on the whole length,
+            or nobody knows whether they do: then from runs of their own.
 
     Returns:
         Tables samples, attention, heads, positions and tokens; with an indexer also indexer, recalls, scores
         and selections; and those of all that looked at samples beside it, and of what watched batches.
+        With lengths each of the first eight has a companion, such as tokens_at_length, of the samples that are so long.
         Values are per sample, so that shards add up to the same tables however samples are cut into them. dense_nll is
         null where a sample or the source has no dense reference.
 
@@ -91,13 +98,15 @@ def extract_samples(
     attempt, alarm = Attempt(source, settings, journal, workers), Alarm(source.family, journal)
     if dense is None:
         dense = {samples[place].index for place in evenly(len(samples), settings.dense_samples(len(samples)))}
+    shorter = tuple(lengths)[:-1]
     parts = attempt.gathered(
         batches(samples, settings.batch),
-        lambda batch, chunk: _extract_batch(
-            source, batch, settings, chunk, alarm, dense, _also(batch, beside), watching(batch)
+        lambda batch, chunk: _with_lengths(
+            source, batch, settings, chunk, alarm, dense, _also(batch, beside), watching(batch), shorter
         ),
     )
-    return {name: pl.concat(frames) for name, frames in parts.items()}
+    nothing = complete(parts) if shorter else {}
+    return {name: pl.concat(frames) for name, frames in parts.items()} | nothing
 
 
 def batches(samples: Sequence[TokenSequence], size: int) -> Iterator[list[TokenSequence]]:
@@ -112,6 +121,50 @@ def _also(batch: Sequence[TokenSequence], beside: Callable[[TokenSequence], Besi
     return beside(batch[0]) if len(batch) == 1 else None
 
 
+def _added(layer: LayerFeatures, chunk: AttentionChunk, input_ids: torch.Tensor, every: int) -> torch.Tensor:
+    """Measure a chunk, or every so many blocks of it, and return its attention output."""
+    if every == 1:
+        return layer.add(chunk, input_ids)
+    for part in measured_parts(chunk, input_ids.shape[1], every):
+        layer.add(part, input_ids)
+    return capture_sparse(chunk)
+
+
+@dataclass(frozen=True)
+class _Beginning:
+    """The first tokens of a sample."""
+
+    index: int
+    name: str
+    input_ids: Sequence[int]
+
+
+def _with_lengths(
+    source: Source,
+    batch: list[TokenSequence],
+    settings: ExtractSettings,
+    chunk_size: int,
+    alarm: Alarm,
+    referred: Container[int],
+    also: Beside | None,
+    watch: Watch | None,
+    lengths: Sequence[int],
+) -> dict[str, pl.DataFrame]:
+    """The tables of a batch, and those of its first tokens: of the same run where they can be, else of their own."""
+    longest = len(batch[0].input_ids)
+    shorter = [length for length in lengths if length < longest]
+    alone = apart(source, shorter, longest, settings.query_every)
+    within = [length for length in shorter if length not in alone]
+    tables = _extract_batch(source, batch, settings, chunk_size, alarm, referred, also, watch, within)
+    own = {length: tables for length in lengths if length == longest}
+    for length in alone:
+        cut_off: list[TokenSequence] = [
+            _Beginning(sample.index, sample.name, sample.input_ids[:length]) for sample in batch
+        ]
+        own[length] = _extract_batch(source, cut_off, settings, chunk_size, alarm, referred, None, None)
+    return tables | merged(tables, own)
+
+
 def _extract_batch(
     source: Source,
     batch: list[TokenSequence],
@@ -121,6 +174,7 @@ def _extract_batch(
     referred: Container[int],
     also: Beside | None,
     watch: Watch | None,
+    lengths: Sequence[int] = (),
 ) -> dict[str, pl.DataFrame]:
     device = source.device
     input_ids = torch.tensor([list(sample.input_ids) for sample in batch], dtype=torch.int64, device=device)
@@ -130,6 +184,7 @@ def _extract_batch(
     finite = Finite(called(batch))
     index = [sample.index for sample in batch]
     sampler = SelectionSampler(index, length, settings.selection_queries)
+    prefixes = Prefixes(index, lengths, settings.sink_keys)
     caches = KeyCaches()
 
     def observe(chunk: AttentionChunk) -> torch.Tensor:
@@ -143,12 +198,11 @@ def _extract_batch(
         if layer is None:
             heads = chunk.query.shape[1]
             layer = layers[chunk.layer] = LayerFeatures(settings, len(batch), heads, length, top_k, device)
-        if settings.query_every == 1:
-            output = layer.add(chunk, input_ids)
-        else:
-            output = capture_sparse(chunk)
-            for part in measured_parts(chunk, length, settings.query_every):
-                layer.add(part, input_ids)
+        outputs = []
+        for part in prefixes.parts(chunk):
+            outputs.append(_added(layer, part, input_ids, settings.query_every))
+            prefixes.reached(chunk.layer, layer, part.start + part.query.shape[2])
+        output = torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]
         if chunk.start + chunk.query.shape[2] == length:
             layer.settle()
         finite.look(chunk, output)
@@ -157,14 +211,15 @@ def _extract_batch(
 
     def state() -> object:
         # Of layers that are done, the keys that were followed from chunk to chunk are not asked for again.
-        seen = layers, finite.state(), sampler.state(), alarm.journal.state()
+        seen = layers, finite.state(), sampler.state(), prefixes.state(), alarm.journal.state()
         return seen, None if also is None else also.state(), None if watch is None else watch.state()
 
     def restore(given: Any) -> None:
-        (known, checked, sampled, told), beside, watched = given
+        (known, checked, sampled, shorter, told), beside, watched = given
         layers.update(known)
         finite.restore(checked)
         sampler.restore(sampled)
+        prefixes.restore(shorter)
         alarm.journal.restore(told)
         if also is not None:
             also.restore(beside)
@@ -185,15 +240,21 @@ def _extract_batch(
                 watch.dense(start, logits, rows)
             yield start, logits
 
-    def predicted(chunks: Iterable[tuple[int, torch.Tensor]], of: torch.Tensor) -> BucketSums:
+    def predicted(chunks: Iterable[tuple[int, torch.Tensor]], of: torch.Tensor) -> dict[int, BucketSums]:
+        """Sums over the whole sequences and over each prefix, whose last token predicts nothing of it."""
         sums = BucketSums(_PREDICTED, (len(of),), bucket_count(length))
+        found = {end: BucketSums(_PREDICTED, (len(of),), bucket_count(length)) for end in lengths} | {length: sums}
         for start, logits in chunks:
             finite.check(logits)
             if not logits.shape[-1]:  # a source that predicts nothing
                 continue
-            positions = torch.arange(start, start + logits.shape[1], device=device)
-            sums.add(next_token_quality(logits, of, start), bucket_of(positions))
-        return sums
+            bucket = bucket_of(torch.arange(start, start + logits.shape[1], device=device))
+            quality = next_token_quality(logits, of, start)
+            for first, last in cut(start, logits.shape[1], [end - 1 for end in lengths]):
+                sums.add({name: value[:, first:last] for name, value in quality.items()}, bucket[first:last])
+                if start + last + 1 in lengths:
+                    found[start + last + 1] = deepcopy(sums)
+        return found
 
     rows = [row for row, sample in enumerate(batch) if source.has_indexer and sample.index in referred]
     # Both are asked for before either runs: a streamed model takes them through each layer together.
@@ -203,19 +264,17 @@ def _extract_batch(
         if rows:
             reference = source.run(input_ids[rows], capture_dense, chunk_size, select=False)
     quality = predicted(looking(sparse), input_ids)
-    dense_nll = np.full((len(batch), bucket_count(length)), np.nan)
+    dense = dict[int, BucketSums]()
     with suppress(NotImplementedError):
         if reference is not None:
-            dense_nll[rows] = predicted(referring(reference), input_ids[rows]).means()["nll"]
+            dense = predicted(referring(reference), input_ids[rows])
+    tokens = {end: _tokens_table(index, sums, dense.get(end), rows) for end, sums in quality.items()}
     tables = {
-        "samples": pl.DataFrame(
-            {"sample": index, "name": [sample.name for sample in batch], "tokens": [length] * len(batch)},
-            schema=SAMPLES.schema,
-        ),
+        "samples": _samples_table(batch, length),
         "attention": attention_table(index, layers),
         "heads": heads_table(index, layers, settings.sink_keys),
         "positions": positions_table(index, layers),
-        "tokens": _tokens_table(index, quality, dense_nll),
+        "tokens": tokens[length],
     }
     if any(layer.has_selection for layer in layers.values()):
         tables["indexer"] = indexer_table(index, layers)
@@ -224,14 +283,32 @@ def _extract_batch(
         tables["scores"] = scores_table(index, layers)
     if len(selections := sampler.table()):
         tables["selections"] = selections
+    for end in lengths:
+        prefixes.take("samples", end, _samples_table(batch, end))
+        prefixes.take("tokens", end, tokens[end])
+    tables |= prefixes.tables()
     for name, table in tables.items():
         _refuse_infinite(name, table)
     return tables | ({} if also is None else also.tables()) | ({} if watch is None else watch.tables())
 
 
-def _tokens_table(index: list[int], quality: BucketSums, dense_nll: NDArray[np.float64]) -> pl.DataFrame:
+def _samples_table(batch: Sequence[TokenSequence], length: int) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "sample": [sample.index for sample in batch],
+            "name": [sample.name for sample in batch],
+            "tokens": [length] * len(batch),
+        },
+        schema=SAMPLES.schema,
+    )
+
+
+def _tokens_table(index: list[int], quality: BucketSums, dense: BucketSums | None, rows: list[int]) -> pl.DataFrame:
     batch, buckets = quality.counts.shape[1:]
     means = quality.means()
+    dense_nll = np.full((batch, buckets), np.nan)
+    if dense is not None:
+        dense_nll[rows] = dense.means()["nll"]
     frame = pl.DataFrame(
         {
             "sample": np.repeat(np.asarray(index, dtype=np.int32), buckets),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
+from copy import copy
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -112,6 +114,13 @@ class LayerFeatures:
             return self._add_compiled(chunk, ranges, input_ids)
         outputs = [self._add_rows(seen) for seen in self._seen(chunk, input_ids)]
         return torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]
+
+    def up_to(self, length: int) -> LayerFeatures:
+        """The same for tables of the first so many tokens, once their queries were added and before others are."""
+        found = copy(self)
+        found.shape = self.shape.up_to(length)
+        found.sketches = [{group: replace(sketch) for group, sketch in own.items()} for own in self.sketches]
+        return found
 
     def settle(self) -> None:
         """Take less memory, once the sequences' last chunk was added: nothing else is."""

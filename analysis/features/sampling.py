@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from indexscope.analysis.capture import AttentionChunk
 
 #: Queries of a block. Blocks are counted from the start of the sequence, so that chunks do not matter.
 BLOCK = 16
+
+
+def first_block(length: int, every: int) -> int:
+    """The first block that is measured of a sequence: the middle one of the first q, or of all where they are fewer."""
+    return min(every // 2, (-(-length // BLOCK) - 1) // 2)
+
+
+def sampled_apart(lengths: Sequence[int], longest: int, every: int) -> tuple[int, ...]:
+    """Lengths so short that other queries of them are measured than of the beginnings of longer sequences."""
+    return tuple(length for length in lengths if first_block(length, every) != first_block(longest, every))
 
 
 def measured_parts(chunk: AttentionChunk, length: int, every: int) -> Iterator[AttentionChunk]:
@@ -25,8 +35,7 @@ def measured_parts(chunk: AttentionChunk, length: int, every: int) -> Iterator[A
     if every == 1:
         yield chunk
         return
-    blocks = -(-length // BLOCK)
-    middle = min(every // 2, (blocks - 1) // 2)
+    middle = first_block(length, every)
     end = chunk.start + chunk.eligible.shape[2]
     for block in range(chunk.start // BLOCK, -(-end // BLOCK)):
         if block % every == middle:

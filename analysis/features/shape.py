@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,6 +96,12 @@ class MapShape:
         self.contrast[item].numpy()[...] += block.contrast
         nearest, farthest = block.last_query - last + 1, block.last_query - block.first_key
         self.by_distance[item, :, nearest : farthest + 1].numpy()[...] += block.by_slope[:, ::-1]
+
+    def up_to(self, length: int) -> MapShape:
+        """The same of sequences of that length, once their queries were added and before others are."""
+        found = copy(self)
+        found.by_key, found.by_distance = self.by_key[..., :length], self.by_distance[..., :length]
+        return found
 
     def features(self, sink_keys: int) -> dict[str, torch.Tensor]:
         """What columns, diagonals and blocks hold (shares of all attention), [batch, heads]; NaN without queries.

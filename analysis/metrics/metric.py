@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from indexscope.analysis.metrics.bounds import bounds
 
 Array = NDArray[np.float64]
+#: Feature tables that are there of the first tokens of samples too, and analyses that are made of those.
+_PREFIXED, _PREFIXED_BY = frozenset({"tokens", "indexer", "attention"}), frozenset({"distribution", "positional_bias"})
 Better = Literal["higher", "lower", "neither"]
 Kind = Literal["sample", "count", "timing"]
 #: Tables whose metrics are not sampled: counted of a checkpoint, or timed on a machine.
@@ -104,6 +106,8 @@ class Metric:
         rule: How it is computed from the feature tables.
         per_layer: Whether there is a value for each layer beside the overall one.
         per_length: Whether there is one for each length of samples, which a gate may ask for.
+        at_lengths: Whether a study that asks for several lengths has one at each, of the first so many tokens; what is
+            a mean of features has, and what is made of it.
         source: Paper or report that it comes from, or "".
         range: Values that it can take, e.g. "0 to ln n_t", "≥ 0"; a share is from 0 to 1 where nothing else is said.
         misleads: One or two sentences on what can make it mislead.
@@ -136,6 +140,7 @@ class Metric:
     margin_of: str = ""
     least_margin: float | None = None
     per_length: bool = False
+    at_lengths: bool = False
 
     def __post_init__(self) -> None:
         """Fill in what follows from the rest."""
@@ -145,9 +150,16 @@ class Metric:
             "label": self.label or self.name.replace("_", " "),
             "of_attention": self.of_attention or self.table == "attention",
             "least_margin": least,
+            "at_lengths": self.at_lengths or self._of_prefixes,
         }
         for name, value in implied.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def _of_prefixes(self) -> bool:
+        if isinstance(self.rule, Computed):
+            return self.rule.analysis in _PREFIXED_BY
+        return not isinstance(self.rule, Paired) and self.rule.table in _PREFIXED
 
     @property
     def table(self) -> str:

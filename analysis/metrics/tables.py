@@ -29,3 +29,21 @@ UP_TO, AT = "up to", "at"
 LENGTH = of(pl.Int32, "tokens", length="Context length: 2^m - 1, or the longest sample's where that is shorter.")
 KIND = of(pl.String, kind='Which queries: "up to" the length, or "at" it, those of the last power of two alone.')
 BOTH = {"metrics": METRICS, "per_sample": PER_SAMPLE}
+PREFIX = of(
+    pl.Int32,
+    "tokens",
+    length="Length that the study asks for: the row is of the first so many tokens of all samples that have them.",
+)
+#: What an analysis gives at each length that a study asks for, as BOTH for whole samples.
+PREFIXED = {
+    "at_lengths": table_of("metric, layer, length", "metric layer length", PREFIX, METRICS.columns[2:], ordered=False),
+    "at_lengths_by_sample": table_of(
+        "metric, layer, length, sample",
+        "metric layer length sample",
+        PREFIX,
+        PER_SAMPLE.columns[3:],
+        ordered=False,
+    ),
+}
+#: The table of whole samples that each stands for.
+AT_LENGTHS = {"at_lengths": "metrics", "at_lengths_by_sample": "per_sample"}

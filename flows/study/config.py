@@ -10,10 +10,10 @@ from pydantic import AfterValidator, Field, JsonValue, field_validator, model_va
 
 from indexscope.analysis.analyses import AnalysisSettings
 from indexscope.analysis.edits.edit import Edit
-from indexscope.analysis.settings import CloseupSettings, ComparisonSettings, ExtractSettings
+from indexscope.analysis.settings import CloseupSettings, ComparisonSettings, ExtractSettings, Lengths
 from indexscope.flows.engine.settings import RunnerSettings
 from indexscope.settings import Frozen
-from indexscope.storage.inputs.dataset_settings import DatasetSettings
+from indexscope.storage.inputs.dataset_settings import NEEDLE, DatasetSettings
 from indexscope.storage.inputs.fingerprints import FingerprintMode
 from indexscope.storage.inputs.selections.names import Format
 
@@ -276,6 +276,11 @@ class Study(Frozen):
         (), description="Candidates in the order of a number, such as the checkpoints of a training (docs/series.md)."
     )
     dataset: DatasetSettings = Field(DatasetSettings(), description="The data; every model sees the same token ids.")
+    lengths: Annotated[Lengths, Field(min_length=2)] | None = Field(
+        None,
+        description="Lengths (tokens) at which all metrics of features are given, of the first so many tokens of each "
+        "sample; the last is the longest sample's (docs/lengths.md).",
+    )
     extract: ExtractSettings = Field(ExtractSettings(), description="How models are run and features are made.")
     closeup: CloseupSettings = Field(CloseupSettings(), description="The close look at some queries of some samples.")
     shard_size: int = Field(8, ge=1, description="Samples a shard: the unit of work, of retry and of caching.")
@@ -333,6 +338,26 @@ class Study(Frozen):
     def _distinct_gates(cls, gates: tuple[Gate, ...]) -> tuple[Gate, ...]:
         _refuse_repeats([gate.name for gate in gates])
         return gates
+
+    @model_validator(mode="after")
+    def _as_long_as_asked(self) -> Study:
+        """Samples of the longest length that is asked for."""
+        if self.lengths is None:
+            return self
+        longest, data = self.lengths[-1], self.dataset
+        if self.lengths[0] < 2:
+            raise ValueError(f"has lengths that begin with {self.lengths[0]}; a next-token loss needs two tokens")
+        if not self.measured:
+            raise ValueError("has lengths, and no model that is run; remove them")
+        own = data.max_length != "auto" or data.source == NEEDLE
+        if own and data.length != longest:
+            where = "dataset.needle.lengths end" if data.max_length == "auto" else "dataset.max_length is"
+            reason = f"has lengths up to {longest}, and {where}{' with' if where.endswith('end') else ''} {data.length}"
+            raise ValueError(f"{reason}; let both be the same, or leave max_length out")
+        if data.min_length > longest:
+            raise ValueError(f"has lengths up to {longest}, and dataset.min_length is {data.min_length}; lower it")
+        object.__setattr__(self, "dataset", data.model_copy(update={"max_length": longest}))
+        return self
 
     @model_validator(mode="after")
     def _distinct_models(self) -> Study:

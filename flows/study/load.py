@@ -269,14 +269,23 @@ def _check_metrics(study: Study, title: str) -> None:
 
 
 def _known_gate(study: Study) -> Callable[[str], object]:
-    """What parses the gates of a study: a change is known of a series alone."""
+    """What parses the gates of a study: a change is known of a series alone, and a length where it is asked for."""
     from indexscope.analysis.comparison.gates import parse_gate
+    from indexscope.analysis.metrics.registry import REGISTRY
 
     def parsed(rule: str) -> object:
-        if parse_gate(rule).over is not None and not (study.series or any(one.series for one in study.candidates)):
+        gate = parse_gate(rule)
+        if (
+            gate.length is not None
+            and not REGISTRY[gate.metric].per_length
+            and gate.length not in (study.lengths or ())
+        ):
+            reason = f"{gate.metric} is not measured at length {gate.length}"
+            raise IndexscopeError(f"rule '{rule}'", reason, f"add {gate.length} to the study's lengths")
+        if gate.over is not None and not (study.series or any(one.series for one in study.candidates)):
             raise IndexscopeError(
                 f"rule '{rule}'", "a change is that of a series, and the study has none", "add a series"
             )
-        return parse_gate(rule)
+        return gate
 
     return parsed

@@ -14,8 +14,18 @@ from indexscope.flows.engine.make import Engine
 from indexscope.flows.engine.settings import Spread, cluster, spread
 from indexscope.flows.study.config import ModelRef, Study
 from indexscope.flows.study.dumps import dumped
+from indexscope.flows.study.duration import time_note
 from indexscope.flows.study.inputs import Inputs, ModelPlan
-from indexscope.flows.study.lengths import Cut, answer_warnings, cut, effect_warnings
+from indexscope.flows.study.lengths import (
+    Cut,
+    answer_warnings,
+    check_asked,
+    cut,
+    effect_warnings,
+    lengths_notes,
+    positions_of,
+    timed_lengths,
+)
 from indexscope.flows.study.models import planned
 from indexscope.flows.study.provenance import cover, settled
 from indexscope.flows.study.series import courses, waiting_notes
@@ -134,7 +144,11 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     tokenizer = _tokenizer(next(iter(folders), None))
     data = _samples(study, folders, infos, tokenizer)
     study, samples = study.model_copy(update={"dataset": data.settings}), data.samples
+    described = {model.name: model.info for model in models}
+    lengths = study.lengths or ()
+    check_asked(lengths, samples, described)
     _check_lengths(study, samples, infos)
+    study = study.model_copy(update={"extract": timed_lengths(lengths, study.extract)})
     dumps, unmatched = dumped(study, samples, next(iter(infos), None))
     words = None if tokenizer is None else vocabulary_fingerprint(tokenizer)
     given = Given(
@@ -149,16 +163,19 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
         plugins,
         evidence=evidence_fingerprint(samples),
         series=courses(study, [model.name for model in models]),
+        lengths=lengths,
     )
     shards = tuple(shard(samples, study.shard_size))
-    weak = effect_warnings({model.name: model.info for model in models}, samples)
+    weak = effect_warnings(described, samples)
+    asked = lengths_notes(lengths, samples, described, study.extract.query_every)
     streams = _streams(study, chosen, shards)
     unanswered = answer_warnings(samples, study.dataset.length)
-    notes = (*data.notes, *weak, *unanswered, *unmatched, *streams.values(), *waiting_notes(study))
+    notes = (*data.notes, *asked, *weak, *unanswered, *unmatched, *streams.values(), *waiting_notes(study))
     tokens = None if words is None else str(folders[0])
-    return Plan(
+    plan = Plan(
         study, given, shards, models, tokens, files, dumps=dumps, refresh=refresh, notes=notes, streams=tuple(streams)
     )
+    return replace(plan, notes=(*notes, *time_note(plan, plan.graph, streams)))
 
 
 def _placement(study: Study, model: ModelPlan) -> Placement | None:
@@ -261,11 +278,12 @@ def _check_lengths(study: Study, samples: Sequence[Sample], infos: Sequence[Chec
     longest = max(samples, key=lambda sample: len(sample.input_ids))
     length = len(longest.input_ids)
     for model, info in zip(study.measured, infos, strict=True):
-        if info.max_positions is not None and length > info.max_positions:
-            reason = f"was made for {info.max_positions} tokens, and sample {longest.name} has {length}"
+        positions = positions_of(info)
+        if positions is not None and length > positions:
+            reason = f"was made for {positions} tokens, and sample {longest.name} has {length}"
             needles = study.dataset.source == NEEDLE
             where = "give dataset.needle.lengths of" if needles else "set dataset.max_length to"
-            raise IndexscopeError(model.name, reason, f"{where} {info.max_positions} or less")
+            raise IndexscopeError(model.name, reason, f"{where} {positions} or less")
 
 
 _ready: dict[tuple[Study, frozenset[str]], Plan] = {}

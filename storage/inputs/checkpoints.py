@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from indexscope.storage.inputs.safetensors_header import read_header
 from indexscope.storage.inputs.weight_files import read_config, read_object, weight_files
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = [
     "CheckpointFolder",
@@ -33,6 +33,7 @@ __all__ = [
     "load_tokenizer",
     "resolve",
     "resolve_device",
+    "rope_of",
     "told_by_config",
 ]
 
@@ -64,6 +65,8 @@ class CheckpointInfo:
         indexer_dim: Width of an indexer head.
         index_topk: Keys that the indexer selects for a query.
         selects_all_of: Tokens of context up to which the indexer selects everything, whatever its entries are.
+        rope: Parameters of its rotary positions, as transformers has them.
+        own_code: Whether it is none of transformers.
     """
 
     family: str
@@ -80,6 +83,8 @@ class CheckpointInfo:
     indexer_dim: int | None = None
     index_topk: int | None = None
     selects_all_of: int | None = None
+    rope: Mapping[str, Any] | None = field(default=None, hash=False)
+    own_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,7 @@ def describe(path: Path) -> CheckpointInfo:
     """
     config = read_config(path)
     files = weight_files(path)
-    check_config(path, config)
+    parsed = check_config(path, config)
     for name in BESIDE:
         if (path / name).is_file():
             read_object(path / name)
@@ -153,6 +158,7 @@ def describe(path: Path) -> CheckpointInfo:
         parameters=sum(counts.values()),
         bytes=sum(header.size for header in headers),
         dtypes=tuple(sorted(counts, key=lambda dtype: (-counts[dtype], dtype))),
+        rope=rope_of(parsed),
     )
 
 
@@ -173,6 +179,12 @@ def told_by_config(config: Mapping[str, Any]) -> CheckpointInfo:
         index_topk=_integer(text, "index_topk"),
         selects_all_of=_selects_all_of(text),
     )
+
+
+def rope_of(config: PreTrainedConfig) -> Mapping[str, Any] | None:
+    """The parameters of rotary positions that a configuration has, in the words of this transformers."""
+    found = getattr(config.get_text_config(decoder=True), "rope_parameters", None)
+    return dict(found) if isinstance(found, Mapping) else None
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:

@@ -24,12 +24,15 @@ OWN_CONFIG = "use the config.json that belongs to these weights"
 ELSEWHERE = {"gguf"}
 
 
-def check_config(path: Path, config: dict[str, Any]) -> None:
+def check_config(path: Path, config: dict[str, Any]) -> PreTrainedConfig:
     """Refuse a configuration that transformers' own code cannot serve from this folder's safetensors alone.
 
     Args:
         path: The checkpoint's folder.
         config: The content of its config.json, which names a model type.
+
+    Returns:
+        The configuration as its family's own class reads it.
 
     Raises:
         IndexscopeError: The model type is unknown or needs remote code, weights lie elsewhere or beside an adapter, a
@@ -58,6 +61,7 @@ def check_config(path: Path, config: dict[str, Any]) -> None:
     quantised = any(isinstance(part, dict) and part.get("quantization_config") for part in parts.values())
     if quantised and block_scaled(config) is None:
         _check_quantizer(file, parsed)
+    return parsed
 
 
 def _check_counts(file: Path, prefix: str, part: dict[str, Any]) -> None:

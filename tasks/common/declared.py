@@ -52,6 +52,7 @@ class Given:
         checkpoint: Fingerprint of the model, for what is made of a dump that of the baseline; "" for what is made
             without a model.
         dumps: Fingerprints of the dump that a result is of, and of the baseline's where it is a dump too.
+        lengths: Lengths at which the study gives results, ascending to the longest sample's; () for that alone.
     """
 
     extract: ExtractSettings
@@ -67,6 +68,7 @@ class Given:
     series: tuple[Course, ...] = ()
     checkpoint: str = ""
     dumps: tuple[str, ...] = ()
+    lengths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def ask(checkpoint: Checkpoint, settings: ExtractSettings) -> CheckpointInfo:
     from transformers import PreTrainedModel
 
     from indexscope.analysis.capture.facts import parameters
-    from indexscope.storage.inputs.checkpoints import CheckpointInfo, told_by_config
+    from indexscope.storage.inputs.checkpoints import CheckpointInfo, rope_of, told_by_config
 
     source = borrow(checkpoint, settings)
     model: Any = getattr(source, "model", source)
@@ -84,9 +84,11 @@ def ask(checkpoint: Checkpoint, settings: ExtractSettings) -> CheckpointInfo:
         told,
         parameters=parameters(model) if isinstance(model, nn.Module) else 0,
         vocab_size=source.vocabulary,
-        max_positions=source.max_length,
+        max_positions=getattr(source, "trained_length", source.max_length),
         index_topk=source.index_topk,
         selects_all_of=told.selects_all_of or source.index_topk,
+        rope=rope_of(model.config) if of_transformers else None,
+        own_code=not of_transformers,
     )
 
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from indexscope.analysis.report import ReportInput
 
 
+#: What a gate at a length reads: of each model, and of each candidate beside the baseline.
+AT_LENGTH, CHANGE = ("metric", "length", "value", "ci_low", "ci_high"), ("baseline", "difference")
+
+
 @dataclass(frozen=True)
 class ReportedModel:
     """A model of the report."""
@@ -67,7 +71,7 @@ def report_input(
     """
     from indexscope.analysis.comparison.compare import combine
     from indexscope.analysis.comparison.gates import evaluate
-    from indexscope.analysis.comparison.tables import COMPARISONS
+    from indexscope.analysis.comparison.tables import AT_LENGTHS, COMPARISONS
     from indexscope.analysis.fitting.tables import LEARNED
     from indexscope.analysis.leaks import leaking
     from indexscope.analysis.report import ModelPage, ReportInput
@@ -87,9 +91,16 @@ def report_input(
             analyses[step] = {
                 name: frame.filter(pl.col(frame.columns[0]) == model.name) for name, frame in tables.items()
             }
-        metrics.append(_named(combine(analyses)["metrics"], model.name))
+        whole = combine(analyses)
+        metrics.append(_named(whole["metrics"], model.name))
         if (cells := analyses.get("evidence", {}).get("evidence_cells")) is not None:
-            lengths.append(_named(_by_length(cells), model.name))
+            lengths.append(_named(_by_length(cells).select(AT_LENGTH), model.name))
+        if "at_lengths" in whole:
+            lengths.append(_named(_overall(whole["at_lengths"]).select(AT_LENGTH), model.name))
+            # One question shows what several analyses give at a length, costs among it, and what the comparison does.
+            against = analyses.get("compare", {}).get("compared_at_lengths", AT_LENGTHS.empty())
+            own_lengths = {"at_lengths": whole["at_lengths"], "compared_at_lengths": _overall(against)}
+            analyses["context_length"] = analyses["context_length"] | own_lengths
         if model.dump:  # of which nothing but its selections is known
             facts_of_dump = {"family": f"selections ({model.dump})"}
             pages.append(ModelPage(model.name, model.role, model.fingerprint, facts_of_dump, analyses, model.dump))
@@ -112,8 +123,11 @@ def report_input(
     dumps = [model.name for model in cover.models if model.dump and model.role == "candidate"]
     audits = pl.concat(causality) if causality else pl.DataFrame(schema=CAUSALITY_SCHEMA)
     by_length = pl.concat(lengths) if lengths else None
-    changed = compared.get("evidence_changes", {}).get("evidence_changes")
-    changed = None if changed is None else _by_length(changed)
+    at_lengths = compared_here("compared_at_lengths")
+    at_lengths = at_lengths if at_lengths.width else AT_LENGTHS.empty()
+    changes = [_overall(at_lengths).select("candidate", *AT_LENGTH, *CHANGE)]
+    if (changed := compared.get("evidence_changes", {}).get("evidence_changes")) is not None:
+        changes.append(_by_length(changed).select("candidate", *AT_LENGTH, *CHANGE))
     bad, gone = leaking(audits), tuple(cover.missing)
     return ReportInput(
         study=cover.study,
@@ -128,7 +142,7 @@ def report_input(
             bad,
             dumps,
             by_length,
-            changed,
+            pl.concat(changes),
             pl.concat([compared["series"][name] for name in ("series_points", "series_layers")])
             if "series" in compared
             else None,
@@ -144,6 +158,11 @@ def report_input(
 def _by_length(cells: pl.DataFrame) -> pl.DataFrame:
     """The rows of each length alone, of all kinds and depths."""
     return cells.filter(pl.col("length").is_not_null() & pl.col("kind").is_null() & pl.col("depth").is_null())
+
+
+def _overall(rows: pl.DataFrame) -> pl.DataFrame:
+    """Those over all layers."""
+    return rows.filter(pl.col("layer").is_null())
 
 
 def _named(frame: pl.DataFrame, model: str) -> pl.DataFrame:

@@ -12,18 +12,21 @@ from indexscope.tasks.common.declared import RESULT as RESULT
 from indexscope.tasks.common.declared import Source
 
 
-def stored_models(store: Store, models: Mapping[str, Mapping[str, StepKey]]) -> Lazy[Mapping[str, pl.DataFrame]]:
+def stored_models(
+    store: Store, models: Mapping[str, Mapping[str, StepKey]], tables: Sequence[str] = ("metrics", "per_sample")
+) -> Lazy[Mapping[str, pl.DataFrame]]:
     """What is compared of each model, read when it is asked for: the samples of many models would fill the memory.
 
     Args:
         store: The store.
         models: The analyses of each model, by name.
+        tables: Tables that are read of each.
     """
 
     def combined(keys: Mapping[str, StepKey]) -> Mapping[str, pl.DataFrame]:
         from indexscope.analysis.comparison.compare import combine
 
-        return combine(read_analyses(store, keys, ("metrics", "per_sample")))
+        return combine(read_analyses(store, keys, tables))
 
     return Lazy(models, combined)
 

@@ -69,6 +69,7 @@ OTHER: dict[str, Any] = {
     "extract.dense_reference": False,
     "extract.query_every": 2,
     "extract.selection_queries": 4,
+    "lengths": [16, 48],
     "extract.profile_lengths": [16, 40],
     "extract.profile_repeats": 3,
     "closeup.samples": 3,

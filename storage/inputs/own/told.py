@@ -16,7 +16,7 @@ from indexscope.storage.store.store import Store
 
 MODELS = "_models"
 #: Raise it when models would be told of otherwise.
-FORMAT = 1
+FORMAT = 2
 
 
 def remembered(store: Store, mark: str) -> CheckpointInfo | None:

@@ -129,6 +129,7 @@ def extracted(
             journal,
             beside=lambda one: Looking(one, makers, 8) if one.index == 0 else None,
             watching=AnswerWatch,
+            lengths=(20, 40),
         ), journal
 
 
