@@ -125,6 +125,7 @@ def _extract_batch(
     length = input_ids.shape[1]
     top_k = source.index_topk or settings.top_k
     layers: dict[int, LayerFeatures] = {}
+    ids = {device: input_ids}
     finite = Finite(called(batch))
     index = [sample.index for sample in batch]
     sampler = SelectionSampler(index, length, settings.selection_queries)
@@ -136,17 +137,19 @@ def _extract_batch(
             also.observe(chunk)
         if watch is not None:
             watch.observe(chunk)
-        chunk = caches.followed(chunk)
+        chunk, here = caches.followed(chunk), chunk.query.device
+        if here not in ids:  # layers of one model may be on several devices, and are measured where they are
+            ids[here] = input_ids.to(here)
         layer = layers.get(chunk.layer)
         if layer is None:
             heads = chunk.query.shape[1]
-            layer = layers[chunk.layer] = LayerFeatures(settings, len(batch), heads, length, top_k, device)
+            layer = layers[chunk.layer] = LayerFeatures(settings, len(batch), heads, length, top_k, here)
         if settings.query_every == 1:
-            output = layer.add(chunk, input_ids)
+            output = layer.add(chunk, ids[here])
         else:
             output = capture_sparse(chunk)
             for part in measured_parts(chunk, length, settings.query_every):
-                layer.add(part, input_ids)
+                layer.add(part, ids[here])
         if chunk.start + chunk.query.shape[2] == length:
             layer.settle()
         finite.look(chunk, output)
