@@ -121,7 +121,7 @@ def markers(store: Path) -> dict[str, tuple[bytes, int]]:
 
 
 def killed(command: Sequence[str], folder: Path, environment: Mapping[str, str], instant: float, units: int) -> None:
-    """Run a command and kill it and all that it started, some seconds after the first file, and units, are in the store."""
+    """Run a command and kill it and all that it started, some seconds after the first file and units are stored."""
     with (folder / "killed.log").open("wb") as log:
         running = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
