@@ -58,9 +58,10 @@ class ExtractSettings(Frozen):
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="auto, cpu, cuda or cuda:N; auto takes a GPU where there is one.",
     )
-    placement: Literal["auto", "whole", "stream"] = Field(
+    placement: Literal["auto", "whole", "devices", "stream"] = Field(
         default="auto",
-        description="Where the weights are: whole, all in memory; stream, read layer by layer; auto: whole if it fits.",
+        description="Where the weights are: whole, on one device; devices, on all GPUs and in memory; stream, read "
+        "layer by layer; auto: the first of these that fits.",
     )
     sparsity_threshold: float = Field(
         default=0.01, gt=0.0, lt=1.0, description="Attention weights below this count towards the sparsity ratio."

@@ -6,6 +6,7 @@ First the tiny checkpoints of all families and a dense model: features and close
 same precision, float32 and bfloat16, column by column. In float32 a column fails if more than TOLD of its rows differ
 by more than NEAR: equal index scores may be broken otherwise there. In bfloat16 it fails if more than LOST of what is
 finite here is not there. Means that moved are relative to the column's largest value.
+Where there are two GPUs and accelerate, the same in float32 with layers on both in turn and in memory, beside one.
 Then milliseconds and peak memory of the plain forward, the chunked forward and extraction of the built-in baseline and
 of a dense model, in both precisions, as far as the time allows. Exit code 1 where a column failed.
 
@@ -118,6 +119,30 @@ def correctness(device: str, told: Callable[[str], None]) -> list[dict[str, Any]
     return found
 
 
+def several(device: str, told: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Every family with its layers on two devices in turn and in memory, beside the model on one of them."""
+    from indexscope.storage.inputs.dispatched import MEMORY, has_accelerate
+    from tests.analysis.capture.apart import over
+
+    main, other = ("cuda:0", "cuda:1") if device.startswith("cuda") else ("cpu", "cpu")
+    if not has_accelerate() or (main != other and torch.cuda.device_count() < 2):
+        told("several devices: needs two GPUs and accelerate, so that it was left out")
+        return []
+    found = []
+    for family, make in {**FAMILIES, "dense": tiny_llama}.items():
+        here = tables(make().to(device=main))
+        try:
+            rows = list(compared(here, tables(over(make(), other, main, MEMORY, others=main, main=main)), True))
+        except Exception as error:
+            rows = [{"column": "all", "failed": f"{type(error).__name__}: {error}"}]
+        failed = [row for row in rows if row["failed"]]
+        found += [{"family": family, "precision": "float32", "devices": [other, main, MEMORY], **row} for row in rows]
+        told(f"{family:16} over {other}, {main} and memory: {len(rows):3} columns, {len(failed)} failed")
+        for row in failed:
+            told(f"    FAILED {row['column']}: {row['failed']}")
+    return found
+
+
 def timed(device: str, lengths: list[int], until: float, told: Callable[[str], None]) -> list[dict[str, Any]]:
     """Milliseconds (median of three after one) and MiB above the loaded model, of each method and length."""
     found = []
@@ -165,6 +190,7 @@ def main() -> None:
 
     told(f"torch {torch.__version__}, {torch.cuda.get_device_name() if cuda else 'CPU'}")
     columns = correctness(options.device, told)
+    columns += several(options.device, told)
     told("\n| model | precision | method | tokens | ms | MiB |\n| --- | --- | --- | ---: | ---: | ---: |")
     speeds = timed(options.device, options.lengths, until, told)
     if options.save:

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from indexscope import IndexscopeError
 from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.capture.dispatched import home, shared_by_copies
 from indexscope.analysis.capture.future import future_keys
 from indexscope.analysis.capture.held_layers import holding
 from indexscope.analysis.capture.model import CapturedModel, most_selected, own_attention
@@ -127,13 +128,13 @@ class _Captured:
     """A model of transformers under audit."""
 
     def __init__(self, model: PreTrainedModel, streamed: StreamedModel | None = None) -> None:
-        self.streamed, self.model, device = streamed, model, model.device
+        self.streamed, self.model, device = streamed, model, home(model)
         if streamed is not None:
             device = streamed.device  # its layers are where its weights are read to: there is no other
         else:
             # Tensors are shared, modules and configuration are not.
-            shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-            self.model = copy.deepcopy(model, shared)
+            shared: dict[int, object] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+            self.model = copy.deepcopy(model, shared | shared_by_copies(model))
         self.k = most_selected(model) or BRIEF // 2
         self.vocabulary: int = model.config.get_text_config().vocab_size
         self.device, self.dtype = device, model.dtype

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,22 +34,24 @@ class Counted:
     selection: tuple[float, ...]
 
 
-def counted(parts: Parts, forward: Callable[[], object], device: torch.device, repeats: int = 0) -> Counted:
+def counted(parts: Parts, forward: Callable[[], object], devices: Sequence[torch.device], repeats: int = 0) -> Counted:
     """Run a model once and count.
 
     A part's peak is above what was alive when the call began (for the model: activations and logits, no weights).
     Attention is measured while its indexer does not run, and the indexer with its topk; selection is topk alone, its
-    results included. On a GPU it is what torch's allocator gave out, workspaces of kernels included; on the CPU the
-    bytes of all tensors alive, which leaves out what a kernel takes and gives back inside.
+    results included. On a GPU it is what torch's allocator gave out, workspaces of kernels included, on several the
+    peaks of all together, weights that are copied there to run among them; on the CPU the bytes of all tensors alive,
+    which leaves out what a kernel takes and gives back inside.
 
     Args:
         parts: Modules by name.
         forward: Runs the model once.
-        device: Where it runs.
+        devices: Where it runs.
         repeats: How often each topk is timed in its place before it runs, without anything that counts.
     """
     watch = _Watch()
-    meter: _Watch | _Allocator = _Allocator(device) if device.type == "cuda" else watch
+    gpus = [device for device in devices if device.type == "cuda"]
+    meter: _Watch | _Allocator = _Allocator(gpus) if gpus else watch
     peaks, flops = _Peaks(meter), Totals(lambda: watch.flops)
     seconds = [0.0] * repeats
     timed = False
@@ -67,10 +69,10 @@ def counted(parts: Parts, forward: Callable[[], object], device: torch.device, r
         timed = repeats > 0
         with _disable_current_modes():
             for repeat in range(repeats):
-                synchronise(device)
+                synchronise(devices)
                 began = time.perf_counter()
                 call()
-                synchronise(device)
+                synchronise(devices)
                 seconds[repeat] += time.perf_counter() - began
 
     with spans(parts, start, stop, clock), watch:
@@ -109,19 +111,20 @@ class _Peaks:
 
 
 class _Allocator:
-    """What torch's allocator has given out on a GPU."""
+    """What torch's allocator has given out on GPUs."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, devices: Sequence[torch.device]) -> None:
+        self.devices = devices
 
     def live(self) -> int:
-        return int(torch.cuda.memory_allocated(self.device))
+        return sum(int(torch.cuda.memory_allocated(device)) for device in self.devices)
 
     def peak(self) -> int:
-        return int(torch.cuda.max_memory_allocated(self.device))
+        return sum(int(torch.cuda.max_memory_allocated(device)) for device in self.devices)
 
     def restart(self) -> None:
-        torch.cuda.reset_peak_memory_stats(self.device)
+        for device in self.devices:
+            torch.cuda.reset_peak_memory_stats(device)
 
 
 def _storages(value: Any) -> Iterator[torch.UntypedStorage]:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from indexscope.analysis.capture.dispatched import home
 from indexscope.analysis.capture.indexer import first_attribute
 
 #: Matrices that are applied to every token; the others of two dimensions are embeddings and tables.
@@ -69,8 +70,7 @@ def _running(model: nn.Module) -> list[nn.Module]:
 
     handles = [module.register_forward_pre_hook(note) for module in model.modules()]
     try:
-        device = next(model.parameters()).device
-        model(input_ids=torch.zeros((1, 2), dtype=torch.int64, device=device), use_cache=False)
+        model(input_ids=torch.zeros((1, 2), dtype=torch.int64, device=home(model)), use_cache=False)
     finally:
         for handle in handles:
             handle.remove()

@@ -41,6 +41,7 @@ class Running(threading.local):
         length: Tokens of the whole sequence; None outside a capture, and where nobody says.
         padding: True for the tokens so far that are not padding, [batch, tokens]; None without padding.
         masks: The masks that transformers made for this chunk.
+        copies: Of a model over several devices, masks and what was made of each on another device.
         seen: What each layer's indexer showed, until its attention runs.
         layers: Layers whose attention ran, and the module that did.
         carried: What layers hand on beside what the model's own code does; outside a capture too.
@@ -55,6 +56,7 @@ class Running(threading.local):
     length: int | None = None
     padding: torch.Tensor | None = None
     masks: MutableSequence[torch.Tensor]
+    copies: MutableSequence[tuple[torch.Tensor, torch.Tensor]]
     seen: dict[int, Seen]
     layers: dict[int, nn.Module]
     carried: Carried
@@ -96,6 +98,8 @@ def attention(
     if position_bias is not None:
         bias = position_bias if bias is None else bias + position_bias
     made = running.masks[-1] if running.masks else None
+    known = (*running.masks, *(copy for _, copy in running.copies))
+    padding = None if running.padding is None else running.padding.to(query.device)
     site = Site(
         module=module,
         path=path,
@@ -104,8 +108,8 @@ def attention(
         keys=key.shape[2],
         visible=visible,
         mask_keys=None if made is None else made.shape[-1],
-        untouched=any(_same_memory(attention_mask, mask) for mask in running.masks),
-        padding=running.padding,
+        untouched=any(_same_memory(attention_mask, mask) for mask in known),
+        padding=padding,
         select=running.select,
         indices=indices,
         block_indices=block_indices,
@@ -127,7 +131,7 @@ def attention(
     selector = selector_of(module)
     if selector is not None and running.select:
         chunk = selector.choose(chunk, running.carried)
-    output = observer(chunk) if running.padding is None else _without_padding(observer, chunk, running.padding)
+    output = observer(chunk) if padding is None else _without_padding(observer, chunk, padding)
     # Some models view the result, as they may what sdpa returns.
     return output.to(query.dtype).transpose(1, 2).contiguous(), None
 
@@ -140,6 +144,17 @@ def layer_of(module: nn.Module, path: str) -> int:
     if layer is None:
         raise IndexscopeError(f"{type(module).__name__} ({path})", "does not know its layer", "use another model")
     return int(layer)
+
+
+def copied(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A mask that transformers made, on another device, always the same tensor; any other tensor as it is."""
+    if tensor.device == device or not any(_same_memory(tensor, mask) for mask in running.masks):
+        return tensor
+    for mask, copy in running.copies:
+        if mask is tensor and copy.device == device:
+            return copy
+    running.copies.append((tensor, tensor.to(device)))
+    return running.copies[-1][1]
 
 
 def _without_padding(observer: Observer, chunk: AttentionChunk, padding: torch.Tensor) -> torch.Tensor:
@@ -232,4 +247,4 @@ for _name, _function in ((NAME, _bool_mask), (ADDITIVE, _additive_mask)):
     AttentionInterface.register(_name, attention)
     AttentionMaskInterface.register(_name, _function)
 
-__all__ = ["ADDITIVE", "NAME", "Running", "attention", "layer_of", "running"]
+__all__ = ["ADDITIVE", "NAME", "Running", "attention", "copied", "layer_of", "running"]

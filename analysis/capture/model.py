@@ -6,7 +6,7 @@ Feeding a sequence in chunks through the model's own cache bounds everything by 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +18,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from indexscope import IndexscopeError
 from indexscope.analysis.capture.chunk import AttentionChunk, Observer
+from indexscope.analysis.capture.dispatched import follow, home
 from indexscope.analysis.capture.families import family_of
 from indexscope.analysis.capture.indexer import Seen, WatchTopk, arguments_of, index_topk, indexers
 from indexscope.analysis.capture.interface import ADDITIVE, NAME, Running, layer_of, running
@@ -28,8 +29,8 @@ from indexscope.analysis.capture.whole import continues, in_chunks
 from indexscope.analysis.rope import Scaling, reach, scalings
 
 WATCHED = "_indexscope_watched"
-#: Masks that one forward may make.
-KINDS_OF_MASKS = 4
+#: Masks that one forward may make, and devices that it may copy them to.
+KINDS_OF_MASKS, DEVICES = 4, 16
 
 
 def most_selected(model: nn.Module) -> int | None:
@@ -66,7 +67,8 @@ def _selecting(model: PreTrainedModel) -> Iterator[None]:
     captured = CapturedModel(model)
     before = dict(vars(running))
     # Forward after forward makes masks, of which only its own count; no model makes more kinds.
-    vars(running).update(captured.capture(capture_sparse), masks=deque(maxlen=KINDS_OF_MASKS))
+    masks, copies = deque[Any](maxlen=KINDS_OF_MASKS), deque[Any](maxlen=KINDS_OF_MASKS * DEVICES)
+    vars(running).update(captured.capture(capture_sparse), masks=masks, copies=copies)
     try:
         yield
     finally:
@@ -116,7 +118,8 @@ class Prefill:
 class CapturedModel:
     """A causal language model of transformers whose layers can be watched: a `Source`.
 
-    Several threads may run captures of one model at once.
+    Several threads may run captures of one model at once. Its layers may be on several devices, as accelerate's
+    ``device_map`` puts them: each chunk is on its layer's.
 
     Args:
         model: Any causal LM of transformers that follows the attention interface.
@@ -145,6 +148,7 @@ class CapturedModel:
             raise IndexscopeError(
                 self.family, "its architecture does not follow transformers' attention interface", "use another model"
             )
+        follow(model)
         self._continues = continues(model)
         keep_positions(model, lambda: running.length)
         self._paths = {module: path for path, module in model.named_modules()}
@@ -154,9 +158,8 @@ class CapturedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
-        device: torch.device = self.model.device
-        return device
+        """Where the model takes ids and gives logits."""
+        return home(self.model)
 
     @property
     def has_indexer(self) -> bool:
@@ -229,7 +232,8 @@ class CapturedModel:
         """What `Running` holds at the start of a sequence without padding."""
         return {
             "observer": observer, "family": self.captured, "paths": self._paths, "select": select,
-            "head_scores": head_scores, "start": 0, "length": None, "padding": None, "masks": [], "seen": {},
+            "head_scores": head_scores, "start": 0, "length": None, "padding": None, "masks": [], "copies": [],
+            "seen": {},
             "layers": {}, "carried": Carried(),
         }  # fmt: skip
 
@@ -354,25 +358,33 @@ def _padding(attention_mask: torch.Tensor | None) -> torch.Tensor | None:
 
 def _watch(indexer: nn.Module, paths: dict[nn.Module, str]) -> None:
     """Have the indexer's forward report its scores while a capture runs in the calling thread."""
-    forward = indexer.forward
     path = paths[indexer]
     modules = {name: module for module, name in paths.items()}
     parts = path.split(".")
     # Not every indexer knows its layer; the attention around it does.
     around = (modules.get(".".join(parts[:end])) for end in range(len(parts), 0, -1))
     layer = layer_of(next((m for m in around if m is not None and hasattr(m, "layer_idx")), indexer), path)
+    indexer.forward = _Watched(indexer, indexer.forward, layer, path)
+    indexer.__dict__[WATCHED] = True
 
-    def watched(*args: Any, **kwargs: Any) -> Any:
+
+@dataclass(eq=False)
+class _Watched:
+    """An indexer's forward that reports its scores; in a copy of the model, the copy's own."""
+
+    indexer: nn.Module
+    forward: Callable[..., Any]
+    layer: int
+    path: str
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if running.observer is None:
-            return forward(*args, **kwargs)
+            return self.forward(*args, **kwargs)
         if not running.select:
             skip = running.family.skip
             # A dense reference pays for no scores; of an unknown family nobody knows what else the indexer does.
-            return forward(*args, **kwargs) if skip is None else skip(arguments_of(indexer, args, kwargs))
+            return self.forward(*args, **kwargs) if skip is None else skip(arguments_of(self.indexer, args, kwargs))
         with WatchTopk(running.head_scores) as watch:
-            result = forward(*args, **kwargs)
-        running.seen[layer] = Seen(indexer, path, watch.calls, watch.heads, watch.weights)
+            result = self.forward(*args, **kwargs)
+        running.seen[self.layer] = Seen(self.indexer, self.path, watch.calls, watch.heads, watch.weights)
         return result
-
-    indexer.forward = watched
-    indexer.__dict__[WATCHED] = True

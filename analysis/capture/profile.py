@@ -17,6 +17,7 @@ from torch import nn
 
 from indexscope.analysis.capture.anatomy import Anatomy, Run, anatomy_of
 from indexscope.analysis.capture.counted import Counted, counted
+from indexscope.analysis.capture.dispatched import devices_of
 from indexscope.analysis.capture.executed import executed_flops, token_flops
 from indexscope.analysis.capture.facts import model_facts
 from indexscope.analysis.capture.journal import Journal
@@ -130,7 +131,7 @@ def profile_model(
             projections = token_flops(source.model, parts) if isinstance(source, CapturedModel) else None
         subject = _Subject(parts["model"][0], source, parts, told, layers, projections, journal)
         lengths = settings.profile_lengths or own_lengths(tokens or (LONGEST,))
-        wanted = settings.profile_repeats
+        wanted, devices = settings.profile_repeats, devices_of(source)
         if isinstance(source, StreamedModel):
             wanted = 1
             journal.note(
@@ -141,7 +142,7 @@ def profile_model(
             if source.max_length is not None and length > source.max_length:
                 journal.note(f"no latency at {length} tokens: the model's positions end at {source.max_length}")
                 continue
-            needed, available = plain_bytes(widths, length, found.fused), available_bytes(source.device)
+            needed, available = plain_bytes(widths, length, found.fused), min(map(available_bytes, devices))
             if needed > available:
                 journal.note(f"no latency at {length} tokens: it would take {size_of(needed)} of {size_of(available)}")
                 continue
@@ -231,15 +232,16 @@ def _counted(subject: _Subject, ids: torch.Tensor, repeats: int) -> Counted:
     # Ids beyond a table of positions are found out before a GPU reads them.
     guard = nullcontext() if isinstance(subject.source, CapturedModel) else WithinTables()
     with plain_torch, guard:
-        return counted(subject.parts, lambda: subject.run(ids), ids.device, repeats)
+        return counted(subject.parts, lambda: subject.run(ids), devices_of(subject.source), repeats)
 
 
 def _times(subject: _Subject, ids: torch.Tensor, repeats: Repeats) -> dict[str, Sequence[float]]:
     """Seconds of each repeat by component; components that the model lacks have none."""
     found: dict[str, list[float]] = defaultdict(list)
+    devices = devices_of(subject.source)
     while not repeats.enough(found["model"]):
         away = _loading(subject.source)
-        for name, seconds in clocked(subject.parts, lambda: subject.run(ids), ids.device, away).items():
+        for name, seconds in clocked(subject.parts, lambda: subject.run(ids), devices, away).items():
             found[name].append(seconds)
     for name in ("indexer", "attention"):
         if subject.parts[name] and name not in found:
@@ -254,12 +256,12 @@ def _loading(source: Source) -> Callable[[], float]:
 
 
 def clocked(
-    parts: Parts, forward: Callable[[], None], device: torch.device, away: Callable[[], float] = lambda: 0.0
+    parts: Parts, forward: Callable[[], None], devices: Sequence[torch.device], away: Callable[[], float] = lambda: 0.0
 ) -> dict[str, float]:
     """The seconds that the parts' calls take, but for those that ``away`` counts."""
 
     def now() -> float:
-        synchronise(device)
+        synchronise(devices)
         return time.perf_counter() - away()
 
     totals = Totals(now)

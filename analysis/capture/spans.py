@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -106,7 +106,8 @@ class _AroundTopk(TorchFunctionMode):
         return result
 
 
-def synchronise(device: torch.device) -> None:
-    """Wait until a device has done what it was told, so that a clock tells the truth."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def synchronise(devices: Iterable[torch.device]) -> None:
+    """Wait until devices have done what they were told, so that a clock tells the truth."""
+    for device in devices:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)

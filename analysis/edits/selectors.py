@@ -57,7 +57,7 @@ class Shared(LaidOver, TakesOver):
 
     def chosen(self, chunk: AttentionChunk, carried: Carried) -> AttentionChunk:
         """See `LaidOver`."""
-        return _bare(chunk, carried.layers[SELECTED, self.source] & chunk.eligible)
+        return _bare(chunk, carried.layers[SELECTED, self.source].to(chunk.eligible.device) & chunk.eligible)
 
 
 class BestKeys(LaidOver):

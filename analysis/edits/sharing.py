@@ -36,7 +36,8 @@ class SharedSelection(nn.Module, TakesOver):
     def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The selected keys, [batch, queries, k], as the indexers of transformers give them."""
         selected: torch.Tensor = running.carried.layers[INDICES, self.source]
-        return selected
+        given = next((one for one in (*args, *kwargs.values()) if isinstance(one, torch.Tensor)), selected)
+        return selected.to(given.device)
 
 
 def remember_selections(indexer: nn.Module, layer: int, undo: ExitStack) -> None:

@@ -9,6 +9,7 @@ from typing import TypeVar
 import polars as pl
 
 from indexscope import IndexscopeError
+from indexscope.analysis.capture.dispatched import devices_of
 from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.capture.memory import Widths, choose_chunk, halved, let_go
 from indexscope.analysis.capture.source import Source, served_together
@@ -89,4 +90,4 @@ class Attempt:
 
     @cached_property
     def _available(self) -> int:
-        return available_bytes(self.source.device) // self.workers
+        return min(map(available_bytes, devices_of(self.source))) // self.workers

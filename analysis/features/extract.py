@@ -181,6 +181,7 @@ def _extract_batch(
     length = input_ids.shape[1]
     top_k = source.index_topk or settings.top_k
     layers: dict[int, LayerFeatures] = {}
+    ids = {device: input_ids}
     finite = Finite(called(batch))
     index = [sample.index for sample in batch]
     sampler = SelectionSampler(index, length, settings.selection_queries)
@@ -193,14 +194,16 @@ def _extract_batch(
             also.observe(chunk)
         if watch is not None:
             watch.observe(chunk)
-        chunk = caches.followed(chunk)
+        chunk, here = caches.followed(chunk), chunk.query.device
+        if here not in ids:  # layers of one model may be on several devices, and are measured where they are
+            ids[here] = input_ids.to(here)
         layer = layers.get(chunk.layer)
         if layer is None:
             heads = chunk.query.shape[1]
-            layer = layers[chunk.layer] = LayerFeatures(settings, len(batch), heads, length, top_k, device)
+            layer = layers[chunk.layer] = LayerFeatures(settings, len(batch), heads, length, top_k, here)
         outputs = []
         for part in prefixes.parts(chunk):
-            outputs.append(_added(layer, part, input_ids, settings.query_every))
+            outputs.append(_added(layer, part, ids[here], settings.query_every))
             prefixes.reached(chunk.layer, layer, part.start + part.query.shape[2])
         output = torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]
         if chunk.start + chunk.query.shape[2] == length:

@@ -138,7 +138,8 @@ class Finite:
         if logits.numel():
             low, high = logits.aminmax()
             self._seen.append(("the logits", (low > -torch.inf) & (high < torch.inf)))
-        fine = torch.stack([flag for _, flag in self._seen]).tolist()
+        device = self._seen[-1][1].device  # layers of one model may be on several
+        fine = torch.stack([flag.to(device) for _, flag in self._seen]).tolist()
         for (what, _), good in zip(self._seen, fine, strict=True):
             if not good:
                 remedy = "use dtype float32 (or bfloat16), and check the weights"

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from indexscope import IndexscopeError
 from indexscope.analysis.capture.chunk import AttentionChunk
+from indexscope.analysis.capture.dispatched import places as devices
 from indexscope.analysis.capture.families import Family, family_of
 from indexscope.analysis.capture.indexer import indexers, is_indexer
 from indexscope.analysis.capture.interface import running
@@ -137,10 +138,12 @@ def lay_over(model: PreTrainedModel | CapturedModel, fitted: FittedIndexer, topk
     with nullcontext() if streamed is None else streamed.unread():
         places = places_of(captured)
     refuse_others(fitted, places)
-    weight = next(captured.model.parameters())
+    dtype = next(captured.model.parameters()).dtype
     scorers = fitted.scorers() if streamed is None else fitted.scorers_by_layer()
-    for scorer in scorers.values():
-        scorer.to(device=weight.device if streamed is None else "meta", dtype=weight.dtype).requires_grad_(False).eval()
+    where = devices(captured.model) if streamed is None else {}
+    for layer, scorer in scorers.items():
+        device = torch.device("meta") if streamed is not None else where[places.modules[layer]]
+        scorer.to(device=device, dtype=dtype).requires_grad_(False).eval()
     attach(captured.model, places, scorers, topk)
     if streamed is not None:
         streamed.changed()

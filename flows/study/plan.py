@@ -39,7 +39,7 @@ from indexscope.storage.inputs.vocabulary import vocabulary_fingerprint
 from indexscope.storage.store.store import JSON
 from indexscope.tasks.common.declared import COMMANDS, Given, Step
 from indexscope.tasks.common.models import cores
-from indexscope.tasks.common.placing import Placement, checkpoint_of, placement, streaming_plan
+from indexscope.tasks.common.placing import Placement, checkpoint_of, devices_plan, placement, streaming_plan
 from indexscope.tasks.common.plugins import with_plugins
 from indexscope.tasks.common.registry import STEPS
 
@@ -58,11 +58,13 @@ class Plan(Inputs):
         refresh: Steps to compute even if the store has them.
         notes: What was decided for the user, and what is known already to make the study's numbers weak.
         streams: Names of the models that are read layer by layer.
+        spread_out: Names of those that are put on several devices.
     """
 
     refresh: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     streams: tuple[str, ...] = ()
+    spread_out: tuple[str, ...] = ()
 
     @cached_property
     def graph(self) -> Graph:
@@ -85,14 +87,15 @@ class Plan(Inputs):
     def spread(self) -> Spread:
         """The runner that suits this machine; reads its free memory.
 
-        Of a model that is read layer by layer, workers would each read all of it: by itself it gets one.
+        Of a model that is read layer by layer, workers would each read all of it: by itself it gets one, and so does
+        one that is put on several devices.
         """
         from torch import device
 
         from indexscope.analysis.free_memory import available_bytes
 
         runner = self.study.runner
-        if self.streams and runner.workers == "auto":
+        if (self.streams or self.spread_out) and runner.workers == "auto":
             runner = runner.model_copy(update={"workers": 1})
         found = spread(
             runner,
@@ -168,19 +171,19 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     shards = tuple(shard(samples, study.shard_size))
     weak = effect_warnings(described, samples)
     asked = lengths_notes(lengths, samples, described, study.extract.query_every)
-    streams = _streams(study, chosen, shards)
+    streams, spread_out = _streams(study, chosen, shards), _spread_out(study, chosen)
+    placed = (*spread_out.values(), *streams.values())
     unanswered = answer_warnings(samples, study.dataset.length)
-    notes = (*data.notes, *asked, *weak, *unanswered, *unmatched, *streams.values(), *waiting_notes(study))
+    notes = (*data.notes, *asked, *weak, *unanswered, *unmatched, *placed, *waiting_notes(study))
     tokens = None if words is None else str(folders[0])
-    plan = Plan(
-        study, given, shards, models, tokens, files, dumps=dumps, refresh=refresh, notes=notes, streams=tuple(streams)
-    )
+    made = Plan(study, given, shards, models, tokens, files, dumps=dumps, refresh=refresh, notes=notes)
+    plan = replace(made, streams=tuple(streams), spread_out=tuple(spread_out))
     return replace(plan, notes=(*notes, *time_note(plan, plan.graph, streams)))
 
 
 def _placement(study: Study, model: ModelPlan) -> Placement | None:
     """Where a model's weights are to be; None where whoever loads it decides: a cluster's workers have other memory."""
-    if study.runner.kind == "ray" and study.extract.placement == "auto":
+    if study.runner.kind == "ray" and study.extract.placement in ("auto", "devices"):
         return None
     return placement(model.checkpoint.origin, study.extract)
 
@@ -206,6 +209,17 @@ def _streams(
             selects = bool(model.info.index_topk or model.info.indexer_heads)
             plan = streaming_plan(Path(checkpoint.folder), study.extract, lengths, selects)
             told[model.name] = f"{model.name} is {chosen.why or 'read layer by layer'}; {plan}"
+    return told
+
+
+def _spread_out(study: Study, found: Sequence[tuple[ModelPlan, Placement | None]]) -> dict[str, str]:
+    """What is said of each model that is put on several devices, by its name."""
+    told = {}
+    for model, chosen in found:
+        checkpoint = checkpoint_of(model.checkpoint.origin)
+        if chosen is not None and chosen.kind == "devices" and checkpoint is not None:
+            plan = devices_plan(Path(checkpoint.folder), study.extract)
+            told[model.name] = f"{model.name} is {chosen.why}; {plan}"
     return told
 
 

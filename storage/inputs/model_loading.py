@@ -49,7 +49,7 @@ def load_model(path: Path, dtype: Dtype = "float32", device: str = "auto") -> Pr
 
         weights = StreamedWeights(path, dtype, target)
         weights.load(weights.model)
-        return weights.model
+        return weights.model.requires_grad_(False)
     model, info = _from_pretrained(path, config["model_type"], DTYPES[dtype])
     check_loading(path, info, model)
     try:

@@ -11,7 +11,7 @@ from indexscope.storage.inputs.fingerprints import FingerprintMode
 if TYPE_CHECKING:
     from indexscope.storage.inputs.model_skeleton import Dtype
 
-Kind = Literal["whole", "stream"]
+Kind = Literal["whole", "devices", "stream"]
 """Where a model's weights are while it runs, as `extract.placement` names it."""
 
 

@@ -1,10 +1,10 @@
-"""Where a checkpoint's weights are while it runs: all in memory, or read layer by layer."""
+"""Where a checkpoint's weights are while it runs: all on one device, over several, or read layer by layer."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from indexscope.tasks.common.origin import Changed, Kind, Origin
 
 if TYPE_CHECKING:
     from indexscope.analysis.capture.source import Source
+    from indexscope.storage.inputs.dispatched import DeviceMap
     from indexscope.storage.inputs.streamed.sizes import Sizes
 
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 SHARE = 0.75
 #: Of the free memory beside a streamed model's weights, what hidden states may take before they go to a file.
 STATES = 0.25
-NO_STREAM = "of your own code cannot be read layer by layer: only a checkpoint folder can"
+#: What only a checkpoint folder can have.
+OF_CHECKPOINTS = {"devices": "be put on several devices", "stream": "be read layer by layer"}
+SETTING = "extract.placement"
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,12 @@ def placement(origin: Origin, settings: ExtractSettings) -> Placement:
     """
     wanted, checkpoint = settings.placement, checkpoint_of(origin)
     if checkpoint is None:
-        if wanted == "stream":
-            raise IndexscopeError("extract.placement", f"stream: a model {NO_STREAM}", "use placement auto or whole")
+        if wanted in OF_CHECKPOINTS:
+            cannot = f"{wanted}: a model of your own code cannot {OF_CHECKPOINTS[wanted]}: only a checkpoint folder can"
+            raise IndexscopeError(SETTING, cannot, "use placement auto or whole")
         return Placement("whole")
+    if wanted == "devices":
+        return Placement(wanted, _over(device_map(Path(checkpoint.folder), settings)))
     if wanted != "auto":
         return Placement(wanted)
     from torch import device
@@ -76,7 +82,12 @@ def placement(origin: Origin, settings: ExtractSettings) -> Placement:
     if stored <= SHARE * min(rooms):
         return Placement("whole")
     told = f"{size_of(stored)} of weights in {settings.dtype} do not fit into {size_of(min(rooms))} of free memory"
-    return Placement("stream", f"read layer by layer: {told}")
+    if not _gpus(settings) or stored > sum(_rooms(settings).values()):
+        return Placement("stream", f"read layer by layer: {told}")
+    try:
+        return Placement("devices", f"{_over(device_map(Path(checkpoint.folder), settings))}: {told}")
+    except IndexscopeError as error:
+        return Placement("stream", f"read layer by layer: {told}, and {error.reason}")
 
 
 def placed(origin: Origin, settings: ExtractSettings, kind: Kind) -> object:
@@ -85,14 +96,52 @@ def placed(origin: Origin, settings: ExtractSettings, kind: Kind) -> object:
     Raises:
         IndexscopeError: It cannot be loaded, or not so.
     """
-    if kind != "stream":
+    if kind == "whole":
         return origin.load(settings.dtype, settings.device)
     if isinstance(origin, Changed):
         model = placed(origin.origin, settings, kind)
-        origin.change(model)
+        with _ready_to_change(model):
+            origin.change(model)
         return model
     assert isinstance(origin, CheckpointFolder)  # or `placement` had refused it
-    return _streamed(Path(origin.folder), settings)
+    folder = Path(origin.folder)
+    return _streamed(folder, settings) if kind == "stream" else _dispatched(folder, settings)
+
+
+def device_map(folder: Path, settings: ExtractSettings) -> DeviceMap:
+    """Where the parts of a checkpoint go; reads the free memory of this machine and its GPUs.
+
+    Args:
+        folder: The checkpoint.
+        settings: Precision, and the devices that may be used: all GPUs, or the one that is named.
+
+    Raises:
+        IndexscopeError: There is no GPU, accelerate is not installed, or there is no room.
+    """
+    from indexscope.analysis.free_memory import size_of
+    from indexscope.storage.inputs.dispatched import INSTALL, has_accelerate, map_devices
+
+    remedy = "use placement whole, or stream for what does not fit into memory"
+    if not _gpus(settings):
+        none = "extract.device is cpu" if settings.device == "cpu" else "torch sees none here"
+        raise IndexscopeError(SETTING, f"devices puts layers on GPUs, and {none}", remedy)
+    if not has_accelerate():
+        remedy = f"{INSTALL}, or use placement stream"
+        raise IndexscopeError(SETTING, "devices needs accelerate, which is not installed", remedy)
+    rooms = _rooms(settings)
+    found = map_devices(folder, settings.dtype, rooms)
+    if found is None:
+        there = ", ".join(f"{size_of(room)} on {where}" for where, room in rooms.items())
+        reason = f"devices: there is no room for all layers and for the largest once more ({there} for weights)"
+        raise IndexscopeError(SETTING, reason.replace("on memory", "in memory"), "use placement stream")
+    return found
+
+
+def devices_plan(folder: Path, settings: ExtractSettings) -> str:
+    """What is where of a checkpoint over several devices, in a line."""
+    from indexscope.analysis.free_memory import size_of
+
+    return device_map(folder, settings).told(size_of)
 
 
 def streaming_plan(
@@ -153,6 +202,48 @@ def _streamed(folder: Path, settings: ExtractSettings) -> Source:
     weights = StreamedWeights(folder, settings.dtype, settings.device)
     room = _room_for_states(_sizes(str(folder), settings.dtype))
     return StreamedModel(weights, SpilledStates(int(room)), tell_layer)
+
+
+def _dispatched(folder: Path, settings: ExtractSettings) -> object:
+    from indexscope.storage.inputs.dispatched import load_dispatched
+
+    return load_dispatched(folder, settings.dtype, device_map(folder, settings))
+
+
+def _ready_to_change(model: object) -> AbstractContextManager[None]:
+    """What a change of a model needs around it."""
+    from torch import nn
+
+    from indexscope.analysis.capture.dispatched import changing
+
+    return changing(model) if isinstance(model, nn.Module) else nullcontext()
+
+
+def _gpus(settings: ExtractSettings) -> list[str]:
+    """The GPUs that a model may be put on."""
+    from torch import cuda
+
+    wanted, there = settings.device, cuda.device_count() if cuda.is_available() else 0
+    every = [f"cuda:{number}" for number in range(there)]
+    return every if wanted in ("auto", "cuda") else [wanted] if wanted in every else []
+
+
+def _rooms(settings: ExtractSettings) -> dict[str, int]:
+    """Bytes that weights may take, on each GPU and in memory."""
+    from torch import device
+
+    from indexscope.analysis.free_memory import available_bytes
+    from indexscope.storage.inputs.dispatched import MEMORY
+
+    free = {where: available_bytes(device(where)) for where in _gpus(settings)}
+    return {where: int(SHARE * room) for where, room in {**free, MEMORY: available_bytes(device("cpu"))}.items()}
+
+
+def _over(mapped: DeviceMap) -> str:
+    from indexscope.storage.inputs.dispatched import MEMORY
+
+    *others, last = ("memory" if where == MEMORY else where for where in mapped.bytes)
+    return f"put on {', '.join(others)} and {last}" if others else f"put on {last} alone"
 
 
 def _place_of_states(found: Sizes, states: float) -> str:

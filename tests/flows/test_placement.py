@@ -16,10 +16,11 @@ from indexscope.analysis.settings import ExtractSettings
 from indexscope.flows.study.load import load_study
 from indexscope.flows.study.plan import Plan, make_plan
 from indexscope.storage.inputs.checkpoints import CheckpointFolder
+from indexscope.storage.inputs.model_skeleton import load_skeleton
 from indexscope.storage.inputs.own.loading import own_model
 from indexscope.tasks.common.models import borrow, release
 from indexscope.tasks.common.origin import Checkpoint
-from indexscope.tasks.common.placing import Placement, placement, streaming_plan
+from indexscope.tasks.common.placing import Placement, device_map, placement, streaming_plan
 from tests.flows.conftest import address, run_command
 
 #: What runs a model and gives numbers that are no times.
@@ -78,6 +79,61 @@ def test_auto_streams_what_does_not_fit_and_says_why(folder: Path, monkeypatch: 
     assert plan.spread().workers == 1, "each worker would read all weights"
 
 
+def gpus(monkeypatch: pytest.MonkeyPatch, **free: int) -> None:
+    """Have so many bytes free on each GPU, and in memory (`cpu`)."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: len(free) > 1)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: len(free) - 1)
+    monkeypatch.setattr(
+        "indexscope.analysis.free_memory.available_bytes",
+        lambda device: free["cpu" if device.type == "cpu" else f"cuda{device.index or 0}"],
+    )
+
+
+def test_auto_takes_several_devices_before_it_streams_and_a_dry_run_says_what_is_where(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("accelerate")
+    checkpoint = CheckpointFolder(str(folder / "models" / "base"))
+    whole = sum(parameter.numel() * 4 for parameter in load_skeleton(Path(checkpoint.folder)).parameters())
+    gpus(monkeypatch, cpu=whole, cuda0=int(1.2 * whole), cuda1=int(1.2 * whole))
+    found = placement(checkpoint, ExtractSettings())
+    assert found.kind == "devices"
+    assert found.why.startswith("put on cuda:0 and cuda:1: ") and "do not fit into" in found.why
+    plan = make_plan(load_study(str(folder / "study.yaml"), ["extract.placement=auto"]))
+    assert plan.spread_out == ("base", "light") and not plan.streams
+    assert [model.checkpoint.placement for model in plan.models] == ["devices", "devices"]
+    assert plan.spread().workers == 1
+    (note,) = (note for note in plan.notes if note.startswith("base is"))
+    assert re.search(r"; cuda:0 holds layers? [\d to and,]+, \d+ MiB; cuda:1 holds layers? ", note)
+    gpus(monkeypatch, cpu=2 * whole, cuda0=int(1.3 * whole))
+    layers = device_map(Path(checkpoint.folder), ExtractSettings()).layers
+    assert set(layers) == {"cuda:0", "memory"}, "of one GPU the rest lies in memory"
+    assert placement(checkpoint, ExtractSettings(device="cpu")).kind == "whole", "which the GPU is not asked for"
+    gpus(monkeypatch, cpu=whole // 4, cuda0=whole // 2)
+    assert placement(checkpoint, ExtractSettings()).kind == "stream"
+
+
+def test_what_several_devices_need_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint, settings = CheckpointFolder(str(folder / "models" / "base")), ExtractSettings(placement="devices")
+    with pytest.raises(
+        IndexscopeError, match=r"puts layers on GPUs, and torch sees none here; use placement whole, or"
+    ):
+        placement(checkpoint, settings)
+    with pytest.raises(IndexscopeError, match=r"and extract.device is cpu"):
+        placement(checkpoint, settings.model_copy(update={"device": "cpu"}))
+    pytest.importorskip("accelerate")
+    gpus(monkeypatch, cpu=1000, cuda0=1000)
+    with pytest.raises(IndexscopeError, match=r"no room for all layers .* on cuda:0, .* in memory .*stream"):
+        placement(checkpoint, settings)
+    gpus(monkeypatch, cpu=100_000, cuda0=1 << 30)
+    assert placement(checkpoint, ExtractSettings()).kind == "devices", "a GPU alone that memory could not fill"
+    monkeypatch.setattr("indexscope.storage.inputs.dispatched.find_spec", lambda name: None)
+    with pytest.raises(IndexscopeError, match=r"needs accelerate, which is not installed; pip install 'indexscope"):
+        placement(checkpoint, settings)
+    found = placement(checkpoint, ExtractSettings())
+    assert found.kind == "stream" and found.why.endswith("and devices needs accelerate, which is not installed")
+
+
 def test_what_the_plan_decided_holds_whatever_memory_is_free_later(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +163,8 @@ def test_a_model_of_your_own_code_cannot_be_streamed(tmp_path: Path) -> None:
     assert placement(own, ExtractSettings()).kind == "whole"
     with pytest.raises(IndexscopeError, match="a model of your own code cannot be read layer by layer"):
         placement(own, ExtractSettings(placement="stream"))
+    with pytest.raises(IndexscopeError, match="a model of your own code cannot be put on several devices"):
+        placement(own, ExtractSettings(placement="devices"))
 
 
 def test_a_checkpoint_that_cannot_be_streamed_is_one_line(folder: Path) -> None:

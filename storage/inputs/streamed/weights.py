@@ -54,6 +54,7 @@ class StreamedWeights:
         path: Folder with config.json and safetensors files.
         dtype: Type of the weights in memory.
         device: "auto" (CUDA if there is one), "cpu", "cuda" or "cuda:N".
+        parts: Devices of modules and parameters that go elsewhere, by name.
 
     Attributes:
         model: Has its modules and computed buffers; weights are on the meta device until they are loaded.
@@ -64,8 +65,11 @@ class StreamedWeights:
         IndexscopeError: As `load_model`, but for weights that are not finite, which `load` finds.
     """
 
-    def __init__(self, path: Path, dtype: Dtype = "float32", device: str = "auto") -> None:
+    def __init__(
+        self, path: Path, dtype: Dtype = "float32", device: str = "auto", parts: Mapping[str, str] | None = None
+    ) -> None:
         self.device = torch.device(resolve_device(device))
+        self._devices = {"": self.device, **{name: torch.device(where) for name, where in (parts or {}).items()}}
         self._path, self._dtype = path, DTYPES[dtype]
         self._where: dict[str, tuple[Path, TensorEntry]] = {
             entry.name: (file, entry) for file in weight_files(path) for entry in read_header(file).tensors
@@ -132,7 +136,7 @@ class StreamedWeights:
         for name in self._names(part, deep):
             if self._blank[name].is_meta:
                 blank = self._blank[name]
-                self._put(name, torch.zeros(blank.shape, dtype=blank.dtype, device=self.device))
+                self._put(name, torch.zeros(blank.shape, dtype=blank.dtype, device=self._device(name)))
 
     def drop(self, part: nn.Module, deep: bool = True) -> None:
         """Let go of the weights of a module, and of all modules within it if ``deep``."""
@@ -165,6 +169,11 @@ class StreamedWeights:
         tensor: torch.Tensor = getattr(holder, own)
         return tensor
 
+    def _device(self, name: str) -> torch.device:
+        while name not in self._devices:
+            name = name.rpartition(".")[0]
+        return self._devices[name]
+
     def _put(self, name: str, tensor: torch.Tensor) -> None:
         holder, own = self._holders[name]
         if own in holder._parameters:
@@ -184,7 +193,7 @@ class StreamedWeights:
         }
         model = self.model
         with quiet():
-            info = self._convert(stored, "meta")
+            info = self._convert(stored, {"": torch.device("meta")})
             self._refuse(info)
             model.mark_tied_weights_as_initialized(info)
             tied = dict(model.all_tied_weights_keys)
@@ -224,17 +233,17 @@ class StreamedWeights:
         mapping: list[Any] = deepcopy(get_model_conversion_mapping(self.model, None, self._scaled))
         return mapping
 
-    def _config(self, device: str | torch.device) -> Any:
+    def _config(self, devices: Mapping[str, torch.device]) -> Any:
         return LoadStateDictConfig(
-            device_map={"": torch.device(device)},
+            device_map=dict(devices),
             dtype=self._dtype,
             dtype_plan=self.model._get_dtype_plan(self._dtype),
             weight_mapping=self._mapping(),
             hf_quantizer=self._scaled,
         )
 
-    def _convert(self, tensors: Mapping[str, Any], device: str | torch.device) -> Any:
-        info, _ = convert_and_load_state_dict_in_model(self.model, tensors, self._config(device))
+    def _convert(self, tensors: Mapping[str, Any], devices: Mapping[str, torch.device]) -> Any:
+        info, _ = convert_and_load_state_dict_in_model(self.model, tensors, self._config(devices))
         return info
 
     def _read(self, keys: Sequence[str]) -> None:
@@ -242,7 +251,7 @@ class StreamedWeights:
             return
         try:
             with self._opened(keys) as slices, quiet():
-                info = self._convert(slices, self.device)
+                info = self._convert(slices, self._devices)
         except SafetensorError as error:
             raise IndexscopeError(self._path, f"has unreadable weights ({words(error)})", COPY_AGAIN) from error
         except Exception as error:
@@ -254,7 +263,7 @@ class StreamedWeights:
 
     def _stack(self, name: str) -> torch.Tensor:
         try:
-            made = read_stacked(self._stacked[name], self._where, self._blank[name]).to(self.device)
+            made = read_stacked(self._stacked[name], self._where, self._blank[name]).to(self._device(name))
         except Exception as error:
             if is_out_of_memory(error):
                 raise too_large(self._path, str(self.device)) from error

@@ -131,10 +131,10 @@ def test_selection_is_the_time_of_topk_alone_and_only_inside_an_indexer() -> Non
     with spans({"indexer": [indexer]}, marks.append, marks.append, lambda call: marks.append("before")):
         forward()
     assert marks == ["indexer", "before", "selection", "selection", "indexer"]
-    took = counted({"indexer": [indexer]}, forward, torch.device("cpu"), repeats=4).selection
+    took = counted({"indexer": [indexer]}, forward, [torch.device("cpu")], repeats=4).selection
     assert len(took) == 4
     assert 0 < min(took) <= max(took) < 0.02
-    assert counted({"indexer": []}, forward, torch.device("cpu"), repeats=4).selection == ()
+    assert counted({"indexer": []}, forward, [torch.device("cpu")], repeats=4).selection == ()
 
 
 def test_a_length_runs_once_more_than_it_is_timed(dsa: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +196,7 @@ def test_operations_counted_beside_memory_are_those_of_torchs_own_counter(name: 
     with own_attention(model), torch.inference_mode():
         with flop_counter() as counter:
             model(input_ids=ids, use_cache=False)
-        told = counted({"indexer": [], "model": [model]}, lambda: model(input_ids=ids), torch.device("cpu"))
+        told = counted({"indexer": [], "model": [model]}, lambda: model(input_ids=ids), [torch.device("cpu")])
     assert told.flops["model"] == counter.get_total_flops() > 0
 
 
@@ -241,7 +241,7 @@ def test_peak_memory_is_that_of_the_tensors_alive_and_the_inner_part_is_its_own(
     start = torch.ones(1)
     parts = {"indexer": [model.inner], "attention": [model], "model": []}
     with torch.inference_mode():
-        found = counted(parts, lambda: model(start), torch.device("cpu"), repeats=3).peak_bytes
+        found = counted(parts, lambda: model(start), [torch.device("cpu")], repeats=3).peak_bytes
     assert found["indexer"] == 12_000
     assert 10_000 <= found["attention"] <= 10_100, "held and result: the first tensor has gone when the inner one ends"
 
