@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import polars as pl
@@ -45,6 +45,7 @@ class Cover:
         gates: Conditions to evaluate.
         provenance: Fingerprints, versions, seeds, settings and timings.
         missing: Candidates of the study that have no result, and why.
+        lost: Of these the older members of series, with their series and step.
     """
 
     study: str
@@ -52,6 +53,7 @@ class Cover:
     gates: Sequence[GateRule]
     provenance: Mapping[str, JSON]
     missing: Mapping[str, str]
+    lost: Mapping[str, tuple[str, float]] = field(default_factory=dict)
 
 
 def report_input(
@@ -114,7 +116,7 @@ def report_input(
     by_length = pl.concat(lengths) if lengths else None
     changed = compared.get("evidence_changes", {}).get("evidence_changes")
     changed = None if changed is None else _by_length(changed)
-    bad, gone = leaking(audits), tuple(cover.missing)
+    bad, gone = leaking(audits), tuple(name for name in cover.missing if name not in cover.lost)
     return ReportInput(
         study=cover.study,
         models=pages,
@@ -132,6 +134,7 @@ def report_input(
             pl.concat([compared["series"][name] for name in ("series_points", "series_layers")])
             if "series" in compared
             else None,
+            cover.lost,
         ),
         causality=audits,
         provenance=cover.provenance,
