@@ -10,6 +10,8 @@ from pathlib import Path
 from indexscope import IndexscopeError
 from indexscope.flows.study.config import Study, text_at
 from indexscope.flows.study.load import load_study
+from indexscope.flows.study.series import matching
+from indexscope.storage.inputs.complete import stamp
 
 #: Seconds from one look at the folder to the next.
 EVERY = 10.0
@@ -33,13 +35,23 @@ def check_watched(file: Path, overrides: Sequence[str], folder: Path) -> None:
         raise IndexscopeError(f"--watch {folder}", reason, f"give the folder that a series' models are in{wanted}")
 
 
-def members(study: Study) -> frozenset[str]:
-    """Names of the complete members of all series."""
-    return frozenset(model.name for model in study.candidates if model.series)
+#: What is known of a complete member: its files, by name, size and time.
+Stamp = frozenset[tuple[str, int, int]]
+
+
+def members(study: Study) -> dict[str, Stamp]:
+    """The complete members of all series, by name."""
+    found: dict[str, Stamp] = {model.name: frozenset() for model in study.candidates if model.series}
+    for number, series in enumerate(study.series):
+        if series.models is not None:
+            for one in matching(series, f"series.{number}.models"):
+                if (name := one.model.name) in found:
+                    found[name] = stamp(one.path)
+    return found
 
 
 class Watch:
-    """Looks again and again for members that were not there, and runs the study once for all that are new.
+    """Looks again and again for members that are new or changed, and runs the study once for all of them.
 
     Args:
         file: The study file.
@@ -52,18 +64,22 @@ class Watch:
         self, file: Path, overrides: Sequence[str], run: Callable[[], None], say: Callable[[str], None]
     ) -> None:
         self._file, self._overrides, self._run, self._say = file, overrides, run, say
-        self._seen: frozenset[str] = frozenset()
+        self._seen: dict[str, Stamp] = {}
         self._told = ""
 
     def look(self) -> None:
-        """Run the study if there are new members; what is wrong is told once, and looked at again the next time."""
+        """Run the study if members are new or changed; what is wrong is told once, and tried again the next time."""
         try:
             found = members(load_study(self._file, self._overrides, gates=False))
-            new = sorted(found - self._seen)
-            if new:
-                self._say(f"new: {', '.join(new)}")
+            new = sorted(found.keys() - self._seen.keys())
+            changed = sorted(name for name in found if self._seen.get(name, found[name]) != found[name])
+            for what, names in (("new", new), ("changed", changed)):
+                if names:
+                    self._say(f"{what}: {', '.join(names)}")
+            if new or changed:
                 self._run()
-            self._seen, self._told = found, ""
+            # One that is being written over is not complete: it is kept in mind as it was.
+            self._seen, self._told = self._seen | found, ""
         except IndexscopeError as error:
             if self._told != str(error):
                 self._told = str(error)

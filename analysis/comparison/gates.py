@@ -252,6 +252,7 @@ def evaluate(
     lengths: pl.DataFrame | None = None,
     length_differences: pl.DataFrame | None = None,
     series: pl.DataFrame | None = None,
+    lost: Mapping[str, tuple[str, float]] | None = None,
 ) -> pl.DataFrame:
     """Hold every rule against every candidate.
 
@@ -276,6 +277,8 @@ def evaluate(
         series: The tables series_points and series_layers together. Rules about changes are held against the newest
             member of each series, beside the last one that is older by as many steps, or the first where the series is
             shorter.
+        lost: Older members of series that have no result, with their series and step. No rule is held against them; one
+            about a change fails if it would be beside one of them.
 
     Returns:
         name, rule, candidate, value, passed, layer (the one that the value is of; null over all), reason (one line).
@@ -299,9 +302,15 @@ def evaluate(
                 value, passed, layer, reason = None, False, None, f"no result: {candidate} is missing"
             else:
                 frames = (comparisons, metrics) if rule.length is None else (length_differences, lengths)
-                found, since = _changes(rule, candidate, points)
-                own = found if rule.over is not None else _values(rule, candidate, *frames)
-                value, passed, layer, reason = _judged(rule, own, since)
+                beside = _beside(rule, candidate, points, called, lost or {})
+                own = (
+                    _values(rule, candidate, *frames)
+                    if rule.over is None
+                    else _changes(rule, candidate, points, beside)
+                )
+                value, passed, layer, reason = _judged(rule, own, "" if beside is None else f" since {beside:.15g}")
+                if gone := _lost_at(called.get(candidate), beside, lost or {}):
+                    reason = f"no result: {gone}, beside which it is held, is missing"
                 if leak := _leak(rule, candidate, metrics, leaking):
                     passed, reason = False, leak
             label = f"{name} ({called.get(candidate, candidate)})" if len(held) + len(missing) > 1 else name
@@ -340,18 +349,34 @@ def _values(
     return list(rows.select("layer", column).iter_rows())
 
 
-def _changes(rule: Rule, candidate: str | None, points: pl.DataFrame) -> tuple[Values, str]:
-    """The newest member less an older one, by layer, and which one that is in words."""
+def _beside(
+    rule: Rule,
+    candidate: str | None,
+    points: pl.DataFrame,
+    called: Mapping[str | None, str],
+    lost: Mapping[str, tuple[str, float]],
+) -> float | None:
+    """Step of the older member that a change is since, whether it has a result or not; None without one."""
     if rule.over is None or candidate is None or points.is_empty():
-        return [], ""
-    rows = points.filter((pl.col("candidate") == candidate) & rule.rows)
-    steps = rows["step"].unique().sort().to_list()
-    older = [step for step in steps[:-1] if step <= steps[-1] - rule.over] or steps[:-1][:1]
-    if not older:
-        return [], ""
-    own = rows.filter(pl.col("step") == older[-1]).sort("layer", nulls_last=False)
+        return None
+    steps = points.filter((pl.col("candidate") == candidate) & rule.rows)["step"].unique().sort().to_list()
+    gone = [step for series, step in lost.values() if series == called.get(candidate)]
+    before = sorted({*steps[:-1], *(step for step in gone if steps and step < steps[-1])})
+    return next((step for step in reversed(before) if step <= steps[-1] - rule.over), next(iter(before), None))
+
+
+def _changes(rule: Rule, candidate: str | None, points: pl.DataFrame, beside: float | None) -> Values:
+    """The newest member less the one at a step, by layer."""
+    if beside is None:
+        return []
+    own = points.filter((pl.col("candidate") == candidate) & rule.rows & (pl.col("step") == beside))
     column = {"lower": "since_low", "upper": "since_high"}.get(rule.bound, "since")
-    return list(own.select("layer", column).iter_rows()), f" since {older[-1]:.15g}"
+    return list(own.sort("layer", nulls_last=False).select("layer", column).iter_rows())
+
+
+def _lost_at(series: str | None, step: float | None, lost: Mapping[str, tuple[str, float]]) -> str:
+    """Name of the member without a result at a step of a series; "" where there is none."""
+    return next((name for name, place in lost.items() if place == (series, step)), "")
 
 
 def _judged(rule: Rule, values: Values, since: str = "") -> tuple[float | None, bool, int | None, str]:

@@ -54,3 +54,16 @@ def evaluate(features: Mapping[str, pl.DataFrame]) -> Evaluation:
         accuracy=per_token("accuracy"),
         recall=recall.sort("layer"),
     )
+
+
+def answered(answers: pl.DataFrame) -> pl.DataFrame:
+    """What share of the answers is exact, by kind of question and length.
+
+    Args:
+        answers: The table of answers (see indexscope.analysis.evidence.tables).
+
+    Returns:
+        Columns kind, tokens, samples, dense_exact (with every key) and exact (with the selection), sorted.
+    """
+    exact = [pl.len().alias("samples"), *(pl.col(name).cast(pl.Float64).mean() for name in ("dense_exact", "exact"))]
+    return answers.group_by("kind", "tokens").agg(exact).sort("kind", "tokens")

@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass, field
 
 from transformers import DeepseekV32Config
 
+#: How settings begin that the first stage knows nothing of.
+_LATER = ("index", "variants", "copy", "copied", "asked")
+
 
 @dataclass(frozen=True)
 class IndexerVariant:
@@ -32,6 +35,12 @@ class DemoRecipe:
     batch: int = 8
     learning_rate: float = 4e-3
     warmup_steps: int = 200
+    copy_steps: int = 150
+    copy_learning_rate: float = 1.2e-3
+    copy_warmup_steps: int = 20
+    copied_rows: int = 1
+    asked_rows: int = 3
+    copy_weight: float = 4.0
     indexer_steps: int = 300
     indexer_batch: int = 2
     indexer_learning_rate: float = 4e-3
@@ -40,10 +49,12 @@ class DemoRecipe:
     )
 
     def pretraining(self) -> dict[str, object]:
-        """The settings that determine the frozen body's weights, and no others."""
-        return {
-            name: value for name, value in asdict(self).items() if not name.startswith("index") and name != "variants"
-        }
+        """The settings that determine the body's weights after the first stage, and no others."""
+        return {name: value for name, value in asdict(self).items() if not name.startswith(_LATER)}
+
+    def copying(self) -> dict[str, object]:
+        """Those that determine what the second stage makes of a body, and no others."""
+        return {name: value for name, value in asdict(self).items() if not name.startswith(("index", "variants"))}
 
 
 def demo_config(recipe: DemoRecipe, variant: IndexerVariant) -> DeepseekV32Config:

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from indexscope.analysis.evidence.figures import evidence_maps, keys_needed, kind_maps
+from indexscope.analysis.evidence.tables import NEEDED
 from indexscope.analysis.metrics.registry import label
 from indexscope.analysis.report.inputs import ReportInput
 from indexscope.analysis.report.numbers import DASH, count, known, percent
@@ -226,9 +227,8 @@ def _passage(rows: pl.DataFrame) -> Passage:
 
 def charts(frames: Frames) -> list[Chart]:
     """Keys that would have kept all evidence, by length."""
-    needed = frames.get("evidence_keys")
-    rows = None if needed is None else needed.filter(pl.col("length").is_not_null() & pl.col("keys").is_not_null())
-    if rows is None or rows.is_empty():
+    rows = _by_lengths(frames)
+    if rows.is_empty():
         return []
     places = {length: place for place, length in enumerate(sorted(rows["length"].unique()))}
     return [
@@ -237,7 +237,7 @@ def charts(frames: Frames) -> list[Chart]:
             "Fewest keys with which a layer keeps all evidence at every query of an answer, in that share of samples "
             "and layers. Bands are the intervals.",
             "line",
-            rows.sort("length", "share").select(
+            rows.select(
                 *("keys", "ci_low", "ci_high"),
                 of=pl.format("{} % of samples and layers", (100 * pl.col("share")).round().cast(pl.Int32)),
                 length=pl.col("length").cast(pl.String),
@@ -255,10 +255,20 @@ def charts(frames: Frames) -> list[Chart]:
 
 
 def brief(frames: Frames) -> TextTable | None:
-    """The metrics over all samples."""
+    """The metrics over all samples, then the keys needed by length."""
     rows = overall(frames)
     lines = tuple((label(name), with_interval(rows[name]), count(rows[name]["n"])) for name in _TABLED if name in rows)
+    needed = _by_lengths(frames)
+    for row in needed.filter(pl.col("share") == pl.col("share").max()).iter_rows(named=True):
+        held = f"keys that keep all evidence in {percent(row['share'])} of samples and layers"
+        lines += ((f"{held}, length {count(row['length'])}", with_interval(row, "keys"), count(row["n"])),)
     return TextTable("evidence and answers", ("metric", "value (CI)", "n (samples)"), lines) if lines else None
+
+
+def _by_lengths(frames: Frames) -> pl.DataFrame:
+    """Keys that would have kept all evidence, of the lengths there are, with what share of samples and layers."""
+    needed = frames.get("evidence_keys", NEEDED.empty())
+    return needed.filter(pl.col("length").is_not_null() & pl.col("keys").is_not_null()).sort("length", "share")
 
 
 PANEL = Panel(

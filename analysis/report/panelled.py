@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,8 @@ from indexscope.analysis.report.overlaid import left_out
 from indexscope.analysis.report.panel import Answer, Frames, Panel, Passage, TextTable
 from indexscope.analysis.report.pictures import Picture, picture
 
+#: That a page has at most; `indexscope figure` draws all of them.
+FIGURES = 16
 _LEVELS = 4
 _SENTENCES = 3
 """That a chapter opens with."""
@@ -97,13 +100,17 @@ def answers(report: ReportInput) -> dict[ChapterKey, tuple[str, ...]]:
 
 
 def study_pictures(report: ReportInput) -> tuple[Picture, ...]:
-    """The figures over all models."""
+    """The figures over all models, sixteen at most: of more, the last of the longest chapters are left out."""
     shown, more = report.for_readers(), left_out(report)
     told = f" Of the candidates, {more} that rank below those shown are left out." if more else ""
+    drawn = [(panel.chapter, one) for panel in panels() for one in panel.across(shown) if one.figure is not None]
+    while len(drawn) > FIGURES:
+        counts = Counter(chapter for chapter, _ in drawn)
+        longest = max(counts, key=lambda chapter: counts[chapter])
+        drawn.pop(max(place for place, (chapter, _) in enumerate(drawn) if chapter == longest))
     return tuple(
-        picture(f"study-{one.name}", one.title, one.caption + told * one.overlaid, one.figure, panel.chapter)
-        for panel in panels()
-        for one in panel.across(shown)
+        picture(f"study-{one.name}", one.title, one.caption + told * one.overlaid, one.figure, chapter)
+        for chapter, one in drawn
         if one.figure is not None
     )
 

@@ -23,6 +23,8 @@ from indexscope.analysis.series.followed import FIRST
 
 _PANELS, _COLUMNS = 9, 3
 _MAPS = 4
+#: Changes of a metric that are marked: a steady drift is cut into more, which would hide it.
+_MARKED = 6
 _TICKS = 6
 _FOCUSES = 5
 #: What a change is called in the legend, by whether it is for the better.
@@ -70,7 +72,9 @@ def series_metrics(points: pl.DataFrame, changes: pl.DataFrame, axis: str) -> Fi
     for place, (axes, metric) in enumerate(zip(grid.flat, metrics, strict=False)):
         own = overall.filter(pl.col("metric") == metric).sort("step")
         x = np.array([steps.index(step) for step in own["step"]], np.float64)
-        for row in changes.filter((pl.col("metric") == metric) & pl.col("layer").is_null()).iter_rows(named=True):
+        found = changes.filter((pl.col("metric") == metric) & pl.col("layer").is_null())
+        size = (pl.col("level") - pl.col("level_before")).abs()
+        for row in found.sort(size, descending=True).head(_MARKED).sort("step").iter_rows(named=True):
             _mark(axes, row, steps)
         low, high = (values(own, end) for end in INTERVAL)
         banded(axes, x, values(own, "value"), low, high, look(0), "")

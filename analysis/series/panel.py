@@ -199,7 +199,8 @@ def across(report: ReportInput) -> list[Drawn]:
                 f"series-metrics{end}",
                 f"{name}, {axis} by {axis}",
                 f"Members evenly spaced, in their order. Bands: {report.interval} of a value. Dashed: the level of the "
-                "metric changes there, by exact least-squares segmentation; shaded: where resampled samples put it.",
+                "metric changes there, by exact least-squares segmentation, of each metric the six largest; "
+                "shaded: where resampled samples put it.",
                 series_metrics(points, frame("series_changes"), axis),
                 overlaid=False,
             ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,7 @@ class FitPlan:
         training: Sequences to fit to.
         held_out: Sequences to measure on.
         calibration: Sequences of training text that searches see; none where nothing is searched.
+        warnings: What is lost of texts with answers, for the user.
     """
 
     fit: Fit
@@ -52,6 +53,7 @@ class FitPlan:
     training: tuple[Sample, ...]
     held_out: tuple[Sample, ...]
     calibration: tuple[Sample, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def out(self) -> Path:
@@ -134,15 +136,17 @@ def make_plan(fit: Fit) -> FitPlan:
     if fit.held_out.source:
         held_out = held_out.model_copy(update={"source": fit.held_out.source})
     apart = not fit.held_out.source
-    seen = _sequences(_with_more(fit), tokenizer, vocabulary, "train" if apart else "all", "dataset")
-    measured = _sequences(held_out, tokenizer, vocabulary, "held_out" if apart else "all", "held_out")
+    warnings = list[str]()
+    seen = _sequences(_with_more(fit), tokenizer, vocabulary, "train" if apart else "all", "dataset", warnings)
+    part: Part = "held_out" if apart else "all"
+    measured = _sequences(held_out, tokenizer, vocabulary, part, "held_out", warnings)
     if not apart:
         _refuse_seen(fit, seen, measured)
     trained, calibration = _parted(fit, seen)
     if fit.optimise is not None and min(len(calibration), len(measured)) < FEWEST // 2:
         reason = f"calibrates on {len(calibration)} sequences and tests on {len(measured)}"
         raise IndexscopeError("optimise", reason, f"give data and held_out.samples for {FEWEST // 2} of each at least")
-    return FitPlan(fit, folder, info, fingerprint(folder), trained, measured, calibration)
+    return FitPlan(fit, folder, info, fingerprint(folder), trained, measured, calibration, tuple(warnings))
 
 
 def _with_more(fit: Fit) -> DatasetSettings:
@@ -169,9 +173,14 @@ def _refuse_seen(fit: Fit, seen: tuple[Sample, ...], measured: tuple[Sample, ...
 
 
 def _sequences(
-    settings: DatasetSettings, tokenizer: PreTrainedTokenizerBase | None, vocabulary: int, part: Part, key: str
+    settings: DatasetSettings,
+    tokenizer: PreTrainedTokenizerBase | None,
+    vocabulary: int,
+    part: Part,
+    key: str,
+    warnings: list[str],
 ) -> tuple[Sample, ...]:
-    """The sequences of full length."""
+    """The sequences of full length; what is lost of texts with answers is added to the warnings."""
     try:
         samples = load_samples(settings, tokenizer, vocabulary, part)
     except IndexscopeError as error:
@@ -180,12 +189,29 @@ def _sequences(
         samples = []
     whole = tuple(sample for sample in samples if len(sample.input_ids) == settings.length)
     if whole:
+        warnings += _lost(samples, settings.length, key)
         return whole
     kind = "held-out documents have" if part == "held_out" else "documents have"
     remedy = "give more data or a smaller dataset.max_length"
     if part != "all":
         remedy += ", or held_out.source" if part == "held_out" else ""
     raise IndexscopeError(f"{key}: {settings.source}", f"its {kind} no sequence of {settings.length} tokens", remedy)
+
+
+def _lost(samples: Sequence[Sample], length: int, key: str) -> Iterator[str]:
+    """What a fit does not see of texts with answers, which are never joined: those cut short, and those too short."""
+    marked = [sample for sample in samples if sample.cut_off or sample.evidence is not None]
+    cut_off, short = (
+        sum(sample.cut_off for sample in marked),
+        sum(len(sample.input_ids) < length for sample in marked),
+    )
+    told = [f"{cut_off} are cut off before their answer ends"] if cut_off else []
+    told += [f"{short} are shorter and left out"] if short else []
+    if told:
+        yield (
+            f"warning: {key}: of {len(marked)} texts with an answer, {' and '.join(told)}: "
+            f"all sequences of a fit have dataset.max_length ({length:,}) tokens"
+        )
 
 
 def _differences(one: Mapping[str, Any], other: Mapping[str, Any], before: str = "") -> Iterator[str]:

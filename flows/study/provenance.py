@@ -81,7 +81,18 @@ def cover(inputs: Inputs, graph: Graph) -> Cover:
         [GateRule(gate.name, gate.rule) for gate in inputs.study.gates],
         {**settled(inputs, graph.nodes), **_timings(inputs, graph)},
         inputs.missing,
+        _lost(inputs),
     )
+
+
+def _lost(inputs: Inputs) -> dict[str, tuple[str, float]]:
+    """Older members of series that have no result, with series and step: one that is newer than they has one."""
+    newest = {course.name: course.members[-1].at for course in inputs.given.series}
+    return {
+        model.name: (model.series, model.at)
+        for model in inputs.study.candidates
+        if model.name in inputs.missing and model.at is not None and model.at < newest.get(model.series, model.at)
+    }
 
 
 def _reported(inputs: Inputs) -> list[ReportedModel]:

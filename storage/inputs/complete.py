@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -68,3 +69,13 @@ def _files(place: Path) -> Iterator[Path]:
         yield place
     for folder, _, names in os.walk(place):
         yield from (Path(folder, name) for name in names)
+
+
+def stamp(path: str | os.PathLike[str]) -> frozenset[tuple[str, int, int]]:
+    """Name, size and time of the last change of each file of a checkpoint: another one is another content."""
+    place, found = Path(path), set[tuple[str, int, int]]()
+    for file in _files(place):
+        with suppress(OSError):  # it is being replaced: the next look sees it
+            told = file.stat()
+            found.add((os.path.relpath(file, place), told.st_size, told.st_mtime_ns))
+    return frozenset(found)

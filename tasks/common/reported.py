@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import polars as pl
@@ -49,6 +49,7 @@ class Cover:
         gates: Conditions to evaluate.
         provenance: Fingerprints, versions, seeds, settings and timings.
         missing: Candidates of the study that have no result, and why.
+        lost: Of these the older members of series, with their series and step.
     """
 
     study: str
@@ -56,6 +57,7 @@ class Cover:
     gates: Sequence[GateRule]
     provenance: Mapping[str, JSON]
     missing: Mapping[str, str]
+    lost: Mapping[str, tuple[str, float]] = field(default_factory=dict)
 
 
 def report_input(
@@ -128,7 +130,7 @@ def report_input(
     changes = [_overall(at_lengths).select("candidate", *AT_LENGTH, *CHANGE)]
     if (changed := compared.get("evidence_changes", {}).get("evidence_changes")) is not None:
         changes.append(_by_length(changed).select("candidate", *AT_LENGTH, *CHANGE))
-    bad, gone = leaking(audits), tuple(cover.missing)
+    bad, gone = leaking(audits), tuple(name for name in cover.missing if name not in cover.lost)
     return ReportInput(
         study=cover.study,
         models=pages,
@@ -146,6 +148,7 @@ def report_input(
             pl.concat([compared["series"][name] for name in ("series_points", "series_layers")])
             if "series" in compared
             else None,
+            cover.lost,
         ),
         causality=audits,
         provenance=cover.provenance,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -139,6 +140,29 @@ def test_a_dry_run_says_what_would_be_fitted_and_writes_nothing(tmp_path: Path) 
     ]
     assert run.out[-1] == f"results would go to {tmp_path / 'other'}"
     assert not (tmp_path / "other").exists()
+
+
+def test_what_is_cut_or_left_out_of_texts_with_answers_is_said_before_anything_is_trained(tmp_path: Path) -> None:
+    file = made(tmp_path)
+    long, exact, short = (
+        {"input_ids": [3 + place % 90 for place in range(length)], "evidence_tokens": [[2, 4]], "answer": answer}
+        for length, answer in ((60, [50, 55]), (32, [28, 32]), (20, [18, 20]))
+    )
+    rows = [long] * 60 + [exact] * 60 + [short] * 60
+    for number, row in enumerate(rows):
+        row = {**row, "input_ids": [number + 3, *row["input_ids"][1:]]}
+        rows[number] = row
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = run_command("fit", str(file), "--dry-run", "--set", "dataset.samples=null")
+    assert run.code == 0, run.err
+    plan = make_plan(load_fit(file, ["dataset.samples=null"]))
+    both = [re.search(r"warning: (\w+): of (\d+) texts with an answer, (\d+) are cut off", line) for line in run.err]
+    assert [found[1] for found in both if found] == ["dataset", "held_out"] and tuple(run.err) == plan.warnings
+    assert all(line.endswith("all sequences of a fit have dataset.max_length (32) tokens") for line in run.err)
+    first = both[0]
+    assert first is not None and 40 <= int(first[3]) <= 60 and "are shorter and left out" in run.err[0]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[60:120]))
+    assert run_command("fit", str(file), "--dry-run").err == []
 
 
 KILLED = """\

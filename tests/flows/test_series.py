@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
 from indexscope import IndexscopeError
 from indexscope.analysis.series.course import Course, Member
@@ -253,6 +254,28 @@ def test_a_gate_on_the_change_holds_the_newest_beside_an_older_one(finished: tup
     assert gate["value"] == pytest.approx(points[500.0] - points[200.0])
 
 
+def test_an_old_member_that_fails_is_told_and_fails_no_gate_on_the_newest(
+    finished: tuple[Path, Run, Run], tmp_path: Path
+) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(finished[0], folder)
+    shutil.copytree(folder / "made" / "step-100", folder / "runs" / "step-250")
+    file = folder / "runs" / "step-250" / "model.safetensors"
+    tensors = load_file(file)
+    next(tensor for name, tensor in tensors.items() if "o_proj" in name)[0, 0] = float("nan")
+    save_file(tensors, file, metadata={"format": "pt"})
+    rules = json.dumps(["recall.change >= -1 over 300", "recall.change >= -1 over 250", "recall >= 0"])
+    run = run_command("study", folder / "study.yaml", "--set", f"gates={rules}")
+    assert run.code == 3, run.err
+    assert any(line.startswith("warning: warm-up 250 is missing") for line in run.err)
+    assert [line for line in run.err if line.startswith("gate failed")] == ["gate failed: recall.change >= -1 over 250"]
+    report = json.loads((Path(run.out[-1]) / "report.json").read_text())
+    held, beside, own = report["gates"]
+    assert (held["passed"], held["candidate"]) == (True, "warm-up 500") and " since 200 " in held["reason"]
+    assert beside["reason"] == "no result: warm-up 250, beside which it is held, is missing"
+    assert (own["passed"], own["candidate"]) == (True, "warm-up 500")
+
+
 def test_history_follows_the_newest_member_of_a_series(finished: tuple[Path, Run, Run]) -> None:
     folder, *_ = finished
     run = run_command("history", folder / "study.yaml", "--metric", "nll", "--json")
@@ -286,6 +309,26 @@ def test_a_run_follows_each_new_member_and_none_follows_what_is_half_written(run
     watch.look()
     watch.look()
     assert (len(ran), told[1:]) == (2, ["new: warm-up 200"])
+
+
+def test_a_checkpoint_that_is_written_over_is_run_again_once_it_is_complete(runs: Path) -> None:
+    file, ran, told = written(runs), [], []
+    watch = Watch(file, [], lambda: ran.append(1), told.append)
+    watch.look()
+    weights = runs / "runs" / "step-20" / "model.safetensors"
+    whole = weights.read_bytes()
+    changed = whole[:-4] + bytes([whole[-4] ^ 1]) + whole[-3:]
+    weights.write_bytes(changed[: len(changed) // 2])
+    watch.look()
+    assert len(ran) == 1, "while it is written it is left alone"
+    weights.write_bytes(changed)
+    watch.look()
+    watch.look()
+    assert (len(ran), told[1:]) == (2, ["changed: warm-up 20"])
+    shutil.copytree(runs / "base", runs / "runs" / "step-200")
+    os.utime(weights, (1, 1))
+    watch.look()
+    assert (len(ran), told[2:]) == (3, ["new: warm-up 200", "changed: warm-up 20"])
 
 
 def test_a_watch_tells_what_is_wrong_once_and_goes_on(runs: Path) -> None:

@@ -16,10 +16,11 @@ import pytest
 from markupsafe import escape
 
 from indexscope.analysis.metrics.registry import REGISTRY
-from indexscope.analysis.report import render
+from indexscope.analysis.report import panelled, render
 from indexscope.analysis.report.chapters import CHAPTERS
 from indexscope.analysis.report.explorer import explorer_data
 from indexscope.analysis.report.overlaid import MOST
+from indexscope.analysis.report.panelled import study_pictures
 from indexscope.analysis.report.ranking import ranking
 from tests.report.fixtures import Kind, bare, rendered, report
 
@@ -164,6 +165,20 @@ def test_no_study_shows_more_than_sixteen_figures(case: str) -> None:
     for chapter in re.split(r'<section id="', html)[2:]:  # all but the first figure of a question are folded
         shown = re.sub(r"<details.*?</details>", "", chapter, flags=re.S)
         assert shown.count("<figure ") <= 1
+
+
+def test_of_too_many_figures_the_last_of_the_longest_chapters_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = report(layers=2, candidates=("a", "b"))
+    whole = [(one.chapter, one.identifier) for one in study_pictures(given)]
+    chapters = dict.fromkeys(chapter for chapter, _ in whole)
+    most = len(chapters) + 2
+    assert len(whole) > most
+    monkeypatch.setattr(panelled, "FIGURES", most)
+    few = [(one.chapter, one.identifier) for one in study_pictures(given)]
+    assert len(few) == most and dict.fromkeys(chapter for chapter, _ in few) == chapters
+    for chapter in chapters:
+        kept, all_of_it = ([name for of, name in found if of == chapter] for found in (few, whole))
+        assert kept == all_of_it[: len(kept)] and len(kept) <= 3
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,6 +37,7 @@ def fit(
     if dry_run:
         plan = make_plan(read)
         _show(plan, plan.is_finished())
+        _warn(plan)
         return
     from indexscope.flows.local_server import temporary_server
 
@@ -49,10 +51,16 @@ def fit(
             print(f"nothing to do: {read.out} holds this fit")
             return
         check_run(*(search.study for search in searches(plan)))
+        _warn(plan)
         server.ready()
         from indexscope.flows.fitting.flow import fit_indexers
 
         fit_indexers(plan)
+
+
+def _warn(plan: FitPlan) -> None:
+    for line in plan.warnings:
+        print(line, file=sys.stderr)
 
 
 def _in_order(plan: FitPlan) -> bool:

@@ -15,6 +15,7 @@ from indexscope.storage.inputs.needle.haystack import Haystack, haystack
 from indexscope.storage.inputs.needle.pieces import Ids, Pieces
 from indexscope.storage.inputs.needle.questions import ASK
 from indexscope.storage.inputs.needle.settings import Kind, NeedleSettings
+from indexscope.storage.inputs.needle.words import ASKED
 from indexscope.storage.inputs.packing import TokenDocument
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def needle_documents(
 def _made(
     name: str, kind: Kind, length: int, depth: tuple[int, int], text: Haystack, pieces: Pieces, draw: random.Random
 ) -> TokenDocument:
-    asked = ASK[kind](draw)
+    asked = ASK[kind](draw, ASKED)
     question, answer, *others = pieces.of([asked.question, asked.answer, *asked.others])
     parts = [pieces.of(hidden) for hidden in asked.hidden]
     taken = [pieces.first, question, answer, *others, *(ids for part in parts for ids in part)]

@@ -12,17 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from indexscope.storage.inputs.needle.settings import Kind
+from indexscope.storage.inputs.needle.words import Words
 
-_QUALITIES = (
-    "amber", "ancient", "brisk", "calm", "copper", "crooked", "distant", "dusty", "eager", "frozen", "gentle", "golden",
-    "hollow", "humble", "ivory", "lonely", "marble", "mellow", "misty", "narrow", "pale", "quiet", "rapid", "rugged",
-    "rusty", "silent", "silver", "steep", "sunny", "velvet", "wandering", "wooden",
-)  # fmt: skip
-_THINGS = (
-    "anchor", "bakery", "barn", "beacon", "bridge", "canal", "castle", "cellar", "chapel", "garden", "glacier",
-    "harbour", "island", "kettle", "ladder", "lantern", "library", "meadow", "mill", "orchard", "palace", "pier",
-    "quarry", "river", "saddle", "station", "tavern", "temple", "tower", "valley", "violin", "workshop",
-)  # fmt: skip
 #: Codes of one thing, codes of other things, links of a chain, and variables that are no part of it.
 VALUES, OTHERS, LINKS, STRANGERS = 4, 4, 4, 2
 #: Words of a note that are given, and that are asked.
@@ -53,17 +44,17 @@ class Asked(NamedTuple):
     answer: str
 
 
-def _single(draw: random.Random) -> Asked:
-    return _keys(draw, others=0)
+def _single(draw: random.Random, words: Words) -> Asked:
+    return _keys(draw, words, others=0)
 
 
-def _multi_key(draw: random.Random) -> Asked:
-    return _keys(draw, OTHERS)
+def _multi_key(draw: random.Random, words: Words) -> Asked:
+    return _keys(draw, words, OTHERS)
 
 
-def _keys(draw: random.Random, others: int) -> Asked:
-    name, *more = _names(draw, 1 + others)
-    value, *wrong = _codes(draw, 1 + others)
+def _keys(draw: random.Random, words: Words, others: int) -> Asked:
+    name, *more = _distinct(1 + others, words.name, draw)
+    value, *wrong = _distinct(1 + others, words.code, draw)
     return Asked(
         (Hidden(f"\nThe code of the {name} is", f" {value}", "."),),
         tuple(f"\nThe code of the {other} is {code}." for other, code in zip(more, wrong, strict=True)),
@@ -72,8 +63,8 @@ def _keys(draw: random.Random, others: int) -> Asked:
     )
 
 
-def _multi_value(draw: random.Random) -> Asked:
-    (name,), codes = _names(draw, 1), _codes(draw, VALUES)
+def _multi_value(draw: random.Random, words: Words) -> Asked:
+    (name,), codes = _distinct(1, words.name, draw), _distinct(VALUES, words.code, draw)
     return Asked(
         tuple(Hidden(f"\nA code of the {name} is", f" {code}", ".") for code in codes),
         (),
@@ -82,9 +73,9 @@ def _multi_value(draw: random.Random) -> Asked:
     )
 
 
-def _variable_tracking(draw: random.Random) -> Asked:
-    names = _distinct(LINKS + STRANGERS, lambda: _letters(draw))
-    code, *wrong = _codes(draw, 1 + STRANGERS)
+def _variable_tracking(draw: random.Random, words: Words) -> Asked:
+    names = _distinct(LINKS + STRANGERS, words.variable, draw)
+    code, *wrong = _distinct(1 + STRANGERS, words.code, draw)
     chain, strangers = names[:LINKS], names[LINKS:]
     held = [code, *chain[:-1]]
     return Asked(
@@ -95,10 +86,10 @@ def _variable_tracking(draw: random.Random) -> Asked:
     )
 
 
-def _copy(draw: random.Random) -> Asked:
-    (name,) = _names(draw, 1)
-    words = [draw.choice((*_QUALITIES, *_THINGS)) for _ in range(GIVEN + REPEATED)]
-    given, rest = " ".join(words[:GIVEN]), " ".join(words[GIVEN:])
+def _copy(draw: random.Random, words: Words) -> Asked:
+    (name,) = _distinct(1, words.name, draw)
+    note = [words.word(draw) for _ in range(GIVEN + REPEATED)]
+    given, rest = " ".join(note[:GIVEN]), " ".join(note[GIVEN:])
     return Asked(
         (Hidden(f"\nThe note of the {name} reads: {given}", f" {rest}", "."),),
         (),
@@ -107,7 +98,7 @@ def _copy(draw: random.Random) -> Asked:
     )
 
 
-ASK: Mapping[Kind, Callable[[random.Random], Asked]] = {
+ASK: Mapping[Kind, Callable[[random.Random, Words], Asked]] = {
     "single": _single,
     "multi_key": _multi_key,
     "multi_value": _multi_value,
@@ -116,20 +107,8 @@ ASK: Mapping[Kind, Callable[[random.Random], Asked]] = {
 }
 
 
-def _names(draw: random.Random, count: int) -> list[str]:
-    return _distinct(count, lambda: f"{draw.choice(_QUALITIES)} {draw.choice(_THINGS)}")
-
-
-def _codes(draw: random.Random, count: int) -> list[str]:
-    return _distinct(count, lambda: str(draw.randrange(10**6, 10**7)))
-
-
-def _letters(draw: random.Random) -> str:
-    return "".join(draw.choice("ABCDEFGHJKLMNPQRSTUVWXYZ") for _ in range(5))
-
-
-def _distinct(count: int, one: Callable[[], str]) -> list[str]:
+def _distinct(count: int, one: Callable[[random.Random], str], draw: random.Random) -> list[str]:
     found: dict[str, None] = {}
     while len(found) < count:
-        found[one()] = None
+        found[one(draw)] = None
     return list(found)

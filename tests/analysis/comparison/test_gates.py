@@ -363,3 +363,23 @@ def test_metrics_that_compare_with_the_baseline_change_as_others_do() -> None:
     assert parse_gate("output_kl.change <= 0.01 over 1000").over == 1000
     with pytest.raises(IndexscopeError, match="compares with the baseline by itself"):
         parse_gate("output_kl.difference <= 0.01")
+
+
+def test_an_older_member_without_a_result_fails_no_gate_but_one_that_would_be_held_beside_it() -> None:
+    points = pl.concat([series({0: 0.8, 1000: 0.81, 3000: 0.82}), series({0: 0.8, 2000: 0.8}, name="other")])
+    rules = (
+        "recall.change >= 0 over 1000",
+        "recall.change >= 0 over 1500",
+        "recall.change >= 0 over 9000",
+        "recall < 1",
+    )
+    gates = [Gate(str(number), rule) for number, rule in enumerate(rules)]
+    lost = {"warm-up 2000": ("warm-up", 2000.0), "other 1": ("other", 1.0)}
+    found = evaluate(gates, comparisons("light"), metrics("base", "light"), series=points, lost=lost)
+    rows = {row["name"]: (row["value"], row["passed"], row["reason"]) for row in found.iter_rows(named=True)}
+    assert rows["0 (warm-up)"] == (None, False, "no result: warm-up 2000, beside which it is held, is missing")
+    assert rows["1 (warm-up)"][:2] == (pytest.approx(0.01), True) and "since 1000" in rows["1 (warm-up)"][2]
+    assert rows["2 (warm-up)"][:2] == (pytest.approx(0.02), True), "the first, of a series that is shorter"
+    assert rows["0 (other)"][2].startswith("no result: other 1, ")
+    assert rows["3"][1], "of the newest alone"
+    assert not any("warm-up 2000" in str(name) for name in found["candidate"])

@@ -83,3 +83,14 @@ def test_tables_hold_outcomes_lengths_and_kinds() -> None:
     assert [row[0] for row in lengths.rows] == ["512", "2,048"] and [row[0] for row in kinds.rows] == ["copy", "single"]
     (chart,) = PANEL.charts(FOUND)
     assert chart.frame.height == 6
+
+
+def test_the_markdown_has_the_keys_that_every_length_needs() -> None:
+    brief = PANEL.brief(FOUND)
+    assert brief is not None
+    rows = {row[0]: row[1:] for row in brief.rows if row[0].startswith("keys that keep all evidence in 95\u202f%")}
+    needed = FOUND["evidence_keys"].filter(pl.col("length").is_not_null() & (pl.col("share") == 0.95)).sort("length")
+    assert [name.rpartition(" ")[2] for name in rows] == [f"{length:,}" for length in needed["length"]]
+    assert [float(text.split()[0]) for text, _ in rows.values()] == needed["keys"].to_list()
+    without = PANEL.brief({name: frame for name, frame in FOUND.items() if name != "evidence_keys"})
+    assert without is not None and len(without.rows) == len(brief.rows) - len(rows)

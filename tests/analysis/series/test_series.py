@@ -17,7 +17,7 @@ from indexscope.analysis.series.course import Course, Member
 from indexscope.analysis.series.figures import series_layers, series_metrics, series_patterns
 from indexscope.analysis.series.panel import across, charts, said, tables
 from indexscope.analysis.series.run import run
-from indexscope.analysis.series.tables import PATTERNS, ROLES
+from indexscope.analysis.series.tables import CHANGES, PATTERNS, ROLES
 from indexscope.analysis.settings import BootstrapSettings
 from indexscope.analysis.statistics.resampling import Array
 
@@ -203,6 +203,23 @@ def test_the_figures_show_the_rows_and_mark_the_changes(frames: dict[str, pl.Dat
     legend = [text.get_text() for own in metrics.legends for text in own.get_texts()]
     assert legend == ["the level changes, for the better", "the level changes, for the worse"]
     assert layers.data.height == frames["series_layers"].height
+
+
+def test_of_a_drift_that_is_cut_into_many_steps_the_six_largest_are_marked() -> None:
+    steps = [float(step) for step in range(20)]
+    heights = [1.0, 5.0, 2.0, 6.0, 1.5, 7.0, 3.0, 8.0, 4.0]
+    found = run([course(steps)], planted({("nll", None): [0.5] * 20}, steps), SETTINGS)
+    rows = [
+        {"metric": "nll", "step": 2.0 * place + 2, "ci_low": 2.0 * place, "ci_high": 2.0 * place + 2}
+        | {"level_before": 9.0, "level": 9.0 - height, "better": True}
+        for place, height in enumerate(heights)
+    ]
+    changes = pl.DataFrame([dict.fromkeys(CHANGES.schema) | row for row in rows], schema=CHANGES.schema)
+    figure = series_metrics(found["series_points"], changes, "step")
+    assert figure is not None
+    (axes,) = figure.axes
+    marked = sorted(line.get_xdata()[0] + 0.5 for line in axes.lines if line.get_label().startswith("the level"))
+    assert marked == [2.0 * place + 2 for place, height in enumerate(heights) if height >= 3.0]
 
 
 def test_heads_and_patterns_are_drawn_in_shares_and_rare_focuses_as_others() -> None:

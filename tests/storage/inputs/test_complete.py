@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from indexscope.storage.inputs.complete import unfinished
+from indexscope.storage.inputs.complete import stamp, unfinished
 
 NOW = 2_000_000_000.0
 
@@ -92,3 +92,13 @@ def test_a_file_of_ones_own_is_judged_by_its_header_where_it_has_one(tmp_path: P
     assert unfinished(file, "any", 0.0, NOW * 2) == ""
     file.write_bytes(file.read_bytes()[:-8])
     assert unfinished(file, "any", 0.0, NOW * 2).startswith("is truncated or damaged")
+
+
+def test_the_stamp_of_a_checkpoint_changes_with_any_of_its_files_and_with_nothing_else(checkpoint: Path) -> None:
+    first = stamp(checkpoint)
+    assert len(first) == 4 and stamp(checkpoint) == first
+    file = checkpoint / "model-2.safetensors"
+    size = file.stat().st_size
+    file.write_bytes(file.read_bytes())  # as large as before, later
+    assert file.stat().st_size == size and stamp(checkpoint) != first
+    assert len(stamp(file)) == 1 and stamp(checkpoint / "nothing") == frozenset()
