@@ -235,9 +235,7 @@ def test_a_full_disk_costs_the_net_and_not_the_pass() -> None:
     shelf = Shelf(full=True)
     found, _ = extracted(InParts(built("llama")), shelf)
     assert_same(found, expected)
-    assert shelf.told == [
-        "goes on without a net, since what it came to cannot be put away (No space left on device)"
-    ]
+    assert shelf.told == ["goes on without a net, since what it came to cannot be put away (No space left on device)"]
 
 
 def test_passes_whose_lookers_cannot_be_put_away_are_not_committed() -> None:
