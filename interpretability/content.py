@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from indexscope.analysis.closeup.classes import CLASSES, token_classes
 from indexscope.analysis.closeup.collect import CloseupSample
 from indexscope.analysis.closeup.rows import CloseupRows
-from indexscope.analysis.features.given import given_chunk
 from indexscope.analysis.token_content import TokenContentSettings
 from indexscope.analysis.token_content.collect import content_collector
 from indexscope.analysis.token_content.run import run
@@ -89,7 +88,8 @@ def _rows(maps: Maps, item: int, head: int, selected: torch.Tensor | None) -> Cl
         scores=None,
         head_scores=None,
         head_weights=None,
-        chunk=given_chunk(weights, eligible),
+        selects=False,
+        scored=False,
     )
 
 

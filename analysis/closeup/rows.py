@@ -49,7 +49,8 @@ class CloseupRows(Selecting):
             the layer's own, and where entries are not keys.
         head_scores: ReLU(q[t, j] · k[s]) of each indexer head as the model scales it, [Q, J, K]; None like ``scores``.
         head_weights: w[t, j], [Q, J]; None where the family has none, so that heads count alike.
-        chunk: The sampled queries as a chunk, for what needs the values: the output of another selection.
+        selects: Whether it attends to a selection, one of each group's own included.
+        scored: Whether it has index scores, of entries that are no keys included.
     """
 
     layer: int
@@ -63,7 +64,8 @@ class CloseupRows(Selecting):
     scores: torch.Tensor | None
     head_scores: torch.Tensor | None
     head_weights: torch.Tensor | None
-    chunk: AttentionChunk
+    selects: bool
+    scored: bool
 
 
 def closeup_queries(length: int, count: int, sample: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -104,7 +106,8 @@ def closeup_rows(chunk: AttentionChunk, queries: torch.Tensor, weights: torch.Te
         scores=None if scores is None else scores.masked_fill(~eligible, -torch.inf),
         head_scores=few.head_scores[0].float() if own and few.head_scores is not None else None,
         head_weights=few.head_weights[0].float() if own and few.head_weights is not None else None,
-        chunk=few,
+        selects=few.selected is not None,
+        scored=few.scores is not None,
     )
 
 

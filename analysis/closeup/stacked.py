@@ -72,7 +72,7 @@ def _shown(rows: CloseupRows) -> tuple[object, ...]:
 
 
 def _whole(rows: CloseupRows) -> bool:
-    return rows.selected is not None or rows.chunk.selected is None
+    return rows.selected is not None or not rows.selects
 
 
 def _below_each_other(layers: Sequence[CloseupRows]) -> Stacked:

@@ -128,6 +128,7 @@ class LayerFeatures:
             for sketch in sketches.values():
                 sketch.pack()
         self.histogram = np.empty((0, len(GROUPS), 0), dtype=np.int64)
+        self.shape.settle(self.settings.sink_keys)
         self._copies = self._all_copies = None
 
     def _seen(self, chunk: AttentionChunk, input_ids: torch.Tensor) -> Iterator[Seen]:

@@ -64,6 +64,12 @@ class MapShape:
         self.queries = np.zeros(batch, dtype=np.int64)
         self.tiled = np.zeros((batch, PHASES), dtype=np.int64)
         self.defined = True
+        self._found: dict[str, torch.Tensor] | None = None
+
+    def settle(self, sink_keys: int) -> None:
+        """Keep the features and let go of the sums, which are as long as the sequences: nothing is added any more."""
+        self._found = self.features(sink_keys)
+        self.by_key, self.by_distance = self.by_key[..., :0].clone(), self.by_distance[..., :0].clone()
 
     def count(self, eligible: NDArray[np.int64], start: int) -> None:
         """Count queries from position 16 on that see a key; n_t is [batch, queries], of queries from start on."""
@@ -113,6 +119,8 @@ class MapShape:
         """
         import torch
 
+        if self._found is not None:
+            return self._found
         length = self.by_key.shape[-1]
         if not self.queries.any() or not self.defined or length <= NEAREST_SLASH:
             nothing = torch.full(self.by_key.shape[:2], torch.nan)

@@ -51,7 +51,7 @@ class _Sharing:
         sources = [rows.layer for rows in selecting]
         keys, valid = _chosen([rows.selected for rows in selecting if rows.selected is not None])
         for place, rows in enumerate(selecting, 1):
-            self.own[rows.layer] = self.own.get(rows.layer, False) or rows.chunk.scores is not None
+            self.own[rows.layer] = self.own.get(rows.layer, False) or rows.scored
             counted = rows.in_effect.cpu()
             weight = torch.where(counted, rows.weight, 0.0)
             self.queries[rows.layer] = self.queries.get(rows.layer, 0) + int(counted.sum())

@@ -10,17 +10,10 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from indexscope.analysis.capture.chunk import AttentionChunk
 from indexscope.analysis.closeup.collect import CloseupSample, Maker, Tables
 from indexscope.analysis.closeup.rows import CloseupRows
 
 Array = NDArray[np.float64]
-
-
-def chunk(layer: int, last: int) -> AttentionChunk:
-    """A chunk that holds nothing: no collector here asks it for values."""
-    empty = torch.zeros(1, 1, 1, 1)
-    return AttentionChunk(layer, last, empty, empty, empty, torch.ones(1, 1, 1, 1, dtype=torch.bool), None, None, 1.0)
 
 
 def closeup_rows(
@@ -54,7 +47,8 @@ def closeup_rows(
         scores=scores,
         head_scores=head_scores,
         head_weights=w,
-        chunk=chunk(layer, int(places[-1])),
+        selects=True,
+        scored=True,
     )
 
 

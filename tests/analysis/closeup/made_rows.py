@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from indexscope.analysis.capture.chunk import AttentionChunk
 from indexscope.analysis.closeup.collect import CloseupSample
 from indexscope.analysis.closeup.rows import CloseupRows
 
@@ -24,17 +23,13 @@ def made(
     query = torch.arange(keys - queries, keys) if query is None else query
     eligible = torch.arange(keys) <= query[:, None]
     p = torch.where(eligible, p, 0.0).float()
-    nothing = torch.zeros(1, 1, queries, 1)
-    chunk = AttentionChunk(
-        layer=layer, start=0, query=nothing, key=torch.zeros(1, 1, keys, 1), value=torch.zeros(1, 1, keys, 1),
-        eligible=eligible[None, None], selected=None, scores=None, scaling=1.0,
-    )  # fmt: skip
     return CloseupRows(
         layer=layer, query=query, weight=torch.ones(queries, dtype=torch.float64) if weight is None else weight,
         n=eligible.sum(-1), p=p, head_p=p[None], eligible=eligible,
         selected=None if selected is None else selected & eligible,
         scores=None if scores is None else scores.float().masked_fill(~eligible, -torch.inf),
-        head_scores=head_scores, head_weights=head_weights, chunk=chunk,
+        head_scores=head_scores, head_weights=head_weights, selects=selected is not None,
+        scored=scores is not None,
     )  # fmt: skip
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from indexscope.analysis.capture.chunk import AttentionChunk
 from indexscope.analysis.closeup.rows import CloseupRows
 
 
@@ -24,9 +23,6 @@ def planted_rows(
     positions = torch.tensor(query)
     eligible = torch.arange(keys) <= positions[:, None]
     mean = torch.from_numpy(p).float() * eligible
-    empty = torch.zeros(1, 1, count, 1)
-    index = torch.zeros(1, count, keys) if own else None
-    chunk = AttentionChunk(layer, 0, empty, empty, empty, eligible[None, None], None, index, 1.0)
     return CloseupRows(
         layer=layer,
         query=positions,
@@ -39,5 +35,6 @@ def planted_rows(
         scores=None if scores is None else torch.from_numpy(scores).float(),
         head_scores=None,
         head_weights=None,
-        chunk=chunk,
+        selects=selected is not None,
+        scored=own,
     )
