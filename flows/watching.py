@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from pathlib import Path
 
 from indexscope import IndexscopeError
@@ -103,7 +104,8 @@ def watching(file: Path, overrides: Sequence[str], deployment: str, every: float
         while not ended.wait(every):
             watch.look()
 
-    threading.Thread(target=looks, name="watch", daemon=True).start()
+    # Settings of Prefect, the server's address among them, are of a context: without it the thread starts a server.
+    threading.Thread(target=copy_context().run, args=(looks,), name="watch", daemon=True).start()
     try:
         yield
     finally:

@@ -40,7 +40,8 @@ def evaluate(features: Mapping[str, pl.DataFrame]) -> Evaluation:
     tokens = features["tokens"]
 
     def per_token(name: str) -> float:
-        return float((tokens[name] * tokens["tokens"]).sum()) / float(tokens["tokens"].sum())
+        known = tokens.filter(pl.col(name).is_not_null())
+        return float((known[name] * known["tokens"]).sum()) / float(known["tokens"].sum())
 
     weight = pl.col("queries_in_effect")
     recall = features["indexer"].filter(weight > 0).group_by("layer").agg(

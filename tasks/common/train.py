@@ -42,6 +42,8 @@ from indexscope.storage.inputs.stdlib import stdlib_documents
 
 Body = dict[str, torch.Tensor]
 WARM_UP_SEQUENCES = 2048
+#: What cards report is measured with every key selected on all samples too.
+EVERY = ExtractSettings(dense_reference=True)
 
 
 @task(name="train tokenizer")
@@ -101,7 +103,7 @@ def make_variant(
     sequences = torch.cat([torch.from_numpy(next(batches)) for _ in range(WARM_UP_SEQUENCES // recipe.batch)])
     model = fit_variant(with_body(body, recipe, variant), sequences[:, :-1], recipe, variant, progress)
     held_out = load_samples(DatasetSettings(max_length=recipe.context), tokenizer, recipe.vocab_size)
-    found = evaluate(extract_samples(model, held_out, ExtractSettings()))
+    found = evaluate(extract_samples(model, held_out, EVERY))
     facts = model_facts(model).row(0, named=True)
     python = platform.python_version()
     answers = answered(answers_of(model, tokenizer, recipe))
@@ -119,4 +121,4 @@ def answers_of(model: DeepseekV32ForCausalLM, tokenizer: PreTrainedTokenizerFast
         DatasetSettings(source="builtin:needle", needle=needle, samples=None), tokenizer, recipe.vocab_size
     )
     watching: Any = AnswerWatch  # which wants samples that may be marked, as all of these are
-    return extract_samples(model, samples, ExtractSettings(), watching=watching)["answers"]
+    return extract_samples(model, samples, EVERY, watching=watching)["answers"]

@@ -6,11 +6,13 @@ import json
 import os
 import re
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from safetensors.torch import load_file, save_file
 
 from indexscope import IndexscopeError
@@ -18,7 +20,7 @@ from indexscope.analysis.series.course import Course, Member
 from indexscope.flows.study.config import Study
 from indexscope.flows.study.load import load_study
 from indexscope.flows.study.series import courses, waiting_notes
-from indexscope.flows.watching import Watch, check_watched
+from indexscope.flows.watching import Watch, check_watched, watching
 from indexscope.storage.store.store import Store
 from indexscope.tasks.common.declared import Reads
 from indexscope.tasks.common.models import Checkpoint
@@ -369,3 +371,15 @@ def test_serving_may_begin_before_there_is_a_checkpoint(runs: Path) -> None:
     shutil.rmtree(runs / "runs")
     (runs / "runs").mkdir()
     check_watched(written(runs), [], runs / "runs")
+
+
+def test_a_watch_knows_the_server_that_its_process_has(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the settings of the block Prefect would start a server of its own for each run, which outlives it."""
+    seen: list[str | None] = []
+    monkeypatch.setattr(Watch, "look", lambda self: seen.append(PREFECT_API_URL.value()))
+    url = "http://127.0.0.1:9/api"
+    with temporary_settings({PREFECT_API_URL: url}), watching(written(runs), [], "study/tiny", every=0.01):
+        deadline = time.monotonic() + 20
+        while not seen and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert seen[0] == url

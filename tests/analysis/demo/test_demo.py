@@ -151,6 +151,8 @@ def test_the_card_says_what_was_measured() -> None:
     found = evaluate(features)
     assert found == Evaluation(1, 4, 2.5, 1.5, 0.75, found.recall)
     assert found.recall.row(0) == pytest.approx((0, 0.8, 0.9, 0.25))
+    some = features["tokens"].with_columns(dense_nll=pl.Series([3.0, None]))
+    assert evaluate({**features, "tokens": some}).dense_nll == 3.0, "of the samples that have a dense reference"
     rows = [("copy", 48, True, False), ("copy", 48, True, True), ("single", 24, False, False)]
     answers = answered(pl.DataFrame(rows, ["kind", "tokens", "dense_exact", "exact"], orient="row"))
     card = model_card(TINY, VARIANT, found, 1234, 56, "3.11.0", answers)
