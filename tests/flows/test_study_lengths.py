@@ -21,7 +21,7 @@ from indexscope.storage.inputs.samples import Sample
 from tests.flows.conftest import address, blank_figures, run_command
 
 LENGTHS = [24, 32, 48]
-#: Chunks that end where lengths do: of few indexer heads scores are equal, and what topk makes of that goes by the chunk.
+#: Chunks end where lengths do: of few indexer heads many scores are equal, and topk breaks ties by the chunk.
 EXTRACT = {"chunk": 8, "profile_lengths": [16], "profile_repeats": 1}
 LONGROPE = {"rope_type": "longrope", "original_max_position_embeddings": 32}
 
