@@ -40,12 +40,12 @@ def say(report: ReportInput) -> Sequence[str]:
             if length is None
             else f"From {count(length)} tokens on the selection has detectably less skill{where}: {lost}."
         )
-    return [*told, *_at_lengths(report, alone)]
+    return told
 
 
-def _at_lengths(report: ReportInput, alone: bool) -> list[str]:
+def say_at_lengths(report: ReportInput) -> Sequence[str]:
     """What is kept at the shortest and at the longest length that the study asks for."""
-    frames, texts = report.frames("context_length", "at_lengths"), {}
+    frames, texts, alone = report.frames("context_length", "at_lengths"), {}, len(report.measured) == 1
     for name in spoken(report):
         rows = known_at_lengths(frames.get(name), RECALL)
         if len(rows) > 1:
@@ -58,3 +58,5 @@ def _at_lengths(report: ReportInput, alone: bool) -> list[str]:
 
 
 ANSWER = Answer("misses", 15, say)
+#: Early, since a study that asks for lengths is about them.
+AT_LENGTHS = Answer("misses", 9, say_at_lengths)

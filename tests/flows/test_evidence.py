@@ -145,7 +145,7 @@ def test_needles_longer_than_the_positions_are_one_line(folder: Path) -> None:
 
 
 BAD = [
-    ("nll <= 3 at length 512", "nll is not measured by length of samples"),
+    ("nll <= 3 at length 512", "nll is not measured at length 512; add 512 to the study's lengths"),
     ("evidence_selected >= 0.9 at length far", "there is no length 'far'"),
     ("evidence_selected >= 0.9 at length 0", "there is no length '0'"),
     ("evidence_selected >= 0.9 per layer at length 512", "is not a rule"),

@@ -17,6 +17,7 @@ from indexscope.analysis.capture import CapturedModel
 from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.capture.memory import (
     LARGEST,
+    MOST_PAIRS,
     SHARE,
     SMALLEST,
     Widths,
@@ -45,14 +46,15 @@ widths = st.builds(
 
 
 @given(widths, st.integers(0, 1 << 40), st.integers(1, 16), st.integers(1, 1 << 20))
-def test_the_chunk_is_the_largest_power_of_two_that_fits(
+def test_the_chunk_is_the_largest_power_of_two_that_fits_and_is_of_use(
     model: Widths, available: int, batch: int, length: int
 ) -> None:
     chunk = choose_chunk(available, model, batch, length)
     assert chunk in (16, 32, 64, 128, 256)
     room = SHARE * available - fixed_bytes(model, batch, length)
     assert chunk == SMALLEST or chunk * query_bytes(model, batch, length) <= room
-    assert chunk == LARGEST or 2 * chunk * query_bytes(model, batch, length) > room
+    enough = 2 * chunk * length > MOST_PAIRS
+    assert chunk == LARGEST or enough or 2 * chunk * query_bytes(model, batch, length) > room
 
 
 @given(widths, st.integers(0, 1 << 40), st.integers(1, 16), st.integers(1, 1 << 20))
