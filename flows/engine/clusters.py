@@ -98,9 +98,15 @@ class _Place:
 
 
 class _Unit(PrefectRayFuture[Any]):
-    """A unit in flight, of which the worker may be lost."""
+    """A unit in flight, of which the worker may be lost.
+
+    Attributes:
+        place: Where it was sent.
+        before: What ran there when it was sent.
+    """
 
     place: _Place
+    before: Any = None
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait for it.
@@ -114,9 +120,22 @@ class _Unit(PrefectRayFuture[Any]):
             return
         except GONE as error:
             self.place.lost = True
-            raise LostWorker(f"its worker is gone ({_first_line(error)})") from error
+            raise LostWorker(f"its worker is gone ({_first_line(error)})", self._began) from error
         except exceptions.RayTaskError as error:  # before Prefect's task began, which catches what is raised in it
             raise error.cause from None
+
+    @property
+    def _began(self) -> bool:
+        """Whether what was there before it had ended, so that its turn had come."""
+        if self.before is None:
+            return True
+        try:
+            ray.get(self.before, timeout=0)
+        except (exceptions.GetTimeoutError, *GONE):
+            return False
+        except Exception:  # of a unit that failed, but ended
+            return True
+        return True
 
 
 class RayPool(RayTaskRunner[Any]):
@@ -192,7 +211,7 @@ class RayPool(RayTaskRunner[Any]):
         with remote_options(**self._options(place)):
             sent = super().submit(task, parameters, wait_for, dependencies)
         unit = _Unit(sent.task_run_id, sent.wrapped_future)
-        unit.place, place.held = place, sent.wrapped_future
+        unit.place, unit.before, place.held = place, None if place.is_free else place.held, sent.wrapped_future
         return unit
 
     def _place(self) -> _Place:

@@ -42,19 +42,17 @@ def why(
     """
     if node.step.name in refresh:
         return f"asked for by --refresh {node.step.name}"
-    whole = store.is_packed(node.key, node.units)
-    statuses = {} if whole else store.unit_statuses(node.key, node.units)
-    damaged = [unit for unit, status in statuses.items() if status == "damaged"]
-    committed = len(node.units) if whole else list(statuses.values()).count("committed")
+    lacking = store.lacking(node.key, node.units)
+    damaged = [unit for unit, status in lacking.items() if status == "damaged"]
     if damaged:
         return f"{_first(damaged)} damaged, of {len(node.units)}"
-    if committed == len(node.units):
+    if not lacking:
         made_from = contents.made_from(node)
         records = store.records(node.key, node.units) if made_from is not None else ()
         stale = any(is_stale(record, made_from) for record in records)
         return "made from other results than the store has now" if stale else ""
-    if committed:
-        return f"{len(node.units) - committed} of {len(node.units)} missing"
+    if len(lacking) < len(node.units):
+        return f"{len(lacking)} of {len(node.units)} missing"
     return _novelty(node, graph, store, {file.digest: file.name for file in plugins})
 
 

@@ -200,9 +200,9 @@ class SideBySide:
         return bool(lost)
 
     def _sent_elsewhere(self, unit: tuple[_Begun, int], lost: LostWorker) -> None:
-        """Have another worker take a unit that lost its own, unless it has lost several."""
+        """Have another worker take a unit that lost its own, unless it has lost several while it was in work."""
         one, number = unit
-        self._elsewhere[unit] += 1
+        self._elsewhere[unit] += lost.began
         if self._elsewhere[unit] > ELSEWHERE:
             self._take(unit, lost)
         else:

@@ -13,7 +13,16 @@ from indexscope.flows.engine.forks import FORKS, no_interrupt, prepare
 
 
 class LostWorker(BrokenExecutor):
-    """The worker of one unit is gone; those of others are not, and another may take the unit."""
+    """The worker of one unit is gone; those of others are not, and another may take the unit.
+
+    Args:
+        reason: Why, in a line.
+        began: Whether the unit may have been in work: one that waited behind another has not lost the worker.
+    """
+
+    def __init__(self, reason: str, began: bool = True) -> None:
+        super().__init__(reason)
+        self.began = began
 
 
 class WorkerPool(ProcessPoolTaskRunner):

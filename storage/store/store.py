@@ -245,6 +245,13 @@ class Store:
             return False
         return all(pack is not None and pack.units == run for run, pack in self._looked_up(key, units))
 
+    def lacking(self, key: StepKey, units: Sequence[str]) -> dict[str, UnitStatus]:
+        """The status of those units that are not committed; nothing is held of others where packs tell of all."""
+        if self.is_packed(key, units):
+            return {}
+        statuses = self.unit_statuses(key, units)
+        return {unit: status for unit, status in statuses.items() if status != "committed"}
+
     def compact(self, key: StepKey, units: Sequence[str]) -> int:
         """Write the packs of a step of many units; see `indexscope.storage.store.packs`.
 
@@ -402,6 +409,11 @@ class Store:
             with packs.unmarked(step, unit):
                 for name in record.names if record else ():
                     step.remove(name)
+
+    def discard_pack(self, key: StepKey, name: str) -> None:
+        """Remove a pack, by its path in the step: the markers still tell of its units."""
+        assert name.startswith(f"{packs.FOLDER}/")
+        self.folder.child(key.path).remove(name)
 
     def content(self, key: StepKey, units: Sequence[str]) -> str:
         """One checksum over what units hold, from their markers alone: it changes exactly when a table's bytes do.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
@@ -24,8 +25,8 @@ from prefect.tasks import exponential_backoff
 from indexscope import IndexscopeError
 from indexscope.columns import Table
 from indexscope.storage.store import passes
-from indexscope.storage.store.store import JSON, DamagedUnit, Store, UnitRecord
-from indexscope.tasks.common.declared import Job, Made
+from indexscope.storage.store.store import JSON, DamagedUnit, StepKey, Store, UnitRecord
+from indexscope.tasks.common.declared import Job, Made, Parcel
 from indexscope.tasks.common.parent import end_with_parent
 from indexscope.tasks.common.registry import STEPS
 from indexscope.tasks.common.tables import tables_of
@@ -38,6 +39,8 @@ LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryE
 #: that takes a fraction of what Prefect takes to run a task. Larger units and units in a bucket are known by their
 #: sizes until they are read; every read compares checksums.
 CHECKED = 64 * 2**20
+#: Threads that look up units in a bucket, and units that are handed to them together.
+READERS, AT_ONCE = 16, 1000
 
 
 def may_pass(_task: object, _run: object, state: State[Any]) -> bool:
@@ -59,6 +62,55 @@ def make_unit(job: Job) -> StepRecord | State[StepRecord]:
     step = STEPS[job.step]
     settled = forget_pass if step.runs_model else None
     return perform(job.target, lambda store: step.compute(job, store), lambda: tables_of(step), job.along, settled)
+
+
+@task(task_run_name="{title}", retries=0, cache_policy=NO_CACHE, persist_result=False)
+def look_up(title: str, units: Parcel[Callable[[], list[StepRecord]]], total: int) -> State[list[StepRecord]]:
+    """Tell Prefect in one run of the units of a step that need no run of their own."""
+    found = units.value()
+    return Completed(name="Cached", message=f"the store has {len(found)} of {total}", data=found)
+
+
+def looked_up(
+    step: str, title: str, store: Store, key: StepKey, units: Sequence[str], made_from: str | None
+) -> list[StepRecord]:
+    """The records of those units of a step that the store has whole, as a task of Prefect's under the step's name.
+
+    Args:
+        step: Name of the step.
+        title: What people call the result.
+        store: Where it is.
+        key: The result.
+        units: All its units.
+        made_from: Checksum of what it is made from; a unit made from something else is left to a task of its own.
+    """
+
+    def look(unit: str) -> StepRecord | None:
+        with suppress(OSError, DamagedUnit):  # which is left to a task: that tries again, and makes what is damaged
+            record = store.record(key, unit)  # of its marker: packs are believed, and here all is looked at
+            if record is not None and not is_stale(record, made_from):
+                _check(store, key, record)
+                return record_of(record, cached=True)
+        return None
+
+    def found() -> list[StepRecord]:
+        with ThreadPoolExecutor(1 if store.folder.is_local else READERS) as pool:
+            parts = (units[start : start + AT_ONCE] for start in range(0, len(units), AT_ONCE))
+            return [record for part in parts for record in pool.map(look, part) if record is not None]
+
+    state: Any = look_up.with_options(name=step)(title, Parcel(found), len(units), return_state=True)
+    told: list[StepRecord] = state.result()
+    return told
+
+
+def _check(store: Store, key: StepKey, record: UnitRecord) -> None:
+    """Compare the bytes of a unit on a local disk with what was committed, unless they are many.
+
+    Raises:
+        DamagedUnit: They are others.
+    """
+    if store.folder.is_local and record.bytes <= CHECKED:
+        store.check(key, record)
 
 
 def task_of(job: Job) -> Task[Any, Any]:
@@ -176,8 +228,7 @@ def _known(store: Store, target: Target) -> tuple[UnitRecord | None, str]:
         damaged = store.unit_status(target.key, target.unit) == "damaged"
         return None, "its files are not as committed" if damaged else ""
     try:
-        if store.folder.is_local and known.bytes <= CHECKED:
-            store.check(target.key, known)
+        _check(store, target.key, known)
     except DamagedUnit as damage:
         return None, described(store, damage)
     return known, ""

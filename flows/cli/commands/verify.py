@@ -42,7 +42,7 @@ def verify_store(
         opened.discard(key, unit)
     for found in findings if discard else ():
         if str(found["file"]).startswith(f"{PACKS}/"):
-            opened.folder.remove("{kind}/{digest}/{file}".format(**found))
+            opened.discard_pack(StepKey(found["kind"], found["digest"], {}), found["file"])
     if as_json:
         print(json.dumps({**asdict(summary), "findings": findings}, ensure_ascii=False))
     else:

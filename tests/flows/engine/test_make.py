@@ -11,7 +11,7 @@ import pytest
 from prefect import flow
 
 from indexscope import IndexscopeError
-from indexscope.flows.engine import side_by_side
+from indexscope.flows.engine import make, side_by_side
 from indexscope.flows.engine.contents import Contents
 from indexscope.flows.engine.make import Engine
 from indexscope.flows.engine.settings import Spread
@@ -19,6 +19,7 @@ from indexscope.flows.engine.units import ModelsFailed, UnitsFailed
 from indexscope.storage.store import packs
 from indexscope.storage.store.store import StepKey, Store, UnitRecord
 from indexscope.tasks.common.declared import Job, Made, Reads, Step
+from indexscope.tasks.common.unit import StepRecord
 from tests.flows.engine.fakes import House, house, step
 
 STEPS: list[Step] = [
@@ -93,6 +94,41 @@ def test_a_refreshed_step_reruns_its_readers_only_if_other_bytes_come_out(
     again = house(monkeypatch, str(tmp_path), changed, refresh=["shape"])
     assert sorted(made(again)) == ["advice light", "compare", "shape base", "shape light"]
     assert value(again, "compare") == 1 + 2 * (24 + 47 + 72) + 2 * 99
+
+
+def test_what_the_store_has_of_a_step_of_several_units_is_one_run_and_the_rest_has_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submitted: list[str] = []
+    looked: list[tuple[str, list[str]]] = []
+    task_of, looked_up = side_by_side.task_of, make.looked_up
+
+    def counted(job: Job) -> Any:
+        submitted.append(job.title)
+        return task_of(job)
+
+    def told(step: str, title: str, *more: Any) -> list[StepRecord]:
+        found: list[StepRecord] = looked_up(step, title, *more)
+        looked.append((title, [record.unit for record in found]))
+        return found
+
+    monkeypatch.setattr(side_by_side, "task_of", counted)
+    monkeypatch.setattr(make, "looked_up", told)
+    fake = house(monkeypatch, str(tmp_path), STEPS)
+    made(fake)
+    assert not looked and len(submitted) == len(ALL)
+    submitted.clear()
+    capsys.readouterr()
+    assert made(fake) == []
+    both = ["shard-00000", SECOND]
+    assert looked == [("extract base", both), ("extract light", both)]
+    assert not [title for title in submitted if title.startswith("extract")]
+    assert "extract base: 2 shards, 2 cached" in capsys.readouterr().out
+    looked.clear()
+    submitted.clear()
+    damage(fake, "extract", "light", 1)
+    assert made(fake) == [f"extract light {SECOND}"], "whose bytes are looked at, as those of every unit are"
+    assert looked[1] == ("extract light", both[:1]) and f"extract light {SECOND}" in submitted
 
 
 HARMS: dict[str, Callable[[bytes], bytes | None]] = {

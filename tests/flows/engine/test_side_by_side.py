@@ -17,6 +17,7 @@ from indexscope.flows.engine.ahead import in_background
 from indexscope.flows.engine.make import Engine
 from indexscope.flows.engine.settings import MOST, PROCESS, RunnerSettings, Spread, spread
 from indexscope.flows.engine.units import ModelsFailed, threads
+from indexscope.flows.engine.workers import LostWorker
 from indexscope.storage.store.store import Store
 from indexscope.tasks.common.declared import Job, Made, Reads
 from tests.flows.engine.fakes import House, house, nothing, step
@@ -128,6 +129,29 @@ def test_the_unit_that_kills_its_worker_is_found_and_what_ran_beside_it_is_not_b
     assert lost.title == "closeup base" and lost.lost_worker
     assert len(started) == 3, "after the first loss, and after the one that tells"
     assert "reruns light" in fake.made and "reruns base" not in fake.made
+
+
+@pytest.mark.parametrize(("began", "losses", "fails"), [(False, 7, False), (True, 2, False), (True, 3, True)])
+def test_a_unit_that_waited_behind_another_when_its_worker_was_lost_has_not_lost_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, began: bool, losses: int, fails: bool
+) -> None:
+    result_of, lost = side_by_side.result_of, iter(range(losses))
+
+    class Losing(side_by_side.SideBySide):
+        def _land(self) -> bool:
+            titles = [one.job(number).title for one, number in self._flying.values()]
+            gone = titles == ["closeup base"] and next(lost, None) is not None
+            monkeypatch.setattr(side_by_side, "result_of", (lambda _: LostWorker("gone", began)) if gone else result_of)
+            return super()._land()
+
+    monkeypatch.setattr("indexscope.flows.engine.make.SideBySide", Losing)
+    fake = watched(monkeypatch, tmp_path, Seen(), Spread(kind="threads", workers=1))
+    if fails:
+        with pytest.raises(ModelsFailed, match="base"):
+            made(fake, "extract")
+    else:
+        made(fake, "extract")
+    assert ("reruns base" in fake.made) is not fails
 
 
 BUILT_IN = [(3_000_000, 12_000_000)] * 2
