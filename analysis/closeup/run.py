@@ -16,9 +16,9 @@ from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.features.intake import TokenSequence, check_samples
 from indexscope.analysis.settings import CloseupSettings, ExtractSettings
 
-VERSION = 7
+VERSION = 8
 """Part of every close-up's key: raise it when any number in its tables would change."""
-RERUN_VERSION = 1
+RERUN_VERSION = 2
 """The same of what runs again after it."""
 
 

@@ -25,7 +25,7 @@ from indexscope.analysis.features.sampling import measured_parts
 from indexscope.analysis.settings import ExtractSettings
 from indexscope.plugins import PER_HEAD, PER_QUERY, Plugin
 
-PLUGIN_FEATURES_VERSION = 1
+PLUGIN_FEATURES_VERSION = 2
 """Part of every key of user features: raise it when any number in these tables would change."""
 #: Attention weights of the rows that a function gets at once; it may make a dozen tensors of their size.
 _WEIGHTS = {"cpu": 1 << 22, "cuda": 1 << 26}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: What says whose results a folder holds.
 RECORD = "fit.json"
 #: Raise it when the same settings and data would give other weights.
-FIT_VERSION = 1
+FIT_VERSION = 2
 #: Settings that change no weight and no number.
 BESIDE = ("out", "model", "dataset", "share", "optimise")
 BESIDE_IN_TRAINING = ("checkpoint_every", "device")

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["optimise_flow", "prefect_setup"]
 
 #: Raise it when the loss of an edit on a sample would change.
-EVALUATION_VERSION = 1
+EVALUATION_VERSION = 2
 WORK = ".work"
 
 
