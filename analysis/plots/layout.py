@@ -57,9 +57,18 @@ def _place(figure: Place) -> None:
     inside = _around(figure)
     for grid, panels in grids.items():
         _put(figure, grid, panels, inside, dict.fromkeys(panels, _ROUGHLY))
-        _put(figure, grid, panels, inside, {axes: _measured(figure, axes) for axes in panels})
+        around = {axes: _measured(figure, axes) for axes in panels}
+        ticks = {axes: _ticks(axes) for axes in panels}
+        _put(figure, grid, panels, inside, around)
+        if others := [axes for axes in panels if _ticks(axes) != ticks[axes]]:  # 2.5 is wider than the 2 of before
+            _put(figure, grid, panels, inside, around | {axes: _measured(figure, axes) for axes in others})
         for axes in panels:
             _lower(axes)
+
+
+def _ticks(axes: Axes) -> tuple[list[float], list[float]]:
+    """Where an axis has its ticks, which depends on its length."""
+    return axes.xaxis.get_majorticklocs().tolist(), axes.yaxis.get_majorticklocs().tolist()
 
 
 def _cell(axes: Axes) -> SubplotSpec | None:

@@ -76,6 +76,22 @@ def test_panels_of_a_grid_are_as_wide_and_high_as_each_other() -> None:
     assert [place.height for place in places] == pytest.approx([places[0].height] * 4)
 
 
+def test_a_label_stands_beside_its_tick_labels_whatever_ticks_the_final_height_gives() -> None:
+    apart = []
+    for highest in np.linspace(2.6, 6.4, 20):
+        for height in (4.4, 5.6, 6.35, 7.0):
+            figure = new_figure(height)
+            for axes in figure.subplots(3, 3, squeeze=False).flat:
+                axes.plot([0, 1], [2.2, highest])
+                axes.set_ylabel("nats")
+            for axes in laid_out(figure).axes:
+                label, ticks = axes.yaxis.label.get_window_extent(RULER), axes.yaxis.get_ticklabels()
+                low, high = axes.get_ylim()
+                shown = [one for one in ticks if low <= one.get_position()[1] <= high]
+                apart.append(min(one.get_window_extent(RULER).x0 for one in shown) - label.x1)
+    assert min(apart) > 1.0
+
+
 def test_laid_out_again_it_stays_as_it_is() -> None:
     figure = laid_out(grid())
     before = [box.extents for box in boxes(figure)]
