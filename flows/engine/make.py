@@ -129,7 +129,7 @@ class Engine:
 
         def begin(node: Node) -> Begun:
             jobs, other, found = jobs_of(node), going_along.get(node), made.get(node, {})
-            found = {**found, **self._there(node, contents)}
+            found = {**found, **self._there(node, [unit for unit in node.units if unit not in found], contents)}
             if other is not None and (both := self._to_make(node) & self._to_make(other)):
                 own, others = jobs.of, jobs_of(other).of
 
@@ -298,11 +298,12 @@ class Engine:
         """The units that are to be computed, as far as their markers tell."""
         return set(node.units if node.step.name in self.refresh else self.store.lacking(node.key, node.units))
 
-    def _there(self, node: Node, contents: Contents) -> dict[str, StepRecord]:
-        """What the store has of a result of several units, in one run of Prefect's: one for each would take 20 ms."""
-        if len(node.units) - len(self._to_make(node)) < SEVERAL:
+    def _there(self, node: Node, units: Sequence[str], contents: Contents) -> dict[str, StepRecord]:
+        """Which units the store has, where they are several, in one run of Prefect's: one for each would take 20 ms."""
+        lacking = self._to_make(node)
+        if sum(unit not in lacking for unit in units) < SEVERAL:
             return {}
-        found = looked_up(node.step.name, node.title, self.store, node.key, node.units, contents.made_from(node))
+        found = looked_up(node.step.name, node.title, self.store, node.key, units, contents.made_from(node))
         return {record.unit: record for record in found}
 
     def why(self, node: Node, contents: Contents) -> str:

@@ -11,7 +11,7 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from indexscope.errors import IndexscopeError
 from indexscope.foreign import reading, words
-from indexscope.storage.inputs.block_config import block_scaled
+from indexscope.storage.inputs.block_config import KEY, METHOD, block_scaled
 from indexscope.storage.inputs.quiet import quiet
 
 #: Keys that count something, of whatever family; a model has at least one of each.
@@ -82,6 +82,10 @@ def _check_quantization(file: Path, prefix: str, quantization: Any) -> None:
     method = quantization.get("quant_method")
     if method == "bitsandbytes" or quantization.get("load_in_8bit") or quantization.get("load_in_4bit"):
         return
+    blocks = quantization.get("weight_block_size")
+    if method == METHOD and block_scaled({KEY: quantization}) is None and (blocks is not None or "fmt" in quantization):
+        reason = f"float8 of fmt {quantization.get('fmt', 'e4m3')!r} in blocks of {blocks!r} is unknown here"
+        raise IndexscopeError(where, reason, _other_storage())
     from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
     if not isinstance(method, str) or method not in AUTO_QUANTIZER_MAPPING:

@@ -113,7 +113,8 @@ def _load(checkpoint: Checkpoint, settings: ExtractSettings) -> Source | Indexsc
 
 
 def _placed(checkpoint: Checkpoint, settings: ExtractSettings) -> object:
-    from indexscope.tasks.common.placing import placed, placement, tell
+    from indexscope.tasks.common.log import tell
+    from indexscope.tasks.common.placing import placed, placement
 
     kind = checkpoint.placement
     if kind is None:

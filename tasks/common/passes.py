@@ -16,7 +16,7 @@ from indexscope.storage.store.json_types import canonical_json
 from indexscope.storage.store.keys import StepKey
 from indexscope.storage.store.store import Store
 from indexscope.tasks.common.declared import Job
-from indexscope.tasks.common.placing import tell
+from indexscope.tasks.common.log import tell
 from indexscope.tasks.common.versions import versions
 
 

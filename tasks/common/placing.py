@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from indexscope import IndexscopeError
 from indexscope.analysis.settings import ExtractSettings
 from indexscope.storage.inputs.checkpoints import CheckpointFolder
+from indexscope.tasks.common.log import tell
 from indexscope.tasks.common.origin import Changed, Kind, Origin
 
 if TYPE_CHECKING:
@@ -181,17 +181,6 @@ def streaming_plan(
 def tell_layer(layer: int, layers: int, runs: int) -> None:
     """Say in Prefect's log how far a sweep has come."""
     tell(f"layer {layer} of {layers}: {runs} sequences")
-
-
-def tell(news: str) -> None:
-    """Say something in Prefect's log, where there is one."""
-    if "prefect" not in sys.modules:  # nor is it worth the seconds that it takes to import
-        return
-    from prefect.exceptions import MissingContextError
-    from prefect.logging import get_run_logger
-
-    with suppress(MissingContextError):
-        get_run_logger().info("%s", news)
 
 
 def _streamed(folder: Path, settings: ExtractSettings) -> Source:

@@ -17,10 +17,12 @@ LEARNED = {("profiles", "fit_curves"), ("profiles", "fit_held_out")}
 def of_any_study() -> set[tuple[str, str]]:
     """Kinds and tables that every study of checkpoints has."""
     # Metrics of a study's own: tests/flows/test_plugins.py; selections from elsewhere: tests/flows/test_selections.py;
-    # data with answers: tests/flows/test_evidence.py; series: tests/flows/test_series.py.
+    # data with answers: tests/flows/test_evidence.py; series: tests/flows/test_series.py;
+    # lengths: tests/flows/test_study_lengths.py.
     elsewhere = ("analyses/plugins", "parity_rows", "parity", "analyses/evidence", "evidence_changes", "series")
     answers = {("features", name) for name in ("answers", "evidence", "answer_text")}
-    return {known for known in declared() if known[0] not in elsewhere} - LEARNED - answers
+    lengths = {known for known in declared() if known[1].endswith("_at_length")}
+    return {known for known in declared() if known[0] not in elsewhere} - LEARNED - answers - lengths
 
 
 def described_tables(store: Path) -> set[tuple[str, str]]:

@@ -21,6 +21,8 @@ TOP += [
     "evidence_cells",
     "answer_outcomes",
     "evidence_keys",
+    "at_lengths",
+    "compared_at_lengths",
     "series",
     "series_points",
     "series_changes",

@@ -101,8 +101,8 @@ def test_what_is_told_of_a_float8_checkpoint_counts_its_weights(tmp_path: Path) 
     ("told", "said"),
     [
         ({"quant_method": "mystery"}, "quant_method 'mystery' is unknown to transformers"),
-        ({"fmt": "e5m2"}, "quantization_config: "),
-        ({"weight_block_size": [0, 16]}, "quantization_config: "),
+        ({"fmt": "e5m2"}, "quantization_config: float8 of fmt 'e5m2'"),
+        ({"weight_block_size": [0, 16]}, "quantization_config: float8 of fmt 'e4m3' in blocks of [0, 16]"),
     ],
 )
 def test_any_other_storage_is_refused_by_name(told: dict[str, Any], said: str, tmp_path: Path) -> None:

@@ -71,5 +71,5 @@ def test_a_layer_takes_what_is_said_while_it_is_loaded(tmp_path: Path, make: Cal
     weights.load(weights.layers[0])  # what is made once is made
     weights.drop(weights.layers[0])
     taken = most_during(lambda: weights.load(weights.layers[1]))
-    assert 0.9 <= taken / told.largest <= 1.25
+    assert taken / told.largest <= 1.25, "less where memory that was let go of before is taken again"
     assert told.streamed < 1.1 * told.largest, "embedding and head are small"
