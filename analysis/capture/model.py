@@ -233,8 +233,7 @@ class CapturedModel:
         return {
             "observer": observer, "family": self.captured, "paths": self._paths, "select": select,
             "head_scores": head_scores, "start": 0, "length": None, "padding": None, "masks": [], "copies": [],
-            "seen": {},
-            "layers": {}, "carried": Carried(),
+            "seen": {}, "layers": {}, "carried": Carried(),
         }  # fmt: skip
 
     def prefill(

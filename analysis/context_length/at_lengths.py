@@ -8,7 +8,7 @@ from indexscope.analysis.context_length import ContextLengthSettings
 from indexscope.analysis.distribution import DistributionSettings
 from indexscope.analysis.distribution import run as distribution
 from indexscope.analysis.features.at_lengths import Features, at_lengths
-from indexscope.analysis.metrics.tables import AT_LENGTHS, PREFIXED
+from indexscope.analysis.metrics.tables import at_each_length
 from indexscope.analysis.positional_bias import PositionalBiasSettings
 from indexscope.analysis.positional_bias import run as positional_bias
 
@@ -23,13 +23,12 @@ def measured_at_lengths(features: Features, settings: ContextLengthSettings) -> 
     Returns:
         The tables of `PREFIXED`; without rows where no lengths were asked for.
     """
-    how, parts = settings.model_dump(), {name: [table.empty()] for name, table in PREFIXED.items()}
-    for length, own in at_lengths(features).items():
+    how = settings.model_dump()
+    return at_each_length(
+        (length, found)
+        for length, own in at_lengths(features).items()
         for found in (
             distribution.run(own, DistributionSettings(**how)),
             positional_bias.run(own, PositionalBiasSettings(**how)),
-        ):
-            for name, source in AT_LENGTHS.items():
-                rows = found[source].with_columns(length=pl.lit(length, pl.Int32))
-                parts[name].append(PREFIXED[name].shaped(rows))
-    return {name: pl.concat(frames) for name, frames in parts.items()}
+        )
+    )

@@ -17,7 +17,7 @@ from indexscope.analysis.metrics.registry import REGISTRY
 from indexscope.analysis.metrics.stream import Sharded, shards
 from indexscope.analysis.metrics.summary import constants, finite_or_null, summarise
 from indexscope.analysis.metrics.sums import Features, Sums, join, layered, per_sample, table_sums
-from indexscope.analysis.metrics.tables import METRICS, PER_SAMPLE, PREFIXED
+from indexscope.analysis.metrics.tables import METRICS, PER_SAMPLE, at_each_length
 
 #: Raise it when any number of the analysis would change.
 VERSION = 8
@@ -76,14 +76,10 @@ def _of_samples(
 
 
 def _at_lengths(model: Shape | None, features: Features, settings: EfficiencySettings) -> dict[str, pl.DataFrame]:
-    parts = {name: [table.empty()] for name, table in PREFIXED.items()}
-    for length, own in at_lengths(features).items():
-        if model is None:
-            break
-        metrics, pairs, _ = _of_samples(model, own, settings)
-        for name, rows in zip(PREFIXED, (metrics, pairs), strict=True):
-            parts[name].append(PREFIXED[name].shaped(rows.with_columns(length=pl.lit(length, pl.Int32))))
-    return {name: pl.concat(frames) for name, frames in parts.items()}
+    if model is None:
+        return at_each_length(())
+    found = ((length, _of_samples(model, own, settings)) for length, own in at_lengths(features).items())
+    return at_each_length((length, {"metrics": metrics, "per_sample": pairs}) for length, (metrics, pairs, _) in found)
 
 
 def _samples(features: Features | Sharded) -> tuple[NDArray[np.int64], NDArray[np.float64], list[Sums]]:

@@ -31,14 +31,7 @@ from indexscope.analysis.features.metrics.quality import next_token_quality
 from indexscope.analysis.features.prefixes import Prefixes, apart, complete, cut, merged
 from indexscope.analysis.features.sampling import measured_parts
 from indexscope.analysis.features.selections import SelectionSampler
-from indexscope.analysis.features.tables import (
-    attention_table,
-    heads_table,
-    indexer_table,
-    positions_table,
-    recalls_table,
-    scores_table,
-)
+from indexscope.analysis.features.tables import layer_tables
 from indexscope.analysis.settings import ExtractSettings
 
 FEATURES_VERSION = 6
@@ -274,16 +267,9 @@ def _extract_batch(
     tokens = {end: _tokens_table(index, sums, dense.get(end), rows) for end, sums in quality.items()}
     tables = {
         "samples": _samples_table(batch, length),
-        "attention": attention_table(index, layers),
-        "heads": heads_table(index, layers, settings.sink_keys),
-        "positions": positions_table(index, layers),
+        **layer_tables(index, layers, settings.sink_keys),
         "tokens": tokens[length],
     }
-    if any(layer.has_selection for layer in layers.values()):
-        tables["indexer"] = indexer_table(index, layers)
-        tables["recalls"] = recalls_table(index, layers)
-    if any(layer.has_scores for layer in layers.values()):
-        tables["scores"] = scores_table(index, layers)
     if len(selections := sampler.table()):
         tables["selections"] = selections
     for end in lengths:

@@ -17,14 +17,7 @@ from indexscope.analysis.capture.source import Source
 from indexscope.analysis.features.columns import AT_LENGTHS, at_length
 from indexscope.analysis.features.layer import LayerFeatures
 from indexscope.analysis.features.sampling import sampled_apart
-from indexscope.analysis.features.tables import (
-    attention_table,
-    heads_table,
-    indexer_table,
-    positions_table,
-    recalls_table,
-    scores_table,
-)
+from indexscope.analysis.features.tables import layer_tables
 from indexscope.analysis.rope import lengths_apart
 
 
@@ -81,15 +74,8 @@ class Prefixes:
         """Take what a layer has come to at the end of a part."""
         if end not in self.lengths:
             return
-        of = {layer: features.up_to(end)}
-        self.take("attention", end, attention_table(self._index, of))
-        self.take("heads", end, heads_table(self._index, of, self._sink_keys))
-        self.take("positions", end, positions_table(self._index, of))
-        if features.has_selection:
-            self.take("indexer", end, indexer_table(self._index, of))
-            self.take("recalls", end, recalls_table(self._index, of))
-        if features.has_scores:
-            self.take("scores", end, scores_table(self._index, of))
+        for name, table in layer_tables(self._index, {layer: features.up_to(end)}, self._sink_keys).items():
+            self.take(name, end, table)
 
     def take(self, name: str, length: int, table: pl.DataFrame) -> None:
         """Take rows of one length."""

@@ -17,6 +17,20 @@ from indexscope.columns import Table
 Layers = Mapping[int, LayerFeatures]
 
 
+def layer_tables(index: list[int], layers: Layers, sink_keys: int) -> dict[str, pl.DataFrame]:
+    """All tables of layers: of attention, and of the selection and its scores where a layer has them."""
+    found = {
+        "attention": attention_table(index, layers),
+        "heads": heads_table(index, layers, sink_keys),
+        "positions": positions_table(index, layers),
+    }
+    if any(layer.has_selection for layer in layers.values()):
+        found |= {"indexer": indexer_table(index, layers), "recalls": recalls_table(index, layers)}
+    if any(layer.has_scores for layer in layers.values()):
+        found["scores"] = scores_table(index, layers)
+    return found
+
+
 def attention_table(index: list[int], layers: Layers) -> pl.DataFrame:
     """Per sample, layer, head and bucket: counts and the means of all attention features, null where undefined."""
     parts = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import polars as pl
 
 from indexscope.columns import interval, of, table_of
@@ -47,3 +49,17 @@ PREFIXED = {
 }
 #: The table of whole samples that each stands for.
 AT_LENGTHS = {"at_lengths": "metrics", "at_lengths_by_sample": "per_sample"}
+
+
+def at_each_length(found: Iterable[tuple[int, Mapping[str, pl.DataFrame]]]) -> dict[str, pl.DataFrame]:
+    """The tables of `PREFIXED`, without rows where there are no lengths.
+
+    Args:
+        found: Lengths, and what an analysis of samples no longer than that gives: the tables of `BOTH`.
+    """
+    parts = {name: [table.empty()] for name, table in PREFIXED.items()}
+    for length, frames in found:
+        for name, source in AT_LENGTHS.items():
+            rows = frames[source].with_columns(length=pl.lit(length, pl.Int32))
+            parts[name].append(PREFIXED[name].shaped(rows))
+    return {name: pl.concat(frames) for name, frames in parts.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -129,8 +129,12 @@ class Engine:
 
         def begin(node: Node) -> Begun:
             jobs, other, found = jobs_of(node), going_along.get(node), made.get(node, {})
-            found = {**found, **self._there(node, [unit for unit in node.units if unit not in found], contents)}
-            if other is not None and (both := self._to_make(node) & self._to_make(other)):
+            lacking = self._to_make(node)
+            found = {
+                **found,
+                **self._there(node, [unit for unit in node.units if unit not in found], lacking, contents),
+            }
+            if other is not None and (both := lacking & self._to_make(other)):
                 own, others = jobs.of, jobs_of(other).of
 
                 def with_other(unit: str) -> Job:
@@ -298,9 +302,10 @@ class Engine:
         """The units that are to be computed, as far as their markers tell."""
         return set(node.units if node.step.name in self.refresh else self.store.lacking(node.key, node.units))
 
-    def _there(self, node: Node, units: Sequence[str], contents: Contents) -> dict[str, StepRecord]:
+    def _there(
+        self, node: Node, units: Sequence[str], lacking: Collection[str], contents: Contents
+    ) -> dict[str, StepRecord]:
         """Which units the store has, where they are several, in one run of Prefect's: one for each would take 20 ms."""
-        lacking = self._to_make(node)
         if sum(unit not in lacking for unit in units) < SEVERAL:
             return {}
         found = looked_up(node.step.name, node.title, self.store, node.key, units, contents.made_from(node))

@@ -10,7 +10,6 @@ from indexscope.storage.inputs.samples import Sample, spread
 if TYPE_CHECKING:
     from indexscope.flows.engine.graph import Graph
     from indexscope.flows.study.inputs import Inputs, ModelPlan
-    from indexscope.storage.store.store import StepKey
 
 #: Query, key and head triples from which on it is worth a moment to know: what takes a minute or so.
 LEAST = 5e9
@@ -40,10 +39,10 @@ def work(plan: Inputs, graph: Graph, model: ModelPlan) -> float:
     wanted, samples = 0.0, plan.samples
     extract, reruns = graph.of("extract", model.name), graph.of("reruns", model.name)
     if extract is not None:
-        states = plan.store.unit_statuses(extract.key, extract.units)
-        left = [sample for name, part in plan.shards if states.get(name) != "committed" for sample in part]
+        lacking = plan.store.lacking(extract.key, extract.units)
+        left = [sample for name, part in plan.shards if name in lacking for sample in part]
         wanted += _extraction(plan, model, left)
-    if reruns is not None and info.index_topk and _missing(plan, reruns.key, reruns.units):
+    if reruns is not None and info.index_topk and plan.store.lacking(reruns.key, reruns.units):
         chosen = spread(samples, given.closeup.samples)
         again = given.closeup.rerun_of(len(chosen))
         wanted += RERUNS * UNMEASURED * again * pairs(_tokens(chosen)) / max(1, len(chosen))
@@ -102,11 +101,6 @@ def _extraction(plan: Inputs, model: ModelPlan, left: Sequence[Sample]) -> float
         shorter, _ = alone(model.info, given.lengths[:-1], given.lengths[-1], given.extract.query_every)
         found += pairs(length for length in shorter for own in tokens if own >= length)
     return found
-
-
-def _missing(plan: Inputs, key: StepKey, units: Sequence[str]) -> bool:
-    states = plan.store.unit_statuses(key, units)
-    return any(states.get(unit) != "committed" for unit in units)
 
 
 def _tokens(samples: Sequence[Sample]) -> list[int]:

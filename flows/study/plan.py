@@ -171,13 +171,18 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     shards = tuple(shard(samples, study.shard_size))
     weak = effect_warnings(described, samples)
     asked = lengths_notes(lengths, samples, described, study.extract.query_every)
-    streams, spread_out = _streams(study, chosen, shards), _spread_out(study, chosen)
+    streams, spread_out = _streams(study, chosen, shards), _spread_out(chosen)
     placed = (*spread_out.values(), *streams.values())
     unanswered = answer_warnings(samples, study.dataset.length)
     notes = (*data.notes, *asked, *weak, *unanswered, *unmatched, *placed, *waiting_notes(study))
     tokens = None if words is None else str(folders[0])
-    made = Plan(study, given, shards, models, tokens, files, dumps=dumps, refresh=refresh, notes=notes)
-    plan = replace(made, streams=tuple(streams), spread_out=tuple(spread_out))
+    plan = Plan(
+        *(study, given, shards, models, tokens, files),
+        dumps=dumps,
+        refresh=refresh,
+        streams=tuple(streams),
+        spread_out=tuple(spread_out),
+    )
     return replace(plan, notes=(*notes, *time_note(plan, plan.graph, streams)))
 
 
@@ -212,15 +217,13 @@ def _streams(
     return told
 
 
-def _spread_out(study: Study, found: Sequence[tuple[ModelPlan, Placement | None]]) -> dict[str, str]:
+def _spread_out(found: Sequence[tuple[ModelPlan, Placement | None]]) -> dict[str, str]:
     """What is said of each model that is put on several devices, by its name."""
-    told = {}
-    for model, chosen in found:
-        checkpoint = checkpoint_of(model.checkpoint.origin)
-        if chosen is not None and chosen.kind == "devices" and checkpoint is not None:
-            plan = devices_plan(Path(checkpoint.folder), study.extract)
-            told[model.name] = f"{model.name} is {chosen.why}; {plan}"
-    return told
+    return {
+        model.name: f"{model.name} is {chosen.why}; {devices_plan(chosen.mapped)}"
+        for model, chosen in found
+        if chosen is not None and chosen.mapped is not None
+    }
 
 
 def without(plan: Plan, missing: Mapping[str, str]) -> Plan:

@@ -60,13 +60,12 @@ def _line(
     reason = engine.why(node, contents)
     cached, going_on = len(node.units), []
     if reason:
-        statuses = engine.store.unit_statuses(node.key, node.units)
-        partly = list(statuses.values()).count("committed")
+        lacking = engine.store.lacking(node.key, node.units)
+        partly = len(node.units) - len(lacking)
         # Asked for, or made from something else: then what is there does not count.
         cached = partly if partly < len(node.units) and node.step.name not in engine.refresh else 0
         if node.step.runs_model and node.model and node.model.name in plan.streams:
-            missing = [unit for unit, found in statuses.items() if found != "committed"]
-            going_on = under_way(engine.store, node.key, missing)
+            going_on = under_way(engine.store, node.key, lacking)
     rows = _rows(infos[node.model.name], plan.samples) if node.step.name == "extract" and node.model else None
     return StepStatus(node.title, len(node.units), cached, rows, reason, tuple(going_on))
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from indexscope.errors import IndexscopeError
 from indexscope.storage.inputs.model_skeleton import Dtype, load_skeleton
 from indexscope.storage.inputs.quiet import quiet
-from indexscope.storage.inputs.streamed.layers import decoder_layers
+from indexscope.storage.inputs.streamed.layers import decoder_layers, nearest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -45,7 +45,7 @@ class DeviceMap:
 
     def of(self, name: str) -> str:
         """Where a module or parameter is."""
-        return _of(self.parts, name, self.main)
+        return nearest({"": self.main, **self.parts}, name)
 
     def told(self, size_of: Any) -> str:
         """What is where, in words.
@@ -116,13 +116,13 @@ def device_map(model: PreTrainedModel, parts: Mapping[str, str], main: str) -> D
     """
     layers: dict[str, list[int]] = {}
     amounts: dict[str, int] = {}
-    names = {module: name for name, module in model.named_modules()}
+    names, every = {module: name for name, module in model.named_modules()}, {"": main, **parts}
     for index, layer in enumerate(decoder_layers(model)):
-        layers.setdefault(_of(parts, names[layer], main), []).append(index)
+        layers.setdefault(nearest(every, names[layer]), []).append(index)
     tied = dict(getattr(model, "all_tied_weights_keys", None) or {})
     for name, parameter in model.named_parameters():
         if name not in tied:
-            where = _of(parts, name, main)
+            where = nearest(every, name)
             amounts[where] = amounts.get(where, 0) + parameter.numel() * parameter.element_size()
     return DeviceMap(main, dict(parts), {where: tuple(each) for where, each in layers.items()}, amounts)
 
@@ -179,12 +179,6 @@ def dispatch(model: PreTrainedModel, mapped: DeviceMap) -> PreTrainedModel:
 def _not_split(model: PreTrainedModel) -> set[str]:
     """Classes of modules that stay on one device: decoder layers, and what transformers says of others."""
     return {type(layer).__name__ for layer in decoder_layers(model)} | set(model._no_split_modules or ())
-
-
-def _of(parts: Mapping[str, str], name: str, main: str) -> str:
-    while name and name not in parts:
-        name = name.rpartition(".")[0]
-    return parts.get(name, main)
 
 
 def _number(name: str) -> int | str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from contextlib import suppress
 
 
-def tell(news: str) -> None:
+def tell(news: str, level: int = logging.INFO) -> None:
     """Say something in Prefect's log, where there is one."""
     if "prefect" not in sys.modules:  # nor is it worth the seconds that it takes to import
         return
@@ -14,4 +15,4 @@ def tell(news: str) -> None:
     from prefect.logging import get_run_logger
 
     with suppress(MissingContextError):
-        get_run_logger().info("%s", news)
+        get_run_logger().log(level, "%s", news)

@@ -57,7 +57,7 @@ class KeptPass:
 
     def goes_on(self, layer: int, layers: int) -> None:
         """Say where it goes on."""
-        tell(_words(self._unit, passes.Standing("", "", layer, layers)))
+        tell(_words(self._unit, layer, layers))
 
     def warn(self, reason: str) -> None:
         """Say why it does without."""
@@ -82,7 +82,7 @@ def under_way(store: Store, key: StepKey, units: Collection[str]) -> list[str]:
         units: Those that are not committed.
     """
     found = [(unit, passes.standing(store, key, unit)) for unit in passes.units_of(store, key) if unit in units]
-    return [_words(unit, one) for unit, one in found if one is not None and one.by == made_by()]
+    return [_words(unit, one.layer, one.layers) for unit, one in found if one is not None and one.by == made_by()]
 
 
 def made_by() -> str:
@@ -90,8 +90,8 @@ def made_by() -> str:
     return hashlib.sha256(canonical_json({"versions": versions(), "code": _code()}).encode()).hexdigest()
 
 
-def _words(unit: str, one: passes.Standing) -> str:
-    where = f"from layer {one.layer + 1} of {one.layers}" if one.layer < one.layers else "behind its last layer"
+def _words(unit: str, layer: int, layers: int) -> str:
+    where = f"from layer {layer + 1} of {layers}" if layer < layers else "behind its last layer"
     return f"{unit} goes on {where}"
 
 

@@ -37,10 +37,12 @@ class Placement:
     Attributes:
         kind: As `extract.placement` names it.
         why: For the user; "" where there was nothing to decide.
+        mapped: What is where, of several devices.
     """
 
     kind: Kind
     why: str = ""
+    mapped: DeviceMap | None = None
 
 
 def checkpoint_of(origin: Origin) -> CheckpointFolder | None:
@@ -67,7 +69,8 @@ def placement(origin: Origin, settings: ExtractSettings) -> Placement:
             raise IndexscopeError(SETTING, cannot, "use placement auto or whole")
         return Placement("whole")
     if wanted == "devices":
-        return Placement(wanted, _over(device_map(Path(checkpoint.folder), settings)))
+        mapped = device_map(Path(checkpoint.folder), settings)
+        return Placement(wanted, _over(mapped), mapped)
     if wanted != "auto":
         return Placement(wanted)
     from torch import device
@@ -85,9 +88,10 @@ def placement(origin: Origin, settings: ExtractSettings) -> Placement:
     if not _gpus(settings) or stored > sum(_rooms(settings).values()):
         return Placement("stream", f"read layer by layer: {told}")
     try:
-        return Placement("devices", f"{_over(device_map(Path(checkpoint.folder), settings))}: {told}")
+        mapped = device_map(Path(checkpoint.folder), settings)
     except IndexscopeError as error:
         return Placement("stream", f"read layer by layer: {told}, and {error.reason}")
+    return Placement("devices", f"{_over(mapped)}: {told}", mapped)
 
 
 def placed(origin: Origin, settings: ExtractSettings, kind: Kind) -> object:
@@ -137,11 +141,11 @@ def device_map(folder: Path, settings: ExtractSettings) -> DeviceMap:
     return found
 
 
-def devices_plan(folder: Path, settings: ExtractSettings) -> str:
+def devices_plan(mapped: DeviceMap) -> str:
     """What is where of a checkpoint over several devices, in a line."""
     from indexscope.analysis.free_memory import size_of
 
-    return device_map(folder, settings).told(size_of)
+    return mapped.told(size_of)
 
 
 def streaming_plan(

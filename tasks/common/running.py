@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from indexscope.storage.store.store import JSON
+from indexscope.tasks.common import log
 from indexscope.tasks.common.declared import Given, Job
 from indexscope.tasks.common.models import borrow, share_cores
 from indexscope.tasks.common.passes import KeptPass
@@ -58,8 +60,4 @@ def chunks_of(journal: Journal) -> dict[str, JSON]:
 
 def tell(note: str) -> None:
     """Put a note into Prefect's log at once; the narration gets it with the record, across process borders too."""
-    from prefect.exceptions import MissingContextError
-    from prefect.logging import get_run_logger
-
-    with suppress(MissingContextError):
-        get_run_logger().warning(note)
+    log.tell(note, logging.WARNING)

@@ -1,11 +1,16 @@
-"""Which modules of a language model are its decoder layers."""
+"""Which modules of a language model are its decoder layers, and what is said of a part by its name."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from indexscope.errors import IndexscopeError
+
+T = TypeVar("T")
 
 
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
@@ -25,3 +30,10 @@ def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
         reason = f"cannot be streamed: it has no list of {config.num_hidden_layers} decoder layers"
         raise IndexscopeError(config.model_type, reason, "use extract.placement whole")
     return max(lists, key=lambda one: sum(parameter.numel() for parameter in one.parameters()))
+
+
+def nearest(parts: Mapping[str, T], name: str) -> T:
+    """What is said of a module or parameter: by its own name, or by that of the smallest part around it; "" is all."""
+    while name not in parts:
+        name = name.rpartition(".")[0]
+    return parts[name]

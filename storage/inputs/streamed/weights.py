@@ -38,7 +38,7 @@ from indexscope.storage.inputs.block_scaled import WantedTypes, multiplied_out
 from indexscope.storage.inputs.model_skeleton import DTYPES, Dtype, load_skeleton, resolve_device, too_large
 from indexscope.storage.inputs.quiet import quiet
 from indexscope.storage.inputs.safetensors_header import STORED_TYPES, TensorEntry, read_header
-from indexscope.storage.inputs.streamed.layers import decoder_layers
+from indexscope.storage.inputs.streamed.layers import decoder_layers, nearest
 from indexscope.storage.inputs.streamed.stacked import Place, places, read_stacked
 from indexscope.storage.inputs.weight_checks import check_loading, refuse_infinite
 from indexscope.storage.inputs.weight_files import read_config, weight_files
@@ -136,7 +136,7 @@ class StreamedWeights:
         for name in self._names(part, deep):
             if self._blank[name].is_meta:
                 blank = self._blank[name]
-                self._put(name, torch.zeros(blank.shape, dtype=blank.dtype, device=self._device(name)))
+                self._put(name, torch.zeros(blank.shape, dtype=blank.dtype, device=nearest(self._devices, name)))
 
     def drop(self, part: nn.Module, deep: bool = True) -> None:
         """Let go of the weights of a module, and of all modules within it if ``deep``."""
@@ -168,11 +168,6 @@ class StreamedWeights:
         holder, own = self._holders[name]
         tensor: torch.Tensor = getattr(holder, own)
         return tensor
-
-    def _device(self, name: str) -> torch.device:
-        while name not in self._devices:
-            name = name.rpartition(".")[0]
-        return self._devices[name]
 
     def _put(self, name: str, tensor: torch.Tensor) -> None:
         holder, own = self._holders[name]
@@ -263,7 +258,7 @@ class StreamedWeights:
 
     def _stack(self, name: str) -> torch.Tensor:
         try:
-            made = read_stacked(self._stacked[name], self._where, self._blank[name]).to(self._device(name))
+            made = read_stacked(self._stacked[name], self._where, self._blank[name]).to(nearest(self._devices, name))
         except Exception as error:
             if is_out_of_memory(error):
                 raise too_large(self._path, str(self.device)) from error

@@ -28,7 +28,14 @@ from indexscope.storage.inputs.dispatched import MEMORY
 from indexscope.storage.inputs.streamed.layers import decoder_layers
 from tests.analysis.capture.apart import over
 from tests.analysis.capture.streaming.test_changed import Change, edit_of, edits_of, laying
-from tests.analysis.capture.streaming.test_streamed import OPTIONS, OTHERS, PADDED, assert_identical, built, record
+from tests.analysis.capture.streaming.test_streamed import (
+    OTHERS,
+    PADDED,
+    assert_identical,
+    assert_same_runs,
+    built,
+    record,
+)
 from tests.analysis.capture.tiny_architectures import tiny
 from tests.analysis.capture.tiny_families import FAMILIES, deepseek_v32, tokens
 from tests.analysis.edits.test_apply import BY_TOKEN
@@ -49,15 +56,7 @@ def halved(model: PreTrainedModel) -> PreTrainedModel:
 def test_weights_that_come_to_run_give_the_very_bits_of_those_that_stay(name: str) -> None:
     whole, apart = CapturedModel(built(name)), CapturedModel(halved(built(name)))
     away = names_away(apart)
-    for options in OPTIONS:
-        for chunk in (7, 64):
-            logits, expected = record(whole, chunk, **options)
-            found_logits, found = record(apart, chunk, **options)
-            assert torch.equal(found_logits, logits)
-            assert found.keys() == expected.keys()
-            for layer in expected:
-                for one, other in zip(found[layer], expected[layer], strict=True):
-                    assert_identical(one, other)
+    assert_same_runs(apart, whole)
     assert away and names_away(apart) == away, "they go again"
 
 
