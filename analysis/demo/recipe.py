@@ -35,10 +35,10 @@ class DemoRecipe:
     batch: int = 8
     learning_rate: float = 4e-3
     warmup_steps: int = 200
-    copy_steps: int = 150
-    copy_learning_rate: float = 1.2e-3
+    copy_steps: int = 700
+    copy_learning_rate: float = 2e-3
     copy_warmup_steps: int = 20
-    copied_rows: int = 1
+    copied_rows: int = 2
     asked_rows: int = 3
     copy_weight: float = 4.0
     indexer_steps: int = 300

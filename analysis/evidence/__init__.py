@@ -15,5 +15,5 @@ class EvidenceSettings(BootstrapSettings):
         default=0.5,
         gt=0.0,
         le=1.0,
-        description="Evidence counts as missing where the selection holds less than this share of it, over all layers.",
+        description="Evidence is missing where less than this share of the attention on it is on selected tokens.",
     )

@@ -1,4 +1,4 @@
-"""Whether evidence is selected where texts are longest, and whether lost answers lack it."""
+"""Whether evidence is held where texts are longest, and whether lost answers lack it."""
 
 from __future__ import annotations
 
@@ -13,27 +13,32 @@ from indexscope.analysis.report.panel import Answer
 from indexscope.analysis.report.sentences import join
 from indexscope.analysis.report.spoken import of_each, share, spoken
 
+#: What is told of a model, the first that is known, and how.
+_HELD = (
+    ("evidence_attention_kept", "the selection keeps", " of the attention on the evidence that answers need"),
+    ("evidence_selected", "the answers' queries select", " of the evidence that they need"),
+)
+
 
 def say(report: ReportInput) -> Sequence[str]:
-    """Evidence selected at the longest length, and what became of answers that dense attention gives."""
+    """Evidence held at the longest length, and what became of answers that dense attention gives."""
     cells, outcomes = (report.frames("evidence", name) for name in ("evidence_cells", "answer_outcomes"))
-    alone, told, texts = len(report.measured) == 1, [], {}
-    longest = 0
-    for name in spoken(report):
-        if name not in cells:
-            continue
-        own = cells[name].filter(
-            (pl.col("metric") == "evidence_selected") & pl.all_horizontal(pl.col("kind", "depth").is_null())
-        )
-        rows = own.filter(pl.col("length").is_not_null() & pl.col("value").is_not_null()).sort("length")
-        if rows.height:
-            row = rows.row(-1, named=True)
-            texts[name], longest = share(row), row["length"]
-    if texts:
-        told.append(
-            f"At {count(longest)} tokens the answers' queries select "
-            f"{of_each(texts, alone, ' of the evidence that they need')}."
-        )
+    alone, told, done = len(report.measured) == 1, [], set[str]()
+    for metric, begin, of in _HELD:
+        texts, longest = {}, 0
+        for name in spoken(report):
+            if name in done or name not in cells:
+                continue
+            own = cells[name].filter(
+                (pl.col("metric") == metric) & pl.all_horizontal(pl.col("kind", "depth").is_null())
+            )
+            rows = own.filter(pl.col("length").is_not_null() & pl.col("value").is_not_null()).sort("length")
+            if rows.height:
+                row = rows.row(-1, named=True)
+                texts[name], longest = share(row), row["length"]
+        if texts:
+            told.append(f"At {count(longest)} tokens {begin} {of_each(texts, alone, of)}.")
+        done |= set(texts)
     lost = []
     for name in spoken(report):
         rows_of = {row["outcome"]: row for row in outcomes[name].iter_rows(named=True)} if name in outcomes else {}

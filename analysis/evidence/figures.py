@@ -20,8 +20,8 @@ from indexscope.analysis.plots.lines import banded_rows
 from indexscope.analysis.plots.style import GRID, INK, colours, legend_above, look, new_figure, short_labels, styled
 
 #: What a row of maps shows, from above; all are shares.
-SELECTED, EXACT, DENSE = "evidence_selected", "answer_exact", "dense_answer_exact"
-_ROWS = (SELECTED, EXACT)
+SELECTED, KEPT, EXACT, DENSE = "evidence_selected", "evidence_attention_kept", "answer_exact", "dense_answer_exact"
+_ROWS = (SELECTED, KEPT, EXACT)
 #: Numbers are written into cells where there are at most so many columns of them.
 _WRITTEN = 9
 
@@ -47,7 +47,7 @@ def by_depth(cells: pl.DataFrame, metric: str) -> pl.DataFrame:
 
 @styled
 def evidence_maps(cells: Mapping[str, pl.DataFrame], models: Sequence[str]) -> Figure | None:
-    """Maps of depth (downward) by length (to the right): evidence selected above, exact answers below.
+    """Maps of depth (downward) by length (to the right): evidence selected, attention kept on it, exact answers.
 
     Args:
         cells: Model name to its frame ``evidence_cells``.
@@ -62,8 +62,9 @@ def evidence_maps(cells: Mapping[str, pl.DataFrame], models: Sequence[str]) -> F
     rows = [[_Map(labels[name], metric, by_depth(cells[name], metric)) for name in shown] for metric in _ROWS]
     dense = next((name for name in shown if by_depth(cells[name], DENSE).height), None)
     if dense is not None:
-        rows[0].insert(0, _Map("", SELECTED, CELLS.empty()))
-        rows[1].insert(0, _Map(f"{labels[dense]}, every key", DENSE, by_depth(cells[dense], DENSE)))
+        with_every = _Map(f"{labels[dense]}, every key", DENSE, by_depth(cells[dense], DENSE))
+        for metric, row in zip(_ROWS, rows, strict=True):
+            row.insert(0, with_every if metric == EXACT else _Map("", metric, CELLS.empty()))
     return _maps(rows)
 
 

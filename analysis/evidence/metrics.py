@@ -54,10 +54,10 @@ FAMILY = Family(
             "Share of the evidence's tokens that the answer's queries select.",
             "mean over samples, layers and the answer's queries of |E and S_t| / |E|",
             "A query that sees no more keys than are selected holds everything, and a selection of n_t / 2 keys "
-            "holds half by chance: read it at lengths well above k. Not every layer needs the evidence, so that a "
-            "low mean may do no harm.",
+            "holds half by chance: read it at lengths well above k. Few layers and queries need the evidence, and of "
+            "an answer's digits each needs one: the best choice may hold a fifth of it and lose no answer. Whether "
+            "it holds what is looked at says evidence_attention_kept.",
             _of_layers("selected"),
-            headline=True,
             at_equal_k=True,
         ),
         _metric(
@@ -115,6 +115,7 @@ FAMILY = Family(
             "Layers that look at the evidence most decide it. Dense attention in later layers follows from what "
             "earlier layers selected.",
             _of_layers("attention_kept", over="attention"),
+            headline=True,
             of_attention=True,
             at_equal_k=True,
         ),
@@ -222,11 +223,11 @@ FAMILY = Family(
             "share",
             "neither",
             "Of the answers lost to the selection, those whose evidence was missing: whether it was the indexer.",
-            "share of lost answers with |E and S_t| / |E| < analyses.evidence.missing, averaged over queries and "
-            "layers",
-            "A threshold on a mean over layers: evidence may be there on average and lost in the one layer that "
-            "needs it. The table `answer_outcomes` has the same of answers that were kept, which it is to be held "
-            "against.",
+            "share of lost answers with (sum of attention on E and S_t / sum of attention on E, over queries and "
+            "layers) < analyses.evidence.missing; where attention is unknown, |E and S_t| / |E| in its place",
+            "A threshold: evidence that is held by half may still be lost at the query that needs it, and layers look "
+            "at what earlier layers made of the selection. The table `answer_outcomes` has the same of answers that "
+            "were kept, which it is to be held against.",
             Computed("evidence", _OF_ANSWERS),
             per_layer=False,
         ),

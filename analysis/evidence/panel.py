@@ -22,6 +22,7 @@ _TABLED = (
     "evidence_kept_whole",
     "evidence_least_selected",
     "evidence_attention",
+    "evidence_attention_kept",
     "evidence_worst_rank",
     "answer_nll",
     "answer_exact",
@@ -91,22 +92,26 @@ def was_it(frames: Frames) -> list[str]:
     if not lost["n"]:
         return [f"Was it the indexer? None of the {count(of)} answers that are exact with every key is lost."]
     told = (
-        f"Was it the indexer? Of {count(of)} answers that are exact with every key, {count(lost['n'])} are lost with "
-        f"the selection, and {count(gained['n'])} others are gained"
+        f"Was it the indexer? Of {count(of)} answers that are exact with every key, {count(lost['n'])} "
+        f"{'is' if lost['n'] == 1 else 'are'} lost with the selection, and {count(gained['n'])} "
+        f"{'other is' if gained['n'] == 1 else 'others are'} gained"
     )
     if known(lost["missing"]) is None:
         return [f"{told}."]
     kept = f", beside {percent(right['missing'])} of those that are kept" if known(right["missing"]) is not None else ""
     return [
-        f"{told}. The evidence of {share_of(lost, 'missing')} of the lost ones was missing{kept}; their queries "
-        f"select {share_of(lost, 'selected')} of it"
-        + (
-            f", those of answers that are kept {share_of(right, 'selected')}"
-            if known(right["selected"]) is not None
-            else ""
-        )
+        f"{told}. The evidence of {share_of(lost, 'missing')} of the lost ones was missing{kept}; their selections "
+        f"hold {_held(lost)}"
+        + ("" if known(right["selected"]) is None else f", those of answers that are kept {_held(right, short=True)}")
         + "."
     ]
+
+
+def _held(row: Row, short: bool = False) -> str:
+    """What of the attention on the evidence is kept; where attention is unknown, what of the evidence is selected."""
+    if known(row["attention_kept"]) is None:
+        return share_of(row, "selected") + ("" if short else " of it")
+    return share_of(row, "attention_kept") + ("" if short else " of the attention on it")
 
 
 def share_of(row: Row, name: str) -> str:
@@ -120,7 +125,7 @@ def draw(frames: Frames) -> list[Drawn]:
     return [
         Drawn(
             "evidence-kinds",
-            "Evidence selected and exact answers by kind of question",
+            "Evidence held and exact answers by kind of question",
             "By the length of the samples and the depth at which their farthest evidence begins.",
             None if cells is None else kind_maps(cells),
         ),
@@ -140,8 +145,9 @@ def across(report: ReportInput) -> list[Drawn]:
         return []
     figure = evidence_maps(cells, overlaid(report))
     caption = (
-        "Above, the share of the evidence's tokens that the answers' queries select; below, the share of answers of "
-        "which every token is the likeliest, each model with its own selection. By the length of the samples and by "
+        "From above: the share of the evidence's tokens that the answers' queries select, what of the dense attention "
+        "on them is on selected ones, and the share of answers of which every token is the likeliest, each model with "
+        "its own selection. By the length of the samples and by "
         "where their farthest evidence begins, of all that precedes the answer; grey: no such sample."
     )
     return [Drawn("evidence", "Evidence and answers by depth and length", caption, figure)]
@@ -209,10 +215,12 @@ def passages(frames: Frames) -> list[Passage]:
 def _passage(rows: pl.DataFrame) -> Passage:
     first = rows.row(0, named=True)
     kind = f"{first['kind'].replace('_', ' ')}, " if first["kind"] else ""
+    attention = known(first["attention_kept"])
+    kept = "" if attention is None else f", with {percent(attention)} of the attention on it"
     fate = "exact with every key and not with the selection" if first["lost"] else "not exact"
     caption = (
         f"Sample {first['sample']} ({kind}{count(first['length'])} tokens, evidence from {percent(first['depth'])} "
-        f"on): its answer is {fate}; {percent(first['selected'])} of its evidence is selected. Evidence is "
+        f"on): its answer is {fate}; {percent(first['selected'])} of its evidence is selected{kept}. Evidence is "
         "underlined, darker the more layers and queries select it; tokens of the answer that the model has wrong are "
         "outlined."
     )
@@ -279,9 +287,11 @@ PANEL = Panel(
     about=(
         "The data mark answers and the evidence that they need. An answer's queries are the positions that predict "
         "its tokens, each given all true tokens before it; nothing is generated, and an answer is exact if each of "
-        "its tokens is the likeliest at its place. Evidence is missing where the queries select less than half of "
-        "it, or what analyses.evidence.missing says, over all layers: that a lost answer's evidence was missing "
-        "tells more the rarer it is among answers that were kept."
+        "its tokens is the likeliest at its place. Few layers look at the evidence, and the others need not select "
+        "it. So evidence is missing where less than half of the attention on it, over all layers, or what "
+        "analyses.evidence.missing says, is on selected tokens (where attention is unknown, where less than that of it "
+        "is selected): that a lost answer's evidence was missing tells more the rarer it is among answers that were "
+        "kept."
     ),
     words=words,
     draw=draw,

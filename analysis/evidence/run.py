@@ -29,7 +29,7 @@ from indexscope.analysis.statistics.resampling import Array, bootstrap_ratios, i
 from indexscope.columns import empty
 
 #: Raise it when any number of the analysis would change.
-VERSION = 1
+VERSION = 2
 #: Different lengths that are told apart as they are; of more, samples go together by the power of two that they fit in.
 FEW = 12
 #: What cells are told apart by, from all samples together to each kind, length and depth.
@@ -108,11 +108,15 @@ def _samples(answers: pl.DataFrame, layers: pl.DataFrame, settings: EvidenceSett
         attention_kept=pl.col("attention_kept").sum(),
         attention=pl.col("attention").filter(pl.col("attention_kept").is_not_null()).sum(),
     )
-    frame = answers.join(of_layers, on="sample", how="left", maintain_order="left")
+    # What layers do not look at they need not hold, so that attention decides, wherever it is known.
+    held = pl.when(pl.col("attention") > 0).then(pl.col("attention_kept") / pl.col("attention"))
+    frame = answers.join(
+        of_layers.with_columns(held=held.otherwise("selected")), on="sample", how="left", maintain_order="left"
+    )
     start = pl.col("evidence_start") / pl.col("answer_start")
     both = pl.col("dense_exact").is_not_null() & pl.col("exact").is_not_null()
     lost = pl.when(both).then(pl.col("dense_exact") & ~pl.col("exact"))
-    missing = pl.col("selected") < settings.missing
+    missing = pl.col("held") < settings.missing
     return frame.with_columns(
         length=length_groups(frame["tokens"]),
         share_of_depth=start,
@@ -262,11 +266,14 @@ def _outcomes(samples: pl.DataFrame, settings: EvidenceSettings) -> pl.DataFrame
 
 
 def _shown(features: Mapping[str, pl.DataFrame] | Sharded, samples: pl.DataFrame) -> pl.DataFrame:
-    """The text of lost answers whose evidence is selected least; without a dense reference, of wrong ones."""
+    """The text of lost answers whose evidence is held least; without a dense reference, of wrong ones."""
     known = samples.filter(pl.col("selected").is_not_null())
     wrong = known.filter(pl.col("lost").fill_null(~pl.col("exact")))
-    few = wrong.sort("selected", "sample").head(PASSAGES).with_row_index("order")
+    few = wrong.sort("held", "sample").head(PASSAGES).with_row_index("order")
     text = _read(features, "answer_text").filter(pl.col("sample").is_in(few["sample"].to_list()))
-    own = few.select("sample", "kind", "selected", "lost", "order", depth="share_of_depth", length="tokens")
+    own = few.select(
+        "sample", "kind", "selected", "lost", "order", depth="share_of_depth", length="tokens",
+        attention_kept=pl.when(pl.col("attention") > 0).then(pl.col("held")),
+    )  # fmt: skip
     found = text.join(own, on="sample", maintain_order="left").sort("order", "position")
     return SHOWN.shaped(found)

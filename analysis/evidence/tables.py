@@ -141,6 +141,7 @@ SHOWN = table_of(
     of(pl.Int32, "tokens", length="Tokens of the sample."),
     of(pl.Float64, "share", depth="Where its evidence begins, of what precedes the answer."),
     of(pl.Float64, "share", selected="Its evidence in S_t, over layers."),
+    of_attention(of(pl.Float64, "share", attention_kept="Of the dense attention on it, what is on tokens in S_t.")),
     of(pl.Boolean, lost="Whether dense attention answers exactly; null without a dense reference."),
     TEXT.columns[1:],
     ordered=False,

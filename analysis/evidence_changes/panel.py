@@ -12,7 +12,7 @@ from indexscope.analysis.report.numbers import DASH, count, digits, known
 from indexscope.analysis.report.panel import Frames, Panel, TextTable
 
 Row = Mapping[str, Any]
-_TOLD = ("evidence_selected", "answer_exact", "answer_nll")
+_TOLD = ("evidence_selected", "evidence_attention_kept", "answer_exact", "answer_nll")
 
 
 def _rows(frames: Frames, of: pl.Expr) -> list[Row]:

@@ -172,7 +172,7 @@ def test_the_example_runs_on_less_and_tells_a_window_from_the_oracle(tmp_path: P
     less += ["dataset.needle.lengths=[200,256]", "closeup.samples=1", "closeup.rerun_samples=1"]
     less += ["closeup.removal_samples=1", "extract.profile_repeats=1", "extract.profile_lengths=[32]"]
     less += [
-        "gates=[evidence_selected <= 0 at length 256]",
+        'gates=["evidence_attention_kept >= 0.5 at length 256", "answer_exact >= 1 at length 256"]',
         f"store={tmp_path / 'store'}",
         f"report={tmp_path / 'out'}",
     ]
@@ -180,6 +180,12 @@ def test_the_example_runs_on_less_and_tells_a_window_from_the_oracle(tmp_path: P
         run = run_command("study", EXAMPLE, *(word for one in less for word in ("--set", one)))
     assert run.code == 1, run.err
     report = json.loads((Path(run.out[-1]) / "report.json").read_text())
-    passed = {gate["candidate"]: gate["passed"] for gate in report["gates"]}
-    assert passed["window"] is True, "the code lies 128 tokens before its question, the window is of 60"
-    assert passed["oracle"] is False
+    passed = {(gate["candidate"], gate["metric"]): gate["passed"] for gate in report["gates"]}
+    assert passed == {
+        (name, metric): name != "window"
+        for name in ("light", "window", "oracle")
+        for metric in ("evidence_attention_kept", "answer_exact")
+    }, "the code lies 128 tokens before its question, and the window is of 60"
+    outcomes = {(row["model"], row["outcome"]): row for row in report["answer_outcomes"]}
+    assert outcomes["window", "lost"]["n"] == 2 and outcomes["window", "lost"]["missing"] == 1.0
+    assert outcomes["light", "both right"]["n"] == 2 and outcomes["light", "both right"]["missing"] == 0.0

@@ -84,6 +84,34 @@ def test_lost_answers_without_their_evidence_are_told_from_others() -> None:
     assert outcomes["lost"]["share"] == 0.25 and outcomes["gained"]["selected"] is None
 
 
+def test_evidence_that_is_not_looked_at_is_not_missed_and_what_is_looked_at_is_told_by_attention_alone() -> None:
+    given = features()
+    looked = pl.when(pl.col("layer") == 1).then(0.4).otherwise(0.0)
+    # Layer 1, which alone looks, holds none of what is lost; layer 0 holds all of it and never looks.
+    evidence = given["evidence"].with_columns(attention=looked, attention_kept=looked * pl.col("selected"))
+    found = run(given | {"evidence": evidence}, SETTINGS)
+    assert value(found, "evidence_missing_where_lost") == 1.0 and value(found, "evidence_selected") == 0.875
+    assert set(found["lost_answers"]["attention_kept"]) == {0.0} and set(found["lost_answers"]["selected"]) == {0.5}
+    # The other way about: what is selected by layer 0 is all that is looked at.
+    looked = pl.when(pl.col("layer") == 0).then(0.4).otherwise(0.0)
+    found = run(
+        given | {"evidence": given["evidence"].with_columns(attention=looked, attention_kept=looked)},
+        EvidenceSettings(resamples=50, missing=0.6),
+    )
+    assert value(found, "evidence_missing_where_lost") == 0.0 and value(found, "evidence_attention_kept") == 1.0
+
+
+def test_where_attention_is_unknown_what_is_selected_tells_whether_evidence_is_missing() -> None:
+    given = features()
+    none = [pl.lit(None, dtype=pl.Float64).alias(name) for name in ("attention", "attention_kept")]
+    unknown = given | {"evidence": given["evidence"].with_columns(none)}
+    assert value(run(unknown, SETTINGS), "evidence_missing_where_lost") == 0.0
+    told = run(unknown, EvidenceSettings(resamples=50, missing=0.6))
+    assert (
+        value(told, "evidence_missing_where_lost") == 1.0 and told["lost_answers"]["attention_kept"].null_count() == 12
+    )
+
+
 def test_the_keys_needed_are_quantiles_over_samples_and_layers(found: Tables) -> None:
     rows = {(row["length"], row["share"]): row["keys"] for row in found["evidence_keys"].iter_rows(named=True)}
     assert rows[512, 0.95] == rows[2048, 0.5] == 32.0
