@@ -169,7 +169,7 @@ def streaming_plan(
     together = max(map(sum, shards)) * runs + max(max(shard, default=0) for shard in shards)
     states = found.state * together
     parts = [
-        f"a pass over a shard's samples reads {size_of(info.bytes)}",
+        f"a pass over a shard's samples reads {'at most ' if found.routed else ''}{size_of(info.bytes)}",
         f"holds {size_of(found.streamed)} of weights at most",
         f"and {size_of(states)} of hidden states ({_place_of_states(found, states)})",
     ]

@@ -260,7 +260,7 @@ class StreamedModel(CapturedModel):
                         break
                     with self._parts.held(layer):
                         if index + 1 < len(layers) and self._parts.reading:
-                            self._weights.ahead(layers[index + 1])
+                            self._weights.ahead(layers[index + 1], sum(one.fed.input_ids.numel() for one in going))
                         for request in list(going):
                             self._through(request, index, layer, going)
                     inlet.close()  # only the first layer needs the embedding
