@@ -241,6 +241,11 @@ class StreamedModel(CapturedModel):
         return self._parts.seconds
 
     @property
+    def states(self) -> States:
+        """Where the outputs of layers lie in a sweep, and what is kept of a close look at them."""
+        return self._states
+
+    @property
     def _head(self) -> nn.Module:
         return self._parts.head or self._parts.embedding
 
