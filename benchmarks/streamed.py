@@ -1,7 +1,7 @@
 """A checkpoint larger than the memory that it is studied in.
 
     python benchmarks/streamed.py FOLDER [--size 30] [--limit 4] [--samples 8] [--length 1024]
-        [--whole] [--part 12] [--study] [--commits 60]
+        [--whole] [--part 12] [--study] [--commits 60] [--experts]
 
 Makes a random DeepSeek-V3.2 with experts in bfloat16 of so many GiB in FOLDER, unless it is there, stored as such
 checkpoints are published (every expert for itself). Then extracts features in a process that may take --limit GiB of
@@ -13,7 +13,8 @@ layers, which is what can be had of a checkpoint that does not fit, and says wha
 whole study of the checkpoint by the command line, with its report, in a control group that may take --limit GiB: all
 processes together, with what the system keeps of files for them, of which it then keeps less. *anonymous* is the peak
 of what is theirs alone. Where no group can be made, which takes root, the limit is that of each process.
---commits also runs it with what
+--experts also runs it with all experts of a layer read with it, whatever tokens are routed to; the system has let go of
+the files before both runs. --commits also runs it with what
 the pass has come to put away at most every so many seconds, and says what that takes; 0 puts it away after every layer.
 """
 
@@ -91,14 +92,18 @@ def make(folder: Path, size: float) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
-def read_once(folder: Path) -> float:
-    """Seconds that reading all files takes, none of them being in memory."""
-    files = sorted(folder.glob("*.safetensors"))
-    for file in files:
+def let_go(folder: Path) -> None:
+    """Have the system forget what it has of the files."""
+    for file in folder.glob("*.safetensors"):
         with file.open("rb") as opened:
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def read_once(folder: Path) -> float:
+    """Seconds that reading all files takes, none of them being in memory."""
+    let_go(folder)
     began = time.perf_counter()
-    for file in files:
+    for file in sorted(folder.glob("*.safetensors")):
         with file.open("rb", buffering=0) as opened:
             while opened.read(8 << 20):
                 pass
@@ -217,7 +222,13 @@ class Committed:
 
 
 def study(
-    folder: Path, placement: str, limit: float, samples: int, length: int, every: float | None = None
+    folder: Path,
+    placement: str,
+    limit: float,
+    samples: int,
+    length: int,
+    every: float | None = None,
+    all_experts: bool = False,
 ) -> dict[str, Any]:
     """Extract features in this process, and say what that took."""
     if limit:
@@ -229,9 +240,12 @@ def study(
     from indexscope.analysis.settings import ExtractSettings
     from indexscope.storage.inputs.checkpoints import CheckpointFolder
     from indexscope.storage.inputs.samples import Sample
+    from indexscope.storage.inputs.streamed.weights import StreamedWeights
     from indexscope.storage.store.parquet import encode
     from indexscope.tasks.common import placing
 
+    if all_experts:
+        StreamedWeights.routed = lambda weights: []  # type: ignore[method-assign]
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     random = torch.Generator().manual_seed(1)
     given = [
@@ -355,18 +369,30 @@ def main() -> None:
     parser.add_argument("--part", type=int, help="also run so many first layers in memory, and say what all would take")
     parser.add_argument("--study", action="store_true", help="also make a whole study of it, with its report")
     parser.add_argument("--commits", type=float, help="also commit the pass, so many seconds apart at least")
+    parser.add_argument("--experts", action="store_true", help="also read all experts of every layer")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.only:
-        print(json.dumps(study(given.folder, given.only, given.limit, given.samples, given.length, given.commits)))
+        shape = given.samples, given.length, given.commits, given.experts
+        print(json.dumps(study(given.folder, given.only, given.limit, *shape)))
         return
     if not (given.folder / "config.json").exists():
         make(given.folder, given.size)
     stored = sum(file.stat().st_size for file in given.folder.glob("*.safetensors"))
     print(f"{stored / 2**30:.1f} GiB in {given.folder}; reading once takes {read_once(given.folder):.1f} s")
     shape = ("--samples", given.samples, "--length", given.length)
+    if given.experts:
+        let_go(given.folder)
     streamed = apart(given.folder, "--only", "auto" if given.limit else "stream", "--limit", given.limit, *shape)
     print(f"limit {given.limit:g} GiB:" if given.limit else "no limit:", json.dumps(streamed, indent=1))
+    if given.experts:
+        let_go(given.folder)
+        kind = ("--only", "auto" if given.limit else "stream", "--limit", given.limit)
+        every = apart(given.folder, *kind, *shape, "--experts")
+        print("all experts:", json.dumps(every, indent=1))
+        read, took = streamed["GiB read"] / every["GiB read"], streamed["seconds"] / every["seconds"]
+        print(f"{read:.2f} of the bytes and {took:.2f} of the time when they are read as tokens are routed to them")
+        print("equal byte by byte" if every["tables"] == streamed["tables"] else "the tables DIFFER")
     if given.commits is not None:
         kind = ("--only", "auto" if given.limit else "stream", "--limit", given.limit)
         net = apart(given.folder, *kind, *shape, "--commits", given.commits)

@@ -30,7 +30,7 @@ def _compute(job: Job, _: Store) -> Made:
     from indexscope.analysis.features.intake import check_samples
 
     with running(job) as (source, journal, facts):
-        look, samples, settings = CloseLook(job), job.samples.value, job.given.extract
+        look, samples, settings = CloseLook(job, source), job.samples.value, job.given.extract
         if _along(job.given):
             alone = settings.model_copy(update={"dense_reference": False})
             tables = extract_samples(source, samples, alone, journal, job.workers, look)

@@ -51,7 +51,7 @@ def _compute(job: Job, _: Store) -> Made:
     with running(job) as (source, journal, facts):
         for note in source.notes:
             journal.note(note)
-        look = None if job.along is None else CloseLook(job.along)
+        look = None if job.along is None else CloseLook(job.along, source)
         beside: dict[str, Any] = {"lengths": job.given.lengths} | ({} if look is None else {"beside": look})
         if job.given.evidence:
             beside["watching"] = answer_watch(job)

@@ -11,8 +11,10 @@ import torch
 from indexscope.analysis.capture.chunk import AttentionChunk
 from indexscope.analysis.capture.observers import Resumable, capture_sparse
 from indexscope.analysis.capture.source import Source
+from indexscope.analysis.capture.streaming.states import InMemory, States, states_of
 from indexscope.analysis.closeup.collect import CloseupSample, Maker, Predicting, Tables
-from indexscope.analysis.closeup.rows import CloseupRows, closeup_queries, closeup_rows
+from indexscope.analysis.closeup.resting import Resting
+from indexscope.analysis.closeup.rows import closeup_queries, closeup_rows
 from indexscope.analysis.features.attempt import Attempt
 from indexscope.analysis.features.intake import TokenSequence
 
@@ -24,18 +26,22 @@ class Looking:
         sample: The sample; it runs as a batch of one, with the scores of single indexer heads.
         makers: Make one collector each.
         queries: Queries of the sample that are looked at, at most.
+        states: Where what layers show lies until all layers of a chunk were seen; None for memory.
 
     Attributes:
         seconds: What looking has taken, beside the forward.
     """
 
-    def __init__(self, sample: TokenSequence, makers: Sequence[Maker], queries: int) -> None:
+    def __init__(
+        self, sample: TokenSequence, makers: Sequence[Maker], queries: int, states: States | None = None
+    ) -> None:
         ids = torch.tensor(list(sample.input_ids), dtype=torch.int64)
         self._places, self._weights = closeup_queries(len(ids), queries, sample.index)
         looked_at = CloseupSample(sample.index, sample.name, ids, self._places, self._weights)
         self._collectors = [make(looked_at) for make in makers]
         # By start: a model that takes its sequence at once shows all chunks of a layer before the next layer's.
-        self._chunks: dict[int, dict[int, CloseupRows]] = {}
+        self._chunks: dict[int, dict[int, Resting]] = {}
+        self._states = states or InMemory()
         self.seconds = 0.0
 
     def observe(self, chunk: AttentionChunk) -> None:
@@ -43,7 +49,7 @@ class Looking:
         began = time.perf_counter()
         rows = closeup_rows(chunk, self._places, self._weights)
         if rows is not None:
-            self._chunks.setdefault(chunk.start, {})[chunk.layer] = rows
+            self._chunks.setdefault(chunk.start, {})[chunk.layer] = Resting.of(rows, self._states)
         self.seconds += time.perf_counter() - began
 
     def predicted(self, start: int, logits: torch.Tensor) -> None:
@@ -54,15 +60,16 @@ class Looking:
                 collector.predicted(start, logits)
         for place in sorted(self._chunks):
             layers = self._chunks.pop(place)
+            rows = [layers[layer].taken() for layer in sorted(layers)]
             for collector in self._collectors:
-                collector.add([layers[layer] for layer in sorted(layers)])
+                collector.add(rows)
         self.seconds += time.perf_counter() - began
 
-    def state(self) -> tuple[dict[int, dict[int, CloseupRows]], float]:
+    def state(self) -> tuple[dict[int, dict[int, Resting]], float]:
         """What it saw of the layers that are done; collectors get it once all are."""
         return self._chunks, self.seconds
 
-    def restore(self, state: tuple[dict[int, dict[int, CloseupRows]], float]) -> None:
+    def restore(self, state: tuple[dict[int, dict[int, Resting]], float]) -> None:
         """Take up what another one saw of the same sample."""
         self._chunks, self.seconds = state
 
@@ -90,7 +97,7 @@ def collect_samples(
     """
 
     def look(batch: list[TokenSequence], chunk_size: int) -> Tables:
-        looking = Looking(batch[0], makers, queries)
+        looking = Looking(batch[0], makers, queries, states_of(source))
 
         def observe(chunk: AttentionChunk) -> torch.Tensor:
             looking.observe(chunk)

@@ -9,7 +9,7 @@ Source: https://github.com/deepseek-ai/DeepSeek-V3/blob/main/inference/kernel.py
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -32,6 +32,32 @@ def multiplied_out(told: Mapping[str, Any], dtypes: WantedTypes) -> FineGrainedF
     blocks = blocks_of(told)
     assert blocks is not None
     return _Quantizer(blocks, dtypes)
+
+
+def grid(shape: Sequence[int], blocks: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of the scales of a weight; blocks at its edge may be cut off.
+
+    >>> grid((576, 256), (128, 128))
+    (5, 2)
+    """
+    return -(-shape[-2] // blocks[0]), -(-shape[-1] // blocks[1])
+
+
+def multiplied(
+    quantized: torch.Tensor, scales: torch.Tensor, blocks: tuple[int, int], dtype: torch.dtype | None
+) -> torch.Tensor:
+    """What a weight in float8 stands for.
+
+    Args:
+        quantized: [..., rows, columns].
+        scales: One for each block, as `grid` has them.
+        blocks: Rows and columns of a block.
+        dtype: Of the result; None for float32, in which it is computed.
+    """
+    rows, columns = quantized.shape[-2:]
+    wide = scales.float().repeat_interleave(blocks[0], -2)[..., :rows, :]
+    wide = wide.repeat_interleave(blocks[1], -1)[..., :columns]
+    return wide.mul_(quantized.float()).to(dtype or torch.float32)
 
 
 class WantedTypes:
@@ -72,15 +98,12 @@ class _Dequantize(Fp8Dequantize):  # type: ignore[misc]  # transformers is untyp
     def _dequantize_one(
         self, quantized: torch.Tensor, scales: torch.Tensor, output_dtype: torch.dtype | None = None
     ) -> torch.Tensor:
-        block_rows, block_columns = self.hf_quantizer.quantization_config.weight_block_size
-        rows, columns = quantized.shape[-2:]
-        grid = (-(-rows // block_rows), -(-columns // block_columns))
-        if quantized.dtype != torch.float8_e4m3fn or tuple(scales.shape[-2:]) != grid or scales.element_size() < 2:
+        blocks: tuple[int, int] = self.hf_quantizer.quantization_config.weight_block_size
+        fits = tuple(scales.shape[-2:]) == grid(quantized.shape, blocks)
+        if quantized.dtype != torch.float8_e4m3fn or not fits or scales.element_size() < 2:
             out: torch.Tensor = super()._dequantize_one(quantized, scales, output_dtype=output_dtype)
             return out
-        wide = scales.float().repeat_interleave(block_rows, -2)[..., :rows, :]
-        wide = wide.repeat_interleave(block_columns, -1)[..., :columns]
-        return wide.mul_(quantized.float()).to(output_dtype)
+        return multiplied(quantized, scales, blocks, output_dtype)
 
     def convert(self, input_dict: Any, full_layer_name: str | None = None, model: Any = None, **kwargs: Any) -> Any:
         """As transformers', but that what has no scale gets the type of its place in the model too."""

@@ -169,9 +169,9 @@ def streaming_plan(
     together = max(map(sum, shards)) * runs + max(max(shard, default=0) for shard in shards)
     states = found.state * together
     parts = [
-        f"a pass over a shard's samples reads {size_of(info.bytes)}",
+        f"a pass over a shard's samples reads {'at most ' if found.routed else ''}{size_of(info.bytes)}",
         f"holds {size_of(found.streamed)} of weights at most",
-        f"and {size_of(states)} of hidden states ({_place_of_states(found, states)})",
+        f"and {size_of(states)} of hidden states ({_place_of_states(found, states, settings)})",
     ]
     speed = reading_speed(folder)
     if speed:
@@ -193,7 +193,7 @@ def _streamed(folder: Path, settings: ExtractSettings) -> Source:
     from indexscope.storage.inputs.streamed.weights import StreamedWeights
 
     weights = StreamedWeights(folder, settings.dtype, settings.device)
-    room = _room_for_states(_sizes(str(folder), settings.dtype))
+    room = _room_for_states(_sizes(str(folder), settings.dtype), settings)
     return StreamedModel(weights, SpilledStates(int(room)), tell_layer)
 
 
@@ -239,20 +239,22 @@ def _over(mapped: DeviceMap) -> str:
     return f"put on {', '.join(others)} and {last}" if others else f"put on {last} alone"
 
 
-def _place_of_states(found: Sizes, states: float) -> str:
+def _place_of_states(found: Sizes, states: float, settings: ExtractSettings) -> str:
     from indexscope.analysis.free_memory import size_of
 
-    room = _room_for_states(found)
+    room = _room_for_states(found, settings)
     return "in memory" if states <= room else f"{size_of(room)} in memory, the rest in a temporary file"
 
 
-def _room_for_states(found: Sizes) -> float:
-    """Bytes of hidden states that may stay in memory."""
+def _room_for_states(found: Sizes, settings: ExtractSettings) -> float:
+    """Bytes of hidden states that may stay in memory, or on the device, where they are."""
     from torch import device
 
     from indexscope.analysis.free_memory import available_bytes
+    from indexscope.storage.inputs.checkpoints import resolve_device
 
-    return max(0.0, STATES * (available_bytes(device("cpu")) - found.streamed))
+    free = min(available_bytes(device(where)) for where in {"cpu", resolve_device(settings.device)})
+    return max(0.0, STATES * (free - found.streamed))
 
 
 def _minutes(minutes: float) -> str:

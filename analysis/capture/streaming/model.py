@@ -241,6 +241,11 @@ class StreamedModel(CapturedModel):
         return self._parts.seconds
 
     @property
+    def states(self) -> States:
+        """Where the outputs of layers lie in a sweep, and what is kept of a close look at them."""
+        return self._states
+
+    @property
     def _head(self) -> nn.Module:
         return self._parts.head or self._parts.embedding
 
@@ -260,7 +265,7 @@ class StreamedModel(CapturedModel):
                         break
                     with self._parts.held(layer):
                         if index + 1 < len(layers) and self._parts.reading:
-                            self._weights.ahead(layers[index + 1])
+                            self._weights.ahead(layers[index + 1], sum(one.fed.input_ids.numel() for one in going))
                         for request in list(going):
                             self._through(request, index, layer, going)
                     inlet.close()  # only the first layer needs the embedding

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -48,8 +48,23 @@ class InMemory:
         return _InMemory(tensor)
 
 
+@runtime_checkable
+class KeepsStates(Protocol):
+    """A source that takes all sequences through one layer before the next."""
+
+    @property
+    def states(self) -> States:
+        """Where outputs of layers lie meanwhile."""
+        ...
+
+
+def states_of(source: object) -> States:
+    """Where what is seen of a source's layers may lie until all have been seen; without one of its own, in memory."""
+    return source.states if isinstance(source, KeepsStates) else InMemory()
+
+
 class Leaf:
-    """A tensor that a layer returned: kept until nothing needs it, after that a shape.
+    """A tensor that a layer returned, or that was seen of it: kept until nothing needs it, after that a shape.
 
     Args:
         tensor: What was returned.

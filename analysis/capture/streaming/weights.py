@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -46,15 +46,28 @@ class LayerWeights(Protocol):
         """Let go of the weights of a module, and of all modules within it if ``deep``."""
         ...
 
-    def ahead(self, part: nn.Module) -> None:
-        """Begin to read what will be loaded next, if that helps; returns at once."""
+    def ahead(self, part: nn.Module, tokens: int) -> None:
+        """Begin to read what will be loaded next, for so many tokens, if that helps; returns at once."""
+        ...
+
+    def routed(self) -> Sequence[nn.Module]:
+        """From now on leave out experts that can be loaded as tokens are routed to them; says of which modules."""
+        ...
+
+    def lacking(self, module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Set[int]:
+        """Experts that a call of such a module needs and that are not there yet, with these arguments."""
+        ...
+
+    def load_experts(self, module: nn.Module, experts: Set[int]) -> None:
+        """Put the weights of some of its experts in their places."""
         ...
 
 
 class Parts:
     """Loads what is about to run, and lets go of it when nobody holds it any more.
 
-    Layers, the embedding and the output head are there while they run; other modules stay, once they have run.
+    Layers, the embedding and the output head are there while they run; other modules stay, once they have run. Experts
+    of a layer come as tokens are routed to them, and go with their layer.
 
     Args:
         weights: Of the model.
@@ -74,6 +87,8 @@ class Parts:
         self.head: nn.Module | None = model.get_output_embeddings()
         if self.head is self.embedding:
             self.head = None
+        for module in weights.routed():
+            self._stand_in(module, self._routing(module))
         for index, layer in enumerate(weights.layers):
             self._stand_in(layer, self._layer(index, layer))
         self._stand_in(self.embedding, self._embedding())
@@ -174,6 +189,20 @@ class Parts:
                 if part not in self._staying_there:
                     self._load(part, deep=False)
                     self._staying_there.add(part)
+            return own(*args, **kwargs)
+
+        return forward
+
+    def _routing(self, part: nn.Module) -> Callable[..., Any]:
+        own = part.forward
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            with self._lock:
+                experts = self.weights.lacking(part, args, kwargs) if self.reading else set[int]()
+                if experts:
+                    began = time.perf_counter()
+                    self.weights.load_experts(part, experts)
+                    self.seconds += time.perf_counter() - began
             return own(*args, **kwargs)
 
         return forward

@@ -15,11 +15,11 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter
 
 from indexscope.errors import IndexscopeError
-from indexscope.storage.inputs.block_config import block_scaled
 from indexscope.storage.inputs.model_skeleton import DTYPES, Dtype, load_skeleton
 from indexscope.storage.inputs.streamed.layers import decoder_layers
+from indexscope.storage.inputs.streamed.routed import fused, routed_share
 from indexscope.storage.inputs.streamed.stacked import stacks
-from indexscope.storage.inputs.weight_files import read_config, weight_files
+from indexscope.storage.inputs.weight_files import weight_files
 
 #: Bytes that are read to see how fast a disk is.
 TRIED = 64 << 20
@@ -38,6 +38,7 @@ class Sizes:
         ends: The larger one of embedding and output head.
         token: Parameters that a token meets: of experts those that it is routed to.
         state: Outputs of one layer for one token: its hidden state, in all streams where it has several.
+        routed: Whether it has experts, which are read as tokens are routed to them.
     """
 
     whole: int
@@ -47,6 +48,7 @@ class Sizes:
     ends: int
     token: float
     state: int
+    routed: bool
 
     @property
     def streamed(self) -> int:
@@ -67,9 +69,9 @@ def sizes(path: Path, dtype: Dtype) -> Sizes:
     whole, inside = _bytes(model), _bytes(layers)
     tied = outlet is not None and bool(getattr(model, "all_tied_weights_keys", None))
     config = model.config.get_text_config(decoder=True)
-    share = _routed(config)
+    share = routed_share(config)
     token = sum(one.numel() * (share if one.ndim == 3 else 1.0) for one in layers.parameters())
-    loading = _loading(model, path)
+    loading = _loading(model)
     streams = next((n for name in ("hc_mult", "hc_count") if isinstance(n := getattr(config, name, None), int)), 1)
     return Sizes(
         whole=whole,
@@ -79,6 +81,7 @@ def sizes(path: Path, dtype: Dtype) -> Sizes:
         ends=max(ends),
         token=token + (0 if outlet is None else sum(one.numel() for one in outlet.parameters())),
         state=config.hidden_size * streams * DTYPES[dtype].itemsize,
+        routed=any(map(fused, layers.modules())),
     )
 
 
@@ -104,14 +107,13 @@ def reading_speed(path: Path) -> float | None:
     return min(size, TRIED) / seconds if seconds > 0 else None
 
 
-def _loading(model: PreTrainedModel, path: Path) -> Callable[[nn.Module], int]:
+def _loading(model: PreTrainedModel) -> Callable[[nn.Module], int]:
     """What gives the bytes that a part of a model takes while it is loaded.
 
     Whatever transformers makes of several stored tensors is there beside them; experts are read into their place.
     """
-    scaled = block_scaled(read_config(path)) is not None
     mapping = get_model_conversion_mapping(model, None, None)
-    made = [one for one in mapping if isinstance(one, WeightConverter) and (scaled or not stacks(one))]
+    made = [one for one in mapping if isinstance(one, WeightConverter) and not stacks(one)]
     patterns = [re.compile(re.sub(r"\\\d", ".*", pattern)) for one in made for pattern in one.target_patterns]
 
     def loading(part: nn.Module) -> int:
@@ -123,11 +125,3 @@ def _loading(model: PreTrainedModel, path: Path) -> Callable[[nn.Module], int]:
 
 def _bytes(module: nn.Module) -> int:
     return sum(one.numel() * one.element_size() for one in module.parameters())
-
-
-def _routed(config: object) -> float:
-    """The share of a layer's experts that a token is routed to; 1 where nothing tells."""
-    counts = [getattr(config, name, None) for name in ("n_routed_experts", "num_local_experts", "num_experts")]
-    experts = next((count for count in counts if isinstance(count, int) and count > 0), None)
-    chosen = getattr(config, "num_experts_per_tok", None)
-    return chosen / experts if isinstance(chosen, int) and experts else 1.0

@@ -1,4 +1,4 @@
-"""Outputs of layers between two layers: in memory up to a limit, beyond it in a file without a name."""
+"""Outputs of layers and what is seen of them, between two layers: in memory up to a limit, else in a nameless file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SpilledStates:
         self._file: IO[bytes] | None = None
         self._end = 0
         self._free: dict[int, list[int]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # what nobody holds any more may be let go of at any moment
 
     def put(self, tensor: torch.Tensor) -> _Kept:
         """Keep a tensor; what is not laid out in one piece stays in memory whatever the limit.
@@ -90,6 +90,9 @@ class _Kept:
     def free(self) -> None:
         raise NotImplementedError
 
+    def __del__(self) -> None:
+        self.free()  # of a run that was given up, too
+
 
 class _InMemory(_Kept):
     def __init__(self, states: SpilledStates, tensor: torch.Tensor, size: int) -> None:
@@ -109,8 +112,9 @@ class _InMemory(_Kept):
 class _InFile(_Kept):
     def __init__(self, states: SpilledStates, tensor: torch.Tensor, size: int) -> None:
         self._states, self._size = states, size
+        self._place: int | None = None
         self._like = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta"), tensor.device
-        self._place: int | None = states.write(_bytes(tensor.detach().cpu()))
+        self._place = states.write(_bytes(tensor.detach().cpu()))
 
     def get(self) -> torch.Tensor:
         assert self._place is not None

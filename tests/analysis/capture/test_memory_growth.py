@@ -68,7 +68,8 @@ def test_what_is_looked_at_closely_is_kept_without_the_keys_and_values_of_a_laye
         pass
     (layers,) = looking.state()[0].values()
     assert len(layers) == 2
-    for rows in layers.values():
+    for resting in layers.values():
+        rows = resting.taken()
         own = sum(part.nbytes for part in vars(rows).values() if isinstance(part, torch.Tensor))
         assert len(pickle.dumps(rows)) < own + 4096 < own + 2 * 2 * 64 * 12 * 4
 

@@ -51,8 +51,17 @@ class InParts:
         for held, name, tensor in self._of(part, deep):
             held[name] = _like(tensor, tensor.detach().to("meta"))
 
-    def ahead(self, part: nn.Module) -> None:
-        assert part in list(self.layers)
+    def ahead(self, part: nn.Module, tokens: int) -> None:
+        assert part in list(self.layers) and tokens > 0
+
+    def routed(self) -> list[nn.Module]:
+        return []
+
+    def lacking(self, module: nn.Module, args: Any, kwargs: Any) -> set[int]:
+        raise AssertionError
+
+    def load_experts(self, module: nn.Module, experts: object) -> None:
+        raise AssertionError
 
     def _of(self, part: nn.Module, deep: bool) -> list[tuple[dict[str, Any], str, torch.Tensor]]:
         """What a part has of what was put aside; whatever else is in it was added later."""

@@ -127,7 +127,7 @@ def extracted(
             given,
             ExtractSettings(chunk=chunk),
             journal,
-            beside=lambda one: Looking(one, makers, 8) if one.index == 0 else None,
+            beside=lambda one: Looking(one, makers, 8, states) if one.index == 0 else None,
             watching=AnswerWatch,
             lengths=(20, 40),
         ), journal
