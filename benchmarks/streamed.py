@@ -1,7 +1,7 @@
 """A checkpoint larger than the memory that it is studied in.
 
     python benchmarks/streamed.py FOLDER [--size 30] [--limit 4] [--samples 8] [--length 1024]
-        [--whole] [--part 12] [--study] [--commits 60] [--experts]
+        [--whole] [--part 12] [--study] [--commits 60] [--experts] [--reads]
 
 Makes a random DeepSeek-V3.2 with experts in bfloat16 of so many GiB in FOLDER, unless it is there, stored as such
 checkpoints are published (every expert for itself). Then extracts features in a process that may take --limit GiB of
@@ -16,6 +16,7 @@ of what is theirs alone. Where no group can be made, which takes root, the limit
 --experts also runs it with all experts of a layer read with it, whatever tokens are routed to; the system has let go of
 the files before both runs. --commits also runs it with what
 the pass has come to put away at most every so many seconds, and says what that takes; 0 puts it away after every layer.
+--reads says how much of the checkpoint each step of a study reads that runs the model, and does nothing else.
 """
 
 from __future__ import annotations
@@ -347,6 +348,51 @@ def whole_study(folder: Path, limit: float, samples: int, length: int) -> dict[s
     }
 
 
+def reads(folder: Path, samples: int, length: int) -> dict[str, Any]:
+    """What each step reads that runs the model, and how long it takes."""
+    from indexscope.analysis.capture.audit import audit_causality
+    from indexscope.analysis.capture.journal import Journal
+    from indexscope.analysis.capture.profile import profile_model
+    from indexscope.analysis.capture.streaming.model import StreamedModel
+    from indexscope.analysis.closeup.collect import Look
+    from indexscope.analysis.closeup.looking import Looking
+    from indexscope.analysis.closeup.run import makers_of, rerun_samples
+    from indexscope.analysis.closeup.tables import TABLES
+    from indexscope.analysis.features import extract_samples
+    from indexscope.analysis.settings import CloseupSettings, ExtractSettings
+    from indexscope.storage.inputs.samples import Sample
+    from indexscope.storage.inputs.streamed.weights import StreamedWeights
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", len(os.sched_getaffinity(0)))))
+    random, settings, closeup = torch.Generator().manual_seed(1), ExtractSettings(dtype="bfloat16"), CloseupSettings()
+    given = [
+        Sample(index, f"s{index}", tuple(torch.randint(VOCABULARY, (length,), generator=random).tolist()))
+        for index in range(samples)
+    ]
+    weights, sequences = StreamedWeights(folder, "bfloat16", "cpu"), [sample.input_ids for sample in given]
+    source = StreamedModel(weights)
+    makers, looked = makers_of(Look(range(samples), closeup)), dict[str, Any]()
+
+    def features() -> None:
+        tables = extract_samples(
+            source, given, settings, Journal(), beside=lambda one: Looking(one, makers, closeup.queries)
+        )
+        looked.update({name: table for name, table in tables.items() if name in TABLES})
+
+    found: dict[str, Any] = {}
+    for step, work in {
+        "audit": lambda: audit_causality(source, sequences),
+        "times": lambda: profile_model(source, settings, Journal(), tokens=[length] * samples),
+        "features and close-up": features,
+        "reruns": lambda: rerun_samples(source, given, closeup, settings, looked, Journal()),
+    }.items():
+        before, began = weights.bytes_read, time.perf_counter()
+        work()
+        read = (weights.bytes_read - before) / 2**30
+        found[step] = {"GiB read": round(read, 2), "seconds": round(time.perf_counter() - began, 1)}
+    return {**found, "GiB read by all": round(weights.bytes_read / 2**30, 2)}
+
+
 def apart(*arguments: object) -> dict[str, Any]:
     """The same in a process of its own."""
     command = [sys.executable, __file__, *map(str, arguments)]
@@ -370,6 +416,7 @@ def main() -> None:
     parser.add_argument("--study", action="store_true", help="also make a whole study of it, with its report")
     parser.add_argument("--commits", type=float, help="also commit the pass, so many seconds apart at least")
     parser.add_argument("--experts", action="store_true", help="also read all experts of every layer")
+    parser.add_argument("--reads", action="store_true", help="say how much each step of a study reads, and no more")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.only:
@@ -378,6 +425,9 @@ def main() -> None:
         return
     if not (given.folder / "config.json").exists():
         make(given.folder, given.size)
+    if given.reads:
+        print(json.dumps(reads(given.folder, given.samples, given.length), indent=1))
+        return
     stored = sum(file.stat().st_size for file in given.folder.glob("*.safetensors"))
     print(f"{stored / 2**30:.1f} GiB in {given.folder}; reading once takes {read_once(given.folder):.1f} s")
     shape = ("--samples", given.samples, "--length", given.length)

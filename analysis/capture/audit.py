@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from functools import partial
+from typing import Any
 
 import polars as pl
 import torch
@@ -18,9 +18,10 @@ from indexscope.analysis.capture.dispatched import home, shared_by_copies
 from indexscope.analysis.capture.future import future_keys
 from indexscope.analysis.capture.held_layers import holding
 from indexscope.analysis.capture.model import CapturedModel, most_selected, own_attention
-from indexscope.analysis.capture.observers import capture_sparse
+from indexscope.analysis.capture.observers import Resumable, capture_sparse
 from indexscope.analysis.capture.protocol import Traceable, TracedModel
-from indexscope.analysis.capture.source import Source, served_together
+from indexscope.analysis.capture.source import Source
+from indexscope.analysis.capture.streaming.commits import mark_of, once
 from indexscope.analysis.capture.streaming.model import StreamedModel
 from indexscope.analysis.capture.tables import AUDIT
 from indexscope.analysis.capture.trace import LayerTrace, eligible_keys, selection_mask
@@ -65,7 +66,6 @@ def audit_causality(model: nn.Module | Traceable | Source, sequences: Sequence[S
         IndexscopeError: The logits are not finite, or a trace is not what the protocol says.
     """
     subject = _subject(model)
-    change, scale, checked, future = 0.0, 0.0, 0, _Count()
     random = torch.Generator().manual_seed(0)
     with torch.inference_mode():
         checks = list(_checks([each for each in sequences if len(each) > 1][:SAMPLES], subject.k))
@@ -75,29 +75,53 @@ def audit_causality(model: nn.Module | Traceable | Source, sequences: Sequence[S
             for ids, (_, positions) in zip(asked, checks, strict=True)
         ]
         several = [[ids, *changed] for ids, changed in zip(asked, others, strict=True)]
-        with closing(subject.logits(several, future)) as found:
-            for _, positions in checks:
-                logits = _finite(next(found))
-                scale = max(scale, float(logits.abs().max()))
-                for t in positions:
-                    moved = _finite(next(found))
-                    change = max(change, float((moved[:, : t + 1] - logits[:, : t + 1]).abs().max()))
-                    checked += 1
+        of_all = [positions for _, positions in checks]
+        if isinstance(subject, _Captured) and subject.streamed is not None:
+            marks = ["moved", *(mark_of(ids) for each in several for ids in each)]
+            seen = once(marks, lambda: _moved(subject, several, of_all))
+        else:
+            seen = _moved(subject, several, of_all)
+        change, scale, checked = seen["change"], seen["scale"], sum(map(len, of_all))
         relative = RELATIVE_TOLERANCE.get(subject.dtype, 1e-5)
         unmoved, of_a_layer = change <= relative * scale, None
         if not unmoved and isinstance(subject, _Captured):
-            until = [t for _, positions in checks for t in (None, *positions)]
+            until = [t for positions in of_all for t in (None, *positions)]
             of_a_layer = subject.by_layer([ids for each in several for ids in each], until)
             unmoved = of_a_layer <= relative
     row = {
-        "passed": unmoved and not future.pairs if checked else None,
+        "passed": unmoved and not seen["future"] if checked else None,
         "max_logit_change": change if checked else None,
         "tolerance": relative * scale if checked else None,
         "layer_change": of_a_layer,
         "positions_checked": checked,
-        "future_selected": future.pairs if checked and future.seen else None,
+        "future_selected": seen["future"] if checked and seen["known"] else None,
     }
     return pl.DataFrame([row], schema=AUDIT.schema)
+
+
+def _moved(
+    subject: _Captured | _Traced, several: Sequence[Sequence[torch.Tensor]], positions: Sequence[Sequence[int]]
+) -> dict[str, Any]:
+    """How far later tokens move logits, and what is attended to after its query.
+
+    Args:
+        subject: The model.
+        several: Each sequence, and what was made of it by changing tokens.
+        positions: After which they were changed.
+
+    Returns:
+        change: of a logit, the largest; scale: the largest logit; future: triples (layer, query, key after it); known:
+        whether all of them could be seen.
+    """
+    change, scale, future = 0.0, 0.0, _Count()
+    with closing(subject.logits(several, future)) as found:
+        for after in positions:
+            logits = _finite(next(found))
+            scale = max(scale, float(logits.abs().max()))
+            for t in after:
+                moved = _finite(next(found))
+                change = max(change, float((moved[:, : t + 1] - logits[:, : t + 1]).abs().max()))
+    return {"change": change, "scale": scale, "future": future.pairs, "known": future.seen}
 
 
 def _checks(sequences: Sequence[Sequence[int]], k: int) -> Iterator[tuple[list[int], list[int]]]:
@@ -117,6 +141,19 @@ class _Count:
 
     pairs = 0
     seen = True
+
+    def state(self) -> tuple[int, bool]:
+        """What was counted."""
+        return self.pairs, self.seen
+
+    def restore(self, state: tuple[int, bool]) -> None:
+        """Go on from there."""
+        self.pairs, self.seen = state
+
+    def join(self, others: Sequence[_Count]) -> None:
+        """Add what others counted."""
+        self.pairs += sum(other.pairs for other in others)
+        self.seen &= all(other.seen for other in others)
 
     def add(self, attended: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> None:
         """Attended [batch or 1, groups, queries, keys], positions of queries [queries] and keys [batch or 1, keys]."""
@@ -142,15 +179,32 @@ class _Captured:
     def logits(self, sequences: Sequence[Sequence[torch.Tensor]], count: _Count) -> Generator[torch.Tensor, None, None]:
         """The logits of all, by the model's own attention; what the layers attend to is counted in the first of each.
 
-        A model that is read layer by layer is read twice, however many there are.
+        A model that is read layer by layer is read once, however many there are.
         """
-        try:
-            source = self.streamed or CapturedModel(self.model)
-            served_together(source, [partial(_look, source, ids, count) for ids, *_ in sequences])
-        except IndexscopeError:
+
+        def missed(_: IndexscopeError) -> None:
             count.seen = False  # extraction tells why it cannot be captured
+
+        each = [ids for several in sequences for ids in several]
+        if self.streamed is not None:
+            counts = [_Count() for _ in sequences]
+            looks = [(ids, _watching(one)) for (ids, *_), one in zip(sequences, counts, strict=True)]
+            with closing(self.streamed.plain(each, looks, missed)) as found:
+                for number, logits in enumerate(found):
+                    if not number:  # all of them are through
+                        count.join(counts)
+                    yield logits
+            return
+        try:
+            source = CapturedModel(self.model)
+            for ids, *_ in sequences:
+                for _ in source.run(ids, _watching(count), ids.shape[1]):
+                    pass
+        except IndexscopeError as error:
+            missed(error)
         with own_attention(self.model):
-            yield from self._plain([ids for several in sequences for ids in several])
+            for ids in each:
+                yield self.model(input_ids=ids, use_cache=False).logits
 
     def by_layer(self, each: Sequence[torch.Tensor], until: Sequence[int | None]) -> float:
         """The largest change of what a layer by itself, or the head, gives, relative to the norm of that row.
@@ -160,21 +214,16 @@ class _Captured:
             until: As of `holding`.
         """
         lengths = [ids.shape[1] for ids in each]
-        with (
-            own_attention(self.model),
-            holding(self.model, until, lengths) as held,
-            closing(self._plain(each)) as found,
-        ):
-            for number, logits in enumerate(found):
-                held.hold(None, number, logits)
+        with holding(self.model, until, lengths) as held:
+            if self.streamed is not None:
+                with closing(self.streamed.plain(each, also=[held])) as found:
+                    for number, logits in enumerate(found):
+                        held.hold(None, number, logits)
+                return held.largest
+            with own_attention(self.model):
+                for number, ids in enumerate(each):
+                    held.hold(None, number, self.model(input_ids=ids, use_cache=False).logits)
         return held.largest
-
-    def _plain(self, each: Sequence[torch.Tensor]) -> Generator[torch.Tensor, None, None]:
-        if self.streamed is not None:
-            yield from self.streamed.plain(each)
-            return
-        for ids in each:
-            yield self.model(input_ids=ids, use_cache=False).logits
 
 
 class _Traced:
@@ -208,15 +257,14 @@ def _subject(model: nn.Module | Traceable | Source) -> _Captured | _Traced:
     return _Traced(TracedModel(model))  # type: ignore[arg-type]  # which refuses what it cannot take
 
 
-def _look(source: CapturedModel, ids: torch.Tensor, count: _Count) -> None:
-    """Count in a capture, whose attention is not the model's own."""
+def _watching(count: _Count) -> Resumable:
+    """Counts in a capture, whose attention is not the model's own."""
 
     def observe(chunk: AttentionChunk) -> torch.Tensor:
         _count_chunk(chunk, count)
         return capture_sparse(chunk)
 
-    for _ in source.run(ids, observe, ids.shape[1]):
-        pass
+    return Resumable(observe, count.state, count.restore)
 
 
 def _count_chunk(chunk: AttentionChunk, count: _Count) -> None:

@@ -34,7 +34,13 @@ class Counted:
     selection: tuple[float, ...]
 
 
-def counted(parts: Parts, forward: Callable[[], object], devices: Sequence[torch.device], repeats: int = 0) -> Counted:
+def counted(
+    parts: Parts,
+    forward: Callable[[], object],
+    devices: Sequence[torch.device],
+    repeats: int = 0,
+    around_waiting: Callable[[Callable[[], None], Callable[[], None]], None] = lambda pause, resume: None,
+) -> Counted:
     """Run a model once and count.
 
     A part's peak is above what was alive when the call began (for the model: activations and logits, no weights).
@@ -48,11 +54,13 @@ def counted(parts: Parts, forward: Callable[[], object], devices: Sequence[torch
         forward: Runs the model once.
         devices: Where it runs.
         repeats: How often each topk is timed in its place before it runs, without anything that counts.
+        around_waiting: Is given what to call before the forward waits for others and when it goes on.
     """
     watch = _Watch()
     gpus = [device for device in devices if device.type == "cuda"]
     meter: _Watch | _Allocator = _Allocator(gpus) if gpus else watch
     peaks, flops = _Peaks(meter), Totals(lambda: watch.flops)
+    around_waiting(peaks.pause, peaks.resume)
     seconds = [0.0] * repeats
     timed = False
 
@@ -88,6 +96,7 @@ class _Peaks:
         self.meter = meter
         self.began: list[tuple[str, int]] = []
         self.highest: list[int] = []
+        self._paused = 0
         self.found: dict[str, int] = {}
 
     def start(self, name: str) -> None:
@@ -99,6 +108,18 @@ class _Peaks:
         self._settle()
         _, before = self.began.pop()
         self.found[name] = max(self.found.get(name, 0), self.highest.pop() - before)
+
+    def pause(self) -> None:
+        """What others take and leave from now on is nobody's here."""
+        self._settle()
+        self._paused = self.meter.live()
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        left = self.meter.live() - self._paused
+        self.began = [(name, before + left) for name, before in self.began]
+        self.highest = [highest + left for highest in self.highest]
+        self.meter.restart()
 
     def _settle(self) -> None:
         """Give the peak since the last mark to whatever runs: the innermost part and the model."""

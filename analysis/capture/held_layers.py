@@ -31,6 +31,7 @@ class HeldLayers:
 
     def __init__(self, until: Sequence[int | None], lengths: Sequence[int]) -> None:
         self._until, self._lengths, self.largest = until, lengths, 0.0
+        self._layers: list[nn.Module] = []
         self._calls: dict[nn.Module, int] = {}
         self._kept: dict[nn.Module | None, torch.Tensor] = {}
 
@@ -48,6 +49,31 @@ class HeldLayers:
                     return (*args[:place], held, *args[place + 1 :]), kwargs
                 return args, {**kwargs, place: held}
         return None
+
+    @property
+    def mark(self) -> str:
+        """What tells it from the same forwards that nobody holds."""
+        return f"held {self._until} {self._lengths}"
+
+    def state(self) -> object:
+        """What it has come to between two layers of a model that is read layer by layer."""
+        return [self._calls.get(layer, 0) for layer in self._layers], self.largest
+
+    def restore(self, state: Any) -> None:
+        """Go on from there."""
+        calls, self.largest = state
+        self._calls = dict(zip(self._layers, calls, strict=True))
+
+    @contextmanager
+    def of(self, model: PreTrainedModel) -> Iterator[None]:
+        """Hold the inputs of all decoder layers within the block."""
+        self._layers = [part for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]
+        hooks = [layer.register_forward_pre_hook(self.enter, with_kwargs=True) for layer in self._layers]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def hold(self, layer: nn.Module | None, number: int, states: torch.Tensor) -> torch.Tensor:
         """What goes into a layer, or the logits for None, with the rows up to t as they were in the first forward.
@@ -68,6 +94,8 @@ class HeldLayers:
         norm = torch.linalg.vector_norm(wanted.float(), dim=-1)
         share = torch.where(moved > 0, moved / norm.clamp(min=torch.finfo(torch.float32).tiny), 0.0)
         self.largest = max(self.largest, float(share.max()))
+        if number == len(self._until) - 1:  # nobody is held to it any more
+            del self._kept[layer]
         rest = states.shape[axis] - last - 1
         return torch.cat([wanted, states.narrow(axis, last + 1, rest)], axis)
 
@@ -76,10 +104,5 @@ class HeldLayers:
 def holding(model: PreTrainedModel, until: Sequence[int | None], lengths: Sequence[int]) -> Iterator[HeldLayers]:
     """Hold the inputs of all decoder layers within the block, for as many forwards, one sequence each."""
     held = HeldLayers(until, lengths)
-    layers = [part for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]
-    hooks = [layer.register_forward_pre_hook(held.enter, with_kwargs=True) for layer in layers]
-    try:
+    with held.of(model):
         yield held
-    finally:
-        for hook in hooks:
-            hook.remove()

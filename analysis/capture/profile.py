@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -28,6 +29,7 @@ from indexscope.analysis.capture.protocol import Traceable, as_source
 from indexscope.analysis.capture.repeats import ENOUGH, LONGEST, SHARE, Repeats, own_lengths
 from indexscope.analysis.capture.source import Source
 from indexscope.analysis.capture.spans import SELECTION, Parts, Totals, spans, synchronise
+from indexscope.analysis.capture.streaming.in_step import Forward
 from indexscope.analysis.capture.streaming.model import StreamedModel
 from indexscope.analysis.capture.tables import PROFILE
 from indexscope.analysis.capture.watching.calls import WithinTables
@@ -39,8 +41,9 @@ from indexscope.analysis.free_memory import available_bytes, size_of
 from indexscope.analysis.settings import ExtractSettings
 from indexscope.errors import is_out_of_memory
 
+T = TypeVar("T")
 #: Raise it when facts, layers or profile of the same model change.
-PROFILE_VERSION = 5
+PROFILE_VERSION = 6
 #: Repeats of topk, at most: each is made in its place in the one forward that counts.
 SELECTION_REPEATS = 3
 COMPONENTS = ("indexer", SELECTION, "attention", "model")
@@ -134,10 +137,9 @@ def profile_model(
         wanted, devices = settings.profile_repeats, devices_of(source)
         if isinstance(source, StreamedModel):
             wanted = 1
-            journal.note(
-                "its weights are read anew for every forward, so that each length is timed once, without the reading"
-            )
+            journal.note("its weights are read layer by layer, so that each length is timed once, without the reading")
         repeats = Repeats.within(wanted, lengths, tokens)
+        fitting: dict[int, int] = {}
         for length in lengths:
             if source.max_length is not None and length > source.max_length:
                 journal.note(f"no latency at {length} tokens: the model's positions end at {source.max_length}")
@@ -146,17 +148,9 @@ def profile_model(
             if needed > available:
                 journal.note(f"no latency at {length} tokens: it would take {size_of(needed)} of {size_of(available)}")
                 continue
-            try:
-                rows += _profile(subject, length, repeats)
-            except Exception as error:
-                if not is_out_of_memory(error) and isinstance(source, CapturedModel):
-                    raise
-                # Whatever a stranger's forward raises: its positions may end without saying so.
-                reason = "out of memory" if is_out_of_memory(error) else f"its forward fails ({error})"
-                journal.note(f"no latency at {length} tokens: {reason}")
-            else:
-                continue
-            let_go(source.device)
+            fitting[length] = needed
+        for together in _passes(fitting, min(map(available_bytes, devices))) if fitting else ():
+            rows += _of_lengths(subject, together, repeats)
     # With fewer than ENOUGH there is no telling how far a median is off.
     if repeats.most < min(ENOUGH, repeats.wanted) and any(row["cut"] for row in rows):
         journal.note(
@@ -166,13 +160,97 @@ def profile_model(
     return pl.DataFrame(rows, schema=PROFILE.schema)
 
 
-def _profile(subject: _Subject, length: int, repeats: Repeats) -> list[dict[str, object]]:
-    random = torch.Generator().manual_seed(length)
-    device = subject.source.device
-    ids = torch.randint(getattr(subject.source, "ids", subject.source.vocabulary), (1, length), generator=random)
-    ids = ids.to(device)
+def _passes(lengths: Mapping[int, int], available: int) -> list[list[int]]:
+    """Lengths that go through a model together, where it is read layer by layer: as many as memory holds at once.
+
+    >>> _passes({128: 2, 256: 4, 512: 8}, 8), _passes({128: 2, 256: 4, 512: 8}, 100)
+    ([[128, 256], [512]], [[128, 256, 512]])
+    """
+    found: list[list[int]] = [[]]
+    for length, needed in lengths.items():
+        if found[-1] and sum(lengths[one] for one in found[-1]) + needed > available:
+            found.append([])
+        found[-1].append(length)
+    return found
+
+
+def _of_lengths(subject: _Subject, lengths: Sequence[int], repeats: Repeats) -> list[dict[str, object]]:
+    """The rows of lengths; the journal hears of those that cannot run."""
+    source, rows = subject.source, list[dict[str, object]]()
+    if isinstance(source, StreamedModel):
+        measured = _in_one_pass(source, subject, lengths, repeats)
+    else:
+        measured = ((length, _tried(partial(_one_by_one, subject, length, repeats))) for length in lengths)
+    alone = []
+    for length, found in measured:
+        if not isinstance(found, Exception):
+            rows += _rows(subject, length, repeats, *found)
+            continue
+        if not is_out_of_memory(found) and isinstance(source, CapturedModel):
+            raise found
+        if len(lengths) > 1 and isinstance(source, StreamedModel):
+            alone.append(length)  # others took memory beside it
+            continue
+        # Whatever a stranger's forward raises: its positions may end without saying so.
+        reason = "out of memory" if is_out_of_memory(found) else f"its forward fails ({found})"
+        subject.journal.note(f"no latency at {length} tokens: {reason}")
+        let_go(source.device)
+    for length in alone:
+        let_go(source.device)
+        rows += _of_lengths(subject, [length], repeats)
+    return rows
+
+
+def _tried(work: Callable[[], T]) -> T | Exception:
+    try:
+        return work()
+    except Exception as error:
+        return error.with_traceback(None) if is_out_of_memory(error) else error  # which keeps tensors alive
+
+
+def _one_by_one(subject: _Subject, length: int, repeats: Repeats) -> tuple[Counted, dict[str, Sequence[float]]]:
+    """Count a forward and time others, one after the other."""
+    ids = _ids(subject, length)
     told = _counted(subject, ids, min(repeats.wanted, SELECTION_REPEATS))
-    times = _times(subject, ids, repeats)
+    return told, _times(subject, ids, repeats)
+
+
+def _in_one_pass(
+    source: StreamedModel, subject: _Subject, lengths: Sequence[int], repeats: Repeats
+) -> Iterator[tuple[int, tuple[Counted, dict[str, Sequence[float]]] | Exception]]:
+    """Take a counted and a timed forward of each length through the model, each layer being read once for all of them.
+
+    Through a layer, too, the counted one goes first.
+    """
+
+    def count(ids: torch.Tensor, forward: Forward) -> Counted | Exception:
+        wanted = min(repeats.wanted, SELECTION_REPEATS)
+        return _tried(lambda: _counted(subject, ids, wanted, forward.around_waiting))
+
+    def clock(ids: torch.Tensor, forward: Forward) -> dict[str, float] | Exception:
+        devices = devices_of(source)
+        return _tried(lambda: clocked(subject.parts, lambda: subject.run(ids), devices, forward.away))
+
+    given = [_ids(subject, length) for length in lengths]
+    works: list[Callable[[Forward], Any]] = [partial(work, ids) for ids in given for work in (count, clock)]
+    found = source.in_step(works)
+    for length, told, times in zip(lengths, found[::2], found[1::2], strict=True):
+        failed = next((one for one in (told, times) if isinstance(one, Exception)), None)
+        if failed is None:
+            _tell_unseen(subject, times)
+        yield length, (told, {name: [seconds] for name, seconds in times.items()}) if failed is None else failed
+
+
+def _ids(subject: _Subject, length: int) -> torch.Tensor:
+    """Tokens to run, [1, length]."""
+    random = torch.Generator().manual_seed(length)
+    ids = torch.randint(getattr(subject.source, "ids", subject.source.vocabulary), (1, length), generator=random)
+    return ids.to(subject.source.device)
+
+
+def _rows(
+    subject: _Subject, length: int, repeats: Repeats, told: Counted, times: dict[str, Sequence[float]]
+) -> list[dict[str, object]]:
     cut = repeats.cut(times["model"])
     times = {**times, **({SELECTION: told.selection} if told.selection else {})}
     executed, needed = _formulas(subject, length)
@@ -227,12 +305,18 @@ def flops_formula(
     return {"indexer": indexer, "attention": attention, "model": indexer + attention + projections["rest"] * length}
 
 
-def _counted(subject: _Subject, ids: torch.Tensor, repeats: int) -> Counted:
+def _counted(
+    subject: _Subject,
+    ids: torch.Tensor,
+    repeats: int,
+    around_waiting: Callable[[Callable[[], None], Callable[[], None]], None] = lambda pause, resume: None,
+) -> Counted:
     """The first forward at a length, which also allocates."""
     # Ids beyond a table of positions are found out before a GPU reads them.
     guard = nullcontext() if isinstance(subject.source, CapturedModel) else WithinTables()
     with plain_torch, guard:
-        return counted(subject.parts, lambda: subject.run(ids), devices_of(subject.source), repeats)
+        devices = devices_of(subject.source)
+        return counted(subject.parts, lambda: subject.run(ids), devices, repeats, around_waiting)
 
 
 def _times(subject: _Subject, ids: torch.Tensor, repeats: Repeats) -> dict[str, Sequence[float]]:
@@ -240,19 +324,17 @@ def _times(subject: _Subject, ids: torch.Tensor, repeats: Repeats) -> dict[str, 
     found: dict[str, list[float]] = defaultdict(list)
     devices = devices_of(subject.source)
     while not repeats.enough(found["model"]):
-        away = _loading(subject.source)
-        for name, seconds in clocked(subject.parts, lambda: subject.run(ids), devices, away).items():
+        for name, seconds in clocked(subject.parts, lambda: subject.run(ids), devices).items():
             found[name].append(seconds)
+    _tell_unseen(subject, found)
+    return dict(found)
+
+
+def _tell_unseen(subject: _Subject, found: Mapping[str, object]) -> None:
     for name in ("indexer", "attention"):
         if subject.parts[name] and name not in found:
             told = f"its {name} runs without a call of its module, so that its time, memory and operations are null"
             subject.journal.note(f"{subject.source.family}: {told}")
-    return dict(found)
-
-
-def _loading(source: Source) -> Callable[[], float]:
-    """Seconds that reading weights has taken so far."""
-    return (lambda: source.loading_seconds) if isinstance(source, StreamedModel) else lambda: 0.0
 
 
 def clocked(

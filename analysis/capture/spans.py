@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -46,7 +47,7 @@ class Totals:
 
 @contextmanager
 def spans(parts: Parts, start: Mark, stop: Mark, before: BeforeTopk | None = None) -> Iterator[None]:
-    """Call ``start`` and ``stop`` with a part's name around each forward of its modules.
+    """Call ``start`` and ``stop`` with a part's name around each forward of its modules in this thread.
 
     Args:
         parts: Modules by name; those named indexer are where topk is looked for.
@@ -55,20 +56,23 @@ def spans(parts: Parts, start: Mark, stop: Mark, before: BeforeTopk | None = Non
         before: Where it is given, topk inside the indexers is marked too, as "selection", and this is called first.
             Looking for topk slows an indexer's other operators down, so times of the other parts are taken without.
     """
-    handles = []
+    handles, here = [], threading.get_ident()
     open_modes: list[_AroundTopk] = []
     for name, modules in parts.items():
         for module in modules:
-            handles.append(module.register_forward_pre_hook(_call(start, name)))
-            handles.append(module.register_forward_hook(_call(stop, name)))
+            handles.append(module.register_forward_pre_hook(_call(start, name, here)))
+            handles.append(module.register_forward_hook(_call(stop, name, here)))
 
     def enter(*_: object) -> None:
         assert before is not None
+        if threading.get_ident() != here:
+            return
         open_modes.append(_AroundTopk(start, stop, before))
         open_modes[-1].__enter__()  # type: ignore[no-untyped-call]
 
     def leave(*_: object) -> None:
-        open_modes.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        if threading.get_ident() == here:
+            open_modes.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
     for module in parts["indexer"] if before is not None else ():
         handles.append(module.register_forward_pre_hook(enter))
@@ -82,9 +86,10 @@ def spans(parts: Parts, start: Mark, stop: Mark, before: BeforeTopk | None = Non
             handle.remove()
 
 
-def _call(mark: Mark, name: str) -> Callable[..., None]:
+def _call(mark: Mark, name: str, thread: int) -> Callable[..., None]:
     def hook(*_: object) -> None:
-        mark(name)
+        if threading.get_ident() == thread:
+            mark(name)
 
     return hook
 

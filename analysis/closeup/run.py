@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import polars as pl
 from torch import nn
 
 from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.capture.protocol import Traceable, as_source
-from indexscope.analysis.capture.source import Source
+from indexscope.analysis.capture.source import Source, served_together
 from indexscope.analysis.closeup.collect import Again, Look, Maker, Tables, Vocabulary, collected
 from indexscope.analysis.closeup.looking import collect_samples
 from indexscope.analysis.features.attempt import Attempt
@@ -86,10 +87,10 @@ def rerun_samples(
     """
     check_samples(source, samples)
     again = Again(source, samples, settings, looked, Attempt(source, extract, journal, workers))
+    reruns = [partial(part.rerun.run, again) for part in collected() if part.rerun is not None]
     found: Tables = {}
-    for part in collected():
-        if part.rerun is not None:
-            found |= part.rerun.run(again)
+    for tables in served_together(source, reruns):
+        found |= tables
     return by_sample(found)
 
 

@@ -189,8 +189,8 @@ def _skill(sums: Array) -> Array:
     return np.asarray(np.divide(recall - chance, room, out=np.full(room.shape, np.nan), where=room > 1e-9))
 
 
-def space_of(source: CapturedModel, time_of_indexer: float = 1.0) -> Space:
-    """What may vary of a model.
+def space_of(source: CapturedModel) -> Space:
+    """What may vary of a model; which precisions are cheaper its `Cost` tells.
 
     Raises:
         IndexscopeError: It has no indexer, or one whose entries are no single tokens.
@@ -205,9 +205,7 @@ def space_of(source: CapturedModel, time_of_indexer: float = 1.0) -> Space:
         layers.append(Layer(place.layer, index_heads(place.indexer) or 1, _topk(place) or 1))
     depth = int(source.model.config.get_text_config(decoder=True).num_hidden_layers)
     sharing = tuple(place.layer for place in places.values() if place.indexer is None)
-    found = Space(depth, tuple(layers), sharing=sharing)
-    cheaper = Cost((), (1,), time_of_indexer).cheaper_precisions
-    return replace(found, precisions=cheaper)
+    return Space(depth, tuple(layers), sharing=sharing)
 
 
 def _topk(place: Place) -> int | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 
 from indexscope.analysis.capture.chunk import AttentionChunk
-from indexscope.analysis.capture.observers import capture_sparse
+from indexscope.analysis.capture.observers import Resumable, capture_sparse
 from indexscope.analysis.capture.source import Source
 from indexscope.analysis.closeup.order import Choice, choice, own_priority, top
 from indexscope.analysis.stability.rounding import ROUNDINGS, TIES, latest
@@ -75,7 +75,17 @@ def begun(
         keep(now)
         return capture_sparse(now)
 
-    asked = source.run(ids.to(source.device), observe, chunk, head_scores=variant == "fp8")
+    def state() -> object:
+        return keep.state(), None if swap is None else swap.state()
+
+    def restore(state: Any) -> None:
+        kept, swapped = state
+        keep.restore(kept)
+        if swap is not None:
+            swap.restore(swapped)
+
+    looked_at = Resumable(observe, state, restore)
+    asked = source.run(ids.to(source.device), looked_at, chunk, head_scores=variant == "fp8")
 
     def finish() -> Run:
         logits = []
@@ -101,12 +111,21 @@ class _ByStart(Generic[T]):
         self._layer = chunk.layer
         return self._held.setdefault(chunk.start, self._fresh())
 
+    def state(self) -> tuple[int, dict[int, T]]:
+        """What is held between two layers."""
+        return self._layer, self._held
+
+    def restore(self, state: tuple[int, dict[int, T]]) -> None:
+        """Hold that."""
+        self._layer, self._held = state
+
 
 class Swap:
     """Replaces the selection of every layer that has token scores, and of layers that reuse such a selection."""
 
     def __init__(self, variant: str) -> None:
         self.variant, self.replaced = variant, False
+        #: The model's own selection and the one in its place, of the last layer that has scores.
         self._pairs = _ByStart[list[tuple[torch.Tensor, torch.Tensor]]](list)
 
     def __call__(self, chunk: AttentionChunk) -> AttentionChunk:
@@ -114,12 +133,22 @@ class Swap:
         pairs, before = self._pairs.of(chunk), chunk.selected
         if before is None or before.shape[1] != 1:
             return chunk
-        after = self._chosen(chunk, before) if _own_scores(chunk) is not None else _reused(pairs, before)
+        if _own_scores(chunk) is not None:
+            pairs[:] = [(before, self._chosen(chunk, before))]
+        after = next((after for first, after in pairs if _equal(first, before)), None)
         if after is None:
             return chunk
-        pairs.append((before, after))
         self.replaced = True
         return replace(chunk, selected=after)
+
+    def state(self) -> object:
+        """What it has come to between two layers."""
+        return self.replaced, self._pairs.state()
+
+    def restore(self, state: Any) -> None:
+        """Go on from there."""
+        self.replaced, pairs = state
+        self._pairs.restore(pairs)
 
     def _chosen(self, chunk: AttentionChunk, before: torch.Tensor) -> torch.Tensor:
         scores = _own_scores(chunk)
@@ -135,10 +164,6 @@ class Swap:
             rounded = ROUNDINGS[self.variant](scores, up, heads, weights)
             now = top(rounded, up, k, own_priority(choice(scores, up, k), own))
         return (now | (before[0, 0] & ~up))[None, None]
-
-
-def _reused(pairs: list[tuple[torch.Tensor, torch.Tensor]], before: torch.Tensor) -> torch.Tensor | None:
-    return next((after for first, after in reversed(pairs) if _equal(first, before)), None)
 
 
 def _own_scores(chunk: AttentionChunk) -> torch.Tensor | None:
@@ -191,6 +216,15 @@ class _Keep:
 
     def _wide(self, mask: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.pad(mask.cpu(), (0, self.length - mask.shape[-1]))
+
+    def state(self) -> object:
+        """What it has gathered between two layers."""
+        return self.parts, self._latest.state()
+
+    def restore(self, state: Any) -> None:
+        """Go on from there."""
+        self.parts, latest = state
+        self._latest.restore(latest)
 
     def layers(self) -> dict[int, LayerSelection]:
         return {layer: self._joined(self.parts[layer]) for layer in sorted(self.parts)}

@@ -269,7 +269,7 @@ def _found(subject: _Subject) -> Found:
     lengths = [len(sample.input_ids) for sample in plan.samples]
     space = space_of(subject.source)
     cost = cost_of(subject.source, lengths, whole=asked.cost != "indexer")
-    space = space_of(subject.source, cost.time)
+    space = replace(space, precisions=cost.cheaper_precisions)
     measure: Callable[[Edit], float] = cost.relative
     if asked.cost == "latency":
         longest = max(samples.values(), key=lambda sample: len(sample.input_ids))

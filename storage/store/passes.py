@@ -2,25 +2,26 @@
 
 It lies in the step's folder, so that any worker that is given the unit goes on from it, and the name of the step tells
 model, data and settings. Its first line tells what else has to be the same, the next layer, and whose sequences it is
-of; what follows is for whoever wrote it. Nothing counts it as a result.
+of; a unit that takes several passes, one after the other, has there what those that are over came to. What follows is
+for whoever wrote it. Nothing counts it as a result.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO
 
 from indexscope.storage.store.keys import StepKey, check_name
-from indexscope.storage.store.store import Store
+from indexscope.storage.store.store import JSON, Store
 
 FOLDER, SUFFIX = "_passes", ".pass"
 #: Version of the file. It is raised when what is in it is laid out anew.
-FORMAT = 1
+FORMAT = 2
 #: Bytes of the first line, blanks at its end included.
-LINE = 1024
+LINE = 4096
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,14 @@ class Standing:
         of: What tells the sequences, and what is made of them.
         layer: Layers that are done.
         layers: Of how many.
+        over: What earlier passes of the unit came to, by what tells their sequences.
     """
 
     by: str
     of: str
     layer: int
     layers: int
+    over: Mapping[str, JSON] = field(default_factory=dict)
 
 
 def pass_file(unit: str) -> str:
@@ -92,10 +95,14 @@ def writing(store: Store, key: StepKey, unit: str, label: str, told: Standing) -
 
     Raises:
         IndexscopeError: The store cannot be written.
+        ValueError: What it says of itself is too long.
     """
+    line = json.dumps({"format": FORMAT, **vars(told)}).encode()
+    if len(line) >= LINE:
+        raise ValueError("what earlier passes came to is too long for its first line")
     store.prepare(key, label)
     with store.folder.child(key.path).writing(pass_file(unit)) as file:
-        file.write(json.dumps({"format": FORMAT, **vars(told)}).encode().ljust(LINE - 1) + b"\n")
+        file.write(line.ljust(LINE - 1) + b"\n")
         yield file
 
 
@@ -112,4 +119,4 @@ def _told(line: bytes) -> Standing | None:
         found = Standing(**told)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    return found if 0 < found.layer <= found.layers else None
+    return found if 0 < found.layer <= found.layers and isinstance(found.over, dict) else None

@@ -12,7 +12,7 @@ from typing import IO
 
 import indexscope
 from indexscope.storage.store import passes
-from indexscope.storage.store.json_types import canonical_json
+from indexscope.storage.store.json_types import JSON, canonical_json
 from indexscope.storage.store.keys import StepKey
 from indexscope.storage.store.store import Store
 from indexscope.tasks.common.declared import Job
@@ -28,11 +28,26 @@ class KeptPass:
         job: The job.
         alert: Told why a pass does without.
         asked: Whether a pass has asked for the last commit: only the first of a job finds what an earlier job left.
+        known: What passes of the job came to that are over, in this job or in the earlier one.
     """
 
     job: Job
     alert: Callable[[str], None]
     asked: bool = field(default=False, init=False)
+    known: dict[str, JSON] = field(default_factory=dict, init=False)
+
+    def over(self, of: str) -> JSON:
+        """What a pass of the job came to, if a later one of it was put away; None where none was."""
+        target = self.job.target
+        found = passes.standing(Store(target.store), target.key, target.unit)
+        if found is None or found.by != made_by() or self._of(of) not in found.over:
+            return None
+        self.known[self._of(of)] = found.over[self._of(of)]
+        return found.over[self._of(of)]
+
+    def keep(self, of: str, result: JSON) -> None:
+        """Told what a pass came to that is over: it is put away with every later one."""
+        self.known[self._of(of)] = result
 
     @contextmanager
     def last(self, of: str) -> Iterator[IO[bytes] | None]:
@@ -51,13 +66,13 @@ class KeptPass:
     def commit(self, of: str, layer: int, layers: int) -> Iterator[IO[bytes]]:
         """Takes a commit in place of the last one."""
         target = self.job.target
-        told = passes.Standing(made_by(), self._of(of), layer, layers)
+        told = passes.Standing(made_by(), self._of(of), layer, layers, dict(self.known))
         with passes.writing(Store(target.store), target.key, target.unit, target.label, told) as file:
             yield file
 
     def goes_on(self, layer: int, layers: int) -> None:
         """Say where it goes on."""
-        tell(_words(self._unit, layer, layers))
+        tell(_words(self._unit, layer, layers, len(self.known)))
 
     def warn(self, reason: str) -> None:
         """Say why it does without."""
@@ -76,13 +91,16 @@ class KeptPass:
 def under_way(store: Store, key: StepKey, units: Collection[str]) -> list[str]:
     """What the next run goes on with, in a line each: "shard-00003 goes on from layer 17 of 61".
 
+    Of a step that takes several passes a unit, "... in its pass 2".
+
     Args:
         store: The store.
         key: A step that runs a model.
         units: Those that are not committed.
     """
     found = [(unit, passes.standing(store, key, unit)) for unit in passes.units_of(store, key) if unit in units]
-    return [_words(unit, one.layer, one.layers) for unit, one in found if one is not None and one.by == made_by()]
+    there = [(unit, one) for unit, one in found if one is not None and one.by == made_by()]
+    return [_words(unit, one.layer, one.layers, len(one.over)) for unit, one in there]
 
 
 def made_by() -> str:
@@ -90,9 +108,9 @@ def made_by() -> str:
     return hashlib.sha256(canonical_json({"versions": versions(), "code": _code()}).encode()).hexdigest()
 
 
-def _words(unit: str, layer: int, layers: int) -> str:
+def _words(unit: str, layer: int, layers: int, over: int) -> str:
     where = f"from layer {layer + 1} of {layers}" if layer < layers else "behind its last layer"
-    return f"{unit} goes on {where}"
+    return f"{unit} goes on {where}{f' in its pass {over + 1}' if over else ''}"
 
 
 def _unlike(found: passes.Standing | None, of: str) -> str:

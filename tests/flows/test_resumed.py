@@ -12,14 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
+from indexscope.analysis.capture import audit
 from indexscope.analysis.capture.streaming import commits
 from indexscope.flows.engine.contents import Contents
 from indexscope.flows.study.load import load_study
 from indexscope.flows.study.plan import Plan, make_plan
 from indexscope.storage.inputs.streamed.weights import StreamedWeights
-from indexscope.storage.store.passes import pass_file
+from indexscope.storage.store.passes import FORMAT, pass_file
 from indexscope.storage.store.store import Store
 from indexscope.tasks.common import placing
 from indexscope.tasks.common.declared import Job
@@ -37,22 +39,31 @@ extract: {chunk: 16, placement: stream, dense_reference: true, profile_lengths: 
 closeup: {samples: 2, queries: 8, rerun_samples: 0}
 shard_size: 2
 """
-#: Commits after every layer, and kills itself once a layer of the first shard is through.
+#: Each sample runs again, and one judges what is lost without indexer heads.
+AGAIN = STUDY.replace("rerun_samples: 0", "rerun_samples: 2, removal_samples: 1")
+#: Commits after every layer, and kills itself once a layer of a pass of the job is through.
 KILLED = """\
 import os, signal, sys
+import torch
+from indexscope.analysis.capture import audit
 from indexscope.analysis.capture.streaming import commits
 from indexscope.tasks.common import placing
-from tests.flows.test_resumed import job_of, planned
+from tests.flows.test_resumed import job_named, planned
 from indexscope.tasks.common.step import make_unit
 
 commits.LEAST = commits.TIMES = 0.0
+passes = 0
 
 def told(layer, layers, runs):
-    if layer == int(sys.argv[3]):
+    global passes
+    passes += layer == 1
+    if (layer, passes) == (int(sys.argv[3]), int(sys.argv[5])):
         os.kill(os.getpid(), signal.SIGKILL)
 
 placing.tell_layer = told
-make_unit.fn(job_of(planned(sys.argv[1], sys.argv[2])))
+if sys.argv[6] == "by layer":
+    audit.RELATIVE_TOLERANCE = {torch.float32: -1.0}
+make_unit.fn(job_named(planned(sys.argv[1], sys.argv[2]), sys.argv[4]))
 """
 UNIT = "shard-00000"
 
@@ -66,33 +77,38 @@ def planned(folder: Path | str, store: Path | str) -> Plan:
     return make_plan(load_study(f"{folder}/study.yaml", [f"store={store}"]))
 
 
-def job_of(plan: Plan, unit: str = UNIT) -> Job:
+def job_of(plan: Plan) -> Job:
     """The features of a shard, and its close-up along with them."""
+    return job_named(plan, "extract")
+
+
+def job_named(plan: Plan, step: str) -> Job:
+    """The first unit of a step; of the features with their close-up."""
     engine, spread = plan.engine, plan.spread()
     jobs = []
-    for step in ("extract", "closeup"):
-        node = plan.graph.of(step, "base")
+    for name in ("extract", "closeup") if step == "extract" else (step,):
+        node = plan.graph.of(name, "base")
         assert node is not None
-        jobs.append(engine._jobs(node, spread, "new", Contents(plan.store)).of(unit))
-    return replace(jobs[0], along=jobs[1])
+        jobs.append(engine._jobs(node, spread, "new", Contents(plan.store)).of(node.units[0]))
+    return jobs[0] if len(jobs) == 1 else replace(jobs[0], along=jobs[1])
 
 
-def study_of(folder: Path, name: str) -> Path:
+def study_of(folder: Path, name: str, study: str = STUDY) -> Path:
     made = FAMILIES[name]() if name in FAMILIES else tiny(name)
     made.save_pretrained(folder / "model")
     draw, ids = random.Random(0), made.config.get_text_config().vocab_size
     rows = [{"input_ids": [draw.randrange(1, min(ids, 60)) for _ in range(length)]} for length in (40, 33)]
     (folder / "data.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    (folder / "study.yaml").write_text(STUDY)
+    (folder / "study.yaml").write_text(study)
     return folder
 
 
-def killed(folder: Path, layer: int) -> Job:
-    """A job of the first shard, left by a process that was killed after so many layers; its commit is of one less."""
-    command = [sys.executable, "-c", KILLED, str(folder), str(folder / "store"), str(layer)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def killed(folder: Path, layer: int, step: str = "extract", of_pass: int = 1, how: str = "") -> Job:
+    """A step's first unit, left by a process that was killed after so many layers; its commit is of one less."""
+    told = [str(folder), str(folder / "store"), str(layer), step, str(of_pass), how]
+    done = subprocess.run([sys.executable, "-c", KILLED, *told], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    job = job_of(planned(folder, folder / "store"))
+    job = job_named(planned(folder, folder / "store"), step)
     assert file_of(job).is_file()
     return job
 
@@ -169,6 +185,33 @@ def test_a_killed_pass_ends_with_the_same_bytes_and_reads_no_layer_before_its_la
     assert notes[0] == notes[1]
 
 
+@pytest.mark.parametrize(("step", "of_pass"), [("reruns", 1), ("audit", 1), ("audit", 2)])
+def test_killed_reruns_and_both_passes_of_a_killed_audit_end_with_the_same_bytes(
+    tmp_path: Path, read: Counter[int], said: list[str], step: str, of_pass: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "RELATIVE_TOLERANCE", {torch.float32: -1.0})  # which has it go on layer by layer
+    folder = study_of(tmp_path, "glm_moe_dsa", AGAIN)
+    for store in ("whole", "store"):
+        if step == "reruns":
+            make_unit.fn(job_of(planned(folder, folder / store)))
+    read.clear()
+    make_unit.fn(job_named(planned(folder, folder / "whole"), step))
+    layers, passes = len(read), 2 if step == "audit" else 1
+    assert set(read.values()) == {passes}
+    said.clear()
+    job = killed(folder, 3, step, of_pass, "by layer")
+    where = f"goes on from layer 3 of {layers}{' in its pass 2' if of_pass == 2 else ''}"
+    plan = run_command("study", folder / "study.yaml", "--dry-run", "--set", f"store={folder / 'store'}")
+    assert any(f"{step} base: " in line and where in line for line in plan.out), plan.out
+    read.clear()
+    make_unit.fn(job)
+    assert [line for line in said if "goes on" in line] == [f"{job.target.label} {where}"]
+    resumed, after = dict.fromkeys(range(2, layers), 1), Counter(range(layers)) if passes > of_pass else Counter[int]()
+    assert read == Counter(resumed) + after
+    assert tables(folder / "store") == tables(folder / "whole")
+    assert not file_of(job).parent.exists()
+
+
 def test_a_dry_run_says_where_a_killed_pass_goes_on_and_upkeep_knows_what_it_left(tmp_path: Path) -> None:
     folder = study_of(tmp_path, "deepseek_v32")
     job = ended(folder, 2)
@@ -196,7 +239,7 @@ def test_a_damaged_or_foreign_commit_is_left_in_one_line(
         case "changed":
             file.write_bytes(bytes([*data[:5000], data[5000] ^ 1, *data[5001:]]))
         case "version":
-            file.write_bytes(data.replace(b'"format": 1', b'"format": 0'))
+            file.write_bytes(data.replace(b'"format": %d' % FORMAT, b'"format": 0'))
         case "versions":
             monkeypatch.setattr("indexscope.tasks.common.passes.versions", lambda: {"torch": "0.1"})
             why = "is of another version"

@@ -1,17 +1,18 @@
 """Commits of a pass between two layers, so that a pass that was killed goes on where the last one was made.
 
 What is put away: what layers returned for all sequences as far as later layers need it, what earlier layers share with
-later ones, and what those who look on have gathered. `Commits` alone says how often.
+later ones, and what those who look on have gathered. `Commits` alone says how often. Where one job takes several
+passes, one after the other, what the first came to is put away with the commits of the next (`once`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, TypeVar
 
 import torch
 
@@ -24,8 +25,20 @@ from indexscope.foreign import words
 LEAST, TIMES = 60.0, 20.0
 
 
+#: Numbers and text, as JSON holds them.
+Plain = TypeVar("Plain", bound=dict[str, Any])
+
+
 class Place(Protocol):
-    """Where the last commit of a pass lies."""
+    """Where the last commit of a job's passes lies."""
+
+    def over(self, of: str) -> Any:
+        """What a pass of these sequences came to, if a later one of the job was put away; None where none was."""
+        ...
+
+    def keep(self, of: str, result: Any) -> None:
+        """Told what a pass came to that is over: it is put away with every later one."""
+        ...
 
     def last(self, of: str) -> AbstractContextManager[IO[bytes] | None]:
         """The last commit of a pass of these sequences, to be read; None where there is none."""
@@ -80,6 +93,36 @@ def committing(place: Place) -> Iterator[None]:
         _place.reset(token)
 
 
+def once(marks: Sequence[str], make: Callable[[], Plain]) -> Plain:
+    """What a pass comes to, which is not made again where a later pass of the same job was killed.
+
+    Args:
+        marks: What tells the pass and its sequences.
+        make: Makes it: numbers and text, as JSON holds them.
+    """
+    place, of = _place.get(), _told(marks)
+    if place is None:
+        return make()
+    try:
+        found = place.over(of)
+    except Exception as error:
+        place.warn(f"begins anew, since what was put away of it cannot be read ({words(error)})")
+        found = None
+    if found is None:
+        found = make()
+        place.keep(of, found)
+    return found  # type: ignore[no-any-return]  # what was put away is what was made
+
+
+def mark_of(ids: torch.Tensor, *how: object) -> str:
+    """What tells a sequence [batch, S] and how it runs."""
+    return hashlib.sha256(repr((tuple(ids.shape), *how)).encode() + ids.cpu().numpy().tobytes()).hexdigest()
+
+
+def _told(marks: Sequence[str]) -> str:
+    return hashlib.sha256(" ".join(marks).encode()).hexdigest()
+
+
 class Commits:
     """The commits of one pass; without a place, or of runs that cannot be put away, none are made.
 
@@ -96,7 +139,7 @@ class Commits:
         marks = [] if self._place is None else [one.mark for one in passing]
         if not marks or None in marks:
             self._place = None
-        self._of = hashlib.sha256(" ".join(map(str, marks)).encode()).hexdigest()
+        self._of = _told(list(map(str, marks)))
         self._ended, self._took = time.monotonic(), 0.0
 
     def taken_up(self) -> int:

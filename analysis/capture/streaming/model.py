@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cached_property
+from itertools import groupby
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from transformers import DynamicCache
 
+from indexscope import IndexscopeError
 from indexscope.analysis.capture.chunk import AttentionChunk, Observer
 from indexscope.analysis.capture.interface import running
-from indexscope.analysis.capture.model import CapturedModel, Prefill
+from indexscope.analysis.capture.model import CapturedModel, Prefill, own_attention
 from indexscope.analysis.capture.observers import capture_sparse, resumable
 from indexscope.analysis.capture.selecting import shared_by
-from indexscope.analysis.capture.streaming.commits import Commits
+from indexscope.analysis.capture.streaming.commits import Commits, Passing, mark_of
+from indexscope.analysis.capture.streaming.in_step import Forward, in_step
 from indexscope.analysis.capture.streaming.lengths import LayerCache
 from indexscope.analysis.capture.streaming.replay import Replay
 from indexscope.analysis.capture.streaming.states import InMemory, States
@@ -37,7 +39,7 @@ class _Request:
     Attributes:
         fed: What is run.
         worker: Whose it is; None for a run that is alone.
-        watched: Whether its attention is captured.
+        watched: Whether its attention is captured; else it is the model's own.
         observer: Who looks on, where that can be put away between two layers.
         replay: Its way through the layers; None before the sweep.
         error: What ended it on its way.
@@ -65,8 +67,7 @@ class _Request:
         fed = self.fed
         if self.observer is None or fed.padding is not None:
             return None
-        told = (tuple(fed.input_ids.shape), fed.pieces, fed.wanted, fed.select, fed.head_scores)
-        return hashlib.sha256(repr(told).encode() + fed.input_ids.cpu().numpy().tobytes()).hexdigest()
+        return mark_of(fed.input_ids, fed.pieces, fed.wanted, fed.select, fed.head_scores, self.watched)
 
     def state(self) -> Any:
         """What it has come to between two layers."""
@@ -165,17 +166,38 @@ class StreamedModel(CapturedModel):
             observer(part if head_scores else dataclasses.replace(part, head_scores=None, head_weights=None))
         yield 0, self._glanced[1]
 
-    def plain(self, sequences: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """Logits [batch, S, vocabulary] of whole sequences [batch, S] with the attention that the model now has.
+    def plain(
+        self,
+        sequences: Sequence[torch.Tensor],
+        looks: Sequence[tuple[torch.Tensor, Observer]] = (),
+        missed: Callable[[IndexscopeError], None] = lambda error: None,
+        also: Sequence[Passing] = (),
+    ) -> Generator[torch.Tensor, None, None]:
+        """Logits [batch, S, vocabulary] of whole sequences [batch, S] with the model's own attention.
 
-        One sweep serves all. Call it within `own_attention`; nobody looks on.
+        One sweep serves all, and takes along runs whose attention is captured, of which no logits are made.
+
+        Args:
+            sequences: What runs as it is.
+            looks: What runs under the eyes of an observer.
+            missed: Told why one of these cannot be captured.
+            also: What else of the pass is to be put away with it, such as what hooks have gathered.
         """
         asked = []
         for ids in sequences:
             fed = Prefill(ids, capture_sparse, ((0, ids.shape[1]),), ids.shape[1])
-            asked.append(_Request(fed, watched=False))
-        self._sweep(asked)
-        with self._parts.held(self._head):
+            asked.append(_Request(fed, watched=False, observer=capture_sparse))
+        looking = [_Request(self.prefill(ids, look, ids.shape[1]), observer=look) for ids, look in looks]
+        self._sweep([*looking, *asked], also)
+        for request in looking:
+            assert request.replay is not None
+            request.replay.discard()
+            error = request.error if request.replay.seen else request.error or self.unreached()
+            if isinstance(error, IndexscopeError):
+                missed(error)
+            elif error is not None:
+                raise error
+        with self._parts.held(self._head), own_attention(self.model):
             for request in asked:
                 yield torch.cat([logits for _, logits in self._served(request)], 1)
 
@@ -204,8 +226,11 @@ class StreamedModel(CapturedModel):
     def side_by_side(self, works: Sequence[Callable[[], T]]) -> list[T]:
         """Do pieces of work that run this model so that a sweep serves all of them, whenever all of them wait.
 
-        Each works in a thread of its own, one at a time.
+        Each works in a thread of its own, one at a time. Works may have works of their own: a sweep serves all of them.
         """
+        around = this_worker()
+        if around is not None:
+            return side_by_side(works, around.park)
         with ExitStack() as after:
 
             def serve() -> None:
@@ -217,6 +242,23 @@ class StreamedModel(CapturedModel):
                 after.enter_context(self._parts.held(self._head))  # for all that now go on to their logits
 
             return side_by_side(works, serve)
+
+    def in_step(self, works: Sequence[Callable[[Forward], T]]) -> list[T]:
+        """Do pieces of work, each of which calls the model's own forward once: each layer is read once for all.
+
+        Each works in a thread of its own, one at a time, and waits before a layer until all have come there.
+        """
+        layers, head = self._weights.layers, self._parts.head
+
+        def come_to(place: int, forwards: int) -> None:
+            if place + 1 < len(layers):
+                self._weights.ahead(layers[place + 1])
+            if place < len(layers):
+                self._progress(place + 1, len(layers), forwards)
+
+        parts = [*layers, *([] if head is None else [head])]
+        with self._alone:
+            return in_step(works, self._parts, self._parts.embedding, parts, self.device, come_to)
 
     @torch.inference_mode()
     def _served(self, request: _Request) -> Iterator[tuple[int, torch.Tensor]]:
@@ -249,14 +291,15 @@ class StreamedModel(CapturedModel):
     def _head(self) -> nn.Module:
         return self._parts.head or self._parts.embedding
 
-    def _sweep(self, requests: Sequence[_Request]) -> None:
+    def _sweep(self, requests: Sequence[_Request], also: Sequence[Passing] = ()) -> None:
         layers = self._weights.layers
         going = list(requests)
         for request in going:
             request.replay = Replay(self, request.fed, self._states, len(layers), self._shared, request.watched)
         with self._alone, ExitStack() as inlet:
             try:
-                commits = Commits(requests if self._parts.reading else (), len(layers), self._states, self.device)
+                passing = [*requests, *also] if self._parts.reading else []
+                commits = Commits(passing, len(layers), self._states, self.device)
                 done = commits.taken_up()
                 if not done:
                     inlet.enter_context(self._parts.held(self._parts.embedding))
@@ -266,8 +309,10 @@ class StreamedModel(CapturedModel):
                     with self._parts.held(layer):
                         if index + 1 < len(layers) and self._parts.reading:
                             self._weights.ahead(layers[index + 1], sum(one.fed.input_ids.numel() for one in going))
-                        for request in list(going):
-                            self._through(request, index, layer, going)
+                        for watched, alike in groupby(list(going), lambda one: one.watched):
+                            with nullcontext() if watched else own_attention(self.model):
+                                for request in alike:
+                                    self._through(request, index, layer, going)
                     inlet.close()  # only the first layer needs the embedding
                     if self._parts.reading:
                         self._progress(index + 1, len(layers), len(going))

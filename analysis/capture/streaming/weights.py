@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from indexscope.analysis.capture.streaming.in_step import meet
 from indexscope.analysis.capture.streaming.made import as_stored, forget, make
 from indexscope.analysis.capture.streaming.replay import now_playing
 
@@ -94,7 +95,7 @@ class Parts:
         self._stand_in(self.embedding, self._embedding())
         coming = [*weights.layers, self.embedding]
         if self.head is not None:
-            self._stand_in(self.head, self._passing(self.head))
+            self._stand_in(self.head, self._last(self.head))
             coming.append(self.head)
         inside = {module for part in coming for module in part.modules()}
         for module in model.modules():
@@ -159,7 +160,10 @@ class Parts:
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             replay = now_playing()
-            return passing(*args, **kwargs) if replay is None else replay.called(index, own, args, kwargs)
+            if replay is not None:
+                return replay.called(index, own, args, kwargs)
+            meet(layer)
+            return passing(*args, **kwargs)
 
         return forward
 
@@ -169,6 +173,15 @@ class Parts:
         def forward(*args: Any, **kwargs: Any) -> Any:
             replay = now_playing()
             return passing(*args, **kwargs) if replay is None else replay.embedded(passing, args, kwargs)
+
+        return forward
+
+    def _last(self, head: nn.Module) -> Callable[..., Any]:
+        passing = self._passing(head)
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            meet(head)
+            return passing(*args, **kwargs)
 
         return forward
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from indexscope.analysis.capture import CapturedModel
-from indexscope.analysis.capture.counted import counted
+from indexscope.analysis.capture.counted import _Peaks, counted
 from indexscope.analysis.capture.facts import model_facts
 from indexscope.analysis.capture.indexer import indexers
 from indexscope.analysis.capture.journal import Journal
@@ -135,6 +136,52 @@ def test_selection_is_the_time_of_topk_alone_and_only_inside_an_indexer() -> Non
     assert len(took) == 4
     assert 0 < min(took) <= max(took) < 0.02
     assert counted({"indexer": []}, forward, [torch.device("cpu")], repeats=4).selection == ()
+
+
+def test_calls_in_other_threads_are_none_of_a_forwards_own() -> None:
+    indexer, scores, marks = _SleepyIndexer(), torch.rand(8), list[str]()
+    with spans({"indexer": [indexer]}, marks.append, marks.append, lambda call: marks.append("before")):
+        other = threading.Thread(target=indexer, args=(scores,))
+        other.start()
+        other.join()
+        assert marks == []
+        indexer(scores)
+    assert marks == ["indexer", "before", "selection", "selection", "indexer"]
+
+
+def test_what_others_take_and_leave_while_a_forward_waits_is_not_its_peak() -> None:
+    """100 bytes before the pause, 30 after it; meanwhile others go up to 5,000 and leave 400."""
+
+    class Meter:
+        now = highest = 1000
+
+        def live(self) -> int:
+            return self.now
+
+        def peak(self) -> int:
+            return self.highest
+
+        def restart(self) -> None:
+            self.highest = self.now
+
+        def take(self, size: int) -> None:
+            self.now += size
+            self.highest = max(self.highest, self.now)
+
+    meter = Meter()
+    peaks = _Peaks(meter)  # type: ignore[arg-type]
+    peaks.start("model")
+    meter.take(100)
+    meter.take(-50)
+    peaks.pause()
+    meter.take(5000)
+    meter.take(-4600)
+    peaks.resume()
+    peaks.start("attention")
+    meter.take(30)
+    peaks.stop("attention")
+    peaks.stop("model")
+    assert peaks.found == {"attention": 30, "model": 100}
 
 
 def test_a_length_runs_once_more_than_it_is_timed(dsa: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:

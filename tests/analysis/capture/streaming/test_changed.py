@@ -12,7 +12,9 @@ from transformers import PreTrainedModel
 from indexscope.analysis.capture import CapturedModel
 from indexscope.analysis.capture.audit import audit_causality
 from indexscope.analysis.capture.facts import model_facts
+from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.capture.layers import layer_facts
+from indexscope.analysis.capture.profile import profile_model
 from indexscope.analysis.capture.streaming.model import StreamedModel
 from indexscope.analysis.edits.apply import apply_edit
 from indexscope.analysis.edits.edit import Edit
@@ -124,6 +126,20 @@ def test_what_is_said_of_a_changed_model_is_said_of_it_streamed(family: str) -> 
     assert not parts.loads
     sequences = [list(range(40)), list(range(1, 30))]
     assert_frame_equal(audit_causality(streamed, sequences), audit_causality(whole, sequences), check_exact=True)
+
+
+@pytest.mark.parametrize(("name", "share"), [("llama", ""), ("deepseek_v32", "FSF"), ("glm_moe_dsa", "FSSS")])
+def test_the_audit_and_the_times_of_a_model_under_a_fitted_indexer_take_one_pass_each(name: str, share: str) -> None:
+    make = FAMILIES[name] if name in FAMILIES else lambda: tiny(name)
+    changes = [laying(make), *([edit_of(Edit(share=share))] if share else [])]
+    whole, streamed, parts = both(make, *changes)
+    sequences, settings = [list(range(40)), list(range(1, 30))], ExtractSettings(profile_lengths=(16, 40))
+    assert_frame_equal(audit_causality(streamed, sequences), audit_causality(whole, sequences), check_exact=True)
+    assert set(parts.loads.values()) == {1}
+    found, expected = (profile_model(one, settings, Journal()) for one in (streamed, whole))
+    columns = ["component", "length", "flops_formula", "flops_executed", "flops_counted"]
+    assert_frame_equal(found.select(columns), expected.select(columns))
+    assert set(parts.loads.values()) == {2}
 
 
 def test_features_of_many_samples_of_a_changed_model_come_from_one_sweep() -> None:

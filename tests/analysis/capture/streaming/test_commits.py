@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -16,16 +18,18 @@ import torch
 from polars.testing import assert_frame_equal
 from transformers import PreTrainedModel
 
-from indexscope.analysis.capture import capture_sparse
+from indexscope.analysis.capture import audit, capture_sparse
 from indexscope.analysis.capture.journal import Journal
+from indexscope.analysis.capture.model import CapturedModel
+from indexscope.analysis.capture.source import Source
 from indexscope.analysis.capture.streaming import commits
 from indexscope.analysis.capture.streaming.commits import committing
 from indexscope.analysis.capture.streaming.frozen import Unreadable, read, write
-from indexscope.analysis.capture.streaming.model import StreamedModel
+from indexscope.analysis.capture.streaming.model import Progress, StreamedModel
 from indexscope.analysis.capture.streaming.states import InMemory, Leaf
 from indexscope.analysis.closeup.collect import Look
 from indexscope.analysis.closeup.looking import Looking
-from indexscope.analysis.closeup.run import makers_of
+from indexscope.analysis.closeup.run import closeup_samples, makers_of, rerun_samples
 from indexscope.analysis.edits.edit import Edit
 from indexscope.analysis.evidence.watch import AnswerWatch
 from indexscope.analysis.features import extract_samples
@@ -65,13 +69,23 @@ class Shelf:
 
     Attributes:
         kept: Its sequences, layer and bytes.
+        known: What passes came to that are over.
+        put: The same at the time of the last commit: what another process finds.
         told: Where passes went on, and why they did without.
     """
 
     def __init__(self, full: bool = False) -> None:
         self.kept: tuple[str, int, bytes] | None = None
+        self.known: dict[str, Any] = {}
+        self.put: dict[str, Any] = {}
         self.told: list[str] = []
         self._full = full
+
+    def over(self, of: str) -> Any:
+        return self.put.get(of)
+
+    def keep(self, of: str, result: Any) -> None:
+        self.known[of] = json.loads(json.dumps(result))
 
     @contextmanager
     def last(self, of: str) -> Iterator[IO[bytes] | None]:
@@ -83,7 +97,7 @@ class Shelf:
         yield file
         if self._full:
             raise OSError(28, "No space left on device")
-        self.kept = of, layer, file.getvalue()
+        self.kept, self.put = (of, layer, file.getvalue()), dict(self.known)
 
     def goes_on(self, layer: int, layers: int) -> None:
         self.told.append(f"{layer} of {layers}")
@@ -199,6 +213,94 @@ def test_features_of_plug_ins_go_on_too() -> None:
         plugged(InParts(built("llama")), 2)
     assert_same(plugged(parts), expected)
     assert 0 not in parts.loads and 1 in parts.loads
+
+
+@pytest.mark.parametrize("name", ["deepseek_v32", "glm_moe_dsa"])
+def test_reruns_of_all_kinds_are_one_pass_that_goes_on_from_any_layer(name: str) -> None:
+    given, extract = CloseupSettings(queries=8, rerun_samples=1), ExtractSettings(chunk=16)
+    looked = closeup_samples(built(name), samples(40, 33, 40, 33), given, extract)
+
+    def again(source: Source) -> dict[str, pl.DataFrame]:
+        return rerun_samples(source, samples(40, 33, 40, 33), given, extract, looked, Journal())
+
+    expected = again(CapturedModel(built(name)))
+    assert all(len(table) for table in expected.values())
+    layers = built(name).config.num_hidden_layers
+    for layer in range(2, layers + 1):
+        shelf, parts = Shelf(), InParts(built(name))
+        with committing(shelf):
+            with pytest.raises(Killed):
+                again(StreamedModel(InParts(built(name)), progress=killing(layer)))
+            assert_same(again(StreamedModel(parts)), expected)
+        assert shelf.told == [f"{layer - 1} of {layers}"]
+        assert parts.loads == dict.fromkeys(range(layer - 1, layers), 1)
+
+
+def killing(layer: int, of_pass: int = 1) -> Progress:
+    """Ends a pass once so many layers are done of it."""
+    passes = [0]
+
+    def progress(done: int, *_: int) -> None:
+        passes[0] += done == 1
+        if done == layer and passes[0] == of_pass:
+            raise Killed
+
+    return progress
+
+
+@pytest.mark.parametrize("name", ["glm_moe_dsa", "qwen3_next", "gpt2"])
+@pytest.mark.parametrize("of_pass", [1, 2])
+def test_both_passes_of_an_audit_go_on_from_any_layer_to_the_same_bits(
+    name: str, of_pass: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "RELATIVE_TOLERANCE", {torch.float32: -1.0})  # so that the logits do not suffice
+    sequences, layers = [list(range(40)), list(range(1, 30))], built(name).config.num_hidden_layers
+    expected = audit.audit_causality(built(name), sequences)
+    for layer in range(2, layers + 1):
+        shelf, parts = Shelf(), InParts(built(name))
+        with committing(shelf):
+            ended = StreamedModel(InParts(built(name)), progress=killing(layer, of_pass))
+            with pytest.raises(Killed):
+                audit.audit_causality(ended, sequences)
+            assert len(shelf.put) == of_pass - 1
+            assert_frame_equal(audit.audit_causality(StreamedModel(parts), sequences), expected, check_exact=True)
+        rest = dict.fromkeys(range(layer - 1, layers), 1)
+        assert shelf.told == [f"{layer - 1} of {layers}"]
+        if of_pass == 2:
+            assert parts.loads == rest, "what the first pass came to was put away with the second"
+        else:
+            assert parts.loads == Counter(rest) + Counter(range(layers)), "and the second as a whole"
+
+
+def test_an_audit_of_other_sequences_takes_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "RELATIVE_TOLERANCE", {torch.float32: -1.0})
+    shelf, parts = Shelf(), InParts(built("gpt2"))
+    with committing(shelf):
+        with pytest.raises(Killed):
+            audit.audit_causality(StreamedModel(InParts(built("gpt2")), progress=killing(2, 2)), [list(range(40))])
+        found = audit.audit_causality(StreamedModel(parts), [list(range(1, 40))])
+    assert_frame_equal(found, audit.audit_causality(built("gpt2"), [list(range(1, 40))]), check_exact=True)
+    assert shelf.told == [] and set(parts.loads.values()) == {2}
+
+
+def test_a_leak_that_was_seen_before_the_kill_is_still_one() -> None:
+    """What the first pass counted before its commit is counted once, and known to the second."""
+
+    def leaking() -> PreTrainedModel:
+        model = built("glm_moe_dsa")
+        model.model.layers[1].mlp.register_forward_hook(lambda _, __, made: made + made.mean(1, keepdim=True))
+        return model
+
+    expected = audit.audit_causality(leaking(), [list(range(30))])
+    assert expected["passed"][0] is False
+    for of_pass in (1, 2):
+        with committing(Shelf()):
+            with pytest.raises(Killed):
+                audit.audit_causality(
+                    StreamedModel(InParts(leaking()), progress=killing(3, of_pass)), [list(range(30))]
+                )
+            found = audit.audit_causality(StreamedModel(InParts(leaking())), [list(range(30))])
+        assert_frame_equal(found, expected, check_exact=True)
 
 
 def test_a_pass_that_was_killed_behind_its_last_layer_reads_no_layer_again() -> None:
