@@ -19,6 +19,7 @@ from pathlib import Path
 
 import polars as pl
 import torch
+from transformers import PreTrainedModel
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -91,19 +92,21 @@ def main() -> None:
     data = DatasetSettings(source="builtin:needle", needle=needle)
     samples = load_samples(data, load_tokenizer(told.model), 1 << 20)
     model = CheckpointFolder(str(told.model)).load("float32", "cpu")
-    runs: list[tuple[str, object, Edit | None]] = [("dense", model, None)]
-    for k in told.topk:
-        runs.append((f"window {k}", model, Edit(selector={"recent": {"window": k - 4, "sink": 4}})))
+    laid: PreTrainedModel | None = None
     if told.indexer is not None:
         body = CheckpointFolder(str(told.model)).load("float32", "cpu")
         laid = lay_over(body, fitted_of(load_fitted(str(told.indexer))), told.topk[0])
-        runs += [(f"indexer {k}", laid, Edit(topk=k) if k != told.topk[0] else None) for k in told.topk]
-    runs.append((f"oracle {told.topk[0]}", model, Edit(selector="oracle", topk=told.topk[0])))
+    runs: list[tuple[str, PreTrainedModel, Edit | None]] = [("dense", model, None)]
+    for k in told.topk:
+        runs.append((f"window {k}", model, Edit(selector={"recent": {"window": k - 4, "sink": 4}})))
+        if laid is not None:
+            runs.append((f"indexer {k}", laid, Edit(topk=k) if k != told.topk[0] else None))
+        runs.append((f"oracle {k}", model, Edit(selector="oracle", topk=k)))
     dense: Answers = {}
     found: dict[str, Tables] = {}
     for name, one, edit in runs:
         began = time.perf_counter()
-        with nullcontext(one) if edit is None else edited(one, edit) as changed:  # type: ignore[arg-type]
+        with nullcontext(one) if edit is None else edited(one, edit) as changed:
             tables = watched(CapturedModel(changed), samples, dense, selects=name != "dense")
         found[name] = run(tables, EvidenceSettings(resamples=200))
         values = found[name]["metrics"].filter(pl.col("layer").is_null())

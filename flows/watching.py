@@ -11,7 +11,7 @@ from pathlib import Path
 from indexscope import IndexscopeError
 from indexscope.flows.study.config import Study, text_at
 from indexscope.flows.study.load import load_study
-from indexscope.flows.study.series import matching
+from indexscope.flows.study.series import complete
 from indexscope.storage.inputs.complete import stamp
 
 #: Seconds from one look at the folder to the next.
@@ -40,15 +40,15 @@ def check_watched(file: Path, overrides: Sequence[str], folder: Path) -> None:
 Stamp = frozenset[tuple[str, int, int]]
 
 
-def members(study: Study) -> dict[str, Stamp]:
-    """The complete members of all series, by name."""
-    found: dict[str, Stamp] = {model.name: frozenset() for model in study.candidates if model.series}
-    for number, series in enumerate(study.series):
-        if series.models is not None:
-            for one in matching(series, f"series.{number}.models"):
-                if (name := one.model.name) in found:
-                    found[name] = stamp(one.path)
-    return found
+def members(study: Study, title: str) -> dict[str, Stamp]:
+    """The complete members of all series, by name.
+
+    Args:
+        study: Without what patterns find.
+        title: What messages call its file.
+    """
+    named: dict[str, Stamp] = {model.name: frozenset() for model in study.candidates if model.series}
+    return named | {one.model.name: stamp(one.path) for one in complete(study, title)}
 
 
 class Watch:
@@ -71,7 +71,7 @@ class Watch:
     def look(self) -> None:
         """Run the study if members are new or changed; what is wrong is told once, and tried again the next time."""
         try:
-            found = members(load_study(self._file, self._overrides, gates=False))
+            found = members(load_study(self._file, self._overrides, gates=False, members=False), str(self._file))
             new = sorted(found.keys() - self._seen.keys())
             changed = sorted(name for name in found if self._seen.get(name, found[name]) != found[name])
             for what, names in (("new", new), ("changed", changed)):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def _settings(given: Given) -> dict[str, JSON]:
     settings = given.extract.model_dump(mode="json", include={"chunk", "dtype"})
     settings |= given.analyses.parity.model_dump(mode="json")
+    settings |= {"evidence": given.evidence} if given.evidence else {}
     return {**run_on(given, settings), "dumps": list(given.dumps), "shard_size": given.shard_size}
 
 

@@ -10,6 +10,7 @@ import torch
 from indexscope.analysis.capture.journal import Journal
 from indexscope.analysis.features.attempt import Tables
 from indexscope.analysis.features.intake import TokenSequence
+from indexscope.analysis.parity.asked import asked_of
 from indexscope.analysis.parity.records import Dump, Dumped, opened
 from indexscope.analysis.parity.rows import Reference
 from indexscope.analysis.parity.shard import joined, tables_of
@@ -59,7 +60,7 @@ def _beside_dump(baseline: Dumped, sample: TokenSequence, record: Dumped, tolera
     strange = 0
     layers = _common(baseline, record)
     length = max(len(sample.input_ids), record.tokens, baseline.tokens)
-    sums = SampleSums(length, tolerance)
+    sums = SampleSums(length, tolerance, asked_of(sample, record, baseline))
     with opened(baseline) as one, opened(record) as other:
         start, stop = one.within(*other.within(0, len(sample.input_ids)))
         size = max(1, _NUMBERS // (record.layers * max(1, stop)))

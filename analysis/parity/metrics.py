@@ -114,6 +114,27 @@ FAMILY = Family(
             label="recall lost",
         ),
         _parity(
+            "dumped_evidence_selected",
+            "share",
+            "higher",
+            "Share of the evidence's tokens that the dump selects at the answer's queries, where the data mark any.",
+            "mean over samples, layers and the answer's queries of |E and S'| / |E|",
+            "The evidence_selected of the dump, from its rows alone: what the answer is with them nobody has seen. "
+            "Samples whose answer has queries without a row do not count; the plan names them.",
+            label="evidence selected by the dump",
+        ),
+        _parity(
+            "dumped_evidence_lost",
+            "share",
+            "lower",
+            "Share of the evidence that the baseline selects at the answer's queries, less that of the dump.",
+            "mean over samples, layers and the answer's queries of (|E and S| - |E and S'|) / |E|",
+            "Of the same samples and queries. From the first layer that differs on, the dump's program may have seen "
+            "other hidden states.",
+            "-1 to 1",
+            label="evidence lost by the dump",
+        ),
+        _parity(
             "rows_incomplete",
             "share",
             "lower",

@@ -57,7 +57,7 @@ def words(frames: Frames) -> list[str]:
     matched = frames.get("parity_samples")
     found = [] if matched is None else _coverage(matched)
     if "rows_identical" in rows:
-        found += [*_answer(rows), *_parting(rows, matched), *_ties(rows), *_recall(rows)]
+        found += [*_answer(rows), *_parting(rows, matched), *_ties(rows), *_recall(rows), *_evidence(rows)]
     return [*found, *_faults(rows)]
 
 
@@ -134,6 +134,17 @@ def _recall(rows: Mapping[str, Row]) -> list[str]:
     return [
         f"Its keys hold {_share(own)} of the baseline's dense attention, {_share(lost)} less than the baseline's own. "
         "What that does to outputs was not measured."
+    ]
+
+
+def _evidence(rows: Mapping[str, Row]) -> list[str]:
+    """What it holds of the evidence that answers need."""
+    own, lost = rows.get("dumped_evidence_selected"), rows.get("dumped_evidence_lost")
+    if own is None or lost is None:
+        return []
+    return [
+        f"At the queries of answers its keys hold {_share(own)} of the evidence, {_share(lost)} less than the "
+        f"baseline's own (n = {own['n']} samples). What the answers are with them was not measured."
     ]
 
 

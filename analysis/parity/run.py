@@ -30,6 +30,8 @@ RATES: Mapping[str, tuple[pl.Expr, pl.Expr]] = {
         ("differing_key_gap", pl.col("gap"), pl.col("differing")),
         ("dumped_recall", pl.col("recall"), pl.col("attended")),
         ("dumped_recall_lost", pl.col("baseline_recall") - pl.col("recall"), pl.col("attended")),
+        ("dumped_evidence_selected", pl.col("evidence"), pl.col("asked")),
+        ("dumped_evidence_lost", pl.col("baseline_evidence") - pl.col("evidence"), pl.col("asked")),
         ("rows_incomplete", pl.col("incomplete"), pl.col("queries") - pl.col("in_effect")),
         ("future_keys", pl.col("future"), pl.col("queries")),
         ("out_of_range_keys", pl.col("outside"), pl.col("queries")),

@@ -10,6 +10,7 @@ import polars as pl
 import torch
 
 from indexscope.analysis.features.buckets import bucket_count, bucket_of
+from indexscope.analysis.parity.asked import Asked
 from indexscope.analysis.parity.rows import COUNTS, Compared, Reference, compare_rows
 from indexscope.analysis.parity.tables import COUNTED, DISTANCES
 from indexscope.analysis.statistics.resampling import Array
@@ -34,10 +35,12 @@ class SampleSums:
     Attributes:
         length: Tokens of the longer of sample and record.
         tolerance: What counts as a tie.
+        asked: Its answer, if its evidence is to be looked for.
     """
 
     length: int
     tolerance: float
+    asked: Asked | None = None
     _layers: dict[int, _Layer] = field(default_factory=dict)
 
     def add(self, layer: int, keys: torch.Tensor, reference: Reference) -> None:
@@ -54,7 +57,7 @@ class SampleSums:
         if own is None:
             own = self._layers[layer] = _Layer(np.zeros((len(_NAMES), buckets)), np.zeros((3, buckets + 1)))
         bucket = bucket_of(reference.query).cpu().numpy()
-        for place, values in enumerate(_values(found, reference)):
+        for place, values in enumerate(_values(found, keys, reference, self.asked)):
             own.counts[place] += np.bincount(bucket, values, minlength=buckets)
         own.keys += found.by_distance.numpy()
         here = found.counts
@@ -103,14 +106,16 @@ class SampleSums:
         }
 
 
-_NAMES = ("queries", *COUNTS, "attended")
+_NAMES = ("queries", *COUNTS, "attended", "asked", "evidence", "baseline_evidence")
 
 
-def _values(found: Compared, reference: Reference) -> Array:
+def _values(found: Compared, keys: torch.Tensor, reference: Reference, asked: Asked | None) -> Array:
     """What is added up of each query, in the order of the names, [names, queries]."""
     effect = found.counts["in_effect"]
     attended = effect if reference.attention is not None else torch.zeros_like(effect)
-    rows = [torch.ones_like(effect), *(found.counts[name] for name in COUNTS), attended]
+    nothing = torch.zeros_like(effect)
+    evidence = (nothing, nothing, nothing) if asked is None else asked.shares(keys, reference)
+    rows = [torch.ones_like(effect), *(found.counts[name] for name in COUNTS), attended, *evidence]
     return np.asarray(torch.stack(rows).cpu().numpy())  # one transfer for all of them
 
 

@@ -41,6 +41,13 @@ COUNTED = table_of(
         recall="Sum of the baseline's dense attention on the keys of the dump.",
         baseline_recall="The same on the baseline's own keys.",
     ),
+    of(
+        pl.Float64,
+        "share",
+        asked="Of the sample's answer, where the dump has rows of all its queries: the share of them that is here.",
+        evidence="Mean over the answer's queries of the share of the evidence's tokens in the dump, those here alone.",
+        baseline_evidence="The same in the baseline's selection.",
+    ),
 )
 DISTANCES = table_of(
     "sample, layer, distance bin",

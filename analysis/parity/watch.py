@@ -15,6 +15,7 @@ from indexscope.analysis.capture.source import Source
 from indexscope.analysis.features.attempt import Attempt, Tables
 from indexscope.analysis.features.intake import TokenSequence, check_samples
 from indexscope.analysis.features.rows import AttentionRows
+from indexscope.analysis.parity.asked import asked_of
 from indexscope.analysis.parity.layers import ModelLayers, model_layers
 from indexscope.analysis.parity.records import Dump, Dumped, opened
 from indexscope.analysis.parity.rows import Reference
@@ -23,7 +24,7 @@ from indexscope.analysis.parity.sums import SampleSums
 from indexscope.analysis.settings import ExtractSettings
 
 #: Raise it when the same rows would give other tables.
-VERSION = 2
+VERSION = 3
 #: Attention weights (heads x queries x keys) that are held at once; three tensors of this size live side by side.
 _WEIGHTS = {"cpu": 1 << 22, "cuda": 1 << 28}
 
@@ -79,7 +80,7 @@ def _beside_model(
 ) -> Tables:
     length = min(len(sample.input_ids), record.first + record.rows)
     ids = torch.tensor([list(sample.input_ids[:length])], dtype=torch.int64, device=source.device)
-    sums = SampleSums(max(len(sample.input_ids), record.tokens), tolerance)
+    sums = SampleSums(max(len(sample.input_ids), record.tokens), tolerance, asked_of(sample, record))
     with opened(record) as slices:
 
         def observe(chunk: AttentionChunk) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
 from indexscope import IndexscopeError
@@ -46,6 +46,7 @@ def dumped(
         role = "baseline" if ref is study.baseline else "candidate"
         plans.append(DumpPlan(role, Dump(ref.name, mark, records), ref.format, matched.unused))  # type: ignore[arg-type]
         notes += _notes(ref.name, matched, len(samples))
+        notes += _unanswered(ref.name, records, samples)
     return tuple(plans), tuple(notes)
 
 
@@ -68,6 +69,22 @@ def _notes(name: str, matched: Matched, samples: int) -> list[str]:
         verb = "record is" if len(matched.unused) == 1 else "records are"
         found.append(f"{name}: {len(matched.unused)} {verb} of no sample: {_few(matched.unused)}")
     return found
+
+
+def _unanswered(name: str, records: Mapping[int, Record], samples: Sequence[Sample]) -> list[str]:
+    """Samples with evidence of which nothing can be said, since their answers have queries without rows."""
+    asked = [sample for sample in samples if sample.index in records and sample.evidence and sample.evidence.spans]
+    if not asked:
+        return []
+    from indexscope.analysis.parity.asked import covers
+
+    lacking = [
+        sample.name for sample in asked if sample.evidence and not covers(records[sample.index], sample.evidence.answer)
+    ]
+    if not lacking:
+        return []
+    of = f"{len(lacking)} of {len(asked)} samples with evidence have no rows of all queries of their answers"
+    return [f"{name}: {of}: {_few(lacking)}"]
 
 
 def _few(names: Sequence[str]) -> str:

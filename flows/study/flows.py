@@ -22,6 +22,7 @@ from indexscope.flows.study.load import load_study
 from indexscope.flows.study.outcome import (
     DONE,
     GATE_FAILED,
+    TOLD,
     UNITS_FAILED,
     Outcome,
     at_work,
@@ -90,7 +91,7 @@ def _part(command: Literal["extract", "analyze", "compare"], about: str) -> Flow
                     _require(plan, before, file or "")
                 with at_work(plan, command):
                     _made(plan, command)
-            return Outcome()
+            return Outcome(UNITS_FAILED, tuple(_refused(plan))) if plan.missing else Outcome()
 
         return concluded(work)
 
@@ -172,9 +173,17 @@ def _require(plan: Plan, command: str, file: str) -> None:
 def _reported(plan: Plan, finished: Finished, missing: Mapping[str, UnitsFailed]) -> Outcome:
     warnings = [f"warning: {text}" for text in finished.warnings]
     gates = [f"gate failed: {name}" for name in finished.failed_gates]
-    if not missing:
+    if not missing and not plan.missing:
         return Outcome(GATE_FAILED if gates else DONE, (*warnings, *gates), finished.folder, finished.told)
-    mend = any(failure.bad_input for failure in missing.values())
-    last = kept(plan, "study", mend, missing)
-    lines = (*failure_lines(missing.values()), *warnings, *gates, last)
-    return Outcome(UNITS_FAILED, lines, finished.folder, finished.told)
+    mend = bool(plan.missing) or any(failure.bad_input for failure in missing.values())
+    last = kept(plan, "study", mend, [*plan.missing, *missing])
+    lines = (*_refused(plan), *failure_lines(missing.values()), *warnings, *gates, last)
+    # Nothing that was begun has failed where the plan left members out: then a gate's verdict is the run's.
+    code = GATE_FAILED if gates and not missing else UNITS_FAILED
+    return Outcome(code, lines, finished.folder, finished.told)
+
+
+def _refused(plan: Plan) -> list[str]:
+    """What the plan could not use, a line each and at most ten."""
+    lines = [f"error: {name}: {reason}" for name, reason in plan.missing.items()]
+    return [*lines[:TOLD], f"error: and {len(lines) - TOLD} more"] if len(lines) > TOLD else lines

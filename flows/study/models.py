@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from indexscope import IndexscopeError
 from indexscope.flows.study.config import ModelEdit, ModelRef, Study
 from indexscope.flows.study.inputs import ModelPlan
+from indexscope.flows.study.refused import Refused
 from indexscope.storage.inputs.checkpoints import CheckpointFolder, CheckpointInfo, describe, resolve
 from indexscope.storage.store.store import Store
 from indexscope.tasks.common.edited import EditedModel, edited_info
@@ -22,21 +23,34 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def planned(study: Study) -> tuple[ModelPlan, ...]:
-    """Every model of a study that is run, baseline first.
+def planned(study: Study, refused: Refused) -> tuple[ModelPlan, ...]:
+    """Every model of a study that is run, baseline first; members of series that cannot be used are left out and told.
 
     A checkpoint is not loaded. A model of the user's own is, once: what it is nobody else knows, and a loader that
     fails would fail after hours of work on the others. The store remembers what it said.
 
+    Args:
+        study: With the members of its series.
+        refused: Is told of members.
+
     Raises:
         IndexscopeError: There is no such model, or it cannot be used.
     """
-    found = [(model, *_origin(study, model)) for model in study.measured]
-    marked = [Checkpoint(model.name, origin, origin.fingerprint(study.fingerprint)) for model, origin, _, _ in found]
-    return tuple(
-        ModelPlan("candidate" if number else "baseline", checkpoint, info or _asked(study, checkpoint), tokenizer)
-        for number, (checkpoint, (_, _, tokenizer, info)) in enumerate(zip(marked, found, strict=True))
-    )
+    origins: dict[str, tuple[Origin, Path | None, CheckpointInfo | None]] = {}
+    marked: dict[str, Checkpoint] = {}
+    found: list[ModelPlan] = []
+    for model in study.measured:
+        with refused.of(model.name):
+            origins[model.name] = _origin(study, model)
+    for name, (origin, _, _) in origins.items():
+        with refused.of(name):
+            marked[name] = Checkpoint(name, origin, origin.fingerprint(study.fingerprint))
+    for name, checkpoint in marked.items():
+        _, tokenizer, info = origins[name]
+        role: Literal["baseline", "candidate"] = "baseline" if name == study.baseline.name else "candidate"
+        with refused.of(name):
+            found.append(ModelPlan(role, checkpoint, info or _asked(study, checkpoint), tokenizer))
+    return tuple(found)
 
 
 def _origin(study: Study, model: ModelRef) -> tuple[Origin, Path | None, CheckpointInfo | None]:

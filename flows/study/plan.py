@@ -12,7 +12,7 @@ from indexscope import IndexscopeError
 from indexscope.flows.engine.graph import Graph, Node, expand
 from indexscope.flows.engine.make import Engine
 from indexscope.flows.engine.settings import Spread, cluster, spread
-from indexscope.flows.study.config import ModelRef, Study
+from indexscope.flows.study.config import Study
 from indexscope.flows.study.dumps import dumped
 from indexscope.flows.study.duration import time_note
 from indexscope.flows.study.inputs import Inputs, ModelPlan
@@ -28,9 +28,10 @@ from indexscope.flows.study.lengths import (
 )
 from indexscope.flows.study.models import planned
 from indexscope.flows.study.provenance import cover, settled
+from indexscope.flows.study.refused import Refused
 from indexscope.flows.study.series import courses, waiting_notes
 from indexscope.plugins import read
-from indexscope.storage.inputs.checkpoints import CheckpointInfo, find_tokenizer, resolve_device
+from indexscope.storage.inputs.checkpoints import find_tokenizer, resolve_device
 from indexscope.storage.inputs.dataset_settings import NEEDLE
 from indexscope.storage.inputs.datasets import dataset_fingerprint, load_samples, shard
 from indexscope.storage.inputs.evidence import evidence_fingerprint
@@ -140,19 +141,26 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     with with_plugins(files) as found:
         plugins = found
     device = _device(study)
-    chosen = [(model, _placement(study, model)) for model in planned(study)]
+    refused = Refused(study)
+    chosen: list[tuple[ModelPlan, Placement | None]] = []
+    for model in planned(study, refused):
+        with refused.of(model.name):
+            chosen.append((model, _placement(study, model)))
     models = tuple(_placed(study, model, where) for model, where in chosen)
-    infos = [model.info for model in models]
-    folders = [model.tokenizer for model in models]
-    tokenizer = _tokenizer(next(iter(folders), None))
-    data = _samples(study, folders, infos, tokenizer)
+    folder = next((model.tokenizer for model in models), None)
+    tokenizer = _tokenizer(folder)
+    data = _samples(study, models, tokenizer, refused)
     study, samples = study.model_copy(update={"dataset": data.settings}), data.samples
-    described = {model.name: model.info for model in models}
     lengths = study.lengths or ()
-    check_asked(lengths, samples, described)
-    _check_lengths(study, samples, infos)
+    for model in refused.left(models):
+        with refused.of(model.name):
+            check_asked(lengths, samples, {model.name: model.info})
+            _check_length(study, model, samples)
+    models = refused.left(models)
+    chosen = [(model, where) for model, where in chosen if model.name not in refused.reasons]
+    described = {model.name: model.info for model in models}
     study = study.model_copy(update={"extract": timed_lengths(lengths, study.extract)})
-    dumps, unmatched = dumped(study, samples, next(iter(infos), None))
+    dumps, unmatched = dumped(study, samples, next((model.info for model in models), None))
     words = None if tokenizer is None else vocabulary_fingerprint(tokenizer)
     given = Given(
         study.extract if study.runner.kind != "ray" else study.extract.model_copy(update={"device": device}),
@@ -174,10 +182,12 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     streams, spread_out = _streams(study, chosen, shards), _spread_out(chosen)
     placed = (*spread_out.values(), *streams.values())
     unanswered = answer_warnings(samples, study.dataset.length)
-    notes = (*data.notes, *asked, *weak, *unanswered, *unmatched, *placed, *waiting_notes(study))
-    tokens = None if words is None else str(folders[0])
+    gone = tuple(f"warning: {name} cannot be used: {reason}" for name, reason in refused.reasons.items())
+    notes = (*data.notes, *asked, *weak, *unanswered, *unmatched, *placed, *waiting_notes(study), *gone)
+    tokens = None if words is None else str(folder)
     plan = Plan(
         *(study, given, shards, models, tokens, files),
+        missing={model.name: refused.reasons[model.name] for model in study.models if model.name in refused.reasons},
         dumps=dumps,
         refresh=refresh,
         streams=tuple(streams),
@@ -242,19 +252,18 @@ def without(plan: Plan, missing: Mapping[str, str]) -> Plan:
 
 
 def _samples(
-    study: Study,
-    folders: Sequence[Path | None],
-    infos: Sequence[CheckpointInfo],
-    tokenizer: PreTrainedTokenizerBase | None,
+    study: Study, models: Sequence[ModelPlan], tokenizer: PreTrainedTokenizerBase | None, refused: Refused
 ) -> Cut:
     """The dataset in the baseline's tokens, once it is sure that they mean the same to every candidate."""
-    sizes = [info.vocab_size for info in infos if info.vocab_size is not None]
+    sizes = [model.info.vocab_size for model in models if model.info.vocab_size is not None]
     vocabulary = min(sizes, default=len(tokenizer) if tokenizer else UNKNOWN_VOCABULARY)
-    models = {model.name: info for model, info in zip(study.measured, infos, strict=True)}
-    data = cut(study.dataset, models, lambda settings: load_samples(settings, tokenizer, vocabulary))
-    for model, folder in zip(study.measured[1:], folders[1:], strict=True):
-        if tokenizer is not None and folder is not None and not _same_tokenizer(folders[0], folder):
-            _check_tokens(study, model, data, _tokenizer(folder), vocabulary)
+    infos = {model.name: model.info for model in models}
+    data = cut(study.dataset, infos, lambda settings: load_samples(settings, tokenizer, vocabulary))
+    for model in models[1:]:
+        if tokenizer is None or model.tokenizer is None or _same_tokenizer(models[0].tokenizer, model.tokenizer):
+            continue
+        with refused.of(model.name):
+            _check_tokens(study, model, data, _tokenizer(model.tokenizer), vocabulary)
     return data
 
 
@@ -279,7 +288,7 @@ def _same_tokenizer(first: Path | None, second: Path | None) -> bool:
     return len({file.read_bytes() if file.is_file() else file for file in files}) == 1
 
 
-def _check_tokens(study: Study, model: ModelRef, data: Cut, tokenizer: Any, vocabulary: int) -> None:
+def _check_tokens(study: Study, model: ModelPlan, data: Cut, tokenizer: Any, vocabulary: int) -> None:
     if tokenizer is None:
         return
     try:
@@ -291,16 +300,14 @@ def _check_tokens(study: Study, model: ModelRef, data: Cut, tokenizer: Any, voca
         raise IndexscopeError(model.name, reason, "compare models that share a tokenizer")
 
 
-def _check_lengths(study: Study, samples: Sequence[Sample], infos: Sequence[CheckpointInfo]) -> None:
+def _check_length(study: Study, model: ModelPlan, samples: Sequence[Sample]) -> None:
     longest = max(samples, key=lambda sample: len(sample.input_ids))
-    length = len(longest.input_ids)
-    for model, info in zip(study.measured, infos, strict=True):
-        positions = positions_of(info)
-        if positions is not None and length > positions:
-            reason = f"was made for {positions} tokens, and sample {longest.name} has {length}"
-            needles = study.dataset.source == NEEDLE
-            where = "give dataset.needle.lengths of" if needles else "set dataset.max_length to"
-            raise IndexscopeError(model.name, reason, f"{where} {positions} or less")
+    length, positions = len(longest.input_ids), positions_of(model.info)
+    if positions is not None and length > positions:
+        reason = f"was made for {positions} tokens, and sample {longest.name} has {length}"
+        needles = study.dataset.source == NEEDLE
+        where = "give dataset.needle.lengths of" if needles else "set dataset.max_length to"
+        raise IndexscopeError(model.name, reason, f"{where} {positions} or less")
 
 
 _ready: dict[tuple[Study, frozenset[str]], Plan] = {}

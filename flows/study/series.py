@@ -35,7 +35,7 @@ class Found:
     path: str
     at: float
 
-    @property
+    @cached_property
     def model(self) -> Candidate:
         """The candidate that it is."""
         models, name = self.series.models, self.series.name
@@ -68,9 +68,23 @@ def with_members(study: Study, title: str) -> Study:
         title: What messages call its file.
 
     Raises:
+        IndexscopeError: As of `complete`.
+    """
+    members = [one.model for one in complete(study, title)]
+    return study.model_copy(update={"candidates": (*study.candidates, *members)}) if members else study
+
+
+def complete(study: Study, title: str) -> list[Found]:
+    """The complete members that patterns of series find, in the order of their steps.
+
+    Args:
+        study: With absolute paths, without these members.
+        title: What messages call its file.
+
+    Raises:
         IndexscopeError: Nothing matches a series, or a name has no number, several, or another's.
     """
-    members: list[Candidate] = []
+    members: list[Found] = []
     for number, series in enumerate(study.series):
         where = f"{title}: series.{number}.models"
         if series.models is None:
@@ -79,16 +93,14 @@ def with_members(study: Study, title: str) -> Study:
                 raise IndexscopeError(f"{title}: series.{number}", f"{series.name!r} has no member", remedy)
             continue
         found = matching(series, where)
-        complete = [one for one in found if not one.problem]
-        if not complete:
+        whole = [one for one in found if not one.problem]
+        if not whole:
             reason = f"{text_at(series.models, series.starred)} matches nothing that is complete"
             first = f"{os.path.basename(found[0].path)} {found[0].problem}"
             raise IndexscopeError(where, f"{reason} ({first})", "run the study when a member is written")
-        members += [one.model for one in complete]
-    if not members:
-        return study
-    _refuse_taken(study, members, title)
-    return study.model_copy(update={"candidates": (*study.candidates, *members)})
+        members += whole
+    _refuse_taken(study, [one.model for one in members], title)
+    return members
 
 
 def _refuse_taken(study: Study, members: Sequence[Candidate], title: str) -> None:

@@ -213,3 +213,30 @@ def test_a_dump_that_breaks_while_it_is_read_costs_the_other_candidates_nothing(
     left = without(plan, {"bad": "it is bad"})
     assert [dump.name for dump in left.dumps] == ["good"] and left.missing == {"bad": "it is bad"}
     assert left.graph.of("parity_rows", "good").key == plan.graph.of("parity_rows", "good").key  # type: ignore[union-attr]
+
+
+def test_what_a_dump_holds_of_the_evidence_is_told_and_samples_without_rows_of_the_answer_are_named(
+    folder: Path, sequences: Any
+) -> None:
+    rows = [{"input_ids": ids[:-1], "evidence_tokens": [[2, 4]], "answer": [34, 38]} for ids, _ in sequences]
+    (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    planted = [(ids, own.copy()) for ids, own in sequences]
+    for place, (_, own) in enumerate(planted):
+        own[33:37, :, 0] = 2 + place % 2  # one of the two tokens, and by no other entry
+        own[33:37, :, 1:][np.isin(own[33:37, :, 1:], (2, 3))] = -1
+    short = [(ids[:30], own[:30]) for ids, own in planted[:2]]
+    written.npz(folder / "port", [*short, *planted[2:]])
+    file = study(folder, "  - {name: port, selections: port, format: npz}", gates="[dumped_evidence_selected >= 0.6]")
+    (note,) = [note for note in planned(file).notes if "evidence" in note]
+    assert note.startswith("port: 2 of 8 samples with evidence have no rows of all queries of their answers: ")
+    run = run_command("study", file)
+    assert run.code == 1, run.err
+    report = json.loads((Path(run.out[-1]) / "report.json").read_text())
+    values = {(row["model"], row["name"]): row for row in report["metrics"] if row["layer"] is None}
+    held = values["port", "dumped_evidence_selected"]
+    assert held["value"] == pytest.approx(0.5) and held["n"] == 6
+    lost = values["base", "evidence_selected"]
+    assert lost["value"] is not None and ("port", "evidence_selected") not in values
+    assert ("port", "answer_nll") not in values and ("port", "answer_exact") not in values
+    html = (Path(run.out[-1]) / "report.html").read_text()
+    assert "its keys hold" in html and "of the evidence" in html

@@ -17,8 +17,10 @@ from safetensors.torch import load_file, save_file
 
 from indexscope import IndexscopeError
 from indexscope.analysis.series.course import Course, Member
+from indexscope.flows.study import series
 from indexscope.flows.study.config import Study
 from indexscope.flows.study.load import load_study
+from indexscope.flows.study.plan import make_plan
 from indexscope.flows.study.series import courses, waiting_notes
 from indexscope.flows.watching import Watch, check_watched, watching
 from indexscope.storage.store.store import Store
@@ -278,6 +280,84 @@ def test_an_old_member_that_fails_is_told_and_fails_no_gate_on_the_newest(
     assert (own["passed"], own["candidate"]) == (True, "warm-up 500")
 
 
+def unknown(folder: Path, step: int) -> None:
+    """A member of a kind that nobody knows."""
+    shutil.copytree(folder / "made" / "step-100", folder / "runs" / f"step-{step}", dirs_exist_ok=True)
+    config = folder / "runs" / f"step-{step}" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": "unheard_of"}))
+
+
+@pytest.fixture
+def again(finished: tuple[Path, Run, Run], tmp_path: Path) -> Path:
+    """The finished study of one's own, with two gates."""
+    folder = Path(shutil.copytree(finished[0], tmp_path / "study"))
+    study = yaml.safe_load((folder / "study.yaml").read_text())
+    study["gates"] = ["recall.change >= -1 over 300", "recall >= 0"]
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+    return folder
+
+
+def test_an_old_member_that_the_plan_cannot_use_stops_no_other_and_fails_no_gate(again: Path) -> None:
+    unknown(again, 250)
+    run = run_command("study", again / "study.yaml")
+    assert run.code == 3, run.err
+    (error,) = [line for line in run.err if line.startswith("error: ")]
+    assert error.startswith("error: warm-up 250: ") and "unheard_of" in error
+    assert any(line.startswith("warning: warm-up 250 is missing") for line in run.err)
+    assert not any(line.startswith("gate failed") for line in run.err)
+    assert run.err[-1].endswith("; the report is without warm-up 250; mend that and run the same command again")
+    report = json.loads((Path(run.out[-1]) / "report.json").read_text())
+    assert [model["name"] for model in report["models"]] == ["base", "warm-up 500"]
+    assert [(gate["candidate"], gate["passed"]) for gate in report["gates"]] == [("warm-up 500", True)] * 2
+    assert list(report["provenance"]["missing"]) == ["warm-up 250"]
+    told = run_command("study", again / "study.yaml", "--dry-run")
+    assert told.code == 0 and any(line.startswith("warning: warm-up 250 cannot be used: ") for line in told.out)
+    part = run_command("extract", again / "study.yaml")
+    assert (part.code, part.err) == (3, [error])
+
+
+def test_gates_fail_where_the_plan_cannot_use_the_newest(again: Path) -> None:
+    unknown(again, 900)
+    run = run_command("study", again / "study.yaml")
+    assert run.code == 1, run.err
+    assert next(line for line in run.err if line.startswith("error: ")).startswith("error: warm-up 900: ")
+    failed = [line for line in run.err if line.startswith("gate failed: ")]
+    report = json.loads((Path(run.out[-1]) / "report.json").read_text())
+    lacking = [gate for gate in report["gates"] if not gate["passed"]]
+    assert len(failed) == len(lacking) > 0
+    assert {gate["reason"] for gate in lacking} == {"no result: warm-up 900 is missing"}
+
+
+def test_a_series_of_which_no_member_can_be_used_is_one_line(again: Path) -> None:
+    for number in range(0, 600, 100):
+        unknown(again, number)
+    run = run_command("study", again / "study.yaml")
+    assert run.code == 2 and len(run.err) == 1, run.err
+    assert run.err[0].startswith("error: series 'warm-up': none of its 6 members can be used, first warm-up 0: ")
+    assert "unheard_of" in run.err[0]
+
+
+def test_a_member_with_too_few_positions_is_left_out_too(again: Path) -> None:
+    config = again / "runs" / "step-300" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 16}))
+    plan = make_plan(load_study(again / "study.yaml"))
+    assert plan.missing == {
+        "warm-up 300": "was made for 16 tokens, and sample data.jsonl:2 has 40; set dataset.max_length to 16 or less"
+    }
+    assert [model.name for model in plan.models][4:] == ["warm-up 400", "warm-up 500"]
+    assert [member.at for member in plan.given.series[0].members] == [0.0, 100.0, 200.0, 400.0, 500.0]
+
+
+def test_a_candidate_of_the_file_is_refused_though_it_has_a_place_in_a_series(again: Path) -> None:
+    unknown(again, 50)
+    study = yaml.safe_load((again / "study.yaml").read_text())
+    shutil.move(again / "runs" / "step-50", again / "mine")
+    study["candidates"] = [{"path": "mine", "name": "mine", "series": "warm-up", "at": 50}]
+    (again / "study.yaml").write_text(yaml.safe_dump(study))
+    run = run_command("study", again / "study.yaml")
+    assert run.code == 2 and len(run.err) == 1 and "unheard_of" in run.err[0]
+
+
 def test_history_follows_the_newest_member_of_a_series(finished: tuple[Path, Run, Run]) -> None:
     folder, *_ = finished
     run = run_command("history", folder / "study.yaml", "--metric", "nll", "--json")
@@ -311,6 +391,19 @@ def test_a_run_follows_each_new_member_and_none_follows_what_is_half_written(run
     watch.look()
     watch.look()
     assert (len(ran), told[1:]) == (2, ["new: warm-up 200"])
+
+
+def test_a_look_searches_a_series_once(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+    monkeypatch.setattr("indexscope.flows.study.series.glob.glob", lambda pattern: looked.append(pattern) or [])
+    watch = Watch(written(runs), [], lambda: None, lambda line: None)
+    watch.look()
+    assert len(looked) == 1
+    monkeypatch.undo()
+    asked: list[str] = []
+    monkeypatch.setattr(series, "unfinished", lambda path, *_: asked.append(path) or "")
+    watch.look()
+    assert sorted(map(os.path.basename, asked)) == ["step-100", "step-20", "step-9"], "each is looked at once"
 
 
 def test_a_checkpoint_that_is_written_over_is_run_again_once_it_is_complete(runs: Path) -> None:

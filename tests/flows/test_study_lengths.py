@@ -18,7 +18,7 @@ from indexscope.flows.study.load import load_study
 from indexscope.flows.study.plan import make_plan
 from indexscope.storage.inputs.checkpoints import CheckpointInfo
 from indexscope.storage.inputs.samples import Sample
-from tests.flows.conftest import address, blank_figures, run_command
+from tests.flows.conftest import Run, address, blank_figures, run_command
 
 LENGTHS = [24, 32, 48]
 #: Chunks end where lengths do: of few indexer heads many scores are equal, and topk breaks ties by the chunk.
@@ -201,3 +201,96 @@ def test_tables_of_lengths_are_read_from_the_store(asked: Path) -> None:
     assert listed.group_by("length").len().sort("length").rows() == [(24, 8), (32, 8)]
     rows = plan.store.read(address(plan, "context_length", "base"), "at_lengths", ["result"])
     assert rows.filter(pl.col("metric") == "selection_recall")["length"].unique().sort().to_list() == LENGTHS
+
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE, GUIDE = ROOT / "examples" / "lengths" / "study.yaml", (ROOT / "docs" / "lengths.md").read_text()
+KEYS = 64
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, dict[str, Any]]:
+    """The guide's study as it stands, with less of what it says nothing of; what it told, and its report."""
+    folder = tmp_path_factory.mktemp("example")
+    less = ["closeup.samples=1", "closeup.rerun_samples=0", "closeup.removal_samples=0", "extract.profile_repeats=1"]
+    less += ["extract.profile_lengths=[32]", f"store={folder / 'store'}", f"report={folder / 'out'}"]
+    with blank_figures():
+        run = run_command("study", EXAMPLE, *(word for one in less for word in ("--set", one)))
+    return run, json.loads((Path(run.out[-1]) / "report.json").read_text())
+
+
+def test_the_guide_shows_the_example() -> None:
+    assert yaml.safe_load(GUIDE.partition("```yaml\n")[2].partition("```")[0]) == yaml.safe_load(EXAMPLE.read_text())
+
+
+def test_the_guides_table_is_what_its_study_measures_and_what_follows_from_64_keys(
+    example: tuple[Run, dict[str, Any]],
+) -> None:
+    run, found = example
+    assert run.code == 0, run.err
+    assert run.out[0] == "lengths (samples that have so many tokens): 64 (4), 128 (4), 256 (4), 512 (4)"
+    values = {
+        (row["model"], row["metric"], row["length"]): row["value"]
+        for row in found["at_lengths"]
+        if row["layer"] is None
+    }
+    table = GUIDE.partition("relative cost, light |\n")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[1:]]
+    assert [int(row[0]) for row in rows] == [64, 128, 256, 512]
+    for tokens, effect, by_chance, baseline, light in rows:
+        length = int(tokens)
+        after = range(KEYS + 1, length + 1)
+        for model, cost in (("baseline", baseline), ("light", light)):
+            assert f"{values[model, 'relative_cost', length]:.2f}" == cost
+            assert values[model, "in_effect", length] == pytest.approx(len(after) / length)
+            assert f"{100 * len(after) / length:g} %" == effect
+            chance = values[model, "random_recall", length]
+            if after:
+                assert chance == pytest.approx(sum(KEYS / keys for keys in after) / len(after))
+                assert f"{chance:.3f}" == by_chance
+            else:
+                assert chance is values[model, "selection_recall", length] is None and not by_chance
+
+
+def test_the_guides_sentences_on_its_study_hold(example: tuple[Run, dict[str, Any]]) -> None:
+    _, found = example
+    assert [gate["passed"] for gate in found["gates"]] == [True, True, True]
+    pays = {
+        model: min(row["length"] for row in found["at_lengths"] if told(row) == (model, "relative_cost") and cheap(row))
+        for model in ("baseline", "light")
+    }
+    assert pays == {"light": 256, "baseline": 512}
+    assert "The light indexer pays from 256 tokens on, the baseline's from 512." in GUIDE
+    losses = {row["length"]: row for row in found["compared_at_lengths"] if row["metric"] == "nll"}
+    assert losses[64]["difference"] == pytest.approx(0.0, abs=1e-6), "every key is selected by both"
+    assert losses[512]["difference"] != losses[64]["difference"]
+    recall = [row["value"] for row in found["at_lengths"] if told(row) == ("light", "selection_recall")]
+    chance = [row["value"] for row in found["at_lengths"] if told(row) == ("light", "random_recall")]
+    assert len(recall) == 4 and all(one > other for one, other in zip(recall[1:], chance[1:], strict=True))
+
+
+def told(row: dict[str, Any]) -> tuple[str, str] | None:
+    """Model and metric of a row over all layers."""
+    return (row["model"], row["metric"]) if row["layer"] is None else None
+
+
+def cheap(row: dict[str, Any]) -> bool:
+    return bool(row["value"] <= 1)
+
+
+def test_a_gate_on_recall_where_every_key_is_selected_fails(asked: Path) -> None:
+    rules = json.dumps(["recall >= 0 at length 8"])
+    study = yaml.safe_load((asked / "study.yaml").read_text()) | {"lengths": [8, *LENGTHS]}
+    (asked / "short.yaml").write_text(yaml.safe_dump(study))
+    run = run_command("study", asked / "short.yaml", "--set", f"gates={rules}", "--set", "candidates=[]")
+    assert run.code == 1, run.err
+
+
+def test_the_plan_of_the_guide_is_what_a_plan_says() -> None:
+    lengths = [1024, 4096, 16384, 65536]
+    tokens = [65_536] * 9 + [16_384] * 7
+    data = [Sample(place, "", (0,) * count) for place, count in enumerate(tokens)]
+    scaled = info(rope={"rope_type": "longrope", "original_max_position_embeddings": 4096})
+    shown = GUIDE.partition("```text\n")[2].partition("```")[0]
+    assert "\n".join(lengths_notes(lengths, data, {"base": scaled}, 1)) + "\n" == shown
+    assert timed_lengths(lengths, ExtractSettings()).profile_lengths == (1024,)
