@@ -14,8 +14,10 @@ whole study of the checkpoint by the command line, with its report, in a control
 processes together, with what the system keeps of files for them, of which it then keeps less. *anonymous* is the peak
 of what is theirs alone. Where no group can be made, which takes root, the limit is that of each process.
 --experts also runs it with all experts of a layer read with it, whatever tokens are routed to; the system has let go of
-the files before both runs. --commits also runs it with what
-the pass has come to put away at most every so many seconds, and says what that takes; 0 puts it away after every layer.
+the files before both runs. Before, it reads all layers but the first of both kinds, in turns and alone, with
+experts that --length tokens are routed to by chance.
+--commits also runs it with what the pass has come to put away at most every so many seconds, and says what that takes;
+0 puts it away after every layer.
 --reads says how much of the checkpoint each step of a study reads that runs the model, and does nothing else.
 """
 
@@ -109,6 +111,31 @@ def read_once(folder: Path) -> float:
             while opened.read(8 << 20):
                 pass
     return time.perf_counter() - began
+
+
+def read_layers(folder: Path, tokens: int, routed: bool) -> tuple[float, float, float]:
+    """Wall and processor seconds that reading all layers with experts takes, and GiB; the system has none of them.
+
+    Args:
+        folder: The checkpoint.
+        tokens: How many are routed to experts, each by chance.
+        routed: Whether no other experts are read.
+    """
+    from indexscope.storage.inputs.streamed.weights import StreamedWeights
+
+    weights, random = StreamedWeights(folder, "bfloat16", "cpu"), torch.Generator().manual_seed(0)
+    modules = iter(weights.routed() if routed else ())
+    let_go(folder)
+    began, worked, before = time.perf_counter(), time.process_time(), weights.bytes_read
+    for layer in weights.layers[1:]:
+        weights.load(layer)
+        for module in [next(modules)] if routed else []:
+            count = int(module.num_experts)  # type: ignore[arg-type]
+            chosen = torch.rand(tokens, count, generator=random).topk(ROUTED).indices
+            weights.load_experts(module, set(chosen.flatten().tolist()))
+        weights.drop(layer)
+    taken = time.perf_counter() - began, time.process_time() - worked
+    return *taken, (weights.bytes_read - before) / 2**30
 
 
 class Peak(threading.Thread):
@@ -432,6 +459,11 @@ def main() -> None:
     print(f"{stored / 2**30:.1f} GiB in {given.folder}; reading once takes {read_once(given.folder):.1f} s")
     shape = ("--samples", given.samples, "--length", given.length)
     if given.experts:
+        for turn in range(1, 4):
+            for routed in (False, True):
+                wall, worked, read = read_layers(given.folder, given.samples * given.length, routed)
+                told = "experts that tokens are routed to" if routed else "all experts"
+                print(f"turn {turn}, {told}: {wall:.1f} s wall, {worked:.1f} s processor, {read:.2f} GiB")
         let_go(given.folder)
     streamed = apart(given.folder, "--only", "auto" if given.limit else "stream", "--limit", given.limit, *shape)
     print(f"limit {given.limit:g} GiB:" if given.limit else "no limit:", json.dumps(streamed, indent=1))

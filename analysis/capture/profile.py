@@ -233,7 +233,7 @@ def _in_one_pass(
 
     given = [_ids(subject, length) for length in lengths]
     works: list[Callable[[Forward], Any]] = [partial(work, ids) for ids in given for work in (count, clock)]
-    found = source.in_step(works)
+    found = source.in_step(works, sum(lengths))
     for length, told, times in zip(lengths, found[::2], found[1::2], strict=True):
         failed = next((one for one in (told, times) if isinstance(one, Exception)), None)
         if failed is None:

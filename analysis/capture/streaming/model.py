@@ -243,16 +243,20 @@ class StreamedModel(CapturedModel):
 
             return side_by_side(works, serve)
 
-    def in_step(self, works: Sequence[Callable[[Forward], T]]) -> list[T]:
+    def in_step(self, works: Sequence[Callable[[Forward], T]], tokens: int) -> list[T]:
         """Do pieces of work, each of which calls the model's own forward once: each layer is read once for all.
 
         Each works in a thread of its own, one at a time, and waits before a layer until all have come there.
+
+        Args:
+            works: What is to be done.
+            tokens: How many different ones they run in all.
         """
         layers, head = self._weights.layers, self._parts.head
 
         def come_to(place: int, forwards: int) -> None:
             if place + 1 < len(layers):
-                self._weights.ahead(layers[place + 1])
+                self._weights.ahead(layers[place + 1], tokens)
             if place < len(layers):
                 self._progress(place + 1, len(layers), forwards)
 

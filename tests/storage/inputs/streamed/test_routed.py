@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,11 +21,13 @@ from transformers import PreTrainedModel, Qwen3MoeConfig, Qwen3MoeForCausalLM
 from indexscope import IndexscopeError
 from indexscope.analysis.capture import CapturedModel, capture_sparse
 from indexscope.analysis.capture.streaming.model import StreamedModel
+from indexscope.analysis.settings import ExtractSettings
 from indexscope.storage.inputs.checkpoints import load_model
 from indexscope.storage.inputs.safetensors_header import TensorEntry, read_header
 from indexscope.storage.inputs.streamed import stacked
 from indexscope.storage.inputs.streamed.routed import SPARSE, fused, met
 from indexscope.storage.inputs.streamed.weights import StreamedWeights
+from indexscope.tasks.common.placing import streaming_plan
 from tests.analysis.capture.tiny_architectures import tiny
 from tests.analysis.capture.tiny_families import FAMILIES, deepseek_v32
 from tests.storage.inputs.streamed.test_sizes import STATUS, most_during
@@ -173,6 +176,31 @@ def test_experts_of_a_layer_add_up_over_chunks_and_samples_and_are_read_once(
         made = streamed.side_by_side([lambda ids=ids: logits(streamed, ids) for ids in samples])
     assert all(map(torch.equal, made, expected))
     assert sorted(found) == stretches(tmp_path, wanted)
+
+
+def test_reading_experts_counts_as_reading_where_the_model_is_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted([1], tmp_path)
+    weights = StreamedWeights(tmp_path, device="cpu")
+    own, taken = weights.load_experts, []
+
+    def slow(module: nn.Module, experts: set[int]) -> None:
+        time.sleep(0.5)
+        taken.append(experts)
+        own(module, experts)
+
+    monkeypatch.setattr(weights, "load_experts", slow)
+    streamed = StreamedModel(weights)
+    logits(streamed)
+    assert taken == [{1}, {1}] and streamed.loading_seconds > 1.0
+
+
+def test_a_plan_says_that_no_more_than_all_experts_are_read(tmp_path: Path) -> None:
+    for folder, model in (("many", many("deepseek_v32")), ("none", deepseek_v32())):
+        model.save_pretrained(tmp_path / folder)
+        told = streaming_plan(tmp_path / folder, ExtractSettings(device="cpu"), [[4]])
+        assert ("samples reads at most " in told) == (folder == "many"), told
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -14,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3Mo
 from indexscope.storage.inputs.safetensors_header import read_header
 from indexscope.storage.inputs.streamed.sizes import sizes
 from indexscope.storage.inputs.streamed.weights import StreamedWeights
+from tests.storage.inputs.test_block_scaled import quantised
 
 STATUS = Path("/proc/self/status")
 SHAPE = {"vocab_size": 64, "hidden_size": 512, "num_hidden_layers": 3, "num_attention_heads": 4, "head_dim": 16,
@@ -57,16 +58,21 @@ def most_during(work: Callable[[], None]) -> int:
 
 
 @pytest.mark.skipif(not STATUS.exists(), reason="memory is looked at where /proc is")
-@pytest.mark.parametrize("make", [experts, dense])
-def test_a_layer_takes_what_is_said_while_it_is_loaded(tmp_path: Path, make: Callable[[], PreTrainedModel]) -> None:
+@pytest.mark.parametrize(("make", "float8"), [(experts, False), (experts, True), (dense, False)])
+def test_a_layer_takes_what_is_said_while_it_is_loaded(
+    tmp_path: Path, make: Callable[[], PreTrainedModel], float8: bool
+) -> None:
     torch.manual_seed(0)
     made = make().to(torch.bfloat16)
     made.save_pretrained(tmp_path)
     names = [one.name for file in tmp_path.glob("*.safetensors") for one in read_header(file).tensors]
     assert any("experts.31." in name for name in names) == (make is experts), "as such checkpoints are published"
     del made
+    if float8:
+        quantised(tmp_path, (128, 128))
     told = sizes(tmp_path, "bfloat16")
     weights = StreamedWeights(tmp_path, "bfloat16", "cpu")
+    assert told.routed == (make is experts)
     assert told.largest == weights.bytes_of(weights.layers[1])
     weights.load(weights.layers[0])  # what is made once is made
     weights.drop(weights.layers[0])
