@@ -225,6 +225,12 @@ class Committed:
         self.seconds: list[float] = []
         self.bytes = 0
 
+    def over(self, of: str) -> None:
+        """None: no pass of this job was before."""
+
+    def keep(self, of: str, result: Any) -> None:
+        """Never called: there is one pass."""
+
     @contextmanager
     def last(self, of: str) -> Iterator[None]:
         """None: every run begins anew."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -95,7 +95,7 @@ def extract_samples(
     parts = attempt.gathered(
         batches(samples, settings.batch),
         lambda batch, chunk: _with_lengths(
-            source, batch, settings, chunk, alarm, dense, _also(batch, beside), watching(batch), shorter
+            _Batch(source, batch, settings, chunk, alarm, dense, _also(batch, beside), watching(batch)), shorter
         ),
     )
     nothing = complete(parts) if shorter else {}
@@ -132,44 +132,50 @@ class _Beginning:
     input_ids: Sequence[int]
 
 
-def _with_lengths(
-    source: Source,
-    batch: list[TokenSequence],
-    settings: ExtractSettings,
-    chunk_size: int,
-    alarm: Alarm,
-    referred: Container[int],
-    also: Beside | None,
-    watch: Watch | None,
-    lengths: Sequence[int],
-) -> dict[str, pl.DataFrame]:
+@dataclass(frozen=True)
+class _Batch:
+    """Samples of equal length that run together.
+
+    Attributes:
+        source: The model.
+        samples: What runs.
+        settings: Thresholds and what is sampled.
+        chunk: Queries a chunk.
+        alarm: Hears of keys after their query.
+        referred: Indices of samples that have a dense reference.
+        also: Looks at a sample that is alone.
+        watch: Looks at all of them.
+    """
+
+    source: Source
+    samples: Sequence[TokenSequence]
+    settings: ExtractSettings
+    chunk: int
+    alarm: Alarm
+    referred: Container[int]
+    also: Beside | None = None
+    watch: Watch | None = None
+
+    def beginning(self, length: int) -> _Batch:
+        """Its first so many tokens, at which nobody else looks."""
+        cut_off = [_Beginning(sample.index, sample.name, sample.input_ids[:length]) for sample in self.samples]
+        return replace(self, samples=cut_off, also=None, watch=None)
+
+
+def _with_lengths(given: _Batch, lengths: Sequence[int]) -> dict[str, pl.DataFrame]:
     """The tables of a batch, and those of its first tokens: of the same run where they can be, else of their own."""
-    longest = len(batch[0].input_ids)
+    longest = len(given.samples[0].input_ids)
     shorter = [length for length in lengths if length < longest]
-    alone = apart(source, shorter, longest, settings.query_every)
-    within = [length for length in shorter if length not in alone]
-    tables = _extract_batch(source, batch, settings, chunk_size, alarm, referred, also, watch, within)
+    alone = apart(given.source, shorter, longest, given.settings.query_every)
+    tables = _extract_batch(given, [length for length in shorter if length not in alone])
     own = {length: tables for length in lengths if length == longest}
-    for length in alone:
-        cut_off: list[TokenSequence] = [
-            _Beginning(sample.index, sample.name, sample.input_ids[:length]) for sample in batch
-        ]
-        own[length] = _extract_batch(source, cut_off, settings, chunk_size, alarm, referred, None, None)
+    own |= {length: _extract_batch(given.beginning(length)) for length in alone}
     return tables | merged(tables, own)
 
 
-def _extract_batch(
-    source: Source,
-    batch: list[TokenSequence],
-    settings: ExtractSettings,
-    chunk_size: int,
-    alarm: Alarm,
-    referred: Container[int],
-    also: Beside | None,
-    watch: Watch | None,
-    lengths: Sequence[int] = (),
-) -> dict[str, pl.DataFrame]:
-    device = source.device
+def _extract_batch(given: _Batch, lengths: Sequence[int] = ()) -> dict[str, pl.DataFrame]:
+    source, batch, settings, alarm = given.source, given.samples, given.settings, given.alarm
+    also, watch, device = given.also, given.watch, source.device
     input_ids = torch.tensor([list(sample.input_ids) for sample in batch], dtype=torch.int64, device=device)
     length = input_ids.shape[1]
     top_k = source.index_topk or settings.top_k
@@ -210,8 +216,8 @@ def _extract_batch(
         seen = layers, finite.state(), sampler.state(), prefixes.state(), alarm.journal.state()
         return seen, None if also is None else also.state(), None if watch is None else watch.state()
 
-    def restore(given: Any) -> None:
-        (known, checked, sampled, shorter, told), beside, watched = given
+    def restore(state: Any) -> None:
+        (known, checked, sampled, shorter, told), beside, watched = state
         layers.update(known)
         finite.restore(checked)
         sampler.restore(sampled)
@@ -252,13 +258,13 @@ def _extract_batch(
                     found[start + last + 1] = deepcopy(sums)
         return found
 
-    rows = [row for row, sample in enumerate(batch) if source.has_indexer and sample.index in referred]
+    rows = [row for row, sample in enumerate(batch) if source.has_indexer and sample.index in given.referred]
     # Both are asked for before either runs: a streamed model takes them through each layer together.
     looked_at = Resumable(observe, state, restore)
-    sparse, reference = source.run(input_ids, looked_at, chunk_size, head_scores=also is not None), None
+    sparse, reference = source.run(input_ids, looked_at, given.chunk, head_scores=also is not None), None
     with suppress(NotImplementedError):  # a source without a dense reference says so
         if rows:
-            reference = source.run(input_ids[rows], capture_dense, chunk_size, select=False)
+            reference = source.run(input_ids[rows], capture_dense, given.chunk, select=False)
     quality = predicted(looking(sparse), input_ids)
     dense = dict[int, BucketSums]()
     with suppress(NotImplementedError):
