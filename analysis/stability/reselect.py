@@ -15,6 +15,8 @@ from indexscope.analysis.closeup.order import Choice, choice, own_priority, top
 from indexscope.analysis.stability.rounding import ROUNDINGS, TIES, latest
 
 T = TypeVar("T")
+#: Scores (queries x heads x keys) that are rounded and ordered at once; several tensors of this size live side by side.
+_NUMBERS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -153,17 +155,33 @@ class Swap:
     def _chosen(self, chunk: AttentionChunk, before: torch.Tensor) -> torch.Tensor:
         scores = _own_scores(chunk)
         assert scores is not None
-        up = chunk.eligible[0, 0] & (scores > -torch.inf)
-        own = before[0, 0] & up
+        heads, weights = (None if one is None else one[0] for one in (chunk.head_scores, chunk.head_weights))
+        size = max(1, _NUMBERS // (scores.shape[-1] * (1 if heads is None else heads.shape[1])))
+        after = torch.empty_like(before[0, 0])
+        for first in range(0, len(scores), size):
+            rows = slice(first, first + size)
+            parts = (None if one is None else one[rows].float() for one in (heads, weights))
+            after[rows] = self._of_rows(scores[rows], chunk.eligible[0, 0, rows], before[0, 0, rows], *parts)
+        return after[None, None]
+
+    def _of_rows(
+        self,
+        scores: torch.Tensor,
+        eligible: torch.Tensor,
+        before: torch.Tensor,
+        heads: torch.Tensor | None,
+        weights: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """The selection of some queries, which do not depend on each other."""
+        up = eligible & (scores > -torch.inf)
+        own = before & up
         k = own.sum(-1)
         if self.variant == TIES:
             now = top(scores, up, k, latest(up))
         else:
-            heads = None if chunk.head_scores is None else chunk.head_scores[0].float()
-            weights = None if chunk.head_weights is None else chunk.head_weights[0].float()
             rounded = ROUNDINGS[self.variant](scores, up, heads, weights)
             now = top(rounded, up, k, own_priority(choice(scores, up, k), own))
-        return (now | (before[0, 0] & ~up))[None, None]
+        return now | (before & ~up)
 
 
 def _own_scores(chunk: AttentionChunk) -> torch.Tensor | None:
