@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import replace
@@ -12,7 +13,17 @@ import polars as pl
 import pytest
 
 from indexscope.storage.store.files import STALE_SECONDS
-from indexscope.storage.store.passes import Standing, forget, pass_file, reading, standing, units_of, writing
+from indexscope.storage.store.passes import (
+    FORMAT,
+    LINE,
+    Standing,
+    forget,
+    pass_file,
+    reading,
+    standing,
+    units_of,
+    writing,
+)
 from indexscope.storage.store.store import Store, step_key
 from indexscope.storage.studies.records import new_record
 from indexscope.storage.upkeep.collect import collect, survey
@@ -67,9 +78,23 @@ def test_a_commit_that_is_cut_off_leaves_the_one_before_it(local_store: Store) -
 
 
 def test_a_file_of_anything_else_tells_nothing(store: Store) -> None:
-    for data in (b"", b"[]", b"{}", b'{"format": 1}', b'{"format": 2, "by": "", "of": "", "layer": 1, "layers": 2}'):
+    whole = {"format": FORMAT, **vars(told(1))}
+    others = ({"format": FORMAT}, {**whole, "format": FORMAT - 1}, {**whole, "over": [1]}, {**whole, "layer": 62})
+    for data in (b"", b"[]", b"{}", *(json.dumps(other).encode() for other in others)):
         store.folder.child(KEY.path).write(pass_file(UNIT), data)
         assert standing(store, KEY, UNIT) is None
+
+
+def test_what_earlier_passes_came_to_is_kept_to_the_bit_and_never_cut_off(store: Store) -> None:
+    over = {"first": {"change": 0.1 + 0.2, "future": 3, "known": True}}
+    with writing(store, KEY, UNIT, "base", replace(told(3), over=over)) as file:
+        file.write(b"states")
+    found, data = got(store)
+    assert found is not None and found.over == over and data == b"states"
+    long = replace(told(4), over={"first": "x" * LINE})
+    with pytest.raises(ValueError, match="too long"), writing(store, KEY, UNIT, "base", long):
+        pytest.fail("nothing can be written")
+    assert standing(store, KEY, UNIT) == found
 
 
 def test_it_counts_as_no_result(store: Store) -> None:
