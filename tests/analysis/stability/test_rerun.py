@@ -57,6 +57,20 @@ def test_predictions_stay_exactly_where_no_selection_changes(steady) -> None:
     )
 
 
+@pytest.mark.parametrize("variant", ["ties", *ROUNDINGS])
+@pytest.mark.parametrize("heads", [2, 4])
+def test_blocks_of_queries_change_no_selection(variant: str, heads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, ids = CapturedModel(tiny_dsa(index_heads=heads)), tokens(90, batch=1)
+    places = torch.arange(90)
+    whole = run(source, ids, places, 32, variant)
+    monkeypatch.setattr("indexscope.analysis.stability.reselect._NUMBERS", 90 * heads * 5)
+    blocks = run(source, ids, places, 32, variant)
+    assert whole.replaced and blocks.replaced
+    for layer, one in whole.layers.items():
+        assert torch.equal(one.selected, blocks.layers[layer].selected)
+    assert torch.equal(whole.logits, blocks.logits)
+
+
 def test_ties_alone_change_the_predictions_of_a_model_that_has_them(tied) -> None:
     first = tied["selection_rerun"].filter(pl.col("layer") == 0)
     changed = dict(first.select("variant", "changed").iter_rows())
