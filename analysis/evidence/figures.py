@@ -24,6 +24,8 @@ SELECTED, KEPT, EXACT, DENSE = "evidence_selected", "evidence_attention_kept", "
 _ROWS = (SELECTED, KEPT, EXACT)
 #: Numbers are written into cells where there are at most so many columns of them.
 _WRITTEN = 9
+#: Letters that the titles of a row of maps have room for.
+_LETTERS = 96
 
 
 class _Map(NamedTuple):
@@ -57,15 +59,23 @@ def evidence_maps(cells: Mapping[str, pl.DataFrame], models: Sequence[str]) -> F
     Returns:
         The figure, or None where no sample has evidence at a depth.
     """
-    labels = short_labels(list(models), 22)
     shown = [name for name in models if name in cells]
+    labels = short_labels(list(models), max(8, min(22, _LETTERS // (len(shown) + 1))))
     rows = [[_Map(labels[name], metric, by_depth(cells[name], metric)) for name in shown] for metric in _ROWS]
     dense = next((name for name in shown if by_depth(cells[name], DENSE).height), None)
-    if dense is not None:
-        with_every = _Map(f"{labels[dense]}, every key", DENSE, by_depth(cells[dense], DENSE))
+    if dense is not None and not _told(cells, shown, by_depth(cells[dense], DENSE)):
+        between = ", " if len(shown) < 4 else ",\n"
+        with_every = _Map(f"{labels[dense]}{between}every key", DENSE, by_depth(cells[dense], DENSE))
         for metric, row in zip(_ROWS, rows, strict=True):
             row.insert(0, with_every if metric == EXACT else _Map("", metric, CELLS.empty()))
     return _maps(rows)
+
+
+def _told(cells: Mapping[str, pl.DataFrame], models: Sequence[str], rows: pl.DataFrame) -> bool:
+    """Whether the answers with every key are those of a model that selects nothing, and so have a map already."""
+    columns = ("length", "depth", "value")
+    dense = (name for name in models if by_depth(cells[name], SELECTED).is_empty())
+    return any(by_depth(cells[name], EXACT).select(columns).equals(rows.select(columns)) for name in dense)
 
 
 @styled

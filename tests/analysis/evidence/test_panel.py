@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from itertools import pairwise
 
 import polars as pl
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from indexscope.analysis.evidence import EvidenceSettings
 from indexscope.analysis.evidence.figures import evidence_maps, keys_needed, kind_maps
@@ -51,6 +53,31 @@ def test_the_maps_show_every_cell_of_every_model() -> None:
     assert set(lost["value"]) == {0.5} and set(rows.filter(pl.col("length") == 512)["value"]) == {1.0}
     assert figure.data["panel"].n_unique() == 3, "two models, and one of them with every key"
     sound(figure)
+
+
+def test_titles_of_many_maps_lie_beside_each_other() -> None:
+    models = [f"{number} a model of a long name" for number in range(7)]
+    figure = evidence_maps(dict.fromkeys(models, FOUND["evidence_cells"]), models)
+    assert figure is not None
+    figure.draw_without_rendering()
+    rows: dict[int, list[tuple[float, float]]] = {}
+    for axes in figure.axes:
+        if title := axes.get_title(loc="left"):
+            box = axes.findobj(lambda one: isinstance(one, Text) and one.get_text() == title)[0].get_window_extent()
+            rows.setdefault(round(axes.get_position().y0 * 100), []).append((box.x0, box.x1))
+    assert [len(row) for row in rows.values()] == [7, 7, 8]
+    for row in rows.values():
+        ends = sorted(row)
+        assert all(left[1] < right[0] for left, right in pairwise(ends))
+
+
+def test_answers_with_every_key_are_drawn_once_where_a_model_selects_nothing() -> None:
+    cells = FOUND["evidence_cells"]
+    exact = cells.filter(pl.col("metric") == "dense_answer_exact").with_columns(metric=pl.lit("answer_exact"))
+    figure = evidence_maps({"dense": exact, "sparse": cells}, ["dense", "sparse"])
+    assert figure is not None and figure.data["panel"].unique().sort().to_list() == ["dense", "sparse"]
+    other = evidence_maps({"dense": exact.with_columns(value=0.5), "sparse": cells}, ["dense", "sparse"])
+    assert other is not None and "sparse, every key" in set(other.data["panel"])
 
 
 def test_one_model_has_maps_by_kind_and_the_keys_needed() -> None:
