@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
+from indexscope.heap import give_back
+
 #: Chunks that "auto" chooses from: more than 256 queries are no faster, fewer than 16 mostly overhead.
 LARGEST, SMALLEST = 256, 16
 #: Pairs of query and key in a chunk of which more make it no faster: long sequences take fewer queries at once.
@@ -111,5 +113,6 @@ def halved(chunk: int, length: int) -> int | None:
 def let_go(device: torch.device) -> None:
     """Give back what a failed attempt held. Call it after the except block: a traceback keeps its tensors alive."""
     gc.collect()
+    give_back()
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -27,10 +27,13 @@ from indexscope.analysis.capture.positions import keep_positions
 from indexscope.analysis.capture.selecting import Carried, selectors
 from indexscope.analysis.capture.whole import continues, in_chunks
 from indexscope.analysis.rope import Scaling, reach, scalings
+from indexscope.heap import give_back
 
 WATCHED = "_indexscope_watched"
 #: Masks that one forward may make, and devices that it may copy them to.
 KINDS_OF_MASKS, DEVICES = 4, 16
+#: Tokens of a sequence after which freed memory is given back: a cache that grows leaves ever larger holes.
+GIVEN_BACK = 2048
 
 
 def most_selected(model: nn.Module) -> int | None:
@@ -327,6 +330,8 @@ class CapturedModel:
         cache = self.cache()
         for start, end in fed.pieces:
             yield from fed.cut(start, self.forward(fed, start, end, cache))
+            if start // GIVEN_BACK < end // GIVEN_BACK:
+                give_back()
 
 
 def _pieces(length: int, chunk: int, padded: bool) -> Iterator[tuple[int, int]]:

@@ -8,13 +8,11 @@ what fits where without reading a weight.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
 from copy import deepcopy
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +31,7 @@ from transformers.modeling_utils import LoadStateDictConfig
 
 from indexscope.errors import IndexscopeError, is_out_of_memory
 from indexscope.foreign import COPY_AGAIN, words
+from indexscope.heap import give_back
 from indexscope.storage.inputs.block_config import block_scaled, blocks_of
 from indexscope.storage.inputs.block_scaled import WantedTypes, multiplied_out
 from indexscope.storage.inputs.model_skeleton import DTYPES, Dtype, load_skeleton, resolve_device, too_large
@@ -195,7 +194,7 @@ class StreamedWeights:
         for name in self._names(part, deep):
             self._put(name, self._blank[name])
             self._there.pop(name, None)
-        _give_back()
+        give_back()
 
     def ahead(self, part: nn.Module, tokens: int) -> None:
         """Have the system read what a part will need of a pass, while this program does something else.
@@ -385,19 +384,6 @@ class StreamedWeights:
                         for start in range(entry.start, entry.stop, AHEAD):
                             size = min(AHEAD, entry.stop - start)
                             os.posix_fadvise(opened.fileno(), start, size, os.POSIX_FADV_WILLNEED)
-
-
-@lru_cache(maxsize=1)
-def _trim() -> Callable[[int], int] | None:
-    found: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
-    return found
-
-
-def _give_back() -> None:
-    """Have glibc return what it keeps of freed tensors: what it fused one layer from does not fit the next exactly."""
-    trim = _trim()
-    if trim is not None:
-        trim(0)
 
 
 def _type_of(path: Path, entry: TensorEntry) -> torch.dtype:
