@@ -152,10 +152,11 @@ def make_plan(study: Study, refresh: frozenset[str] = frozenset()) -> Plan:
     data = _samples(study, models, tokenizer, refused)
     study, samples = study.model_copy(update={"dataset": data.settings}), data.samples
     lengths = study.lengths or ()
+    longest = max(samples, key=lambda sample: len(sample.input_ids))
     for model in refused.left(models):
         with refused.of(model.name):
             check_asked(lengths, samples, {model.name: model.info})
-            _check_length(study, model, samples)
+            _check_length(study, model, longest)
     models = refused.left(models)
     chosen = [(model, where) for model, where in chosen if model.name not in refused.reasons]
     described = {model.name: model.info for model in models}
@@ -300,8 +301,7 @@ def _check_tokens(study: Study, model: ModelPlan, data: Cut, tokenizer: Any, voc
         raise IndexscopeError(model.name, reason, "compare models that share a tokenizer")
 
 
-def _check_length(study: Study, model: ModelPlan, samples: Sequence[Sample]) -> None:
-    longest = max(samples, key=lambda sample: len(sample.input_ids))
+def _check_length(study: Study, model: ModelPlan, longest: Sample) -> None:
     length, positions = len(longest.input_ids), positions_of(model.info)
     if positions is not None and length > positions:
         reason = f"was made for {positions} tokens, and sample {longest.name} has {length}"

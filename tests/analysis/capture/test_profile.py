@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from indexscope.analysis.capture import CapturedModel
-from indexscope.analysis.capture.counted import _Peaks, counted
+from indexscope.analysis.capture.counted import _Peaks, _Watch, counted
 from indexscope.analysis.capture.facts import model_facts
 from indexscope.analysis.capture.indexer import indexers
 from indexscope.analysis.capture.journal import Journal
@@ -152,24 +152,14 @@ def test_calls_in_other_threads_are_none_of_a_forwards_own() -> None:
 def test_what_others_take_and_leave_while_a_forward_waits_is_not_its_peak() -> None:
     """100 bytes before the pause, 30 after it; meanwhile others go up to 5,000 and leave 400."""
 
-    class Meter:
-        now = highest = 1000
-
-        def live(self) -> int:
-            return self.now
-
-        def peak(self) -> int:
-            return self.highest
-
-        def restart(self) -> None:
-            self.highest = self.now
-
+    class Meter(_Watch):
         def take(self, size: int) -> None:
             self.now += size
             self.highest = max(self.highest, self.now)
 
     meter = Meter()
-    peaks = _Peaks(meter)  # type: ignore[arg-type]
+    meter.take(1000)
+    peaks = _Peaks(meter)
     peaks.start("model")
     meter.take(100)
     meter.take(-50)
